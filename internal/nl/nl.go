@@ -1,0 +1,141 @@
+// Package nl is the one way from flatnet to a netlink socket: it dials,
+// exchanges messages under a deadline, restarts interrupted dumps and makes
+// the kernel's errors readable. What the messages mean is for rtnl and nft.
+package nl
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// timeout bounds the life of a socket, so that nobody waits for ever: a
+	// runtime may hold its own locks meanwhile. A whole ADD or DEL takes
+	// milliseconds, and some seconds where a hundred run at once.
+	timeout = 60 * time.Second
+	// replySize holds the largest datagram that the kernel builds for a dump
+	// (SKB_WITH_OVERHEAD(32768) of af_netlink.c), with room for single replies.
+	replySize = 64 << 10
+	// dumpTries bounds how often a dump is begun anew because what it lists
+	// changed meanwhile.
+	dumpTries = 8
+)
+
+// NLM_F_DUMP_INTR of linux/netlink.h.
+const dumpInterrupted netlink.HeaderFlags = unix.NLM_F_DUMP_INTR
+
+// A Conn is a netlink socket. It stays in the network namespace in which it
+// was dialed, whatever its caller's thread does later.
+type Conn struct {
+	c *netlink.Conn
+}
+
+// Dial opens a socket of a NETLINK_* protocol in the calling thread's network
+// namespace.
+func Dial(protocol int) (*Conn, error) {
+	c, err := netlink.Dial(protocol, &netlink.Config{MessageBufferSize: replySize})
+	if err != nil {
+		return nil, fmt.Errorf("netlink socket: %w", err)
+	}
+	// Both only improve texts and filters: kernels before 4.12 and 4.20 go without.
+	for _, o := range []netlink.ConnOption{netlink.ExtendedAcknowledge, netlink.GetStrictCheck} {
+		if err := c.SetOption(o, true); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
+			return nil, errors.Join(fmt.Errorf("netlink socket option: %w", err), c.Close())
+		}
+	}
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return nil, errors.Join(fmt.Errorf("netlink socket deadline: %w", err), c.Close())
+	}
+	return New(c), nil
+}
+
+// New wraps a connection that is open already.
+func New(c *netlink.Conn) *Conn { return &Conn{c} }
+
+// Close closes the socket.
+func (c *Conn) Close() error { return c.c.Close() }
+
+// Do sends one request with NLM_F_REQUEST and flags, and returns the replies
+// other than its acknowledgement. A request that expects no reply must ask for
+// NLM_F_ACK.
+func (c *Conn) Do(typ netlink.HeaderType, flags netlink.HeaderFlags, data []byte) ([]netlink.Message, error) {
+	replies, err := c.c.Execute(netlink.Message{
+		Header: netlink.Header{Type: typ, Flags: netlink.Request | flags},
+		Data:   data,
+	})
+	if err != nil {
+		return nil, readable(err)
+	}
+	out := replies[:0]
+	for _, m := range replies {
+		if m.Header.Type != netlink.Error {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// Dump lists what a NLM_F_DUMP request finds. A dump during which the list
+// changed (NLM_F_DUMP_INTR) is begun anew, and is an error if that goes on.
+func (c *Conn) Dump(typ netlink.HeaderType, data []byte) ([]netlink.Message, error) {
+	for range dumpTries {
+		replies, err := c.Do(typ, netlink.Dump, data)
+		if err != nil {
+			return nil, err
+		}
+		if !interrupted(replies) {
+			return replies, nil
+		}
+	}
+	return nil, fmt.Errorf("%d dumps were interrupted by changes: %w", dumpTries, unix.EAGAIN)
+}
+
+func interrupted(replies []netlink.Message) bool {
+	for _, m := range replies {
+		if m.Header.Flags&dumpInterrupted != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Send sends messages as one datagram and returns them with their sequence
+// numbers; the caller must [Conn.Receive] the acknowledgements it asked for.
+func (c *Conn) Send(msgs []netlink.Message) ([]netlink.Message, error) {
+	sent, err := c.c.SendMessages(msgs)
+	return sent, readable(err)
+}
+
+// Receive waits for one datagram. The error of a refused message is a
+// [netlink.OpError] that holds its sequence number.
+func (c *Conn) Receive() ([]netlink.Message, error) {
+	msgs, err := c.c.Receive()
+	return msgs, readable(err)
+}
+
+// An opError is a kernel's refusal in the kernel's own words.
+type opError struct{ op *netlink.OpError }
+
+func (e opError) Error() string {
+	switch {
+	case e.op.Timeout():
+		return fmt.Sprintf("no answer from the kernel within %v", timeout)
+	case e.op.Message != "":
+		return fmt.Sprintf("%v (%s)", e.op.Err, e.op.Message)
+	}
+	return e.op.Err.Error()
+}
+
+func (e opError) Unwrap() error { return e.op }
+
+func readable(err error) error {
+	var op *netlink.OpError
+	if errors.As(err, &op) {
+		return opError{op}
+	}
+	return err
+}

@@ -1,0 +1,90 @@
+package nl
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/mdlayher/netlink"
+	"github.com/mdlayher/netlink/nltest"
+	"golang.org/x/sys/unix"
+)
+
+// dumper answers dumps with two messages, of which the first tries are interrupted.
+func dumper(interruptions int, dumps *int) *Conn {
+	return New(nltest.Dial(func(reqs []netlink.Message) ([]netlink.Message, error) {
+		*dumps++
+		flags := netlink.Multi
+		if *dumps <= interruptions {
+			flags |= dumpInterrupted
+		}
+		h := netlink.Header{Type: 16, Flags: flags, Sequence: reqs[0].Header.Sequence, PID: nltest.PID}
+		end := h
+		end.Type, end.Flags = netlink.Done, netlink.Multi
+		return []netlink.Message{{Header: h}, {Header: h}, {Header: end, Data: make([]byte, 4)}}, nil
+	}))
+}
+
+func TestDumpBeginsAnewWhenInterrupted(t *testing.T) {
+	for _, tt := range []struct {
+		interruptions, dumps int
+		want                 error
+	}{{0, 1, nil}, {1, 2, nil}, {dumpTries - 1, dumpTries, nil}, {dumpTries, dumpTries, unix.EAGAIN}} {
+		dumps := 0
+		msgs, err := dumper(tt.interruptions, &dumps).Dump(18, nil)
+		if !errors.Is(err, tt.want) || dumps != tt.dumps || err == nil && len(msgs) != 2 {
+			t.Errorf("%d interruptions: %d dumps, %d messages, %v", tt.interruptions, dumps, len(msgs), err)
+		}
+	}
+}
+
+func TestErrorsSpeakTheKernelsWords(t *testing.T) {
+	c := New(nltest.Dial(func(reqs []netlink.Message) ([]netlink.Message, error) {
+		return nltest.Error(int(unix.EBUSY), reqs)
+	}))
+	_, err := c.Do(16, 0, nil)
+	if !errors.Is(err, unix.EBUSY) || err.Error() != "device or resource busy" {
+		t.Errorf("got %v", err)
+	}
+	told := opError{&netlink.OpError{Err: unix.EINVAL, Message: "Invalid prefix for given prefix length"}}
+	if want := "invalid argument (Invalid prefix for given prefix length)"; told.Error() != want {
+		t.Errorf("got %q, want %q", told.Error(), want)
+	}
+	late := opError{&netlink.OpError{Err: os.NewSyscallError("recvmsg", unix.EAGAIN)}}
+	if !strings.Contains(late.Error(), "no answer") {
+		t.Errorf("got %q", late.Error())
+	}
+}
+
+// The real kernel answers with a text of its own (NETLINK_EXT_ACK), and lists
+// links: there is always lo.
+func TestRealKernel(t *testing.T) {
+	c, err := Dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	links, err := c.Dump(unix.RTM_GETLINK, make([]byte, unix.SizeofIfInfomsg))
+	if err != nil || len(links) == 0 {
+		t.Errorf("%d links, %v", len(links), err)
+	}
+	missing := make([]byte, unix.SizeofIfInfomsg)
+	missing[4], missing[7] = 0xff, 0x7f
+	if _, err := c.Do(unix.RTM_GETLINK, 0, missing); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("missing link: %v", err)
+	}
+	if _, err := c.Do(unix.RTM_GETLINK, 0, make([]byte, 4)); err == nil || !strings.Contains(err.Error(), "(") {
+		t.Errorf("a request with a short header: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDialUnknownProtocol(t *testing.T) {
+	if c, err := Dial(30); err == nil {
+		c.Close()
+		t.Error("no error")
+	}
+}

@@ -1,0 +1,189 @@
+package rtnl
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are most of a reply.
+const skipStats = 1 << 3
+
+// A Link is a network interface as the kernel describes it (linux/if_link.h).
+type Link struct {
+	Index  int
+	Flags  uint32 // IFF_*
+	Name   string
+	Alias  string
+	Kind   string // IFLA_INFO_KIND: "veth", "bridge", ...
+	MAC    net.HardwareAddr
+	MTU    uint32
+	Master int // index of the bridge that it is a port of; 0: none
+	Peer   int // IFLA_LINK: for a veth the other end's index, in that end's namespace
+}
+
+// Up says whether the link is administratively up.
+func (l Link) Up() bool { return l.Flags&unix.IFF_UP != 0 }
+
+// LinkByName finds a link. One that is not there is ENODEV.
+func (c *Conn) LinkByName(name string) (Link, error) {
+	return c.getLink(0, name)
+}
+
+// LinkByIndex finds a link. One that is not there is ENODEV.
+func (c *Conn) LinkByIndex(index int) (Link, error) {
+	return c.getLink(index, "")
+}
+
+func (c *Conn) getLink(index int, name string) (Link, error) {
+	req, err := encode(ifInfo(index, 0, 0), func(ae *netlink.AttributeEncoder) {
+		if name != "" {
+			ae.String(unix.IFLA_IFNAME, name)
+		}
+		ae.Uint32(unix.IFLA_EXT_MASK, skipStats)
+	})
+	if err != nil {
+		return Link{}, err
+	}
+	msgs, err := c.nl.Do(unix.RTM_GETLINK, 0, req)
+	if err != nil {
+		return Link{}, err
+	}
+	if len(msgs) != 1 {
+		return Link{}, fmt.Errorf("%d replies to one RTM_GETLINK", len(msgs))
+	}
+	return decodeLink(msgs[0].Data)
+}
+
+// Links lists all links of the namespace.
+func (c *Conn) Links() ([]Link, error) {
+	req, err := encode(ifInfo(0, 0, 0), func(ae *netlink.AttributeEncoder) {
+		ae.Uint32(unix.IFLA_EXT_MASK, skipStats)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return dump(c, unix.RTM_GETLINK, req, decodeLink)
+}
+
+// HasKind says whether the kernel can make links of a kind, loading a module
+// for it if need be. It asks for one with a multicast address, which no kernel
+// that has the kind makes (EADDRNOTAVAIL).
+func (c *Conn) HasKind(kind string) (bool, error) {
+	b, err := encode(ifInfo(0, 0, 0), func(ae *netlink.AttributeEncoder) {
+		ae.Bytes(unix.IFLA_ADDRESS, []byte{1, 0, 0, 0, 0, 0})
+		linkInfo(ae, kind, nil)
+	})
+	err = c.ack(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, b, err)
+	switch {
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return true, nil
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return false, nil
+	}
+	return false, fmt.Errorf("look for link kind %s: %w", kind, err)
+}
+
+// A LinkChange says what SetLink changes of a link; zero values stay as they are.
+type LinkChange struct {
+	Index   int
+	Up      bool // IFF_UP
+	Promisc bool // IFF_PROMISC
+	MAC     net.HardwareAddr
+	Alias   string
+	Master  int // index of a bridge
+}
+
+// SetLink changes a link in one message. The kernel applies MAC, alias and
+// master before it raises the link.
+func (c *Conn) SetLink(ch LinkChange) error {
+	b, err := encodeLinkChange(ch)
+	return c.ack(unix.RTM_SETLINK, 0, b, err)
+}
+
+func encodeLinkChange(ch LinkChange) ([]byte, error) {
+	var flags uint32
+	if ch.Up {
+		flags |= unix.IFF_UP
+	}
+	if ch.Promisc {
+		flags |= unix.IFF_PROMISC
+	}
+	return encode(ifInfo(ch.Index, flags, flags), func(ae *netlink.AttributeEncoder) {
+		if ch.MAC != nil {
+			ae.Bytes(unix.IFLA_ADDRESS, ch.MAC)
+		}
+		if ch.Master != 0 {
+			ae.Uint32(unix.IFLA_MASTER, uint32(ch.Master))
+		}
+		if ch.Alias != "" {
+			ae.Bytes(unix.IFLA_IFALIAS, []byte(ch.Alias))
+		}
+	})
+}
+
+// DeleteLink deletes a link, and with a veth its peer. It returns when the
+// kernel has let go of both.
+func (c *Conn) DeleteLink(index int) error {
+	return c.ack(unix.RTM_DELLINK, 0, ifInfo(index, 0, 0), nil)
+}
+
+// ifInfo is struct ifinfomsg of linux/rtnetlink.h, of family AF_UNSPEC.
+func ifInfo(index int, flags, change uint32) []byte {
+	b := make([]byte, unix.SizeofIfInfomsg)
+	native.PutUint32(b[4:], uint32(index))
+	native.PutUint32(b[8:], flags)
+	native.PutUint32(b[12:], change)
+	return b
+}
+
+// linkInfo is IFLA_LINKINFO: what kind of link, and that kind's own data.
+func linkInfo(ae *netlink.AttributeEncoder, kind string, data func(*netlink.AttributeEncoder) error) {
+	ae.Nested(unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) error {
+		info.Bytes(unix.IFLA_INFO_KIND, []byte(kind))
+		if data != nil {
+			info.Nested(unix.IFLA_INFO_DATA, data)
+		}
+		return nil
+	})
+}
+
+func decodeLink(b []byte) (Link, error) {
+	h, ad, err := split(b, unix.SizeofIfInfomsg)
+	if err != nil {
+		return Link{}, fmt.Errorf("link: %w", err)
+	}
+	l := Link{Index: int(int32(native.Uint32(h[4:]))), Flags: native.Uint32(h[8:])}
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.IFLA_IFNAME:
+			l.Name = ad.String()
+		case unix.IFLA_IFALIAS:
+			l.Alias = ad.String()
+		case unix.IFLA_ADDRESS:
+			l.MAC = ad.Bytes()
+		case unix.IFLA_MTU:
+			l.MTU = ad.Uint32()
+		case unix.IFLA_MASTER:
+			l.Master = int(ad.Uint32())
+		case unix.IFLA_LINK:
+			l.Peer = int(ad.Uint32())
+		case unix.IFLA_LINKINFO:
+			ad.Nested(func(info *netlink.AttributeDecoder) error {
+				for info.Next() {
+					if info.Type() == unix.IFLA_INFO_KIND {
+						l.Kind = info.String()
+					}
+				}
+				return info.Err()
+			})
+		}
+	}
+	if err := ad.Err(); err != nil {
+		return Link{}, fmt.Errorf("link %d: %w", l.Index, err)
+	}
+	return l, nil
+}
