@@ -1,0 +1,47 @@
+package nft
+
+import (
+	"errors"
+	"testing"
+)
+
+func TestCommentAmongOtherUserData(t *testing.T) {
+	tests := []struct {
+		data []byte
+		want string
+		err  error
+	}{
+		{[]byte{1, 2, 7, 7, commentTag, 3, 'h', 'i', 0}, "hi", nil},
+		{[]byte{commentTag, 0}, "", nil},
+		{nil, "", nil},
+		{[]byte{commentTag}, "", errUserData},
+		{[]byte{commentTag, 4, 'h', 'i', 0}, "", errUserData},
+	}
+	for _, tt := range tests {
+		c := &codec{r: map[uint16][]byte{1: tt.data}}
+		if got := c.comment(1, ""); got != tt.want || !errors.Is(c.err, tt.err) {
+			t.Errorf("%v: got %q, %v", tt.data, got, c.err)
+		}
+	}
+}
+
+func TestCodecRefusesWrongSizesAndValues(t *testing.T) {
+	tests := map[string]func(*codec){
+		"attribute 1 has 3 bytes instead of 4":  func(c *codec) { number(c, 1, uint32(0)) },
+		"attribute 1 has 3 bytes instead of 8":  func(c *codec) { c.long(1, 0) },
+		"attribute 2 is out of range: 257":      func(c *codec) { number(c, 2, Family(0)) },
+		"attribute 2 is 257 instead of 1":       func(c *codec) { c.constant(2, 1) },
+		"attribute 2 has unknown flags 0x100":   func(c *codec) { c.flag(2, 1, false) },
+		"attribute 5 has 1 bytes instead of 12": func(c *codec) { c.takeN(5, 12) },
+	}
+	for want, pass := range tests {
+		c := &codec{r: map[uint16][]byte{1: {0, 0, 0}, 2: {0, 0, 1, 1}, 5: {1}}}
+		if pass(c); c.err == nil || c.err.Error() != want {
+			t.Errorf("got %v, want %s", c.err, want)
+		}
+		c.fail(errors.New("later"))
+		if c.err.Error() != want {
+			t.Errorf("the first error is lost: %v", c.err)
+		}
+	}
+}

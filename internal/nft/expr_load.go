@@ -1,0 +1,128 @@
+package nft
+
+import "golang.org/x/sys/unix"
+
+// A MetaKey is a property of a packet beside its bytes (enum nft_meta_keys).
+type MetaKey uint32
+
+// The properties. Numbers are in host byte order, except for protocols.
+const (
+	MetaProtocol MetaKey = unix.NFT_META_PROTOCOL // ETH_P_*, 2 bytes in network byte order
+	MetaMark     MetaKey = unix.NFT_META_MARK     // 4 bytes
+	MetaIif      MetaKey = unix.NFT_META_IIF      // input interface's index, 4 bytes
+	MetaOif      MetaKey = unix.NFT_META_OIF      // output interface's index, 4 bytes
+	MetaIifName  MetaKey = unix.NFT_META_IIFNAME  // see [Name]
+	MetaOifName  MetaKey = unix.NFT_META_OIFNAME  // see [Name]
+	MetaIifType  MetaKey = unix.NFT_META_IIFTYPE  // ARPHRD_*, 2 bytes
+	MetaNFProto  MetaKey = unix.NFT_META_NFPROTO  // NFPROTO_*, 1 byte
+	MetaL4Proto  MetaKey = unix.NFT_META_L4PROTO  // IPPROTO_*, 1 byte
+	MetaPktType  MetaKey = unix.NFT_META_PKTTYPE  // PACKET_*, 1 byte
+)
+
+// A Meta loads a property into Dst, or sets it to what Src holds.
+type Meta struct {
+	Key      MetaKey
+	Dst, Src Reg // one of them
+}
+
+func (Meta) expr() string { return "meta" }
+
+func (e Meta) pass(c *codec) Expr {
+	e.Key = number(c, unix.NFTA_META_KEY, e.Key)
+	e.Dst = optional(c, unix.NFTA_META_DREG, e.Dst)
+	e.Src = optional(c, unix.NFTA_META_SREG, e.Src)
+	return e
+}
+
+// A Header is where a [Payload] counts from (enum nft_payload_bases).
+type Header uint32
+
+// The headers.
+const (
+	LinkHeader      Header = iota // NFT_PAYLOAD_LL_HEADER
+	NetworkHeader                 // NFT_PAYLOAD_NETWORK_HEADER
+	TransportHeader               // NFT_PAYLOAD_TRANSPORT_HEADER
+)
+
+// A Payload loads bytes of the packet into Dst.
+type Payload struct {
+	Dst    Reg
+	Base   Header
+	Offset uint32
+	Len    uint32
+}
+
+func (Payload) expr() string { return "payload" }
+
+func (e Payload) pass(c *codec) Expr {
+	e.Dst = number(c, unix.NFTA_PAYLOAD_DREG, e.Dst)
+	e.Base = number(c, unix.NFTA_PAYLOAD_BASE, e.Base)
+	e.Offset = number(c, unix.NFTA_PAYLOAD_OFFSET, e.Offset)
+	e.Len = number(c, unix.NFTA_PAYLOAD_LEN, e.Len)
+	return e
+}
+
+// An Immediate loads constant bytes into Dst. A constant verdict is a
+// [Verdict].
+type Immediate struct {
+	Dst  Reg
+	Data []byte
+}
+
+func (Immediate) expr() string { return "immediate" }
+
+func (e Immediate) pass(c *codec) Expr {
+	e.Dst = number(c, unix.NFTA_IMMEDIATE_DREG, e.Dst)
+	if c.w == nil && e.Dst == verdictReg {
+		return Verdict{}.pass(c)
+	}
+	e.Data = c.value(unix.NFTA_IMMEDIATE_DATA, e.Data)
+	return e
+}
+
+func (Verdict) expr() string { return "immediate" }
+
+func (v Verdict) pass(c *codec) Expr {
+	number(c, unix.NFTA_IMMEDIATE_DREG, verdictReg)
+	c.nest(unix.NFTA_IMMEDIATE_DATA, func(n *codec) { v = v.data(n) })
+	return v
+}
+
+// A CtKey is a property of a packet's connection (enum nft_ct_keys).
+type CtKey uint32
+
+// The properties, of 4 bytes in host byte order.
+const (
+	CtState  CtKey = unix.NFT_CT_STATE  // bits: 1 invalid, 2 established, 4 related, 8 new
+	CtStatus CtKey = unix.NFT_CT_STATUS // IPS_* of linux/netfilter/nf_conntrack_common.h
+)
+
+// A Ct loads a property of the packet's connection into Dst. It needs
+// CONFIG_NFT_CT.
+type Ct struct {
+	Key CtKey
+	Dst Reg
+}
+
+func (Ct) expr() string { return "ct" }
+
+func (e Ct) pass(c *codec) Expr {
+	e.Key = number(c, unix.NFTA_CT_KEY, e.Key)
+	e.Dst = number(c, unix.NFTA_CT_DREG, e.Dst)
+	return e
+}
+
+// A Fib loads the type of the packet's destination address (RTN_*, 4 bytes in
+// host byte order) into Dst. It needs CONFIG_NFT_FIB_IPV4 or CONFIG_NFT_FIB_IPV6.
+type Fib struct {
+	Dst Reg
+}
+
+func (Fib) expr() string { return "fib" }
+
+func (e Fib) pass(c *codec) Expr {
+	c.constant(unix.NFTA_FIB_FLAGS, unix.NFTA_FIB_F_DADDR)
+	c.constant(unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_ADDRTYPE)
+	e.Dst = number(c, unix.NFTA_FIB_DREG, e.Dst)
+	return e
+}

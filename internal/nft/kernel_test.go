@@ -1,0 +1,398 @@
+package nft
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// inNamespace runs fn in a new network namespace, on a thread that ends with it.
+func inNamespace(t *testing.T, fn func(*Conn)) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace of its own: sudo -E go test ./internal/nft")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Errorf("unshare: %v", err)
+			return
+		}
+		c, err := Dial()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		fn(c)
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-done
+}
+
+// nft runs nft's own commands in the calling thread's namespace.
+func nft(t *testing.T, commands ...string) string {
+	t.Helper()
+	path, err := exec.LookPath("nft")
+	if err != nil {
+		t.Skip("needs nft to compare with: apt-get install nftables")
+	}
+	out, err := exec.Command(path, strings.Join(commands, "; ")).CombinedOutput()
+	if err != nil {
+		t.Errorf("nft %v: %v: %s", commands, err, out)
+	}
+	return string(out)
+}
+
+var (
+	ip     = Table{IPv4, "flatnet"}
+	ip6    = Table{IPv6, "flatnet"}
+	bridge = Table{Bridge, "flatnet"}
+
+	postrouting = Chain{Table: ip, Name: "postrouting", Type: NAT, Hook: Postrouting, Priority: 100}
+	prerouting  = Chain{Table: ip, Name: "prerouting", Type: NAT, Hook: Prerouting, Priority: -100}
+	forward     = Chain{Table: ip, Name: "forward", Type: Filter, Hook: Forward, Drop: true}
+	output6     = Chain{Table: ip6, Name: "output", Type: Route, Hook: Output}
+	spoofing    = Chain{Table: bridge, Name: "prerouting", Type: Filter, Hook: Prerouting, Priority: -300}
+	own         = Chain{Table: ip, Name: "masq-x"}
+
+	flat  = Set{Table: ip, Name: "flat", Key: []Type{IPv4Addr}}
+	hosts = Set{Table: ip6, Name: "hosts", Key: []Type{IPv6Addr}}
+	ports = Set{Table: ip, Name: "ports", Key: []Type{InetProto, IPv4Addr, InetService}, Data: []Type{IPv4Addr, InetService}}
+	links = Set{Table: ip, Name: "links", Key: []Type{IfName}, Data: []Type{VerdictType}}
+	macs  = Set{Table: bridge, Name: "macs", Key: []Type{IfName, EtherAddr}}
+	marks = Set{Table: ip, Name: "marks", Key: []Type{Mark}}
+)
+
+func addr(s string) []byte { return netip.MustParseAddr(s).AsSlice() }
+
+func elements() []Elements {
+	return []Elements{
+		{flat, []Element{{Key: addr("10.87.0.1")}}},
+		{hosts, []Element{{Key: addr("2001:db8::1"), Comment: "a"}}},
+		{ports, []Element{{
+			Key:  Concat([]byte{unix.IPPROTO_TCP}, addr("192.0.2.1"), []byte{0x1f, 0x90}),
+			Data: Concat(addr("10.87.1.2"), []byte{0, 80}), Comment: "flatnet/c/eth0",
+		}}},
+		{links, []Element{{Key: Name("fn-1"), Verdict: &Verdict{Jump, "masq-x"}}}},
+		{macs, []Element{{Key: Concat(Name("fn-1"), []byte{2, 0, 0, 0, 0, 1})}}},
+	}
+}
+
+func rules() []Rule {
+	on := func(ch Chain, comment string, exprs ...Expr) Rule {
+		return Rule{Table: ch.Table, Chain: ch.Name, Exprs: exprs, Comment: comment}
+	}
+	saddr := Payload{Reg1, NetworkHeader, 12, 4}
+	daddr := Payload{Reg1, NetworkHeader, 16, 4}
+	return []Rule{
+		on(postrouting, "flatnet",
+			Payload{Reg1, NetworkHeader, 12, 3}, Cmp{Reg1, Equal, []byte{10, 87, 1}},
+			daddr, Lookup{Set: "flat", Src: Reg1, Invert: true},
+			daddr, Bitwise{Reg1, Reg1, []byte{0xf0, 0, 0, 0}}, Cmp{Reg1, NotEqual, []byte{0xe0, 0, 0, 0}},
+			Masquerade{}),
+		on(postrouting, "", Meta{Key: MetaOifName, Dst: Reg1}, Cmp{Reg1, Equal, Name("eth0")}, Masquerade{FullyRandom}),
+		on(postrouting, "", Immediate{Reg1, addr("10.87.1.1")}, Translate{Family: IPv4, Addr: Reg1, Flags: Persistent}),
+		on(prerouting, "",
+			Meta{Key: MetaL4Proto, Dst: Reg1}, Payload{Reg32(1), NetworkHeader, 16, 4}, Payload{Reg32(2), TransportHeader, 2, 2},
+			Lookup{Set: "ports", Src: Reg1, Dst: Reg1}, Translate{Dest: true, Family: IPv4, Addr: Reg1, Port: Reg32(1)}),
+		on(forward, "", Ct{Key: CtStatus, Dst: Reg1}, Bitwise{Reg1, Reg1, []byte{0x20, 0, 0, 0}}, Cmp{Reg1, NotEqual, make([]byte, 4)},
+			Verdict{Code: Accept}),
+		on(forward, "", Fib{Reg1}, Cmp{Reg1, Equal, []byte{unix.RTN_LOCAL, 0, 0, 0}}, Verdict{Code: Return}),
+		on(forward, "", saddr, Cmp{Reg1, GreaterEqual, addr("10.87.1.7")}, Cmp{Reg1, LessEqual, addr("10.87.1.9")}, Verdict{Code: Drop}),
+		on(forward, "", Meta{Key: MetaIifName, Dst: Reg1}, Lookup{Set: "links", Src: Reg1, Verdict: true}),
+		on(forward, "", Immediate{Reg1, []byte{1, 0, 0, 0}}, Meta{Key: MetaMark, Src: Reg1}, Verdict{Goto, "masq-x"}),
+		on(own, "", Meta{Key: MetaIif, Dst: Reg1}, Cmp{Reg1, Equal, []byte{1, 0, 0, 0}}, Verdict{Code: Accept}),
+		on(output6, "", Payload{Reg1, NetworkHeader, 8, 16}, Lookup{Set: "hosts", Src: Reg1}, Verdict{Code: Accept}),
+		on(spoofing, "", Meta{Key: MetaIifName, Dst: Reg1}, Payload{Reg32(4), LinkHeader, 6, 6}, Lookup{Set: "macs", Src: Reg1}, Verdict{Code: Accept}),
+	}
+}
+
+func everything() *Batch {
+	b := new(Batch)
+	b.Create(ip, ip6, bridge)
+	b.Add(postrouting, prerouting, forward, output6, spoofing, own, flat, hosts, ports, links, macs, marks)
+	for _, e := range elements() {
+		b.Add(e)
+	}
+	for _, r := range rules() {
+		b.Add(r)
+	}
+	return b
+}
+
+func TestKernelHoldsWhatIsCommitted(t *testing.T) {
+	inNamespace(t, func(c *Conn) {
+		if err := c.Commit(everything()); err != nil {
+			t.Error(err)
+			return
+		}
+		if got := nft(t, "list ruleset"); got != ruleset {
+			t.Errorf("nft list ruleset:\n%s\nwant:\n%s", got, ruleset)
+		}
+		var got []Rule
+		for _, ch := range []Chain{postrouting, prerouting, forward, own, output6, spoofing} {
+			rules, err := c.Rules(ch.Table, ch.Name)
+			if err != nil {
+				t.Error(err)
+			}
+			got = append(got, rules...)
+		}
+		want := rules()
+		if len(got) != len(want) {
+			t.Errorf("got %d rules, want %d", len(got), len(want))
+			return
+		}
+		for i := range want {
+			if !got[i].Equal(want[i]) || got[i].Handle == 0 {
+				t.Errorf("got rule %+v\nwant %+v", got[i], want[i])
+			}
+		}
+		for _, e := range elements() {
+			got, err := c.Elements(e.Set)
+			if err != nil || !reflect.DeepEqual(got, e.List) {
+				t.Errorf("%v: got %+v, %v\nwant %+v", e, got, err, e.List)
+			}
+			one, ok, err := c.Element(e.Set, e.List[0].Key)
+			if err != nil || !ok || !reflect.DeepEqual(one, e.List[0]) {
+				t.Errorf("%v: got %+v, %v, %v", e, one, ok, err)
+			}
+		}
+	})
+}
+
+// commit commits what fill puts into a batch.
+func commit(c *Conn, fill func(*Batch)) error {
+	var b Batch
+	fill(&b)
+	return c.Commit(&b)
+}
+
+func has(t *testing.T, c *Conn, o Container, want bool) {
+	t.Helper()
+	if got, err := c.Has(o); err != nil || got != want {
+		t.Errorf("has %v: %v, %v, want %v", o, got, err, want)
+	}
+}
+
+func TestKernelForgetsWhatIsDeleted(t *testing.T) {
+	inNamespace(t, func(c *Conn) {
+		if err := c.Commit(everything()); err != nil {
+			t.Error(err)
+			return
+		}
+		installed, err := c.Rules(ip, "postrouting")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if err := commit(c, func(b *Batch) {
+			b.Delete(installed[0], elements()[2])
+			b.Flush(own, hosts)
+		}); err != nil {
+			t.Error(err)
+		}
+		if left, err := c.Rules(ip, "postrouting"); err != nil || !reflect.DeepEqual(left, installed[1:]) {
+			t.Errorf("rules left: %+v, %v", left, err)
+		}
+		if left, err := c.Rules(ip, "masq-x"); err != nil || len(left) != 0 {
+			t.Errorf("rules left: %+v, %v", left, err)
+		}
+		for _, s := range []Set{ports, hosts} {
+			if left, err := c.Elements(s); err != nil || len(left) != 0 {
+				t.Errorf("%v has %+v, %v", s, left, err)
+			}
+		}
+		if _, ok, err := c.Element(ports, elements()[2].List[0].Key); ok || err != nil {
+			t.Errorf("deleted element: %v, %v", ok, err)
+		}
+
+		for _, o := range []Container{ip, postrouting, flat} {
+			has(t, c, o, true)
+		}
+		if err := commit(c, func(b *Batch) {
+			b.Flush(ip)
+			b.Delete(elements()[3], own, flat, ip6, bridge)
+		}); err != nil {
+			t.Error(err)
+		}
+		for _, o := range []Container{ip6, own, flat} {
+			has(t, c, o, false)
+		}
+		has(t, c, ip, true)
+		has(t, c, marks, true)
+	})
+}
+
+func TestKernelRefuses(t *testing.T) {
+	nowhere := Rule{Table: ip, Chain: "masq-x", Handle: 4711}
+	tests := []struct {
+		name string
+		fill func(*Batch)
+		want error
+		text string
+	}{
+		{"a chain that exists", func(b *Batch) { b.Add(ip); b.Create(own); b.Add(ports) }, unix.EEXIST,
+			"create chain ip flatnet masq-x: file exists"},
+		{"a chain without its table", func(b *Batch) { b.Add(spoofing) }, unix.ENOENT,
+			"add chain bridge flatnet prerouting: no such file or directory"},
+		{"a set that does not exist", func(b *Batch) { b.Add(in(own, Lookup{Set: "flat", Src: Reg1})) }, unix.ENOENT,
+			"add rule ip flatnet masq-x: no such file or directory"},
+		{"an element that does not exist", func(b *Batch) { b.Add(ports); b.Delete(elements()[2]) }, unix.ENOENT,
+			`delete elements of map ip flatnet ports "flatnet/c/eth0": no such file or directory`},
+		{"a rule that does not exist", func(b *Batch) { b.Delete(nowhere) }, unix.ENOENT,
+			"delete rule ip flatnet masq-x: no such file or directory"},
+		{"a chain that is used", func(b *Batch) { b.Add(forward, in(forward, Verdict{Jump, "masq-x"})); b.Delete(own) }, unix.EBUSY,
+			"delete chain ip flatnet masq-x: device or resource busy"},
+		{"an unknown expression", func(b *Batch) { b.Add(in(own, accept, Other{Name: "nosuch"})) }, ErrUnsupported,
+			"add rule ip flatnet masq-x: expression nosuch: not supported by this kernel (no such file or directory)"},
+		{"an unknown chain type", func(b *Batch) { b.Add(Chain{Table: ip, Name: "x", Type: "nosuch"}) }, ErrUnsupported,
+			"add chain ip flatnet x: CONFIG_NF_TABLES_IPV4: not supported by this kernel (no such file or directory)"},
+		{"an unknown family", func(b *Batch) { b.Add(Table{77, "x"}) }, ErrUnsupported,
+			"add table family 77 x: CONFIG_NF_TABLES_FAMILY 77: not supported by this kernel (operation not supported)"},
+	}
+	inNamespace(t, func(c *Conn) {
+		if err := commit(c, func(b *Batch) { b.Create(ip, own) }); err != nil {
+			t.Error(err)
+			return
+		}
+		for _, tt := range tests {
+			if err := commit(c, tt.fill); !errors.Is(err, tt.want) || err.Error() != tt.text {
+				t.Errorf("%s: got %q, want %q", tt.name, err, tt.text)
+			}
+		}
+		has(t, c, ports, false) // nothing of a refused batch is left
+		has(t, c, own, true)    // and nothing is left to read
+	})
+}
+
+func TestKernelHasNothing(t *testing.T) {
+	inNamespace(t, func(c *Conn) {
+		for _, o := range []Container{ip, own, ports} {
+			has(t, c, o, false)
+		}
+		if rules, err := c.Rules(ip, "masq-x"); err != nil || len(rules) != 0 {
+			t.Errorf("rules: %v, %v", rules, err)
+		}
+		if _, err := c.Elements(ports); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("elements: %v", err)
+		}
+		if _, ok, err := c.Element(ports, make([]byte, 12)); ok || err != nil {
+			t.Errorf("element: %v, %v", ok, err)
+		}
+		if err := commit(c, func(b *Batch) { b.Add(ip, ports) }); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := c.Element(ports, []byte{1}); !errors.Is(err, unix.EINVAL) || errors.Is(err, ErrUnsupported) {
+			t.Errorf("key of another size: %v", err)
+		}
+	})
+}
+
+func TestRulesOfOthersAreNotEqual(t *testing.T) {
+	inNamespace(t, func(c *Conn) {
+		nft(t, "add table ip flatnet", "add chain ip flatnet masq-x",
+			"add rule ip flatnet masq-x meta mark set meta mark ^ 1",
+			"add rule ip flatnet masq-x meta mark set meta mark << 1",
+			"add rule ip flatnet masq-x fib saddr type local accept",
+			"add rule ip flatnet masq-x counter accept",
+			"add rule ip flatnet masq-x ct reply packets > 1 accept",
+			"add rule ip flatnet masq-x ip saddr & 255.255.240.0 == 10.88.0.0 accept")
+		rules, err := c.Rules(ip, "masq-x")
+		if err != nil || len(rules) != 6 {
+			t.Errorf("%d rules, %v", len(rules), err)
+			return
+		}
+		for i, at := range []int{1, 1, 0, 0, 0} {
+			if other, ok := rules[i].Exprs[at].(Other); !ok {
+				t.Errorf("rule %d was read as %+v", i, rules[i].Exprs)
+			} else if len(other.Data) == 0 {
+				t.Errorf("rule %d lost its data", i)
+			}
+			if !rules[i].Equal(rules[i]) || rules[i].Equal(rules[i+1]) {
+				t.Errorf("rule %d is not like itself only", i)
+			}
+		}
+	})
+}
+
+// What nft 1.0.6 prints for everything(). In the bridge family it calls the
+// priority -300 dstnat.
+const ruleset = `table ip flatnet {
+	set flat {
+		type ipv4_addr
+		elements = { 10.87.0.1 }
+	}
+
+	map ports {
+		type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service
+		elements = { tcp . 192.0.2.1 . 8080 comment "flatnet/c/eth0" : 10.87.1.2 . 80 }
+	}
+
+	map links {
+		type ifname : verdict
+		elements = { "fn-1" : jump masq-x }
+	}
+
+	set marks {
+		type mark
+	}
+
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr 10.87.1.0/24 ip daddr != @flat ip daddr != 224.0.0.0/4 masquerade comment "flatnet"
+		oifname "eth0" masquerade fully-random
+		snat to 10.87.1.1 persistent
+	}
+
+	chain prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		dnat ip to meta l4proto . ip daddr . th dport map @ports
+	}
+
+	chain forward {
+		type filter hook forward priority filter; policy drop;
+		ct status dnat accept
+		fib daddr type local return
+		ip saddr 10.87.1.7-10.87.1.9 drop
+		iifname vmap @links
+		meta mark set 0x00000001 goto masq-x
+	}
+
+	chain masq-x {
+		iif "lo" accept
+	}
+}
+table ip6 flatnet {
+	set hosts {
+		type ipv6_addr
+		elements = { 2001:db8::1 comment "a" }
+	}
+
+	chain output {
+		type route hook output priority filter; policy accept;
+		ip6 saddr @hosts accept
+	}
+}
+table bridge flatnet {
+	set macs {
+		type ifname . ether_addr
+		elements = { "fn-1" . 02:00:00:00:00:01 }
+	}
+
+	chain prerouting {
+		type filter hook prerouting priority dstnat; policy accept;
+		iifname . ether saddr @macs accept
+	}
+}
+`

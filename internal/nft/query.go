@@ -1,0 +1,107 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// An exchange is [nl.Conn.Dump], or get: one request and its answers.
+type exchange func(netlink.HeaderType, []byte) ([]netlink.Message, error)
+
+// ask sends one request that changes nothing and returns the answers.
+func (c *Conn) ask(r request, do exchange) ([]netlink.Message, error) {
+	m, err := r.encode()
+	if err != nil {
+		return nil, err
+	}
+	answers, err := do(m.Header.Type, m.Data)
+	// nfnetlink says EINVAL for a subsystem that it doesn't have: then every
+	// request fails so, even the one that has no arguments.
+	if errors.Is(err, unix.EINVAL) {
+		if _, all := c.get(generation().Header.Type, generation().Data); errors.Is(all, unix.EINVAL) {
+			err = unsupported("CONFIG_NF_TABLES", err)
+		}
+	}
+	return answers, err
+}
+
+func (c *Conn) get(typ netlink.HeaderType, data []byte) ([]netlink.Message, error) {
+	return c.nl.Do(typ, 0, data)
+}
+
+// Has says whether an object of that family and name exists, at a cost that
+// doesn't grow with their number. How it looks inside is not compared.
+func (c *Conn) Has(o Container) (bool, error) {
+	_, err := c.ask(o.get(), c.get)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("get %v: %w", o, err)
+	}
+	return true, nil
+}
+
+// Rules lists the rules of a chain in their order, with their handles. A
+// chain that doesn't exist has none.
+func (c *Conn) Rules(t Table, chain string) ([]Rule, error) {
+	ch := Chain{Table: t, Name: chain}
+	answers, err := c.ask(ch.rules(unix.NFT_MSG_GETRULE), c.nl.Dump)
+	if err != nil {
+		return nil, fmt.Errorf("list rules of %v: %w", ch, err)
+	}
+	var rules []Rule
+	for _, m := range answers {
+		rule, err := decodeRule(m)
+		if err != nil {
+			return nil, fmt.Errorf("list rules of %v: %w", ch, err)
+		}
+		rules = append(rules, rule)
+	}
+	return rules, nil
+}
+
+// Elements lists the elements of a set, in no particular order. A set that
+// doesn't exist is ENOENT.
+func (c *Conn) Elements(s Set) ([]Element, error) {
+	elements, err := c.elements(s, nil, c.nl.Dump)
+	if err != nil {
+		return nil, fmt.Errorf("list elements of %v: %w", s, err)
+	}
+	return elements, nil
+}
+
+// Element finds an element by its key, at a cost that doesn't grow with their
+// number. A set that doesn't exist has none.
+func (c *Conn) Element(s Set, key []byte) (Element, bool, error) {
+	found, err := c.elements(s, []Element{{Key: key}}, c.get)
+	if errors.Is(err, unix.ENOENT) {
+		return Element{}, false, nil
+	}
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("the kernel gave %d", len(found))
+	}
+	if err != nil {
+		return Element{}, false, fmt.Errorf("get element of %v: %w", s, err)
+	}
+	return found[0], true, nil
+}
+
+func (c *Conn) elements(s Set, keys []Element, do exchange) ([]Element, error) {
+	answers, err := c.ask(s.elements(unix.NFT_MSG_GETSETELEM, keys), do)
+	if err != nil {
+		return nil, err
+	}
+	var all []Element
+	for _, m := range answers {
+		part, err := decodeElements(m)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, part...)
+	}
+	return all, nil
+}
