@@ -1,0 +1,187 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+
+	"flatnet/ns"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+// Add makes an attachment and says what it came to be. If it fails, it leaves
+// nothing of its own: only the bridge, which is shared, stays.
+func (h *Host) Add(n Network, r Request, alloc Allocator) (Result, error) {
+	netns, err := h.container(r.NetNS)
+	if err != nil {
+		return Result{}, err
+	}
+	defer netns.Close()
+	c, err := h.route()
+	if err != nil {
+		return Result{}, err
+	}
+	defer c.Close()
+	inside, err := h.dialIn(netns)
+	if err != nil {
+		return Result{}, fmt.Errorf("enter the container's network namespace: %w", err)
+	}
+	defer inside.Close()
+	return h.attach(c, inside, netns, n, r, alloc)
+}
+
+// attach is Add with its sockets open: c on the host, inside in the container.
+func (h *Host) attach(c, inside *rtnl.Conn, netns *ns.NS, n Network, r Request, alloc Allocator) (Result, error) {
+	if err := vacate(c, inside, r.Key); err != nil {
+		return Result{}, err
+	}
+	br, err := findBridge(c, n.Bridge)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := checkOverlap(c, br, n); err != nil {
+		return Result{}, err
+	}
+	if n.MTU == 0 {
+		if n.MTU, err = inheritedMTU(c); err != nil {
+			return Result{}, err
+		}
+	}
+
+	lease, held, err := alloc.Lease(r.Key, r.IPs)
+	if err != nil {
+		return Result{}, err
+	}
+	a, err := Plan(n, r, lease)
+	if err == nil {
+		var res Result
+		if res, err = h.apply(c, inside, netns, br, a); err == nil {
+			res.DNS = n.DNS
+			return res, nil
+		}
+	}
+	return Result{}, errors.Join(err, h.undo(r.Key, alloc, held))
+}
+
+// undo removes what a failed ADD made: any link of key's, for vacate has seen
+// to it that there was none, and its lease, unless it held that from before.
+// Its socket is a new one, since the other may be what failed.
+func (h *Host) undo(key Key, alloc Allocator, held bool) error {
+	if !held {
+		return h.Delete(key, alloc)
+	}
+	c, err := h.route()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return removeLinks(c, key)
+}
+
+// vacate makes sure that key can be made: the container has no interface of
+// that name, and no link is left of an earlier namespace of the same container
+// that no DEL was sent for.
+func vacate(c, inside *rtnl.Conn, key Key) error {
+	switch l, err := inside.LinkByName(key.IfName); {
+	case err == nil:
+		return fmt.Errorf("interface %s exists already in the container (a %s, index %d): %w",
+			key.IfName, orText(l.Kind, "device"), l.Index, ErrTaken)
+	case !errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("find %s in the container: %w", key.IfName, err)
+	}
+	return removeLinks(c, key)
+}
+
+// apply makes an attachment in the kernel.
+func (h *Host) apply(c, inside *rtnl.Conn, netns *ns.NS, br bridgeState, a Attachment) (Result, error) {
+	br, err := ensureBridge(c, br, a)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := h.forward(a); err != nil {
+		return Result{}, err
+	}
+	name, err := addVeth(c, netns, a)
+	if err != nil {
+		return Result{}, err
+	}
+	// The container's end first, so that the host end, raised last, finds
+	// everything in place.
+	peer, err := inside.LinkByName(a.Key.IfName)
+	if err != nil {
+		return Result{}, fmt.Errorf("find %s in the container: %w", a.Key.IfName, err)
+	}
+	if err := h.configure(inside, netns, peer.Index, a); err != nil {
+		return Result{}, err
+	}
+	if err := h.masquerade(a.Masquerade); err != nil {
+		return Result{}, err
+	}
+	host := rtnl.LinkChange{Index: peer.Peer, Up: true, Master: br.Index, Alias: a.owner().alias()}
+	if err := c.SetLink(host); err != nil {
+		return Result{}, fmt.Errorf("attach %s to bridge %s: %w", name, a.Bridge, err)
+	}
+	if a.HairpinMode {
+		if err := c.SetHairpin(host.Index); err != nil {
+			return Result{}, fmt.Errorf("hairpin mode of %s: %w", name, err)
+		}
+	}
+	res := Result{Interfaces: []Interface{
+		{Name: a.Bridge, MAC: br.MAC.String(), MTU: br.MTU},
+		{Name: name, MAC: a.Key.Mark().String(), MTU: peer.MTU},
+		{Name: a.Key.IfName, MAC: a.MAC.String(), MTU: peer.MTU, Sandbox: netns.Path()},
+	}, Routes: a.Routes}
+	for _, addr := range a.Addresses {
+		res.IPs = append(res.IPs, IP{Address: addr.Prefix, Gateway: addr.Gateway, Interface: 2})
+	}
+	return res, nil
+}
+
+// addVeth makes the pair under the first of the owner's names that no other
+// owner's link has, and returns that name.
+func addVeth(c *rtnl.Conn, netns *ns.NS, a Attachment) (string, error) {
+	mark, names := a.Key.Mark(), a.Key.HostNames()
+	for _, name := range names {
+		err := c.AddVeth(rtnl.Veth{
+			Name: name, MAC: mark[:], MTU: a.MTU,
+			Peer: a.Key.IfName, PeerMAC: a.MAC[:], PeerNS: netns.FD(),
+		})
+		switch {
+		case err == nil:
+			return name, nil
+		case errors.Is(err, unix.EOPNOTSUPP):
+			return "", fmt.Errorf("make veth %s: %w: CONFIG_VETH", name, ErrUnsupported)
+		case !errors.Is(err, unix.EEXIST):
+			return "", fmt.Errorf("make veth %s with %s in the container: %w", name, a.Key.IfName, err)
+		}
+	}
+	return "", fmt.Errorf("interfaces %v of the host belong to others: %w", names, ErrConflict)
+}
+
+func orText(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// inheritedMTU is that of the device of the default route, IPv4's before
+// IPv6's; 0 if there is none.
+func inheritedMTU(c *rtnl.Conn) (uint32, error) {
+	for _, ipv6 := range []bool{false, true} {
+		index, err := c.DefaultRouteLink(ipv6)
+		if err != nil {
+			return 0, fmt.Errorf("find the default route: %w", err)
+		}
+		if index == 0 {
+			continue
+		}
+		l, err := c.LinkByIndex(index)
+		if err != nil {
+			return 0, fmt.Errorf("find the default route's device: %w", err)
+		}
+		return l.MTU, nil
+	}
+	return 0, nil
+}

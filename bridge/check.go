@@ -1,0 +1,176 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+// Check compares an attachment with what ADD said of it (prev), with the
+// network's configuration and with the kernel, and reports everything that is
+// missing. What later plugins of the chain added is not looked at.
+func (h *Host) Check(n Network, r Request, prev Result, alloc Allocator) error {
+	ifc, lease, err := prev.attachment(r)
+	if err != nil {
+		return err
+	}
+	a, err := Plan(n, r, lease)
+	if err != nil {
+		return err
+	}
+	c, err := h.route()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	addrs := a.owner().Addresses
+	return errors.Join(
+		h.checkHost(c, a),
+		h.checkContainer(r, a, ifc, prev.Routes),
+		alloc.Check(r.Key, addrs),
+		h.checkMasquerade(a.Masquerade),
+	)
+}
+
+// attachment finds in a result what it says of the container's interface.
+func (res Result) attachment(r Request) (Interface, Lease, error) {
+	i := slices.IndexFunc(res.Interfaces, func(i Interface) bool {
+		return i.Name == r.Key.IfName && i.Sandbox != ""
+	})
+	if i < 0 {
+		return Interface{}, Lease{}, fmt.Errorf("prevResult has no interface %q in a sandbox: %w", r.Key.IfName, ErrInvalid)
+	}
+	var l Lease
+	for _, ip := range res.IPs {
+		if ip.Interface == i {
+			l.Addresses = append(l.Addresses, Address{ip.Address, ip.Gateway})
+		}
+	}
+	return res.Interfaces[i], l, nil
+}
+
+func changed(format string, args ...any) error {
+	return fmt.Errorf(format+": %w", append(args, ErrChanged)...)
+}
+
+// checkHost compares the bridge and the host end.
+func (h *Host) checkHost(c *rtnl.Conn, a Attachment) error {
+	br, err := findBridge(c, a.Bridge)
+	if err != nil {
+		return err
+	}
+	return errors.Join(checkBridge(br, a), checkHostEnd(c, a, br.Index), h.checkForward(a))
+}
+
+func checkBridge(br bridgeState, a Attachment) (err error) {
+	if br.Index == 0 {
+		return changed("bridge %s is missing", a.Bridge)
+	}
+	if !br.Up() {
+		err = changed("bridge %s is down", a.Bridge)
+	}
+	for _, want := range a.Gateways {
+		if !br.has(want) {
+			err = errors.Join(err, changed("address %s of bridge %s is missing", want, a.Bridge))
+		}
+	}
+	return err
+}
+
+func checkHostEnd(c *rtnl.Conn, a Attachment, bridge int) error {
+	links, err := hostEnds(c, a.Key)
+	if err != nil {
+		return err
+	}
+	if len(links) == 0 {
+		return changed("host interface of %s (%s) is missing", a.Key, a.Key.HostNames()[0])
+	}
+	if l := links[0]; !l.Up() {
+		err = changed("host interface %s is down", l.Name)
+	}
+	if l := links[0]; l.Master != bridge || bridge == 0 {
+		err = errors.Join(err, changed("host interface %s is not on bridge %s", l.Name, a.Bridge))
+	}
+	return err
+}
+
+func (h *Host) checkForward(a Attachment) error {
+	for name, want := range map[string]bool{"net/ipv4/ip_forward": a.Forward4, "net/ipv6/conf/all/forwarding": a.Forward6} {
+		if !want {
+			continue
+		}
+		if v, err := h.sysctl.Get(name); err != nil {
+			return err
+		} else if v == "0" {
+			return changed("sysctl %s is 0", name)
+		}
+	}
+	return nil
+}
+
+// checkContainer compares the container's end with the result.
+func (h *Host) checkContainer(r Request, a Attachment, want Interface, routes []Route) error {
+	netns, err := h.container(r.NetNS)
+	if err != nil {
+		return err
+	}
+	defer netns.Close()
+	inside, err := h.dialIn(netns)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	l, err := inside.LinkByName(want.Name)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return changed("interface %s is missing in the container", want.Name)
+	case err != nil:
+		return fmt.Errorf("find %s in the container: %w", want.Name, err)
+	}
+	if !l.Up() {
+		err = changed("interface %s is down in the container", want.Name)
+	}
+	if mac, perr := ParseHardwareAddr(want.MAC); perr == nil && string(l.MAC) != string(mac[:]) {
+		err = errors.Join(err, changed("interface %s has the MAC address %s and not %s", want.Name, l.MAC, mac))
+	}
+	have, aerr := inside.Addresses(l.Index)
+	err = errors.Join(err, aerr)
+	for _, addr := range a.Addresses {
+		if !slices.ContainsFunc(have, func(h rtnl.Addr) bool { return h.Prefix == addr.Prefix }) {
+			err = errors.Join(err, changed("address %s of interface %s is missing", addr.Prefix, want.Name))
+		}
+	}
+	return errors.Join(err, checkRoutes(inside, l.Index, a.Routes, routes))
+}
+
+// checkRoutes looks for the routes that the plan makes, as far as the result
+// lists them: a later plugin may have taken some away, or moved them to another
+// table, and said so.
+func checkRoutes(inside *rtnl.Conn, index int, planned, listed []Route) (err error) {
+	have := map[bool][]rtnl.Route{}
+	for _, ipv6 := range []bool{false, true} {
+		if have[ipv6], err = inside.Routes(ipv6); err != nil {
+			return fmt.Errorf("list the container's routes: %w", err)
+		}
+	}
+	for _, want := range planned {
+		if !slices.ContainsFunc(listed, func(r Route) bool { return sameRoute(r.Dst, r.Gateway, want) }) {
+			continue
+		}
+		if !slices.ContainsFunc(have[want.Dst.Addr().Is6()], func(r rtnl.Route) bool {
+			return r.Index == index && sameRoute(r.Dst, r.Gateway, want)
+		}) {
+			err = errors.Join(err, changed("route to %s via %s is missing in the container", want.Dst, want.Gateway))
+		}
+	}
+	return err
+}
+
+func sameRoute(dst netip.Prefix, gateway netip.Addr, want Route) bool {
+	return dst == want.Dst && gateway == want.Gateway
+}

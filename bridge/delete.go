@@ -1,0 +1,40 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+// Delete removes an attachment: its link, its lease and, with the network's
+// last attachment, the network's rules. What is gone already is no error.
+func (h *Host) Delete(key Key, alloc Allocator) error {
+	c, err := h.route()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	// The link first: an address must not be leased anew while one has it.
+	if err := removeLinks(c, key); err != nil {
+		return err
+	}
+	return alloc.Release(key, func() error { return h.removeRules(key.Network) })
+}
+
+func removeLinks(c *rtnl.Conn, key Key) error {
+	links, err := hostEnds(c, key)
+	for _, l := range links {
+		err = errors.Join(err, deleteLink(c, l))
+	}
+	return err
+}
+
+func deleteLink(c *rtnl.Conn, l rtnl.Link) error {
+	if err := c.DeleteLink(l.Index); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete link %s: %w", l.Name, err)
+	}
+	return nil
+}

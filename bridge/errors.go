@@ -1,0 +1,31 @@
+package bridge
+
+import "errors"
+
+// The kinds of failure that a door tells apart, by [errors.Is]. Every other
+// error is the kernel's or the file system's own.
+var (
+	// ErrInvalid is a configuration or request that can't be honoured.
+	ErrInvalid = errors.New("invalid")
+	// ErrNoContainer is a container whose namespace does not exist.
+	ErrNoContainer = errors.New("no such container")
+	// ErrNetNS is a path that is no network namespace, or the host's own.
+	ErrNetNS = errors.New("not a container's network namespace")
+	// ErrBusy is a lock or resource that others hold; trying again may help.
+	ErrBusy = errors.New("busy")
+	// ErrExhausted is a network without a free address.
+	ErrExhausted = errors.New("no free address")
+	// ErrTaken is a wanted address, port or name that has another owner.
+	ErrTaken = errors.New("already taken")
+	// ErrConflict is something on the host that is not as flatnet needs it,
+	// and not flatnet's to change.
+	ErrConflict = errors.New("conflict")
+	// ErrUnsupported is a kernel without a feature; the text names its CONFIG_ option.
+	ErrUnsupported = errors.New("not supported by this kernel")
+	// ErrChanged is an attachment that is not what ADD made it.
+	ErrChanged = errors.New("changed")
+	// ErrUnavailable is a network that can't take another attachment (STATUS).
+	ErrUnavailable = errors.New("network unavailable")
+	// ErrLimited is a network whose attachments may be cut off as well (STATUS).
+	ErrLimited = errors.New("limited connectivity")
+)

@@ -1,0 +1,26 @@
+package bridge
+
+import (
+	"errors"
+	"slices"
+)
+
+// GC removes every attachment of a network but the valid ones. It goes on
+// after an error and reports all of them.
+func (h *Host) GC(network string, valid []Key, alloc Allocator) error {
+	owners, err := h.Owners()
+	leased, lerr := alloc.Keys()
+	keys := leased
+	for _, o := range owners {
+		if o.Key.Network == network && !slices.Contains(leased, o.Key) {
+			keys = append(keys, o.Key)
+		}
+	}
+	err = errors.Join(err, lerr)
+	for _, key := range keys {
+		if !slices.Contains(valid, key) {
+			err = errors.Join(err, h.Delete(key, alloc))
+		}
+	}
+	return err
+}

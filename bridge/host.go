@@ -1,0 +1,100 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"flatnet/internal/nft"
+	"flatnet/internal/sysctl"
+	"flatnet/ns"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Host is the machine on which attachments are made, checked and removed.
+// Its verbs are safe against other processes that do the same.
+type Host struct {
+	route  func() (*rtnl.Conn, error) // dials in the calling thread's namespace
+	nft    func() (*nft.Conn, error)
+	sysctl sysctl.Dir
+}
+
+// NewHost returns the host in whose network namespace the process runs.
+func NewHost() *Host {
+	return &Host{route: rtnl.Dial, nft: nft.Dial, sysctl: sysctl.Proc}
+}
+
+// container opens the namespace of an attachment, which must not be the host's own.
+func (h *Host) container(path string) (*ns.NS, error) {
+	own, err := ns.Current()
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	n, err := ns.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("network namespace %q does not exist: %w", path, ErrNoContainer)
+	case errors.Is(err, ns.ErrNotNetNS):
+		return nil, fmt.Errorf("%q: %w", path, ErrNetNS)
+	case err != nil:
+		return nil, err
+	case n.Same(own):
+		return nil, errors.Join(fmt.Errorf("%q is the host's own network namespace: %w", path, ErrNetNS), n.Close())
+	}
+	return n, nil
+}
+
+// dialIn opens an rtnetlink socket in a container's namespace.
+func (h *Host) dialIn(n *ns.NS) (c *rtnl.Conn, err error) {
+	err = n.Do(func() error {
+		c, err = h.route()
+		return err
+	})
+	return c, err
+}
+
+// Owners lists what the host's links say of whom they belong to.
+func (h *Host) Owners() ([]Owner, error) {
+	c, err := h.route()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	links, err := c.Links()
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	var owners []Owner
+	for _, l := range links {
+		if l.Kind == "veth" && len(l.MAC) == len(HardwareAddr{}) {
+			owners = append(owners, parseOwner(l.Name, HardwareAddr(l.MAC), l.Alias))
+		}
+	}
+	return owners, nil
+}
+
+// hostEnds finds the host ends of key's veth pairs: normally one, under one of
+// the names that it may have. A link of such a name with another mark is not
+// key's and not listed.
+func hostEnds(c *rtnl.Conn, key Key) ([]rtnl.Link, error) {
+	var found []rtnl.Link
+	for _, name := range key.HostNames() {
+		l, err := c.LinkByName(name)
+		switch {
+		case errors.Is(err, unix.ENODEV):
+		case err != nil:
+			return nil, fmt.Errorf("find link %s: %w", name, err)
+		case owns(key, l):
+			found = append(found, l)
+		}
+	}
+	return found, nil
+}
+
+func owns(key Key, l rtnl.Link) bool {
+	mark := key.Mark()
+	return string(l.MAC) == string(mark[:])
+}

@@ -1,0 +1,136 @@
+// Package bridge is flatnet's domain: networks, attachments and the verbs
+// that apply, compare and remove them.
+//
+// An attachment is a plain value. [Plan] makes it without touching anything;
+// ADD applies it, CHECK compares the kernel with it, and remove takes it away
+// again, for DEL and GC as well as for an ADD that failed. What the kernel
+// holds is found by its owner's mark (see [Key]), so DEL needs no state file,
+// no namespace and no earlier result.
+package bridge
+
+import (
+	"net/netip"
+)
+
+// Defaults of a network whose configuration names nothing but itself.
+const (
+	DefaultBridge = "flatnet-br0"
+	DefaultSubnet = "10.87.1.0/24"
+	// DefaultFlat is the range of all flat networks: traffic inside it is
+	// never masqueraded, so that a container is seen by its own address.
+	DefaultFlat = "10.87.0.0/16"
+)
+
+// A Network is one validated network configuration, whichever door it came
+// through.
+type Network struct {
+	Name   string // CNI network name, see [ValidName]
+	Bridge string // host bridge's interface name
+	MTU    uint32 // of bridge and attachments; 0 inherits the default route's device
+
+	IsGateway        bool // the bridge carries the gateway addresses, the host forwards
+	IsDefaultGateway bool // the container's default route leads to the gateway
+	IPMasq           bool // outward traffic is masqueraded
+	ForceAddress     bool // a wrong address on the bridge is replaced
+	HairpinMode      bool // IFLA_BRPORT_MODE on the host end
+	PromiscMode      bool // IFF_PROMISC on the bridge
+	Internal         bool // no way out: no default route, nothing forwarded or masqueraded
+	Isolated         bool // containers of other networks don't reach this one's containers
+
+	Subnets []netip.Prefix // each as its gateway's address and length; none if another plugin leases addresses
+	Flat    []netip.Prefix // destinations never masqueraded, besides the subnet itself
+	Routes  []Route        // further routes of the container
+	DNS     DNS            // handed back in the result as it is
+}
+
+// A Route is one route of a container.
+type Route struct {
+	Dst      netip.Prefix
+	Gateway  netip.Addr // invalid: the gateway of the container's first address of that family
+	MTU      uint32     // RTAX_MTU; 0 leaves it out
+	AdvMSS   uint32     // RTAX_ADVMSS; 0 leaves it out
+	Priority uint32     // RTA_PRIORITY; 0 leaves it out
+	Table    *uint32    // RTA_TABLE; nil is the main table
+	Scope    *uint8     // rtm_scope; nil is global
+}
+
+// DNS is the CNI result's dns object.
+type DNS struct {
+	Nameservers []string
+	Domain      string
+	Search      []string
+	Options     []string
+}
+
+// A Request is what one attachment asks for beyond its network.
+type Request struct {
+	Key   Key
+	NetNS string       // path of the container's network namespace
+	MAC   HardwareAddr // wanted MAC of the container's interface; zero: derived from its address
+	IPs   []netip.Addr // wanted addresses; all must be given
+	Ports []PortMapping
+	Names []string // by which other containers of the network find this one
+}
+
+// A PortMapping publishes one port of the container on the host.
+type PortMapping struct {
+	Protocol      uint8      // IPPROTO_TCP, IPPROTO_UDP or IPPROTO_SCTP
+	HostIP        netip.Addr // invalid or unspecified: all of the host's addresses (of that family)
+	HostPort      uint16
+	ContainerPort uint16
+}
+
+// A Lease is what address management gives to an attachment.
+type Lease struct {
+	Addresses []Address
+	Routes    []Route // of a delegated IPAM plugin
+	DNS       DNS     // of a delegated IPAM plugin
+}
+
+// An Address is one leased address in its subnet.
+type Address struct {
+	Prefix  netip.Prefix // the address, with the subnet's length
+	Gateway netip.Addr   // invalid: none
+}
+
+// An Allocator manages the addresses of one network. Its methods are safe
+// against other processes that do the same.
+type Allocator interface {
+	// Lease gives key its addresses: those it has already, else those that
+	// want names, else free ones. held says that key had them before this call.
+	Lease(key Key, want []netip.Addr) (lease Lease, held bool, err error)
+	// Release takes key's addresses back; a key that has none is no error.
+	// last, if not nil, runs before any other process can lease, when the
+	// network then has no lease left.
+	Release(key Key, last func() error) error
+	// Keys lists who has leases of this network.
+	Keys() ([]Key, error)
+	// Free reports an error unless a Lease without wishes would succeed now.
+	Free() error
+	// Check reports an error unless key holds exactly addrs.
+	Check(key Key, addrs []netip.Addr) error
+}
+
+// A Result is what an attachment came to be, in the shape of the CNI result
+// (SPEC 1.1.0, section 5).
+type Result struct {
+	Interfaces []Interface
+	IPs        []IP
+	Routes     []Route
+	DNS        DNS
+}
+
+// An Interface is an interface of a [Result].
+type Interface struct {
+	Name    string
+	MAC     string
+	MTU     uint32
+	Sandbox string // path of its namespace; empty for the host's
+}
+
+// An IP is an address of a [Result].
+type IP struct {
+	Address   netip.Prefix
+	Gateway   netip.Addr // invalid: none
+	Interface int        // index in Interfaces; -1: not said
+}

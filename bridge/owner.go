@@ -1,0 +1,52 @@
+package bridge
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// An Owner is what a link of the host says of the attachment that it belongs to.
+type Owner struct {
+	Link      string // the link's name
+	Key       Key    // zero unless the alias says it
+	Mark      HardwareAddr
+	Addresses []netip.Addr
+}
+
+// aliasWord begins the alias of each host end, so that people see whose it is.
+const aliasWord = "flatnet"
+
+// alias spells out an owner and its addresses for IFLA_IFALIAS.
+func (o Owner) alias() string {
+	addrs := make([]string, len(o.Addresses))
+	for i, a := range o.Addresses {
+		addrs[i] = a.String()
+	}
+	return fmt.Sprintf("%s %s %s", aliasWord, o.Key, strings.Join(addrs, ","))
+}
+
+// parseOwner reads what a link's MAC and alias say. The key stays zero if the
+// alias is not flatnet's, or is of another owner than the mark.
+func parseOwner(link string, mark HardwareAddr, alias string) Owner {
+	o := Owner{Link: link, Mark: mark}
+	word, rest, _ := strings.Cut(alias, " ")
+	owner, addrs, _ := strings.Cut(rest, " ")
+	parts := strings.Split(owner, "/")
+	if word != aliasWord || len(parts) != 3 {
+		return o
+	}
+	key, err := NewKey(parts[0], parts[1], parts[2])
+	if err != nil || key.Mark() != mark {
+		return o
+	}
+	for s := range strings.SplitSeq(addrs, ",") {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return o
+		}
+		o.Addresses = append(o.Addresses, a)
+	}
+	o.Key = key
+	return o
+}

@@ -1,0 +1,127 @@
+package bridge
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// An Attachment is everything that one ADD makes, as a plain value: ADD
+// applies it and CHECK compares the kernel with it.
+type Attachment struct {
+	Key       Key
+	MAC       HardwareAddr // of the container's interface
+	MTU       uint32       // of both ends; 0 is the kernel's default
+	Addresses []Address
+	Routes    []Route // each with its gateway, if it has any
+
+	Bridge       string
+	Gateways     []netip.Prefix // addresses of the bridge
+	ForceAddress bool
+	PromiscMode  bool
+	HairpinMode  bool
+	Masquerade   []Masquerade
+	Forward4     bool // net.ipv4.ip_forward
+	Forward6     bool // net.ipv6.conf.all.forwarding
+}
+
+// A Masquerade hides Subnet behind the host's address on the way to anything
+// but Flat and multicast.
+type Masquerade struct {
+	Network string
+	Subnet  netip.Prefix
+	Flat    []netip.Prefix
+}
+
+// Plan says what a request with a lease makes of a network. It touches nothing.
+// n.MTU is the resolved one.
+func Plan(n Network, r Request, l Lease) (Attachment, error) {
+	if len(l.Addresses) == 0 {
+		return Attachment{}, fmt.Errorf("address management gave no address to %s: %w", r.Key, ErrInvalid)
+	}
+	a := Attachment{
+		Key: r.Key, MTU: n.MTU, MAC: r.MAC, Addresses: l.Addresses,
+		Bridge: n.Bridge, ForceAddress: n.ForceAddress, PromiscMode: n.PromiscMode, HairpinMode: n.HairpinMode,
+	}
+	gateway := map[bool]netip.Addr{} // of the first address of each family, by Is4
+	for _, addr := range l.Addresses {
+		is4 := addr.Prefix.Addr().Is4()
+		if _, ok := gateway[is4]; !ok {
+			gateway[is4] = addr.Gateway
+		}
+		if n.IPMasq {
+			a.Masquerade = append(a.Masquerade, n.masquerade(addr.Prefix.Masked()))
+		}
+		if n.IsGateway && addr.Gateway.IsValid() {
+			a.addGateway(netip.PrefixFrom(addr.Gateway, addr.Prefix.Bits()))
+		}
+	}
+	a.Routes = resolve(slices.Concat(n.Routes, l.Routes), gateway)
+	if n.IsDefaultGateway {
+		a.addDefaultRoutes(gateway)
+	}
+	if a.MAC == (HardwareAddr{}) {
+		a.MAC = addressMAC(a.Addresses[0].Prefix.Addr())
+	}
+	return a, nil
+}
+
+// addressMAC is the MAC that goes with an address unless another is asked for.
+// Since an address always comes with the same MAC, nobody's neighbour cache is
+// wrong when the address gets a new owner.
+func addressMAC(a netip.Addr) HardwareAddr {
+	b := a.AsSlice()
+	mac := HardwareAddr{0x0a, 0x57} // locally administered, unicast
+	copy(mac[2:], b[len(b)-4:])
+	return mac
+}
+
+func (n Network) masquerade(subnet netip.Prefix) Masquerade {
+	m := Masquerade{Network: n.Name, Subnet: subnet}
+	for _, p := range n.Flat {
+		if p.Addr().Is4() == subnet.Addr().Is4() {
+			m.Flat = append(m.Flat, p)
+		}
+	}
+	return m
+}
+
+func (a *Attachment) addGateway(p netip.Prefix) {
+	if slices.Contains(a.Gateways, p) {
+		return
+	}
+	a.Gateways = append(a.Gateways, p)
+	a.Forward4 = a.Forward4 || p.Addr().Is4()
+	a.Forward6 = a.Forward6 || p.Addr().Is6()
+}
+
+// resolve fills in the gateway of routes that name none.
+func resolve(routes []Route, gateway map[bool]netip.Addr) []Route {
+	for i, r := range routes {
+		if !r.Gateway.IsValid() && r.Scope == nil {
+			routes[i].Gateway = gateway[r.Dst.Addr().Is4()]
+		}
+	}
+	return routes
+}
+
+// addDefaultRoutes adds a default route for each family that has a gateway and
+// no default route of its own.
+func (a *Attachment) addDefaultRoutes(gateway map[bool]netip.Addr) {
+	for _, all := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		dst, gw := netip.PrefixFrom(all, 0), gateway[all.Is4()]
+		has := slices.ContainsFunc(a.Routes, func(r Route) bool { return r.Dst == dst && r.Table == nil })
+		if gw.IsValid() && !has {
+			a.Routes = append(a.Routes, Route{Dst: dst, Gateway: gw})
+		}
+	}
+}
+
+// owner is what the attachment's alias says.
+func (a Attachment) owner() Owner {
+	o := Owner{Key: a.Key, Mark: a.Key.Mark()}
+	for _, addr := range a.Addresses {
+		o.Addresses = append(o.Addresses, addr.Prefix.Addr())
+	}
+	return o
+}

@@ -1,0 +1,106 @@
+package bridge
+
+import (
+	"net/netip"
+	"reflect"
+	"testing"
+)
+
+func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+func ip(s string) netip.Addr    { return netip.MustParseAddr(s) }
+
+func flatNetwork() Network {
+	return Network{
+		Name: "flatnet", Bridge: DefaultBridge, MTU: 1400,
+		IsGateway: true, IsDefaultGateway: true, IPMasq: true,
+		Flat: []netip.Prefix{pfx(DefaultFlat), pfx("fd87::/48")},
+	}
+}
+
+var testKey = Key{"flatnet", "0123456789abcdef", "eth0"}
+
+func TestPlanOfTheDefaultNetwork(t *testing.T) {
+	lease := Lease{Addresses: []Address{{pfx("10.87.1.2/24"), ip("10.87.1.1")}}}
+	got, err := Plan(flatNetwork(), Request{Key: testKey}, lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Attachment{
+		Key: testKey, MAC: HardwareAddr{0x0a, 0x57, 10, 87, 1, 2}, MTU: 1400,
+		Addresses: lease.Addresses,
+		Routes:    []Route{{Dst: pfx("0.0.0.0/0"), Gateway: ip("10.87.1.1")}},
+		Bridge:    DefaultBridge, Gateways: []netip.Prefix{pfx("10.87.1.1/24")}, Forward4: true,
+		Masquerade: []Masquerade{{"flatnet", pfx("10.87.1.0/24"), []netip.Prefix{pfx(DefaultFlat)}}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestPlanRoutes(t *testing.T) {
+	v4 := Address{pfx("10.87.1.2/24"), ip("10.87.1.1")}
+	v6 := Address{pfx("fd87::2/64"), ip("fd87::1")}
+	link := uint8(253)
+	for _, tt := range []struct {
+		name   string
+		change func(*Network)
+		addrs  []Address
+		want   []Route
+	}{
+		{"dual stack has two default routes", nil, []Address{v4, v6},
+			[]Route{{Dst: pfx("0.0.0.0/0"), Gateway: v4.Gateway}, {Dst: pfx("::/0"), Gateway: v6.Gateway}}},
+		{"no default gateway, no route", func(n *Network) { n.IsDefaultGateway = false }, []Address{v4}, nil},
+		{"an address without gateway has none", nil, []Address{{Prefix: v4.Prefix}}, nil},
+		{"the first address of a family decides", nil, []Address{v4, {pfx("10.88.0.2/24"), ip("10.88.0.1")}},
+			[]Route{{Dst: pfx("0.0.0.0/0"), Gateway: v4.Gateway}}},
+		{"a default route of the configuration is the only one",
+			func(n *Network) { n.Routes = []Route{{Dst: pfx("0.0.0.0/0"), Gateway: ip("10.87.1.9")}} }, []Address{v4},
+			[]Route{{Dst: pfx("0.0.0.0/0"), Gateway: ip("10.87.1.9")}}},
+		{"a route takes the gateway of its family",
+			func(n *Network) {
+				n.IsDefaultGateway = false
+				n.Routes = []Route{{Dst: pfx("192.0.2.0/24")}, {Dst: pfx("2001:db8::/32"), MTU: 1300}}
+			}, []Address{v4, v6},
+			[]Route{{Dst: pfx("192.0.2.0/24"), Gateway: v4.Gateway}, {Dst: pfx("2001:db8::/32"), Gateway: v6.Gateway, MTU: 1300}}},
+		{"a route with a scope has no gateway",
+			func(n *Network) {
+				n.IsDefaultGateway = false
+				n.Routes = []Route{{Dst: pfx("192.0.2.0/24"), Scope: &link}}
+			}, []Address{v4},
+			[]Route{{Dst: pfx("192.0.2.0/24"), Scope: &link}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := flatNetwork()
+			if tt.change != nil {
+				tt.change(&n)
+			}
+			a, err := Plan(n, Request{Key: testKey}, Lease{Addresses: tt.addrs})
+			if err != nil || !reflect.DeepEqual(a.Routes, tt.want) {
+				t.Errorf("got  %+v, %v\nwant %+v", a.Routes, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestPlanWithoutGateway(t *testing.T) {
+	n := flatNetwork()
+	n.IsGateway, n.IsDefaultGateway = false, false
+	a, err := Plan(n, Request{Key: testKey}, Lease{Addresses: []Address{{pfx("10.87.1.2/24"), ip("10.87.1.1")}}})
+	if err != nil || a.Gateways != nil || a.Forward4 || a.Routes != nil {
+		t.Errorf("got %+v, %v", a, err)
+	}
+}
+
+func TestPlanKeepsTheWantedMAC(t *testing.T) {
+	mac := HardwareAddr{2, 0, 0, 0, 0, 9}
+	a, err := Plan(flatNetwork(), Request{Key: testKey, MAC: mac}, Lease{Addresses: []Address{{Prefix: pfx("10.87.1.2/24")}}})
+	if err != nil || a.MAC != mac {
+		t.Errorf("got %v, %v", a.MAC, err)
+	}
+}
+
+func TestPlanWantsAnAddress(t *testing.T) {
+	if _, err := Plan(flatNetwork(), Request{Key: testKey}, Lease{}); err == nil {
+		t.Error("no error")
+	}
+}

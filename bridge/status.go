@@ -1,0 +1,111 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"flatnet/internal/nft"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+// Status reports whether an ADD could succeed (SPEC 1.1.0, section 2). An error
+// is [ErrUnavailable], or [ErrLimited] if containers that are attached already
+// are cut off as well. It changes nothing.
+func (h *Host) Status(n Network, alloc Allocator) error {
+	c, err := h.route()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	defer c.Close()
+	if err := h.limited(c, n, alloc); err != nil {
+		return fmt.Errorf("%w: %w", ErrLimited, err)
+	}
+	if err := errors.Join(h.available(c, n), alloc.Free()); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+// available looks for what an ADD would stumble over: a kernel that lacks
+// something, a bridge that is none or has another address, a foreign network in
+// the way.
+func (h *Host) available(c *rtnl.Conn, n Network) error {
+	br, err := findBridge(c, n.Bridge)
+	if err != nil {
+		return err
+	}
+	err = checkOverlap(c, br, n)
+	for _, k := range [...]struct{ kind, config string }{{"bridge", "CONFIG_BRIDGE"}, {"veth", "CONFIG_VETH"}} {
+		if has, herr := c.HasKind(k.kind); herr != nil {
+			err = errors.Join(err, herr)
+		} else if !has {
+			err = errors.Join(err, fmt.Errorf("%w: %s", ErrUnsupported, k.config))
+		}
+	}
+	for _, want := range n.gateways() {
+		for _, have := range br.inTheWay(want, n.gateways()) {
+			if !n.ForceAddress {
+				err = errors.Join(err, br.conflict(have, want))
+			}
+		}
+	}
+	return errors.Join(err, h.withNFT(n.IPMasq, func(c *nft.Conn) error { return n.tryMasquerade(c) }))
+}
+
+// limited compares what all attachments share with what they need, if there
+// are any.
+func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
+	keys, err := alloc.Keys()
+	if err != nil || len(keys) == 0 {
+		return nil // what is wrong with the leases, Free says
+	}
+	br, err := findBridge(c, n.Bridge)
+	if err != nil {
+		return err
+	}
+	a := Attachment{Bridge: n.Bridge}
+	for _, gw := range n.gateways() {
+		a.addGateway(gw)
+	}
+	for _, p := range n.Subnets {
+		if n.IPMasq {
+			a.Masquerade = append(a.Masquerade, n.masquerade(p.Masked()))
+		}
+	}
+	return errors.Join(checkBridge(br, a), h.checkForward(a), h.checkMasquerade(a.Masquerade))
+}
+
+// gateways are the addresses that the bridge should have.
+func (n Network) gateways() (all []netip.Prefix) {
+	for _, p := range n.Subnets {
+		if n.IsGateway && p.Addr().IsValid() {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// tryMasquerade finds out whether the kernel could make the network's rules,
+// unless they are there.
+func (n Network) tryMasquerade(c *nft.Conn) error {
+	for _, p := range n.Subnets {
+		m := n.masquerade(p.Masked())
+		if ok, err := m.stands(c); ok || err != nil {
+			return err
+		}
+		var b nft.Batch
+		ch := m.chain()
+		b.Add(ch.Table, ch, m.rule())
+		// What can't be deleted undoes the batch; if it is what was refused,
+		// everything before it could be done.
+		none := nft.Chain{Table: ch.Table, Name: "none"}
+		b.Delete(none)
+		if err := c.Commit(&b); !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return nil
+}
