@@ -1,0 +1,142 @@
+// Package cni is flatnet's door for container runtimes that speak the
+// Container Network Interface: environment and configuration in, result or
+// error out, in the shapes of all released versions of the CNI SPEC. It
+// validates everything before it calls the [Engine], and knows nothing of
+// Linux.
+//
+// Errors carry these codes (SPEC 1.1.0, section 5, "Error"):
+//
+//	  1  cniVersion is not supported, or too old for the command
+//	  3  the container does not exist              bridge.ErrNoContainer
+//	  4  a variable of the environment is invalid  bridge.ErrNetNS for CNI_NETNS
+//	  5  reading, writing or the file system failed
+//	  6  the configuration is not JSON that can be read in one way
+//	  7  the configuration is invalid              bridge.ErrInvalid
+//	 11  try again later                           bridge.ErrBusy
+//	 50  no attachment can be made                 bridge.ErrUnavailable
+//	 51  attachments may be cut off, too           bridge.ErrLimited
+//	100  the network has no free address           bridge.ErrExhausted
+//	101  an address or name has another owner      bridge.ErrTaken
+//	102  the host is not as flatnet needs it       bridge.ErrConflict
+//	103  the kernel lacks a feature                bridge.ErrUnsupported
+//	104  the attachment is not as ADD made it      bridge.ErrChanged
+//	110  any other failure, as a rule the kernel's
+package cni
+
+import (
+	"fmt"
+	"io"
+
+	"flatnet/bridge"
+	"flatnet/internal/strictjson"
+)
+
+// A Call is one invocation as the runtime made it.
+type Call struct {
+	Getenv         func(string) string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// An Engine does what a valid call asks for (SPEC 1.1.0, section 2). The error
+// kinds of package bridge decide the codes of its errors.
+type Engine interface {
+	// Add makes an attachment, or leaves nothing behind.
+	Add(c *Config) (bridge.Result, error)
+	// Check compares an attachment with the result that its ADD, and the
+	// plugins after it, reported.
+	Check(c *Config, prev bridge.Result) error
+	// Del removes an attachment; one that is not there is no error.
+	Del(c *Config) error
+	// GC removes all attachments of the network but the valid ones.
+	GC(c *Config, valid []bridge.Key) error
+	// Status reports whether an Add could succeed.
+	Status(c *Config) error
+}
+
+// Main serves one call and returns the process's exit status. It writes to
+// stdout at most once. An attachment that can't be reported is removed again;
+// for this the process must outlive a closed stdout (SIGPIPE).
+func Main(call Call, engine Engine) int {
+	req, err := read(call)
+	var reply []byte
+	if err == nil {
+		reply, err = req.serve(engine)
+	}
+	status := 0
+	if err != nil {
+		reply, status = encodeError(req.version, err), 1
+	}
+	if len(reply) == 0 {
+		return status
+	}
+	if _, werr := call.Stdout.Write(reply); werr != nil {
+		fmt.Fprintf(call.Stderr, "flatnet: can't write the reply %s: %v\n", reply, werr)
+		if err == nil && req.command == "ADD" {
+			if derr := engine.Del(req.config); derr != nil {
+				fmt.Fprintf(call.Stderr, "flatnet: can't remove the attachment: %v\n", derr)
+			}
+		}
+		return 1
+	}
+	return status
+}
+
+// A request is a call that has been read and found valid.
+type request struct {
+	command string
+	version string // of the reply
+	config  *Config
+	prev    bridge.Result // for CHECK
+	valid   []bridge.Key  // for GC
+}
+
+// read validates a call. If it fails, what it returns holds at least the
+// version in which to say so.
+func read(call Call) (request, error) {
+	req := request{version: newest}
+	env, err := environment(call.Getenv)
+	if err != nil {
+		return req, failure{codeEnvironment, err}
+	}
+	req.command = env.command
+	data, err := io.ReadAll(io.LimitReader(call.Stdin, strictjson.MaxSize+1))
+	if err != nil {
+		return req, failure{codeIO, fmt.Errorf("reading the configuration from stdin: %w", err)}
+	}
+	doc, err := strictjson.Parse(data)
+	if req.command == "VERSION" {
+		if err == nil {
+			req.version = askedVersion(doc)
+		}
+		return req, nil // whatever else is in it
+	}
+	if err != nil {
+		return req, failure{codeDecode, fmt.Errorf("configuration on stdin: %w", err)}
+	}
+	if req.version, err = configVersion(doc, req.command); err != nil {
+		return req, err
+	}
+	return req, req.configure(doc, env, data)
+}
+
+func (r *request) serve(engine Engine) ([]byte, error) {
+	switch r.command {
+	case "ADD":
+		result, err := engine.Add(r.config)
+		if err != nil {
+			return nil, err
+		}
+		return encodeResult(r.version, result), nil
+	case "CHECK":
+		return nil, engine.Check(r.config, r.prev)
+	case "DEL":
+		return nil, engine.Del(r.config)
+	case "GC":
+		return nil, engine.GC(r.config, r.valid)
+	case "STATUS":
+		return nil, engine.Status(r.config)
+	default: // environment lets nothing but VERSION through
+		return encodeVersions(r.version), nil
+	}
+}

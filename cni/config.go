@@ -1,0 +1,204 @@
+package cni
+
+import (
+	"fmt"
+	"net/netip"
+
+	"flatnet/bridge"
+	"flatnet/internal/strictjson"
+)
+
+// Limits of an interface's MTU: ETH_MIN_MTU and ETH_MAX_MTU of
+// linux/if_ether.h, and what IPv6 needs (RFC 8200, section 5).
+const (
+	minMTU     = 68
+	minIPv6MTU = 1280
+	maxMTU     = 65535
+)
+
+// A Config is one valid configuration and what the runtime asks for with it.
+//
+// On DEL a value that is wrong reads as if it were absent, Request has neither
+// MAC nor IPs, its NetNS may be anything, and IPAM has no Sets.
+type Config struct {
+	Network bridge.Network
+	IPAM    IPAM
+	Request bridge.Request // of ADD, CHECK and DEL
+	Aliases []string       // further names of the container (runtimeConfig.aliases)
+	Path    string         // CNI_PATH
+	Raw     []byte         // the configuration as it came, for a delegated IPAM plugin
+}
+
+// configure reads and validates everything but the version.
+func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
+	name, _ := doc.String("name")
+	if err := bridge.ValidName(name); err != nil {
+		doc.Fail("name", "%w", err)
+	}
+	if err := doc.Err(); err != nil {
+		return failure{codeConfig, err}
+	}
+	c := &Config{Path: e.path, Raw: raw}
+	c.IPAM = readIPAM(doc)
+	c.Network = readNetwork(doc, name, c.IPAM.Type == "")
+	if e.containerID != "" {
+		c.Request.Key = bridge.Key{Network: name, ContainerID: e.containerID, IfName: e.ifName}
+		c.Request.NetNS = e.netns
+	}
+	r.config = c
+	if r.command == "DEL" {
+		return nil // must not fail because the configuration changed
+	}
+	if err := parseArgs(e.args, &c.Request); err != nil {
+		return failure{codeEnvironment, fmt.Errorf("CNI_ARGS: %w", err)}
+	}
+	if c.IPAM.Type != "" && e.path == "" {
+		return failure{codeEnvironment, fmt.Errorf("CNI_PATH must be set for ipam.type %q", c.IPAM.Type)}
+	}
+	runtime := doc.Object("runtimeConfig")
+	readWishes(doc.Object("args").Object("cni"), &c.Request)
+	readWishes(runtime, &c.Request)
+	c.Aliases = readAliases(runtime.Object("aliases"), name)
+	overrideDNS(&c.Network.DNS, runtime.Object("dns"))
+	if c.IPAM.Type == "" {
+		c.IPAM.Sets = readSets(doc, runtime, r.version)
+		c.Network.Routes = readRoutes(doc.Object("ipam"))
+	}
+	if mtu := c.Network.MTU; mtu != 0 && mtu < minIPv6MTU && c.IPAM.hasIPv6() {
+		doc.Fail("mtu", "%d is less than %d, the least for IPv6", mtu, minIPv6MTU)
+	}
+	refuseUnsupported(doc, runtime)
+	r.readOutcome(doc)
+	if err := doc.Err(); err != nil {
+		return failure{codeConfig, err}
+	}
+	return nil
+}
+
+// readNetwork reads the keys that the reference bridge plugin has, too. With
+// flatnet's own address management (own) the host is gateway and masquerades
+// by default; else the defaults are those of the reference.
+func readNetwork(doc *strictjson.Object, name string, own bool) bridge.Network {
+	n := bridge.Network{
+		Name:         name,
+		Bridge:       bridge.DefaultBridge,
+		IPMasq:       doc.Bool("ipMasq", own),
+		IsGateway:    doc.Bool("isGateway", own),
+		ForceAddress: doc.Bool("forceAddress", false),
+		HairpinMode:  doc.Bool("hairpinMode", false),
+		PromiscMode:  doc.Bool("promiscMode", false),
+		Flat:         readFlat(doc),
+		DNS:          readValidDNS(doc.Object("dns"), "nameservers", "search"),
+	}
+	n.IsDefaultGateway = doc.Bool("isDefaultGateway", own && n.IsGateway)
+	n.IsGateway = n.IsGateway || n.IsDefaultGateway
+	if s, ok := doc.String("bridge"); ok {
+		if err := newIfName(s); err != nil {
+			doc.Fail("bridge", "%w", err)
+		} else {
+			n.Bridge = s
+		}
+	}
+	if mtu, _ := doc.Uint("mtu", maxMTU); mtu > 0 && mtu < minMTU {
+		doc.Fail("mtu", "%d is less than %d, the least for an interface", mtu, minMTU)
+	} else {
+		n.MTU = uint32(mtu)
+	}
+	if n.HairpinMode && n.PromiscMode {
+		doc.Fail("hairpinMode", "must not be true together with promiscMode")
+	}
+	return n
+}
+
+// readFlat reads the destinations that are never masqueraded.
+func readFlat(doc *strictjson.Object) []netip.Prefix {
+	list := doc.Strings("noMasq")
+	if list == nil {
+		list = []string{bridge.DefaultFlat}
+	}
+	var flat []netip.Prefix
+	for i, s := range list {
+		p, err := parseSubnet(s)
+		if err != nil {
+			doc.Fail(fmt.Sprintf("noMasq[%d]", i), "%w", err)
+			continue
+		}
+		flat = append(flat, p)
+	}
+	return flat
+}
+
+// readAliases reads the names for one network, in a map of networks.
+func readAliases(o *strictjson.Object, network string) []string {
+	all := o.Strings(network)
+	for i, s := range all {
+		if err := validWord(s); err != nil {
+			o.Fail(fmt.Sprintf("%s[%d]", network, i), "%w", err)
+		}
+	}
+	return all
+}
+
+// refuseUnsupported refuses what flatnet would otherwise ignore in silence:
+// keys of the reference plugins that it can't honour yet.
+func refuseUnsupported(doc, runtime *strictjson.Object) {
+	for _, k := range [...]struct {
+		in  *strictjson.Object
+		key string
+	}{
+		{doc, "vlan"},
+		{doc, "vlanTrunk"},
+		{doc, "preserveDefaultVlan"},
+		{doc, "macspoofchk"},
+		{doc, "enabledad"},
+		{doc, "disableContainerInterface"},
+		{doc, "portIsolation"},
+		{runtime, "portMappings"},
+		{runtime, "bandwidth"},
+	} {
+		if k.in.NonZero(k.key) {
+			k.in.Fail(k.key, "is not supported yet")
+		}
+	}
+}
+
+// readOutcome reads what the keys of single commands hold.
+func (r *request) readOutcome(doc *strictjson.Object) {
+	switch prev := doc.Object("prevResult"); r.command {
+	case "ADD":
+		if prev != nil {
+			doc.Fail("prevResult", "must not be given to ADD: flatnet makes the interface, so it must be the first plugin of the list")
+		}
+	case "CHECK":
+		if prev == nil {
+			doc.Fail("prevResult", "must be given to CHECK")
+			return
+		}
+		r.prev = readResult(prev, r.version)
+	case "GC":
+		r.valid = readValid(doc, r.config.Network.Name)
+	}
+}
+
+// readValid reads the attachments that GC must leave alone: those of the
+// SPEC's key and those of the key that libcni sends besides.
+func readValid(doc *strictjson.Object, network string) []bridge.Key {
+	const key, alias = "cni.dev/valid-attachments", "cni.dev/attachments"
+	// An empty list may come as null; an absent one may be an oversight.
+	if !doc.Has(key) && !doc.Has(alias) {
+		doc.Fail(key, "must be given to GC")
+	}
+	valid := []bridge.Key{}
+	for _, key := range []string{key, alias} {
+		for i, o := range doc.Objects(key) {
+			id, _ := o.String("containerID")
+			ifName, _ := o.String("ifname")
+			k, err := bridge.NewKey(network, id, ifName)
+			if err != nil {
+				doc.Fail(fmt.Sprintf("%s[%d]", key, i), "%w", err)
+			}
+			valid = append(valid, k)
+		}
+	}
+	return valid
+}

@@ -1,0 +1,80 @@
+package cni
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+
+	"flatnet/bridge"
+	"flatnet/internal/strictjson"
+)
+
+// Codes that this package finds out itself; see the package's documentation.
+const (
+	codeVersion     = 1
+	codeEnvironment = 4
+	codeIO          = 5
+	codeDecode      = 6
+	codeConfig      = 7
+	codeOther       = 110
+)
+
+// A failure is an error whose code is known.
+type failure struct {
+	code uint64
+	error
+}
+
+// errorCode is the one place where errors become codes. Of the kinds in a
+// joined error the first in the table decides.
+func errorCode(err error) uint64 {
+	var known failure
+	if errors.As(err, &known) {
+		return known.code
+	}
+	for _, k := range [...]struct {
+		kind error
+		code uint64
+	}{
+		{bridge.ErrLimited, 51},
+		{bridge.ErrUnavailable, 50},
+		{bridge.ErrInvalid, codeConfig},
+		{bridge.ErrNoContainer, 3},
+		{bridge.ErrNetNS, codeEnvironment},
+		{bridge.ErrBusy, 11},
+		{bridge.ErrExhausted, 100},
+		{bridge.ErrTaken, 101},
+		{bridge.ErrConflict, 102},
+		{bridge.ErrUnsupported, 103},
+		{bridge.ErrChanged, 104},
+		{syscall.EIO, codeIO},
+		{syscall.ENOSPC, codeIO},
+		{syscall.EDQUOT, codeIO},
+		{syscall.EROFS, codeIO},
+	} {
+		if errors.Is(err, k.kind) {
+			return k.code
+		}
+	}
+	var path *fs.PathError
+	var link *os.LinkError
+	if errors.As(err, &path) || errors.As(err, &link) {
+		return codeIO
+	}
+	return codeOther
+}
+
+// encodeError writes the error object of SPEC section 5, "Error". Its details
+// are left out: the message says it all.
+func encodeError(version string, err error) []byte {
+	var w strictjson.Writer
+	w.Begin("", '{')
+	w.String("cniVersion", version)
+	w.Uint("code", errorCode(err))
+	// Joined errors come one a line.
+	w.String("msg", strings.ReplaceAll(err.Error(), "\n", "; "))
+	w.End('}')
+	return append(w.Bytes, '\n')
+}

@@ -1,0 +1,81 @@
+package cni
+
+import (
+	"math"
+	"net/netip"
+	"slices"
+
+	"flatnet/bridge"
+	"flatnet/internal/strictjson"
+)
+
+// readResult reads a result in the shape of its own cniVersion, or of version
+// where it has none. It may hold what later plugins added: interfaces of any
+// kind, addresses of theirs, routes.
+func readResult(o *strictjson.Object, version string) bridge.Result {
+	if s, ok := o.String("cniVersion"); ok && s != "" {
+		if version = s; !slices.Contains(versions(), version) {
+			o.Fail("cniVersion", "%.40q is not supported", s)
+			return bridge.Result{}
+		}
+	}
+	r := bridge.Result{DNS: readDNS(o.Object("dns"), "nameservers", "search")}
+	if !atLeast(version, "0.3.0") {
+		for _, key := range []string{"ip4", "ip6"} {
+			if family := o.Object(key); family != nil {
+				r.IPs = append(r.IPs, readIP(family, "ip", 0))
+				r.Routes = append(r.Routes, readResultRoutes(family)...)
+			}
+		}
+		return r
+	}
+	for _, i := range o.Objects("interfaces") {
+		r.Interfaces = append(r.Interfaces, readInterface(i))
+	}
+	for _, ip := range o.Objects("ips") {
+		r.IPs = append(r.IPs, readIP(ip, "address", len(r.Interfaces)))
+	}
+	r.Routes = readResultRoutes(o)
+	return r
+}
+
+func readInterface(o *strictjson.Object) bridge.Interface {
+	name, _ := o.String("name")
+	mac, _ := o.String("mac")
+	mtu, _ := o.Uint("mtu", math.MaxUint32)
+	sandbox, _ := o.String("sandbox")
+	return bridge.Interface{Name: name, MAC: mac, MTU: uint32(mtu), Sandbox: sandbox}
+}
+
+// readIP reads an address and its index into so many interfaces.
+func readIP(o *strictjson.Object, key string, interfaces int) bridge.IP {
+	ip := bridge.IP{Address: readPrefix(o, key), Gateway: readAddr(o, "gateway"), Interface: -1}
+	switch n, ok := o.Uint("interface", math.MaxInt32); {
+	case !ok:
+	case n >= uint64(interfaces):
+		o.Fail("interface", "%d is not the index of one of %d interfaces", n, interfaces)
+	default:
+		ip.Interface = int(n)
+	}
+	return ip
+}
+
+func readResultRoutes(o *strictjson.Object) []bridge.Route {
+	var routes []bridge.Route
+	for _, r := range o.Objects("routes") {
+		if dst := readPrefix(r, "dst"); dst.IsValid() {
+			routes = append(routes, readRoute(r, dst.Masked()))
+		}
+	}
+	return routes
+}
+
+func readPrefix(o *strictjson.Object, key string) netip.Prefix {
+	s, _ := o.String(key)
+	p, err := netip.ParsePrefix(s)
+	if err != nil || p.Addr().Is4In6() {
+		o.Fail(key, "%.60q is not an address and length in the form 10.87.1.2/24", s)
+		return netip.Prefix{}
+	}
+	return p
+}

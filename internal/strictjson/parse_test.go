@@ -1,0 +1,181 @@
+package strictjson
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestParseRefuses(t *testing.T) {
+	for _, tt := range []struct{ name, in, want string }{
+		{"nothing", "", "empty"},
+		{"white space", " \n\t", "empty"},
+		{"null", "null", "want a JSON object, got null"},
+		{"list", "[1]", "want a JSON object, got a list"},
+		{"string", `"a"`, `want a JSON object, got "a"`},
+		{"number", "17", "want a JSON object, got 17"},
+		{"cut off", `{"a":`, "at byte 5: unexpected EOF"},
+		{"cut off after value", `{"a":1`, "unexpected EOF"},
+		{"cut off in list", `{"a":[1`, "unexpected EOF"},
+		{"cut off in key", `{"a`, "unexpected EOF"},
+		{"comma at the end", `{"a":1,}`, "invalid character"},
+		{"comma at the end of list", `{"a":[1,]}`, "invalid character"},
+		{"no comma", `{"a":1 "b":2}`, "invalid character"},
+		{"wrong closing", `{"a":[1}}`, "invalid character"},
+		{"key no string", `{1:2}`, "invalid character"},
+		{"bad escape", `{"a":"\x"}`, "invalid character"},
+		{"comment", `{"a":1} // x`, "at byte 8: something follows"},
+		{"second object", `{}{}`, "something follows"},
+		{"byte order mark", "\ufeff{}", "invalid character"},
+		{"not UTF-8", "{\"a\":\"\xff\"}", "not valid UTF-8"},
+		{"lone surrogate", `{"a":"\ud800"}`, "can't be decoded"},
+		{"lone surrogate in key", `{"\ud800":1}`, "can't be decoded"},
+		{"key twice", `{"a":1,"b":2,"a":1}`, `key "a" is given twice`},
+		{"key twice by escape", `{"a":1,"\u0061":1}`, `key "a" is given twice`},
+		{"key twice below", `{"l":[{"a":{"k":1,"k":2}}]}`, `key "k" is given twice`},
+		{"too deep", `{"a":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + "}", "nested deeper than 32"},
+		{"too large", `{"a":"` + strings.Repeat("x", MaxSize) + `"}`, "more than 1048576 bytes"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := Parse([]byte(tt.in)); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("error %v, want %q in it", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestParseAccepts(t *testing.T) {
+	for _, in := range []string{
+		"{}", " {} \n", `{"":0}`, `{"a":"\ud83d\ude00"}`,
+		`{"a":` + strings.Repeat("[", maxDepth-1) + strings.Repeat("]", maxDepth-1) + "}",
+	} {
+		if _, err := Parse([]byte(in)); err != nil {
+			t.Errorf("%s: %v", in, err)
+		}
+	}
+}
+
+func parse(t *testing.T, in string) *Object {
+	t.Helper()
+	o, err := Parse([]byte(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// results packs what a getter returns.
+func results(r ...any) []any { return r }
+
+func TestGetters(t *testing.T) {
+	o := parse(t, `{"s":"x","e":"","t":true,"f":false,"n":17,"z":0,"null":null,"l":["a","b"],"o":{"p":{"s":"deep"}},
+		"os":[{"s":"1"},{"s":"2"}],"ls":[[{"s":"1"}],[]],"Fold":"f","":"empty"}`)
+	text := func(o *Object) string { s, _ := o.String("s"); return s }
+	for _, tt := range []struct {
+		name string
+		got  []any
+		want []any
+	}{
+		{"string", results(o.String("s")), results("x", true)},
+		{"no string", results(o.String("none")), results("", false)},
+		{"null is absent", results(o.String("null")), results("", false)},
+		{"empty key", results(o.String("")), results("empty", true)},
+		{"case", results(o.String("FOLD")), results("f", true)},
+		{"true", results(o.Bool("t", false)), results(true)},
+		{"false", results(o.Bool("f", true)), results(false)},
+		{"default", results(o.Bool("none", true)), results(true)},
+		{"number", results(o.Uint("n", 17)), results(uint64(17), true)},
+		{"no number", results(o.Uint("null", 17)), results(uint64(0), false)},
+		{"strings", results(o.Strings("l")), results([]string{"a", "b"})},
+		{"empty list", results(o.Strings("none") == nil, parse(t, `{"l":[]}`).Strings("l") == nil), results(true, false)},
+		{"below", results(text(o.Object("o").Object("p"))), results("deep")},
+		{"nil object", results(text(o.Object("none").Object("p"))), results("")},
+		{"objects", results(text(o.Objects("os")[1])), results("2")},
+		{"lists", results(len(o.ObjectLists("ls")), text(o.ObjectLists("ls")[0][0])), results(2, "1")},
+		{"has", results(o.Has("s"), o.Has("null"), o.Has("none"), o.Object("none").Has("s")), results(true, true, false, false)},
+		{"non-zero", results(o.NonZero("s"), o.NonZero("t"), o.NonZero("n"), o.NonZero("l"), o.NonZero("o")),
+			results(true, true, true, true, true)},
+		{"zero", results(o.NonZero("e"), o.NonZero("f"), o.NonZero("z"), o.NonZero("null"), o.NonZero("none")),
+			results(false, false, false, false, false)},
+		{"error", results(o.Err()), results(nil)},
+	} {
+		if !reflect.DeepEqual(tt.got, tt.want) {
+			t.Errorf("%s: got %v, want %v", tt.name, tt.got, tt.want)
+		}
+	}
+}
+
+func TestGettersName(t *testing.T) {
+	for _, tt := range []struct {
+		name, in string
+		get      func(o *Object)
+		want     string
+	}{
+		{"string", `{"k":17}`, func(o *Object) { o.String("k") }, "k: want a string, got 17"},
+		{"bool", `{"k":"true"}`, func(o *Object) { o.Bool("k", false) }, `k: want true or false, got "true"`},
+		{"number", `{"k":[]}`, func(o *Object) { o.Uint("k", 9) }, "k: want a number, got a list"},
+		{"number too large", `{"k":10}`, func(o *Object) { o.Uint("k", 9) }, "k: want a whole number from 0 to 9, got 10"},
+		{"number negative", `{"k":-1}`, func(o *Object) { o.Uint("k", 9) }, "k: want a whole number from 0 to 9, got -1"},
+		{"number not whole", `{"k":1.5}`, func(o *Object) { o.Uint("k", 9) }, "k: want a whole number from 0 to 9, got 1.5"},
+		{"number huge", `{"k":1` + strings.Repeat("0", 80) + `}`, func(o *Object) { o.Uint("k", 9) },
+			"k: want a whole number from 0 to 9, got 1" + strings.Repeat("0", 59)},
+		{"strings", `{"k":{}}`, func(o *Object) { o.Strings("k") }, "k: want a list, got an object"},
+		{"strings' element", `{"k":["a",null]}`, func(o *Object) { o.Strings("k") }, "k[1]: want a string, got null"},
+		{"object", `{"k":true}`, func(o *Object) { o.Object("k") }, "k: want an object, got true"},
+		{"objects", `{"k":""}`, func(o *Object) { o.Objects("k") }, `k: want a list, got ""`},
+		{"objects' element", `{"k":[{},1]}`, func(o *Object) { o.Objects("k") }, "k[1]: want an object, got 1"},
+		{"lists' element", `{"k":[[],{}]}`, func(o *Object) { o.ObjectLists("k") }, "k[1]: want a list, got an object"},
+		{"path", `{"a":{"l":[[{"k":17}]]}}`, func(o *Object) { o.Object("a").ObjectLists("l")[0][0].String("k") },
+			"a.l[0][0].k: want a string, got 17"},
+		{"first error stays", `{"a":1,"b":2}`, func(o *Object) { o.String("a"); o.String("b") }, "a: want a string, got 1"},
+		{"case twice", `{"Key":1,"KEY":2}`, func(o *Object) { o.Uint("key", 9) }, `key: is given twice, as "Key" and as "KEY"`},
+		{"long text", `{"k":"` + strings.Repeat("x", 100) + `"}`, func(o *Object) { o.Bool("k", true) },
+			`k: want true or false, got "` + strings.Repeat("x", 60) + `"...`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := parse(t, tt.in)
+			tt.get(o)
+			if o.Err() == nil || o.Err().Error() != tt.want {
+				t.Fatalf("error %v, want %q", o.Err(), tt.want)
+			}
+		})
+	}
+}
+
+// FuzzParse compares with encoding/json: what is accepted means the same.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{`{}`, `{"a":1}`, `{"k":[{"k":["x",null]},[[{}]]],"b":true}`, `{"a":1,"A":2}`, `{"a":"\ud800"}`, `[`} {
+		f.Add([]byte(s), "k")
+	}
+	f.Fuzz(func(t *testing.T, data []byte, key string) {
+		o, err := Parse(data)
+		if err != nil {
+			return
+		}
+		var want map[string]any
+		if err := json.Unmarshal(data, &want); err != nil {
+			t.Fatalf("accepted what encoding/json refuses: %v", err)
+		}
+		if len(want) != len(o.keys) || len(want) != len(o.vals) {
+			t.Fatalf("%d keys, want %d", len(o.keys), len(want))
+		}
+		o.Has(key)
+		o.NonZero(key)
+		if o.Err() == nil { // else in two spellings
+			if s, ok := want[key].(string); ok {
+				if got, _ := o.String(key); got != s {
+					t.Fatalf("%q, want %q", got, s)
+				}
+			}
+		}
+		o.Uint(key, 1000)
+		o.Strings(key)
+		o.Object(key).Objects(key)
+		for _, l := range o.ObjectLists(key) {
+			for _, e := range l {
+				e.Bool(key, true)
+			}
+		}
+	})
+}
