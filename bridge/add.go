@@ -33,7 +33,7 @@ func (h *Host) Add(n Network, r Request, alloc Allocator) (Result, error) {
 
 // attach is Add with its sockets open: c on the host, inside in the container.
 func (h *Host) attach(c, inside *rtnl.Conn, netns *ns.NS, n Network, r Request, alloc Allocator) (Result, error) {
-	if err := vacate(c, inside, r.Key); err != nil {
+	if err := checkVacant(inside, r.Key.IfName); err != nil {
 		return Result{}, err
 	}
 	br, err := findBridge(c, n.Bridge)
@@ -49,14 +49,24 @@ func (h *Host) attach(c, inside *rtnl.Conn, netns *ns.NS, n Network, r Request, 
 		}
 	}
 
+	if n.LinkFirst || n.NoAddress {
+		return h.attachFirst(c, inside, netns, br, n, r, alloc)
+	}
 	lease, held, err := alloc.Lease(r.Key, r.IPs)
 	if err != nil {
 		return Result{}, err
 	}
+	if held {
+		// A link of an earlier namespace of this container, for which no DEL was
+		// sent, makes room.
+		if err := removeLinks(c, r.Key); err != nil {
+			return Result{}, err
+		}
+	}
 	a, err := Plan(n, r, lease)
 	if err == nil {
 		var res Result
-		if res, err = h.apply(c, inside, netns, br, a); err == nil {
+		if res, err = h.apply(c, inside, netns, br, a, ""); err == nil {
 			res.DNS = n.DNS
 			return res, nil
 		}
@@ -64,9 +74,9 @@ func (h *Host) attach(c, inside *rtnl.Conn, netns *ns.NS, n Network, r Request, 
 	return Result{}, errors.Join(err, h.undo(r.Key, alloc, held))
 }
 
-// undo removes what a failed ADD made: any link of key's, for vacate has seen
-// to it that there was none, and its lease, unless it held that from before.
-// Its socket is a new one, since the other may be what failed.
+// undo removes what a failed ADD made: any link of key's, for there was none
+// before, and its lease, unless it held that from before. Its socket is a new
+// one, since the other may be what failed.
 func (h *Host) undo(key Key, alloc Allocator, held bool) error {
 	if !held {
 		return h.Delete(key, alloc)
@@ -79,22 +89,21 @@ func (h *Host) undo(key Key, alloc Allocator, held bool) error {
 	return removeLinks(c, key)
 }
 
-// vacate makes sure that key can be made: the container has no interface of
-// that name, and no link is left of an earlier namespace of the same container
-// that no DEL was sent for.
-func vacate(c, inside *rtnl.Conn, key Key) error {
-	switch l, err := inside.LinkByName(key.IfName); {
+// checkVacant makes sure that the container has no interface of that name.
+func checkVacant(inside *rtnl.Conn, name string) error {
+	switch l, err := inside.LinkByName(name); {
 	case err == nil:
 		return fmt.Errorf("interface %s exists already in the container (a %s, index %d): %w",
-			key.IfName, orText(l.Kind, "device"), l.Index, ErrTaken)
+			name, orText(l.Kind, "device"), l.Index, ErrTaken)
 	case !errors.Is(err, unix.ENODEV):
-		return fmt.Errorf("find %s in the container: %w", key.IfName, err)
+		return fmt.Errorf("find %s in the container: %w", name, err)
 	}
-	return removeLinks(c, key)
+	return nil
 }
 
-// apply makes an attachment in the kernel.
-func (h *Host) apply(c, inside *rtnl.Conn, netns *ns.NS, br bridgeState, a Attachment) (Result, error) {
+// apply makes an attachment in the kernel. name is that of its host end if the
+// pair is made already.
+func (h *Host) apply(c, inside *rtnl.Conn, netns *ns.NS, br bridgeState, a Attachment, name string) (Result, error) {
 	br, err := ensureBridge(c, br, a)
 	if err != nil {
 		return Result{}, err
@@ -102,9 +111,10 @@ func (h *Host) apply(c, inside *rtnl.Conn, netns *ns.NS, br bridgeState, a Attac
 	if err := h.forward(a); err != nil {
 		return Result{}, err
 	}
-	name, err := addVeth(c, netns, a)
-	if err != nil {
-		return Result{}, err
+	if name == "" {
+		if name, err = addVeth(c, netns, a); err != nil {
+			return Result{}, err
+		}
 	}
 	// The container's end first, so that the host end, raised last, finds
 	// everything in place.

@@ -22,6 +22,9 @@ func (h *Host) configure(inside *rtnl.Conn, netns *ns.NS, index int, a Attachmen
 	if err := inside.SetLink(rtnl.LinkChange{Index: loopbackIndex, Up: true}); err != nil {
 		return fmt.Errorf("raise lo in the container: %w", err)
 	}
+	if len(a.Addresses) == 0 {
+		return nil // yet, or ever: it stays down
+	}
 	if slices.ContainsFunc(a.Addresses, func(addr Address) bool { return addr.Prefix.Addr().Is6() }) {
 		if err := h.enableIPv6(netns, a.Key.IfName); err != nil {
 			return err

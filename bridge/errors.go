@@ -1,6 +1,9 @@
 package bridge
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The kinds of failure that a door tells apart, by [errors.Is]. Every other
 // error is the kernel's or the file system's own.
@@ -29,3 +32,15 @@ var (
 	// ErrLimited is a network whose attachments may be cut off as well (STATUS).
 	ErrLimited = errors.New("limited connectivity")
 )
+
+// A PluginError is what another plugin, to which flatnet delegates, says of its
+// failure (SPEC 1.1.0, section 5, "Error"). Its code is handed on.
+type PluginError struct {
+	Plugin, Command string
+	Code            uint64
+	Msg             string
+}
+
+func (e PluginError) Error() string {
+	return fmt.Sprintf("plugin %s: %s: %s", e.Plugin, e.Command, e.Msg)
+}

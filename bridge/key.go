@@ -76,6 +76,15 @@ func (k Key) Mark() HardwareAddr {
 	return a
 }
 
+// containerMAC is the MAC address of the container's interface where it can't
+// follow from an address: of other bits of the hash than the mark.
+func (k Key) containerMAC() HardwareAddr {
+	h := k.hash()
+	a := HardwareAddr(h[12:18])
+	a[0] = a[0]&^0x01 | 0x02
+	return a
+}
+
 // HostNames are the names that the host end of k's veth pair may have, in
 // order of preference: the container ID's first 8 bytes, or a hash of the
 // owner where another owner has that name.

@@ -36,6 +36,8 @@ type Network struct {
 	PromiscMode      bool // IFF_PROMISC on the bridge
 	Internal         bool // no way out: no default route, nothing forwarded or masqueraded
 	Isolated         bool // containers of other networks don't reach this one's containers
+	LinkFirst        bool // addresses are leased when the link is there: another plugin may use it
+	NoAddress        bool // the container's interface stays down, and nothing is leased
 
 	Subnets []netip.Prefix // each as its gateway's address and length; none if another plugin leases addresses
 	Flat    []netip.Prefix // destinations never masqueraded, besides the subnet itself
@@ -60,6 +62,10 @@ type DNS struct {
 	Domain      string
 	Search      []string
 	Options     []string
+}
+
+func (d DNS) empty() bool {
+	return len(d.Nameservers)+len(d.Search)+len(d.Options) == 0 && d.Domain == ""
 }
 
 // A Request is what one attachment asks for beyond its network.
@@ -97,7 +103,7 @@ type Address struct {
 // against other processes that do the same.
 type Allocator interface {
 	// Lease gives key its addresses: those it has already, else those that
-	// want names, else free ones. held says that key had them before this call.
+	// want names, else free ones. held says that key had some before this call.
 	Lease(key Key, want []netip.Addr) (lease Lease, held bool, err error)
 	// Release takes key's addresses back; a key that has none is no error.
 	// last, if not nil, runs before any other process can lease, when the

@@ -17,11 +17,17 @@ type Owner struct {
 // aliasWord begins the alias of each host end, so that people see whose it is.
 const aliasWord = "flatnet"
 
+// noAddress stands in an alias for no addresses at all.
+const noAddress = "-"
+
 // alias spells out an owner and its addresses for IFLA_IFALIAS.
 func (o Owner) alias() string {
 	addrs := make([]string, len(o.Addresses))
 	for i, a := range o.Addresses {
 		addrs[i] = a.String()
+	}
+	if len(addrs) == 0 {
+		addrs = []string{noAddress}
 	}
 	return fmt.Sprintf("%s %s %s", aliasWord, o.Key, strings.Join(addrs, ","))
 }
@@ -38,6 +44,10 @@ func parseOwner(link string, mark HardwareAddr, alias string) Owner {
 	}
 	key, err := NewKey(parts[0], parts[1], parts[2])
 	if err != nil || key.Mark() != mark {
+		return o
+	}
+	if addrs == noAddress {
+		o.Key = key
 		return o
 	}
 	for s := range strings.SplitSeq(addrs, ",") {

@@ -36,16 +36,23 @@ type Masquerade struct {
 // Plan says what a request with a lease makes of a network. It touches nothing.
 // n.MTU is the resolved one.
 func Plan(n Network, r Request, l Lease) (Attachment, error) {
-	if len(l.Addresses) == 0 {
+	if len(l.Addresses) == 0 && !n.LinkFirst && !n.NoAddress {
 		return Attachment{}, fmt.Errorf("address management gave no address to %s: %w", r.Key, ErrInvalid)
 	}
 	a := Attachment{
-		Key: r.Key, MTU: n.MTU, MAC: r.MAC, Addresses: l.Addresses,
+		Key: r.Key, MTU: n.MTU, MAC: r.MAC,
 		Bridge: n.Bridge, ForceAddress: n.ForceAddress, PromiscMode: n.PromiscMode, HairpinMode: n.HairpinMode,
 	}
 	gateway := map[bool]netip.Addr{} // of the first address of each family, by Is4
 	for _, addr := range l.Addresses {
 		is4 := addr.Prefix.Addr().Is4()
+		if n.IsGateway && n.LinkFirst && !addr.Gateway.IsValid() {
+			addr.Gateway = addr.Prefix.Masked().Addr().Next() // as the reference has it
+		}
+		if n.IsGateway && addr.Gateway == addr.Prefix.Addr() {
+			return Attachment{}, fmt.Errorf("address %s of %s is the gateway's: %w", addr.Gateway, r.Key, ErrInvalid)
+		}
+		a.Addresses = append(a.Addresses, addr)
 		if _, ok := gateway[is4]; !ok {
 			gateway[is4] = addr.Gateway
 		}
@@ -60,7 +67,11 @@ func Plan(n Network, r Request, l Lease) (Attachment, error) {
 	if n.IsDefaultGateway {
 		a.addDefaultRoutes(gateway)
 	}
-	if a.MAC == (HardwareAddr{}) {
+	switch {
+	case a.MAC != (HardwareAddr{}):
+	case n.LinkFirst || n.NoAddress:
+		a.MAC = r.Key.containerMAC()
+	default:
 		a.MAC = addressMAC(a.Addresses[0].Prefix.Addr())
 	}
 	return a, nil

@@ -87,7 +87,8 @@ func readNetwork(doc *strictjson.Object, name string, own bool) bridge.Network {
 		ForceAddress: doc.Bool("forceAddress", false),
 		HairpinMode:  doc.Bool("hairpinMode", false),
 		PromiscMode:  doc.Bool("promiscMode", false),
-		Flat:         readFlat(doc),
+		Flat:         readFlat(doc, own),
+		LinkFirst:    !own,
 		DNS:          readValidDNS(doc.Object("dns"), "nameservers", "search"),
 	}
 	n.IsDefaultGateway = doc.Bool("isDefaultGateway", own && n.IsGateway)
@@ -111,9 +112,9 @@ func readNetwork(doc *strictjson.Object, name string, own bool) bridge.Network {
 }
 
 // readFlat reads the destinations that are never masqueraded.
-func readFlat(doc *strictjson.Object) []netip.Prefix {
+func readFlat(doc *strictjson.Object, own bool) []netip.Prefix {
 	list := doc.Strings("noMasq")
-	if list == nil {
+	if list == nil && own {
 		list = []string{bridge.DefaultFlat}
 	}
 	var flat []netip.Prefix

@@ -34,6 +34,10 @@ func errorCode(err error) uint64 {
 	if errors.As(err, &known) {
 		return known.code
 	}
+	var plugin bridge.PluginError
+	if errors.As(err, &plugin) {
+		return plugin.Code
+	}
 	for _, k := range [...]struct {
 		kind error
 		code uint64

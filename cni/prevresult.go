@@ -9,6 +9,21 @@ import (
 	"flatnet/internal/strictjson"
 )
 
+// ReadResult reads what a delegated plugin answered to ADD, in the shape of any
+// version. One that does not say which is known by its keys.
+func ReadResult(data []byte) (bridge.Result, error) {
+	doc, err := strictjson.Parse(data)
+	if err != nil {
+		return bridge.Result{}, err
+	}
+	version := newest
+	if doc.Has("ip4") || doc.Has("ip6") {
+		version = "0.2.0"
+	}
+	r := readResult(doc, version)
+	return r, doc.Err()
+}
+
 // readResult reads a result in the shape of its own cniVersion, or of version
 // where it has none. It may hold what later plugins added: interfaces of any
 // kind, addresses of theirs, routes.

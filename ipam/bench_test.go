@@ -1,0 +1,39 @@
+package ipam
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"testing"
+)
+
+// A Lease and a Release beside n leases. For the time without the disk's, let
+// TMPDIR be on a tmpfs.
+func BenchmarkLease(b *testing.B) {
+	for _, n := range []int{0, 250, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := store(b.TempDir(), sets(b, []Range{rng(b, "10.87.0.0/16")}))
+			f, l, err := s.open(true)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for i := range n {
+				id := fmt.Sprintf("%x", sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
+				l.put(key(id), addrs(fmt.Sprintf("10.87.%d.%d", 1+i/256, i%256)), 0)
+			}
+			if err := f.write(l.encode()); err != nil {
+				b.Fatal(err)
+			}
+			if err := f.close(); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if _, _, err := s.Lease(key("c1"), nil); err != nil {
+					b.Fatal(err)
+				}
+				if err := s.Release(key("c1"), nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

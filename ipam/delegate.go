@@ -1,0 +1,123 @@
+package ipam
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"flatnet/bridge"
+)
+
+// A Delegate is the [bridge.Allocator] over another IPAM plugin. What that
+// gives is recorded in a lease file as well, so that everything which depends
+// on who is attached, such as GC and the network's last DEL, is as it is with
+// flatnet's own leases, whatever the plugin can tell.
+type Delegate struct {
+	Plugin Plugin
+	Store  *Store // without ranges
+}
+
+var _ bridge.Allocator = Delegate{}
+
+// Lease asks the plugin for key's addresses. A key that has a lease got no DEL,
+// but its link is gone: that lease is given back first, since plugins refuse
+// to give a second one. After an error the caller must Release (SPEC 1.1.0,
+// section 4).
+func (d Delegate) Lease(key bridge.Key, want []netip.Addr) (got bridge.Lease, held bool, err error) {
+	keys, err := d.Store.Keys()
+	if held = slices.Contains(keys, key); held {
+		err = d.Release(key, nil)
+	}
+	if err != nil {
+		return got, held, err
+	}
+	out, err := d.Plugin.run("ADD", key)
+	if err != nil {
+		return got, held, err
+	}
+	res, err := d.Plugin.Decode(out)
+	if err != nil {
+		return got, held, fmt.Errorf("ipam.type %q: result of ADD: %w", d.Plugin.Type, err)
+	}
+	got.Routes, got.DNS = res.Routes, res.DNS
+	var addrs []netip.Addr
+	for _, ip := range res.IPs {
+		a := ip.Address.Addr()
+		if slices.Contains(addrs, a) {
+			return got, held, fmt.Errorf("ipam.type %q: result of ADD has %s twice: %w", d.Plugin.Type, a, bridge.ErrInvalid)
+		}
+		addrs = append(addrs, a)
+		got.Addresses = append(got.Addresses, bridge.Address{Prefix: ip.Address, Gateway: ip.Gateway})
+	}
+	if len(addrs) == 0 {
+		return got, held, fmt.Errorf("ipam.type %q: result of ADD has no address: %w", d.Plugin.Type, bridge.ErrInvalid)
+	}
+	for _, a := range want {
+		if !slices.Contains(addrs, a) {
+			return got, held, fmt.Errorf("ipam.type %q gave %v, and not the wanted address %s: %w", d.Plugin.Type, addrs, a, bridge.ErrInvalid)
+		}
+	}
+	return got, held, d.Store.record(key, addrs)
+}
+
+// Release has the plugin take key's addresses back, which is no error if it
+// knows of none.
+func (d Delegate) Release(key bridge.Key, last func() error) error {
+	if _, err := d.Plugin.run("DEL", key); err != nil {
+		return err
+	}
+	return d.Store.Release(key, last)
+}
+
+// Keys lists who has got a lease.
+func (d Delegate) Keys() ([]bridge.Key, error) { return d.Store.Keys() }
+
+// Free passes STATUS on.
+func (d Delegate) Free() error {
+	_, err := d.Plugin.run("STATUS", bridge.Key{})
+	return err
+}
+
+// Check passes CHECK on, and compares what was recorded.
+func (d Delegate) Check(key bridge.Key, addrs []netip.Addr) error {
+	_, err := d.Plugin.run("CHECK", key)
+	return errors.Join(err, d.Store.Check(key, addrs))
+}
+
+// GC passes GC on, for leases that the plugin has and nobody else knows of.
+func (d Delegate) GC() error {
+	_, err := d.Plugin.run("GC", bridge.Key{})
+	return err
+}
+
+// record notes what another plugin has leased to key. An address can't be two
+// running containers', whatever the plugin thinks: that is a [bridge.ErrTaken].
+func (s *Store) record(key bridge.Key, addrs []netip.Addr) (err error) {
+	f, l, err := s.open(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	now, err := bootTime()
+	if err != nil {
+		return err
+	}
+	l.settle(bootID(), now)
+	for _, a := range addrs {
+		name, taken := l.holder[a]
+		if !taken {
+			continue
+		}
+		owners, err := s.owners()
+		if err != nil {
+			return err
+		}
+		if holder := l.byName[name]; !l.stale(owners)(holder) {
+			return fmt.Errorf("address %s is leased to %s: %w", a, holder.key, bridge.ErrTaken)
+		}
+		l.remove(name)
+	}
+	l.put(key, addrs, now)
+	return f.write(l.encode())
+}

@@ -1,0 +1,186 @@
+package ipam
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"reflect"
+	"strings"
+	"testing"
+
+	"flatnet/bridge"
+)
+
+// The promise to other tools: .subnet, .gateway and .allocations as jq reads them.
+func TestEncode(t *testing.T) {
+	l := newLeases("flatnet", 0)
+	l.describe(sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64")}))
+	l.boot, l.last = "b0", addrs("10.87.1.4", "")
+	if got, want := string(l.encode()), `{
+  "subnet": "10.87.1.0/24",
+  "gateway": "10.87.1.1",
+  "allocations": {},
+  "boot": "b0",
+  "last": "10.87.1.4,",
+  "details": {}
+}
+`; got != want {
+		t.Errorf("empty: got %s", got)
+	}
+	l.put(bridge.Key{Network: "flatnet", ContainerID: "c2", IfName: `q"\<`}, addrs("10.87.1.3", "fd00::3"), 0)
+	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth0"}, addrs("10.87.1.2"), 0)
+	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth1"}, addrs("10.87.1.4"), 77)
+	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: `"\`}, addrs("10.87.1.5"), 0)
+	if got, want := string(l.encode()), `{
+  "subnet": "10.87.1.0/24",
+  "gateway": "10.87.1.1",
+  "allocations": {
+    "c1": "10.87.1.2",
+    "c1/\"\\": "10.87.1.5",
+    "c1/eth1": "10.87.1.4",
+    "c2": "10.87.1.3,fd00::3"
+  },
+  "boot": "b0",
+  "last": "10.87.1.4,",
+  "details": {
+    "c1/eth1": {"ifname": "eth1", "time": 77},
+    "c2": {"ifname": "q\"\\<"}
+  }
+}
+`; got != want {
+		t.Errorf("got %s", got)
+	}
+	back, err := decode("flatnet", l.encode())
+	if err != nil || !reflect.DeepEqual(back, l) {
+		t.Errorf("decoded: %+v, %v", back, err)
+	}
+}
+
+func TestDecodeTolerates(t *testing.T) {
+	const lease = `"allocations": {"c1": "10.0.0.2"}`
+	for _, tt := range []struct{ name, data, ifName string }{
+		{"only leases", `{` + lease + `}`, "eth0"},
+		{"null beside them", `{"subnet": null, "gateway": null, ` + lease + `, "boot": null, "last": null, "details": null}`, "eth0"},
+		{"keys of others", `{` + lease + `, "comment": [1, {"a": 2}]}`, "eth0"},
+		{"boot not a string", `{` + lease + `, "boot": 7}`, "eth0"},
+		{"boot not a boot ID", `{` + lease + `, "boot": "\u0000\"x"}`, "eth0"},
+		{"last not a string", `{` + lease + `, "last": {}}`, "eth0"},
+		{"last not addresses", `{` + lease + `, "last": "x,fe80::1%\",10.0.0.2"}`, "eth0"},
+		{"details not an object", `{` + lease + `, "details": []}`, "eth0"},
+		{"details of another type", `{` + lease + `, "details": {"c1": "eth7"}}`, "eth0"},
+		{"details without a name", `{` + lease + `, "details": {"c1": {}}}`, "eth0"},
+		{"details with a bad name", `{` + lease + `, "details": {"c1": {"ifname": "a/b", "time": -1}}}`, "eth0"},
+		{"details of nobody", `{` + lease + `, "details": {"c9": {"ifname": "eth9"}}}`, "eth0"},
+		{"details", `{` + lease + `, "details": {"c1": {"ifname": "eth7", "more": 1}}}`, "eth7"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, err := decode("n", []byte(tt.data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			key := bridge.Key{Network: "n", ContainerID: "c1", IfName: tt.ifName}
+			if name, ok := l.find(key); !ok || name != "c1" || join(l.byName[name].addrs) != "10.0.0.2" || l.byName[name].time != 0 {
+				t.Errorf("got %+v", l)
+			}
+			if back, err := decode("n", l.encode()); err != nil || !reflect.DeepEqual(back.byName, l.byName) {
+				t.Errorf("encoded: %+v, %v", back, err)
+			}
+		})
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	for _, tt := range []struct{ name, data, text string }{
+		{"empty", ``, "not a lease file: unexpected end of JSON input"},
+		{"zeros", "\x00\x00\x00", "not a lease file: invalid character '\\x00' looking for beginning of value"},
+		{"trailing data", `{"allocations": {}} {}`, "not a lease file: invalid character '{' after top-level value"},
+		{"array", `[]`, "not a lease file: json: cannot unmarshal array into Go value of type ipam.document"},
+		{"null", `null`, "not a lease file: no allocations"},
+		{"no leases", `{"subnet": "10.0.0.0/24"}`, "not a lease file: no allocations"},
+		{"null leases", `{"allocations": null}`, "not a lease file: no allocations"},
+		{"leases of another type", `{"allocations": {"c1": 7}}`, `not a lease file: value of "c1" is not a string`},
+		{"subnet", `{"subnet": "10.0.0.0", "allocations": {}}`, `not a lease file: subnet: netip.ParsePrefix("10.0.0.0"): no '/'`},
+		{"subnet of another type", `{"subnet": {}, "allocations": {}}`, "not a lease file: json: cannot unmarshal object into Go struct field document.subnet of type string"},
+		{"gateway", `{"gateway": "10.0.0", "allocations": {}}`, `not a lease file: gateway: ParseAddr("10.0.0"): IPv4 address too short`},
+		{"gateway with a zone", `{"gateway": "fe80::1%\"", "allocations": {}}`, `not a lease file: gateway: "fe80::1%\"" is not a plain address`},
+		{"no address", `{"allocations": {"c1": ""}}`, `not a lease file: allocations: c1: ParseAddr(""): unable to parse IP`},
+		{"half an address", `{"allocations": {"c1": "10.0.0.2,"}}`, `not a lease file: allocations: c1: ParseAddr(""): unable to parse IP`},
+		{"v4 in v6", `{"allocations": {"c1": "::ffff:10.0.0.2"}}`, `not a lease file: allocations: c1: "::ffff:10.0.0.2" is not a plain address`},
+		{"an address twice", `{"allocations": {"c1": "10.0.0.2,10.0.0.2"}}`, `not a lease file: allocations: c1 and c1 both have 10.0.0.2`},
+		{"a name twice", `{"allocations": {"c1": "10.0.0.2", "c1": "10.0.0.3"}}`, `not a lease file: allocations: c1 is there twice`},
+		{"leases twice", `{"allocations": {"c1": "10.0.0.2"}, "allocations": {"c2": "10.0.0.2"}}`, `not a lease file: allocations: c1 and c2 both have 10.0.0.2`},
+		{"leases in a list", `{"allocations": [["c1", "10.0.0.2"]]}`, `not a lease file: "[[\"c1\", \"10.0.0.2\"]]" is not an object`},
+		{"leases in an object", `{"allocations": {"c1": {"ip": "10.0.0.2"}}}`, `not a lease file: value of "c1" is not a string`},
+		{"no ID", `{"allocations": {"": "10.0.0.2"}}`, `not a lease file: allocations: container ID: must not be empty`},
+		{"no interface", `{"allocations": {"c1/": "10.0.0.2"}}`, `not a lease file: allocations: interface name: must not be empty`},
+		{"control character", `{"allocations": {"c\u001b": "10.0.0.2"}}`, `not a lease file: allocations: container ID: "c\x1b" must be letters, digits, '_', '.' and '-', and start with a letter or digit`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l, err := decode("n", []byte(tt.data))
+			if !errors.Is(err, errBroken) || err.Error() != tt.text {
+				t.Errorf("got %+v, %v", l, err)
+			}
+		})
+	}
+	_, err := decode("n", []byte(`{"allocations": {"c1": "10.0.0.2", "c2": "10.0.0.2"}}`))
+	if !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "both have 10.0.0.2") {
+		t.Errorf("one address of two: %v", err)
+	}
+}
+
+// Which name an attachment has, and that a tool which drops the details does
+// not make two leases one.
+func TestNames(t *testing.T) {
+	key := func(id, ifName string) bridge.Key { return bridge.Key{Network: "n", ContainerID: id, IfName: ifName} }
+	l := newLeases("n", 0)
+	l.put(key("c1", "net0"), addrs("10.0.0.2"), 0)
+	l.put(key("c1", "eth0"), addrs("10.0.0.3"), 0)
+	l.put(key("c2", "eth0"), addrs("10.0.0.4"), 0)
+	for _, tt := range []struct {
+		key  bridge.Key
+		name string
+	}{
+		{key("c1", "net0"), "c1"}, {key("c1", "eth0"), "c1/eth0"}, {key("c2", "eth0"), "c2"},
+		{key("c1", "eth1"), ""}, {key("c3", "eth0"), ""}, {bridge.Key{Network: "m", ContainerID: "c2", IfName: "eth0"}, ""},
+	} {
+		if name, ok := l.find(tt.key); name != tt.name || ok != (tt.name != "") {
+			t.Errorf("%s: %q, %v", tt.key, name, ok)
+		}
+	}
+	dropped, err := decode("n", []byte(`{"allocations": {"c1": "10.0.0.2", "c1/eth0": "10.0.0.3", "c2": "10.0.0.4"}}`))
+	if err != nil || !maps.Equal(dropped.holder, l.holder) {
+		t.Fatalf("got %v, %v", dropped, err)
+	}
+	if name, _ := dropped.find(key("c1", "eth0")); name != "c1/eth0" {
+		t.Errorf("without details: %q", name)
+	}
+}
+
+func FuzzLeaseFile(f *testing.F) {
+	for _, s := range []string{
+		`{"subnet": "10.87.1.0/24", "gateway": "10.87.1.1", "allocations": {"c1": "10.87.1.2", "c1/eth1": "10.87.1.3,fd00::2"}}`,
+		`{"allocations": {"c1": "10.87.1.2"}, "boot": "b-0", "last": "10.87.1.2,,fd00::1", "details": {"c1": {"ifname": "net\"0", "time": 5}}}`,
+		`{"allocations": {}, "subnet": "::ffff:1.2.3.4/120", "gateway": "fe80::1%x", "last": "fe80::1%\"", "boot": "\""}`,
+		`{"allocations": {"c1/\u007f": "10.87.1.2"}, "ALLOCATIONS": {"c2/<": "::"}, "details": {"c2/<": {"time": 9223372036854775807}}}`,
+		`{"allocations": {"c1": "10.87.1.2", "c1/\"\\": "10.87.1.3"}}`,
+		`{"allocations": null}`, `[]`, ``,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l, err := decode("n", data)
+		if err != nil {
+			if !errors.Is(err, errBroken) {
+				t.Errorf("%v is no errBroken", err)
+			}
+			return
+		}
+		again, err := decode("n", l.encode())
+		if err != nil {
+			t.Fatalf("%s: %v", l.encode(), err)
+		}
+		if !bytes.Equal(l.encode(), again.encode()) || !reflect.DeepEqual(l.byName, again.byName) || !maps.Equal(l.holder, again.holder) {
+			t.Errorf("%+v came back as %+v", l, again)
+		}
+	})
+}

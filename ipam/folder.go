@@ -1,0 +1,216 @@
+package ipam
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"flatnet/bridge"
+)
+
+const (
+	fileName = "allocations.json"
+	tempName = fileName + ".tmp"
+	lockName = ".lock"
+
+	// maxFile bounds a lease file in bytes: half a million leases.
+	maxFile = 64 << 20
+	// maxAside bounds how many broken files are kept. The first ones tell the
+	// most; a host on which files keep breaking must not fill up with them.
+	maxAside = 9
+
+	// plainNetwork is the network whose files lie in the data directory itself.
+	plainNetwork = "flatnet"
+)
+
+// A folder is where a network's lease file lies. All files are opened from its
+// descriptor and without following links, so that nothing outside is touched
+// even if the directory is moved or replaced meanwhile. The zero folder is one
+// that is not there; writing to it does nothing.
+type folder struct {
+	dir  *os.File
+	lock *os.File // nil: not locked, for reading only
+}
+
+// openFolder opens the folder of a network in the data directory. Without
+// create, one that is missing is an fs.ErrNotExist.
+func openFolder(dataDir, network string, create bool) (folder, error) {
+	if err := bridge.ValidName(network); err != nil {
+		return folder{}, fmt.Errorf("network name: %w: %w", err, bridge.ErrInvalid)
+	}
+	if strings.HasPrefix(network, fileName) {
+		return folder{}, fmt.Errorf("network name %q is the lease file's: %w", network, bridge.ErrInvalid)
+	}
+	if !filepath.IsAbs(dataDir) {
+		return folder{}, fmt.Errorf("data directory %q is not an absolute path: %w", dataDir, bridge.ErrInvalid)
+	}
+	// Not with a trailing slash, which would follow a link.
+	path := filepath.Clean(dataDir)
+	base, err := openDir(nil, path)
+	if create && errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			return folder{}, err
+		}
+		base, err = openDir(nil, path)
+	}
+	if err != nil || network == plainNetwork {
+		return folder{dir: base}, err
+	}
+	defer base.Close()
+	dir, err := openDir(base, network)
+	if create && errors.Is(err, fs.ErrNotExist) {
+		if err := unix.Mkdirat(int(base.Fd()), network, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return folder{}, &fs.PathError{Op: "mkdir", Path: filepath.Join(path, network), Err: err}
+		}
+		dir, err = openDir(base, network)
+	}
+	return folder{dir: dir}, err
+}
+
+func (f folder) path(name string) string { return filepath.Join(f.dir.Name(), name) }
+
+// close unlocks the folder as well: only this descriptor has the lock.
+func (f folder) close() error {
+	if f.dir == nil {
+		return nil
+	}
+	err := f.dir.Close()
+	if f.lock != nil {
+		err = errors.Join(err, f.lock.Close())
+	}
+	return err
+}
+
+// read returns the lease file. One that is too long is an errBroken.
+func (f folder) read() ([]byte, error) {
+	// Not blocking, lest something that is no file holds us up.
+	file, err := openAt(f.dir, fileName, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file: %w", file.Name(), bridge.ErrConflict)
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("%w: %d bytes", errBroken, info.Size())
+	}
+	// Nobody writes to a file that has got its name, so this is its length.
+	data := make([]byte, info.Size())
+	if _, err := io.ReadFull(file, data); err != nil {
+		return nil, fmt.Errorf("read %s: %w", file.Name(), err)
+	}
+	return data, nil
+}
+
+// write replaces the lease file: after a crash there is the old or the new one.
+//
+// The directory is not synced, which would double the wait. A power cut may
+// then bring back the lease file of some seconds before; that ends all
+// containers, so at worst one gets another address when it starts again.
+func (f folder) write(data []byte) error {
+	if f.dir == nil {
+		return nil
+	}
+	if err := f.writeTemp(data); err != nil {
+		return err
+	}
+	dir := int(f.dir.Fd())
+	if err := unix.Renameat(dir, tempName, dir, fileName); err != nil {
+		err = &fs.PathError{Op: "rename", Path: f.path(tempName), Err: err}
+		return errors.Join(err, f.remove(tempName))
+	}
+	return nil
+}
+
+// probe fails if write would.
+func (f folder) probe(data []byte) error {
+	if err := f.writeTemp(data); err != nil {
+		return err
+	}
+	return f.remove(tempName)
+}
+
+func (f folder) writeTemp(data []byte) error {
+	// A process that was killed may have left one.
+	if err := f.remove(tempName); err != nil {
+		return err
+	}
+	file, err := openAt(f.dir, tempName, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err == nil {
+		if err = unix.Fdatasync(int(file.Fd())); err != nil {
+			err = &fs.PathError{Op: "fdatasync", Path: file.Name(), Err: err}
+		}
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, f.remove(tempName))
+	}
+	return nil
+}
+
+// remove deletes a file; one that is missing is no error.
+func (f folder) remove(name string) error {
+	err := unix.Unlinkat(int(f.dir.Fd()), name, 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &fs.PathError{Op: "unlink", Path: f.path(name), Err: err}
+	}
+	return nil
+}
+
+// setAside gives the lease file a second name under which it stays when it is
+// replaced. The name is empty if too many broken ones are kept already.
+func (f folder) setAside() (name string, err error) {
+	dir := int(f.dir.Fd())
+	for n := 1; n <= maxAside; n++ {
+		name = fmt.Sprintf("%s.broken-%d", fileName, n)
+		err = unix.Linkat(dir, fileName, dir, name, 0)
+		if err == nil {
+			return name, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return "", &fs.PathError{Op: "link", Path: f.path(name), Err: err}
+		}
+	}
+	return "", nil
+}
+
+func openDir(parent *os.File, name string) (*os.File, error) {
+	dir, err := openAt(parent, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	var path *fs.PathError
+	if errors.Is(err, unix.ENOTDIR) && errors.As(err, &path) {
+		return nil, fmt.Errorf("%s is no directory, or a link to one: %w", path.Path, bridge.ErrConflict)
+	}
+	return dir, err
+}
+
+// openAt opens a file of parent; nil stands for an absolute name.
+func openAt(parent *os.File, name string, flags int, perm uint32) (*os.File, error) {
+	at, path := unix.AT_FDCWD, name
+	if parent != nil {
+		at, path = int(parent.Fd()), filepath.Join(parent.Name(), name)
+	}
+	for {
+		fd, err := unix.Openat(at, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case errors.Is(err, unix.ELOOP):
+			return nil, fmt.Errorf("%s is a symbolic link, which is not followed: %w", path, bridge.ErrConflict)
+		case !errors.Is(err, unix.EINTR):
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
+}

@@ -1,0 +1,233 @@
+package ipam
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"flatnet/bridge"
+)
+
+// full returns a store whose three addresses are leased by c1, c2 and c3, by
+// an ADD as long ago as said, in this boot or another; c3 came first.
+func full(t *testing.T, age int64, boot string, list ...bridge.Owner) *Store {
+	t.Helper()
+	now, err := bootTime()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLeases("flatnet", 0)
+	l.boot, l.last = boot, addrs("10.87.1.3")
+	for i, id := range []string{"c1", "c2", "c3"} {
+		l.put(key(id), addrs(fmt.Sprint("10.87.1.", i+2)), now-age)
+	}
+	dir := t.TempDir()
+	writeFile(t, dir+"/allocations.json", string(l.encode()))
+	return New(Config{Network: "flatnet", Dir: dir, Sets: small(t)}, owners(list...))
+}
+
+func TestStaleLeasesAreReclaimed(t *testing.T) {
+	boot := bootID()
+	if boot == "" {
+		t.Fatal("no boot ID")
+	}
+	c1, c2, c3 := owner(key("c1"), "10.87.1.2"), owner(key("c2"), "10.87.1.3"), owner(key("c3"), "10.87.1.4")
+	for _, tt := range []struct {
+		name   string
+		age    int64
+		boot   string
+		owners []bridge.Owner
+		want   string // empty: exhausted
+	}{
+		{"all, the oldest first", 121, boot, nil, "10.87.1.4"},
+		{"all of the last boot", 0, "another", nil, "10.87.1.4"},
+		{"all of a boot that took longer", -1000, boot, nil, "10.87.1.4"},
+		{"boot not known", 0, "", nil, "10.87.1.4"},
+		{"all in flight", 0, boot, nil, ""},
+		{"all in flight for long", 110, boot, nil, ""},
+		{"only one", 121, boot, []bridge.Owner{c1, c3}, "10.87.1.3"},
+		{"none", 121, boot, []bridge.Owner{c1, c2, c3}, ""},
+		{"link without alias yet", 121, boot, []bridge.Owner{c1, c2, {Mark: c3.Mark}}, ""},
+		{"link with another mark", 121, boot, []bridge.Owner{c1, c2, {Key: c3.Key}}, ""},
+		{"address on a link of another interface", 121, boot, []bridge.Owner{c1, c2, owner(keyIf("c3", "net0"), "10.87.1.4")}, ""},
+		{"address in another network", 121, boot, []bridge.Owner{c1, c2,
+			owner(bridge.Key{Network: "other", ContainerID: "c3", IfName: "eth0"}, "10.87.1.4")}, "10.87.1.4"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := full(t, tt.age, tt.boot, tt.owners...)
+			free := s.Free()
+			if got := listed(t, s); got != "c1/eth0=10.87.1.2 c2/eth0=10.87.1.3 c3/eth0=10.87.1.4" {
+				t.Errorf("Free changed them: %s", got)
+			}
+			l, _, err := s.Lease(key("new"), nil)
+			if tt.want == "" {
+				const text = "network flatnet has leased all of [10.87.1.1-10.87.1.4]: no free address"
+				if !errors.Is(err, bridge.ErrExhausted) || err.Error() != text || !errors.Is(free, bridge.ErrExhausted) {
+					t.Errorf("got %s, %v, free %v", leased(l), err, free)
+				}
+				return
+			}
+			if err != nil || leased(l) != tt.want || free != nil {
+				t.Errorf("got %s, %v, free %v", leased(l), err, free)
+			}
+			if got := listed(t, s); strings.Count(got, "=") != 3 {
+				t.Errorf("more than needed: %s", got)
+			}
+		})
+	}
+}
+
+func TestOwnersAreAskedOnlyWhenExhausted(t *testing.T) {
+	s, asked := full(t, 200, bootID()), 0
+	s.owners = func() ([]bridge.Owner, error) { asked++; return nil, nil }
+	mustRelease(t, s, key("c2"))
+	mustLease(t, s, key("c4"))
+	mustLease(t, s, key("c4"), "10.87.1.99")
+	if asked != 0 {
+		t.Errorf("asked %d times", asked)
+	}
+	// Two sets that are both exhausted ask once.
+	s.cfg.Sets = sets(t, []Range{rng(t, "10.87.1.0/24", "10.87.1.2", "10.87.1.2")}, []Range{rng(t, "10.87.1.0/24", "10.87.1.4", "10.87.1.4")})
+	if got := mustLease(t, s, key("c5")); got != "10.87.1.2,10.87.1.4" || asked != 1 {
+		t.Errorf("got %s, asked %d times", got, asked)
+	}
+	failure := errors.New("no netlink")
+	s.owners = func() ([]bridge.Owner, error) { return nil, failure }
+	if _, _, err := s.Lease(key("c6"), nil); !errors.Is(err, failure) {
+		t.Errorf("owners failed: %v", err)
+	}
+}
+
+// A stale lease belongs to its owner until somebody needs its address, and
+// is no stale one while its owner's ADD is in flight anew.
+func TestOwnerComesBackAfterReboot(t *testing.T) {
+	s := full(t, 0, "another")
+	l, held, err := s.Lease(key("c3"), addrs("10.87.1.4"))
+	if err != nil || !held || leased(l) != "10.87.1.4" {
+		t.Fatal(leased(l), held, err)
+	}
+	if got := mustLease(t, s, key("new")); got != "10.87.1.2" {
+		t.Errorf("took %s", got)
+	}
+}
+
+func TestBrokenFileIsRebuilt(t *testing.T) {
+	c1, c2 := owner(key("c1"), "10.87.1.2", "fd00::2"), owner(keyIf("c1", "eth1"), "10.87.1.3")
+	strange := []bridge.Owner{
+		{Key: key("c1"), Addresses: addrs("10.87.1.50")},                               // a second link of one owner
+		{Key: key("c5"), Addresses: addrs("10.87.1.2", "10.87.1.51", "10.87.1.51")},    // an address of another
+		{Key: key("c6"), Addresses: addrs("10.87.1.2", "fe80::1%x", "::ffff:1.2.3.4")}, // none left
+		{Key: keyIf("c7", ""), Addresses: addrs("10.87.1.52")},
+		{Mark: key("c8").Mark(), Addresses: addrs("10.87.1.53")},
+		owner(bridge.Key{Network: "other", ContainerID: "c9", IfName: "eth0"}, "10.87.1.54"),
+	}
+	s := New(Config{Network: "flatnet", Dir: t.TempDir(), Sets: sets(t, []Range{rng(t, "10.87.1.0/24")})},
+		owners(append(strange, c2, c1)...))
+	var warned []string
+	s.cfg.Warn = func(m string) { warned = append(warned, m) }
+	file := s.cfg.Dir + "/allocations.json"
+	const rebuilt = "c1/eth0=10.87.1.2,fd00::2,10.87.1.50 c1/eth1=10.87.1.3 c5/eth0=10.87.1.51"
+
+	writeFile(t, file, `{"allocations": {"c1"`)
+	if _, err := s.List(); !errors.Is(err, errBroken) {
+		t.Errorf("List: %v", err)
+	}
+	if err := s.Check(key("c1"), addrs("10.87.1.2")); !errors.Is(err, errBroken) {
+		t.Errorf("Check: %v", err)
+	}
+	if got := mustLease(t, s, key("new")); got != "10.87.1.4" {
+		t.Errorf("leased %s", got)
+	}
+	if got := listed(t, s); got != rebuilt+" new/eth0=10.87.1.4" {
+		t.Errorf("rebuilt %s", got)
+	}
+	if got := readFile(t, file+".broken-1"); got != `{"allocations": {"c1"` {
+		t.Errorf("set aside %s", got)
+	}
+	want := "lease file is broken and kept as allocations.json.broken-1; rebuilt with 3 leases of running containers: " +
+		file + ": not a lease file: unexpected end of JSON input"
+	if len(warned) != 1 || warned[0] != want {
+		t.Errorf("warned %q", warned)
+	}
+
+	// By Release as well, and even if the lease is refused.
+	writeFile(t, file, ``)
+	mustRelease(t, s, keyIf("c1", "eth1"))
+	if got := listed(t, s); got != "c1/eth0=10.87.1.2,fd00::2,10.87.1.50 c5/eth0=10.87.1.51" {
+		t.Errorf("rebuilt by Release: %s", got)
+	}
+	writeFile(t, file, `[]`)
+	if _, _, err := s.Lease(key("new"), addrs("10.87.1.3")); !errors.Is(err, bridge.ErrTaken) {
+		t.Errorf("doubled: %v", err)
+	}
+	if got := listed(t, s); got != rebuilt {
+		t.Errorf("rebuilt by a Lease that failed: %s", got)
+	}
+
+	// A lost one.
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustLease(t, s, key("new")); got != "10.87.1.4" || len(warned) != 4 ||
+		!strings.HasPrefix(warned[3], "lease file is missing; rebuilt with 3 leases of running containers: open ") {
+		t.Errorf("lost: %s, warned %q", got, warned[3:])
+	}
+
+	// The first ones are never overwritten, and there are not ever more.
+	for range 10 {
+		writeFile(t, file, `broken`)
+		mustRelease(t, s, key("new"))
+	}
+	if got := files(t, s.cfg.Dir); strings.Count(got, "broken") != 9 || readFile(t, file+".broken-2") != "" || readFile(t, file+".broken-3") != "[]" {
+		t.Errorf("set aside: %s", got)
+	}
+	if got := warned[len(warned)-1]; !strings.HasPrefix(got, "lease file is broken and not kept, as others are; ") {
+		t.Errorf("warned %q", got)
+	}
+}
+
+func TestNothingIsSetAsideWhenOwnersAreUnknown(t *testing.T) {
+	failure := errors.New("no netlink")
+	s := New(Config{Network: "flatnet", Dir: t.TempDir(), Sets: small(t)}, func() ([]bridge.Owner, error) { return nil, failure })
+	if err := s.Release(key("c1"), nil); !errors.Is(err, failure) {
+		t.Errorf("missing: %v", err)
+	}
+	writeFile(t, s.cfg.Dir+"/allocations.json", "{")
+	if _, _, err := s.Lease(key("c1"), nil); !errors.Is(err, failure) || !errors.Is(err, errBroken) {
+		t.Errorf("Lease: %v", err)
+	}
+	if err := s.Free(); !errors.Is(err, failure) {
+		t.Errorf("Free: %v", err)
+	}
+	if got := files(t, s.cfg.Dir); got != ".lock -rw-------, allocations.json -rw-------" || readFile(t, s.cfg.Dir+"/allocations.json") != "{" {
+		t.Errorf("files %s", got)
+	}
+}
+
+// Wherever a crash tore the file, no live address is lost, and it is either
+// whole or set aside with a message.
+func TestFileTornAtEveryByte(t *testing.T) {
+	whole := full(t, 0, bootID())
+	mustLease(t, whole, keyIf("c2", "net0"), "10.87.1.9")
+	data := readFile(t, whole.cfg.Dir+"/allocations.json")
+	dir := t.TempDir()
+	s := New(Config{Network: "flatnet", Dir: dir, Sets: sets(t, []Range{rng(t, "10.87.1.0/24", "", "10.87.1.5")})},
+		owners(owner(key("c1"), "10.87.1.2"), owner(key("c3"), "10.87.1.4")))
+	warned := 0
+	s.cfg.Warn = func(string) { warned++ }
+	for n := range len(data) + 1 {
+		writeFile(t, dir+"/allocations.json", data[:n])
+		warned = 0
+		got := mustLease(t, s, key("new"))
+		ok := got == "10.87.1.3" || got == "10.87.1.5"
+		all := listed(t, s)
+		if !ok || !strings.Contains(all, "c1/eth0=10.87.1.2") || !strings.Contains(all, "c3/eth0=10.87.1.4") {
+			t.Errorf("%d bytes: %s", n, all)
+		}
+		if intact := n >= len(data)-1; intact != (warned == 0) { // all but the last newline
+			t.Errorf("%d bytes: warned %d times", n, warned)
+		}
+	}
+}

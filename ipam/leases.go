@@ -1,0 +1,110 @@
+package ipam
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"flatnet/bridge"
+)
+
+// A lease is what the lease file says under one name.
+type lease struct {
+	key   bridge.Key
+	addrs []netip.Addr
+	// time is when it was last given to its owner, in seconds of
+	// CLOCK_BOOTTIME; 0 if that is so long ago that nothing depends on it.
+	time int64
+}
+
+// leases are the leases of one network: the lease file's content. No two hold
+// the same address.
+//
+// A name is a container ID for its first interface in the network, and
+// <container ID>/<interface> for a further one.
+type leases struct {
+	network string
+	subnet  netip.Prefix // of the first range, for other tools
+	gateway netip.Addr   // of the first range, for other tools
+	boot    string       // boot ID that the times belong to
+	last    []netip.Addr // next-fit: the address leased last, by range set; invalid: none
+	byName  map[string]lease
+	holder  map[netip.Addr]string // name by address
+}
+
+// newLeases has room for n leases.
+func newLeases(network string, n int) *leases {
+	return &leases{network: network, byName: make(map[string]lease, n), holder: make(map[netip.Addr]string, n)}
+}
+
+// find returns the name of key's lease.
+func (l *leases) find(key bridge.Key) (string, bool) {
+	for _, name := range []string{key.ContainerID + "/" + key.IfName, key.ContainerID} {
+		if l.byName[name].key == key {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// put adds a lease, none of whose addresses is held, to a key that has none.
+func (l *leases) put(key bridge.Key, addrs []netip.Addr, time int64) {
+	name := key.ContainerID
+	if _, ok := l.byName[name]; ok {
+		name += "/" + key.IfName
+	}
+	l.byName[name] = lease{key, addrs, time}
+	for _, a := range addrs {
+		l.holder[a] = name
+	}
+}
+
+func (l *leases) remove(name string) {
+	for _, a := range l.byName[name].addrs {
+		delete(l.holder, a)
+	}
+	delete(l.byName, name)
+}
+
+// names lists the names in order.
+func (l *leases) names() []string {
+	names := make([]string, 0, len(l.byName))
+	for name := range l.byName {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// describe sets what the file says of the network, unless sets is empty.
+func (l *leases) describe(sets Sets) {
+	for _, r := range sets.Ranges() {
+		l.subnet, l.gateway = r.subnet, r.gateway
+		return
+	}
+}
+
+// keyOf is the key that a name stands for; ifName is what the details say of a
+// plain container ID. A tool that knows no details means the usual name.
+func keyOf(network, name, ifName string) (bridge.Key, error) {
+	id, further, ok := strings.Cut(name, "/")
+	switch {
+	case ok:
+		ifName = further
+	case bridge.ValidIfName(ifName) != nil:
+		ifName = usualIfName
+	}
+	return bridge.NewKey(network, id, ifName)
+}
+
+// settle brings the times up to date: none is kept that is of an earlier boot,
+// or so long ago that the ADD which it was given to has ended.
+func (l *leases) settle(boot string, now int64) {
+	for name, lease := range l.byName {
+		if lease.time > 0 && (l.boot != boot || lease.time > now || now-lease.time > inFlight) {
+			lease.time = 0
+			l.byName[name] = lease
+		}
+	}
+	l.boot = boot
+}

@@ -1,0 +1,88 @@
+package ipam
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"flatnet/bridge"
+)
+
+// inFlight is for how many seconds a lease without a link may be one of an ADD
+// that has not made it yet. An ADD takes milliseconds, but may have to wait.
+const inFlight = 120
+
+// stale returns what says of a lease that its owner is gone: no link has its
+// mark, its key or one of its addresses, and no ADD can be about to make one.
+func (l *leases) stale(owners []bridge.Owner) func(lease) bool {
+	marks, keys, addrs := map[bridge.HardwareAddr]bool{}, map[bridge.Key]bool{}, map[netip.Addr]bool{}
+	for _, o := range owners {
+		marks[o.Mark], keys[o.Key] = true, true
+		// The key alone would not do: a tool that dropped the details may have
+		// made the lease that of another interface.
+		if o.Key.Network == l.network {
+			for _, a := range o.Addresses {
+				addrs[a] = true
+			}
+		}
+	}
+	return func(le lease) bool {
+		return le.time == 0 && !marks[le.key.Mark()] && !keys[le.key] &&
+			!slices.ContainsFunc(le.addrs, func(a netip.Addr) bool { return addrs[a] })
+	}
+}
+
+// rebuild returns the leases of the network that the host's links tell of.
+func (s *Store) rebuild() (*leases, error) {
+	owners, err := s.owners()
+	if err != nil {
+		return nil, fmt.Errorf("leases of network %s can't be rebuilt: %w", s.cfg.Network, err)
+	}
+	owners = slices.SortedStableFunc(slices.Values(owners), func(a, b bridge.Owner) int {
+		return cmp.Compare(a.Key.String(), b.Key.String())
+	})
+	l := newLeases(s.cfg.Network, 0)
+	l.describe(s.cfg.Sets)
+	for _, o := range owners {
+		if _, err := bridge.NewKey(l.network, o.Key.ContainerID, o.Key.IfName); err != nil || o.Key.Network != l.network {
+			continue
+		}
+		var addrs []netip.Addr
+		for _, a := range o.Addresses {
+			if isPlain(a) && l.holder[a] == "" && !slices.Contains(addrs, a) {
+				addrs = append(addrs, a)
+			}
+		}
+		if name, ok := l.find(o.Key); ok { // by another link
+			addrs = append(addrs, l.byName[name].addrs...)
+			l.remove(name)
+		}
+		if len(addrs) > 0 {
+			l.put(o.Key, addrs, 0)
+		}
+	}
+	return l, nil
+}
+
+// bootID tells this boot from others (random(4)); empty if the kernel doesn't.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if s := strings.TrimSpace(string(id)); err == nil && bridge.ValidName(s) == nil {
+		return s
+	}
+	return ""
+}
+
+// bootTime is the time since boot in seconds, at least 1.
+func bootTime() (int64, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		return 0, fmt.Errorf("clock_gettime: %w", err)
+	}
+	return max(1, int64(t.Sec)), nil
+}

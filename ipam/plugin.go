@@ -1,0 +1,102 @@
+package ipam
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"flatnet/bridge"
+)
+
+const (
+	// pluginWait bounds a call of a plugin. A DHCP server may take its time, but
+	// less than our own sockets live.
+	pluginWait = 45 * time.Second
+	// maxReply bounds what a plugin may write to stdout, in bytes.
+	maxReply = 1 << 20
+)
+
+// A Plugin is another plugin that manages addresses (SPEC 1.1.0, section 4).
+type Plugin struct {
+	Type   string                              // ipam.type: the name of its file
+	Path   string                              // CNI_PATH
+	Conf   []byte                              // the whole configuration, as it came
+	Decode func([]byte) (bridge.Result, error) // reads a result of any version
+}
+
+// run executes the plugin with the environment and the configuration that this
+// process received; the zero key stands for the network as a whole. What the
+// plugin reports is a [bridge.PluginError].
+func (p Plugin) run(command string, key bridge.Key) ([]byte, error) {
+	path, err := p.find()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pluginWait)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path)
+	cmd.WaitDelay = time.Second // if a child of its own keeps stdout open
+	cmd.Env = append(os.Environ(), "CNI_COMMAND="+command)
+	if key != (bridge.Key{}) { // GC sends DEL for others than the runtime named
+		cmd.Env = append(cmd.Env, "CNI_CONTAINERID="+key.ContainerID, "CNI_IFNAME="+key.IfName)
+	}
+	var out reply
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(p.Conf), &out, os.Stderr
+	err = cmd.Run()
+	switch {
+	case err == nil:
+		return out.Bytes(), nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("ipam.type %q: %s took longer than %v: %w", p.Type, command, pluginWait, bridge.ErrBusy)
+	}
+	return nil, p.failure(command, out.Bytes(), err)
+}
+
+// Find reports an error unless CNI_PATH leads to the plugin.
+func (p Plugin) Find() error {
+	_, err := p.find()
+	return err
+}
+
+func (p Plugin) find() (string, error) {
+	for _, dir := range filepath.SplitList(p.Path) {
+		path := filepath.Join(dir, p.Type)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && filepath.IsAbs(path) {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("ipam.type %q: no such plugin in CNI_PATH %q: %w", p.Type, p.Path, bridge.ErrInvalid)
+}
+
+// failure is what a plugin that failed says about it (SPEC 1.1.0, section 5,
+// "Error"), or that it says nothing.
+func (p Plugin) failure(command string, out []byte, err error) error {
+	var said struct {
+		Code    uint64 `json:"code"`
+		Msg     string `json:"msg"`
+		Details string `json:"details"`
+	}
+	if json.Unmarshal(out, &said) != nil || said.Code == 0 {
+		return fmt.Errorf("ipam.type %q: %s failed without a CNI error (%.100q): %w", p.Type, command, out, err)
+	}
+	if said.Details != "" {
+		said.Msg += ": " + said.Details
+	}
+	return bridge.PluginError{Plugin: p.Type, Command: command, Code: said.Code, Msg: said.Msg}
+}
+
+// A reply is a buffer that takes no more than maxReply bytes.
+type reply struct{ bytes.Buffer }
+
+func (r *reply) Write(b []byte) (int, error) {
+	if r.Len()+len(b) > maxReply {
+		return 0, errors.New("wrote too much to stdout")
+	}
+	return r.Buffer.Write(b)
+}

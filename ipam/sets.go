@@ -1,0 +1,135 @@
+package ipam
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"flatnet/bridge"
+)
+
+// Sets are the range sets of a network: an attachment gets one address out of
+// each. The zero value has none, which is enough for all but leasing.
+type Sets struct {
+	sets [][]Range
+}
+
+// NewSets returns the sets, or a [bridge.ErrInvalid] if there is none, one is
+// empty or mixes IPv4 and IPv6, or two ranges overlap.
+func NewSets(sets ...[]Range) (Sets, error) {
+	if len(sets) == 0 {
+		return Sets{}, fmt.Errorf("no ranges to lease from: %w", bridge.ErrInvalid)
+	}
+	var s Sets
+	for i, set := range sets {
+		if len(set) == 0 {
+			return Sets{}, fmt.Errorf("range set %d is empty: %w", i, bridge.ErrInvalid)
+		}
+		for j, r := range set {
+			if !r.subnet.IsValid() {
+				return Sets{}, fmt.Errorf("range set %d has a range without a subnet: %w", i, bridge.ErrInvalid)
+			}
+			if r.start.Is4() != set[0].start.Is4() {
+				return Sets{}, fmt.Errorf("range set %d mixes IPv4 and IPv6: %w", i, bridge.ErrInvalid)
+			}
+			for _, o := range append(s.Ranges(), set[:j]...) {
+				if r.contains(o.start) || o.contains(r.start) {
+					return Sets{}, fmt.Errorf("ranges %s and %s overlap: %w", o, r, bridge.ErrInvalid)
+				}
+			}
+		}
+		s.sets = append(s.sets, slices.Clone(set))
+	}
+	return s, nil
+}
+
+// Ranges lists the ranges of all sets, in order.
+func (s Sets) Ranges() []Range { return slices.Concat(s.sets...) }
+
+// locate finds the set and the range that an address belongs to: the range
+// that it lies in, else the first whose subnet it lies in, because start and
+// end restrict only what is leased unasked.
+func (s Sets) locate(a netip.Addr) (set int, r Range, ok bool) {
+	for _, in := range []func(Range) bool{
+		func(r Range) bool { return r.contains(a) },
+		func(r Range) bool { return r.subnet.Contains(a) },
+	} {
+		for i := range s.sets {
+			if j := slices.IndexFunc(s.sets[i], in); j >= 0 {
+				return i, s.sets[i][j], true
+			}
+		}
+	}
+	return 0, Range{}, false
+}
+
+// leasable returns the set of an address that a container may ask for.
+func (s Sets) leasable(a netip.Addr) (set int, err error) {
+	set, r, ok := s.locate(a)
+	switch {
+	case !ok:
+		var subnets []netip.Prefix
+		for _, r := range s.Ranges() {
+			if !slices.Contains(subnets, r.subnet) {
+				subnets = append(subnets, r.subnet)
+			}
+		}
+		return 0, fmt.Errorf("address %s is in no subnet of the network %v: %w", a, subnets, bridge.ErrInvalid)
+	case s.isGateway(a):
+		return 0, fmt.Errorf("address %s is a gateway of the network: %w", a, bridge.ErrInvalid)
+	case !r.isHost(a):
+		return 0, fmt.Errorf("address %s is no host's address in subnet %s: %w", a, r.subnet, bridge.ErrInvalid)
+	}
+	return set, nil
+}
+
+// isGateway looks at all ranges, for one's gateway may lie in another.
+func (s Sets) isGateway(a netip.Addr) bool {
+	return slices.ContainsFunc(s.sets, func(set []Range) bool {
+		return slices.ContainsFunc(set, func(r Range) bool { return r.gateway == a })
+	})
+}
+
+// assign sorts addresses by set. A set that none is for gets an invalid one.
+func (s Sets) assign(want []netip.Addr) ([]netip.Addr, error) {
+	bySet := make([]netip.Addr, len(s.sets))
+	for _, a := range want {
+		i, err := s.leasable(a)
+		if err != nil {
+			return nil, err
+		}
+		if bySet[i].IsValid() && bySet[i] != a {
+			return nil, fmt.Errorf("addresses %s and %s are both of range set %v, which gives one: %w", bySet[i], a, s.sets[i], bridge.ErrInvalid)
+		}
+		bySet[i] = a
+	}
+	return bySet, nil
+}
+
+// next is next-fit: the first address of a set, after the last that was
+// leased, that is free. It takes one step more than it finds addresses that
+// are not, whatever the ranges' sizes.
+func (s Sets) next(set int, last netip.Addr, free func(netip.Addr) bool) (netip.Addr, bool) {
+	ranges := s.sets[set]
+	at := slices.IndexFunc(ranges, func(r Range) bool { return r.contains(last) })
+	if at < 0 {
+		at, last = 0, netip.Addr{}
+	}
+	// The range of the last one comes twice: its end first, its beginning at the end.
+	for i := range len(ranges) + 1 {
+		r := ranges[(at+i)%len(ranges)]
+		from, to := r.start, r.end
+		if i == 0 && last.IsValid() {
+			from = last.Next()
+		}
+		if i == len(ranges) {
+			to = last
+		}
+		for a := from; a.IsValid() && !to.Less(a); a = a.Next() {
+			if !s.isGateway(a) && free(a) {
+				return a, true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}

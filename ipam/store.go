@@ -1,0 +1,214 @@
+// Package ipam manages the addresses of a network: range logic without side
+// effects, and the lease file with its lock.
+//
+// The lease file is shared by processes that live for some milliseconds each,
+// and with other tools, which may rely on its keys subnet, gateway and
+// allocations. It is locked only while it is read and replaced. What it loses,
+// the host's own links tell again.
+package ipam
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"time"
+
+	"flatnet/bridge"
+)
+
+// DefaultDir is the data directory of a configuration that names none.
+const DefaultDir = "/var/lib/flatnet/ipam"
+
+// A Config says what a network's addresses are.
+type Config struct {
+	Network string       // CNI network name
+	Dir     string       // data directory, absolute, see [DefaultDir]
+	Sets    Sets         // may be zero, but for leasing
+	Warn    func(string) // told when a lease file was broken or lost; nil: nobody
+}
+
+// A Store is the [bridge.Allocator] over a network's lease file. It holds
+// nothing open between calls, and may be used by many goroutines at once.
+//
+// The network "flatnet" has its files in the data directory itself, any other
+// network in a folder of its name. A lock that others don't let go of is a
+// [bridge.ErrBusy], a file or directory that is a symbolic link a
+// [bridge.ErrConflict]; what the file system refuses is its own error.
+type Store struct {
+	cfg    Config
+	owners func() ([]bridge.Owner, error)
+	wait   time.Duration
+}
+
+var _ bridge.Allocator = (*Store)(nil)
+
+// New returns the store of a network. owners lists what the host's links say
+// of their owners, of all networks; it is asked only if a lease file is broken
+// or missing, and before a network is declared exhausted.
+func New(cfg Config, owners func() ([]bridge.Owner, error)) *Store {
+	return &Store{cfg, owners, lockWait}
+}
+
+// Lease gives key one address of each range set: the wanted one, else the one
+// that it has, else the free one after that leased last (next-fit). What key
+// has and may not have any more is given up. held says that it had some
+// before.
+//
+// A wanted address that another has is a [bridge.ErrTaken], one that can't be
+// had a [bridge.ErrInvalid]. A set without a free address is a
+// [bridge.ErrExhausted], unless some lease of it is stale: then that is given
+// up which has been leased for the longest.
+func (s *Store) Lease(key bridge.Key, want []netip.Addr) (got bridge.Lease, held bool, err error) {
+	if k, err := bridge.NewKey(s.cfg.Network, key.ContainerID, key.IfName); err != nil || k != key {
+		return got, false, fmt.Errorf("attachment %q of network %q: %w", key, s.cfg.Network, bridge.ErrInvalid)
+	}
+	if _, err := s.cfg.Sets.assign(want); err != nil {
+		return got, false, err // before there is a directory
+	}
+	f, l, err := s.open(true)
+	if err != nil {
+		return got, false, err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	now, err := bootTime()
+	if err != nil {
+		return got, false, err
+	}
+	l.settle(bootID(), now)
+	var old []netip.Addr
+	if name, ok := l.find(key); ok {
+		old = l.byName[name].addrs
+		l.remove(name)
+	}
+	addrs, err := s.choose(l, want, old)
+	if err != nil {
+		return got, false, err
+	}
+	l.put(key, addrs, now)
+	l.describe(s.cfg.Sets)
+	if err := f.write(l.encode()); err != nil {
+		return got, false, err
+	}
+	for _, a := range addrs {
+		_, r, _ := s.cfg.Sets.locate(a)
+		got.Addresses = append(got.Addresses, bridge.Address{Prefix: netip.PrefixFrom(a, r.subnet.Bits()), Gateway: r.gateway})
+	}
+	return got, old != nil, nil
+}
+
+// Release takes key's addresses back. It makes no directory and no file.
+// Without a lease file, it is the host's links that say whether key was the
+// network's last, and last then runs unlocked.
+func (s *Store) Release(key bridge.Key, last func() error) (err error) {
+	f, l, err := s.open(false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	if name, ok := l.find(key); ok {
+		l.remove(name)
+		if err := f.write(l.encode()); err != nil {
+			return err
+		}
+	}
+	if len(l.byName) == 0 && last != nil {
+		return last()
+	}
+	return nil
+}
+
+// Free reports an error unless an attachment that asks for nothing would get a
+// lease now: a [bridge.ErrExhausted] if there is no address. It makes the
+// directory as Lease would and tries to write there, but leases nothing.
+func (s *Store) Free() (err error) {
+	f, l, err := s.open(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	now, err := bootTime()
+	if err != nil {
+		return err
+	}
+	l.settle(bootID(), now)
+	if _, err := s.choose(l, nil, nil); err != nil {
+		return err
+	}
+	return f.probe(l.encode())
+}
+
+// open locks the network's folder and reads its leases. Without create, and
+// with nothing there, it is the zero folder, and what the links tell.
+func (s *Store) open(create bool) (folder, *leases, error) {
+	f, err := openFolder(s.cfg.Dir, s.cfg.Network, create)
+	if err == nil {
+		f, err = f.locked(create, s.wait)
+	}
+	var l *leases
+	switch {
+	case err == nil:
+		l, err = s.load(f)
+	case !create && errors.Is(err, fs.ErrNotExist):
+		f, err = folder{}, f.close()
+		if err == nil {
+			l, err = s.rebuild()
+		}
+	}
+	if err != nil {
+		return folder{}, nil, errors.Join(err, f.close())
+	}
+	return f, l, nil
+}
+
+// load reads the leases of a locked folder. A broken file is set aside, and
+// like a missing one rebuilt.
+func (s *Store) load(f folder) (*leases, error) {
+	l, broken := s.read(f)
+	missing := errors.Is(broken, fs.ErrNotExist)
+	if broken == nil || !missing && !errors.Is(broken, errBroken) {
+		return l, broken
+	}
+	l, err := s.rebuild()
+	if err != nil {
+		return nil, errors.Join(broken, err)
+	}
+	if missing && len(l.byName) == 0 {
+		return l, nil
+	}
+	aside, what := "", "missing"
+	if !missing {
+		if aside, err = f.setAside(); err != nil {
+			return nil, errors.Join(broken, err)
+		}
+		what = "broken and kept as " + aside
+		if aside == "" {
+			what = "broken and not kept, as others are"
+		}
+	}
+	if err := f.write(l.encode()); err != nil {
+		if aside != "" {
+			err = errors.Join(err, f.remove(aside))
+		}
+		return nil, errors.Join(broken, err)
+	}
+	if s.cfg.Warn != nil {
+		s.cfg.Warn(fmt.Sprintf("lease file is %s; rebuilt with %d leases of running containers: %v", what, len(l.byName), broken))
+	}
+	return l, nil
+}
+
+// read reads the leases of a folder, locked or not.
+func (s *Store) read(f folder) (*leases, error) {
+	data, err := f.read()
+	if err == nil {
+		var l *leases
+		if l, err = decode(s.cfg.Network, data); err == nil {
+			return l, nil
+		}
+	}
+	if errors.Is(err, errBroken) {
+		err = fmt.Errorf("%s: %w", f.path(fileName), err)
+	}
+	return nil, err
+}

@@ -1,0 +1,390 @@
+package ipam
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"flatnet/bridge"
+)
+
+func key(id string) bridge.Key { return keyIf(id, "eth0") }
+
+func keyIf(id, ifName string) bridge.Key {
+	return bridge.Key{Network: "flatnet", ContainerID: id, IfName: ifName}
+}
+
+// nobody is a host without links of ours.
+func nobody() ([]bridge.Owner, error) { return nil, nil }
+
+func owners(list ...bridge.Owner) func() ([]bridge.Owner, error) {
+	return func() ([]bridge.Owner, error) { return list, nil }
+}
+
+// owner is the link of an attachment.
+func owner(k bridge.Key, as ...string) bridge.Owner {
+	return bridge.Owner{Key: k, Mark: k.Mark(), Addresses: addrs(as...)}
+}
+
+// small is a network of 10.87.1.2 to 10.87.1.4.
+func small(t testing.TB) Sets {
+	return sets(t, []Range{rng(t, "10.87.1.0/24", "", "10.87.1.4")})
+}
+
+func store(dir string, s Sets) *Store {
+	return New(Config{Network: "flatnet", Dir: dir, Sets: s}, nobody)
+}
+
+// mustLease leases and returns the addresses.
+func mustLease(t *testing.T, s *Store, k bridge.Key, want ...string) string {
+	t.Helper()
+	l, _, err := s.Lease(k, addrs(want...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leased(l)
+}
+
+func leased(l bridge.Lease) string {
+	var as []netip.Addr
+	for _, a := range l.Addresses {
+		as = append(as, a.Prefix.Addr())
+	}
+	return join(as)
+}
+
+func mustRelease(t *testing.T, s *Store, k bridge.Key) {
+	t.Helper()
+	if err := s.Release(k, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listed is "key=addresses" of all leases.
+func listed(t *testing.T, s *Store) string {
+	t.Helper()
+	list, err := s.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b []string
+	for _, e := range list {
+		b = append(b, e.Key.ContainerID+"/"+e.Key.IfName+"="+join(e.Addresses))
+	}
+	return strings.Join(b, " ")
+}
+
+func writeFile(t *testing.T, path, data string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// files lists what is below a directory, with the permissions.
+func files(t *testing.T, dir string) string {
+	t.Helper()
+	var b []string
+	if err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil && path != dir {
+			b = append(b, fmt.Sprintf("%s %v", strings.TrimPrefix(path, dir+"/"), info.Mode()))
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(b, ", ")
+}
+
+func TestLease(t *testing.T) {
+	s := New(Config{
+		Network: "flatnet", Dir: filepath.Join(t.TempDir(), "a", "b"),
+		Sets: sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64", "", "", "fd00::9")}),
+	}, nobody)
+	l, held, err := s.Lease(key("c1"), nil)
+	if err != nil || held {
+		t.Fatal(held, err)
+	}
+	if got, want := fmt.Sprint(l.Addresses), "[{10.87.1.2/24 10.87.1.1} {fd00::1/64 fd00::9}]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := mustLease(t, s, keyIf("c1", "eth1")); got != "10.87.1.3,fd00::2" {
+		t.Errorf("further interface: %s", got)
+	}
+	if keys, err := s.Keys(); err != nil || fmt.Sprint(keys) != "[flatnet/c1/eth0 flatnet/c1/eth1]" {
+		t.Errorf("keys %v, %v", keys, err)
+	}
+	if got, want := files(t, filepath.Dir(s.cfg.Dir)), "b drwx------, b/.lock -rw-------, b/allocations.json -rw-------"; got != want {
+		t.Errorf("files %s", got)
+	}
+	if got, want := readFile(t, s.cfg.Dir+"/allocations.json"), `{
+  "subnet": "10.87.1.0/24",
+  "gateway": "10.87.1.1",
+  "allocations": {
+    "c1": "10.87.1.2,fd00::1",
+    "c1/eth1": "10.87.1.3,fd00::2"
+  },
+`; !strings.HasPrefix(got, want) {
+		t.Errorf("file %s", got)
+	}
+}
+
+func TestNetworksHaveFoldersOfTheirOwn(t *testing.T) {
+	dir := t.TempDir()
+	other := New(Config{Network: "other", Dir: dir, Sets: small(t)}, nobody)
+	k := bridge.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}
+	if a, b := mustLease(t, other, k), mustLease(t, store(dir, small(t)), key("c1")); a != "10.87.1.2" || b != a {
+		t.Errorf("got %s and %s", a, b)
+	}
+	if got, want := files(t, dir), ".lock -rw-------, allocations.json -rw-------, other drwx------, other/.lock -rw-------, other/allocations.json -rw-------"; got != want {
+		t.Errorf("files %s", got)
+	}
+	if _, _, err := other.Lease(key("c1"), nil); !errors.Is(err, bridge.ErrInvalid) {
+		t.Errorf("key of another network: %v", err)
+	}
+}
+
+func TestLeaseRefusesKeysThatWouldBreakTheFile(t *testing.T) {
+	s := store(t.TempDir(), small(t))
+	for _, k := range []bridge.Key{key(""), key("a/b"), keyIf("c1", ""), keyIf("c1", "e\n")} {
+		if _, _, err := s.Lease(k, nil); !errors.Is(err, bridge.ErrInvalid) {
+			t.Errorf("%q: %v", k, err)
+		}
+	}
+	if got := files(t, s.cfg.Dir); got != "" {
+		t.Errorf("made %s", got)
+	}
+}
+
+func TestReleasedAddressIsNotReusedAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	s := store(dir, small(t))
+	var got []string
+	for i := range 7 {
+		k := key(fmt.Sprint("c", i))
+		got = append(got, mustLease(t, store(dir, small(t)), k))
+		mustRelease(t, s, k)
+	}
+	if g := strings.Join(got, " "); g != "10.87.1.2 10.87.1.3 10.87.1.4 10.87.1.2 10.87.1.3 10.87.1.4 10.87.1.2" {
+		t.Errorf("got %s", g)
+	}
+	// A wanted address is out of turn.
+	mustLease(t, s, key("w"), "10.87.1.200")
+	if a := mustLease(t, s, key("c")); a != "10.87.1.3" {
+		t.Errorf("after a wanted one: %s", a)
+	}
+}
+
+func TestLeaseAgain(t *testing.T) {
+	dual := sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64")})
+	for _, tt := range []struct {
+		name  string
+		first []netip.Addr
+		sets  Sets // of the second; the first has dual
+		again []netip.Addr
+		want  string
+	}{
+		{"asking for nothing", nil, dual, nil, "10.87.1.2,fd00::2"},
+		{"asking for what it has", nil, dual, addrs("fd00::2", "10.87.1.2"), "10.87.1.2,fd00::2"},
+		{"asking for half of it", nil, dual, addrs("fd00::2"), "10.87.1.2,fd00::2"},
+		{"asking for another", nil, dual, addrs("10.87.1.77"), "10.87.1.77,fd00::2"},
+		{"having had a wanted one", addrs("10.87.1.77"), dual, nil, "10.87.1.77,fd00::2"},
+		{"other start", nil, sets(t, []Range{rng(t, "10.87.1.0/24", "10.87.1.50")}, []Range{rng(t, "fd00::/64")}), nil, "10.87.1.2,fd00::2"},
+		{"sets swapped", nil, sets(t, []Range{rng(t, "fd00::/64")}, []Range{rng(t, "10.87.1.0/24")}), nil, "fd00::2,10.87.1.2"},
+		{"other subnet", nil, sets(t, []Range{rng(t, "10.99.1.0/24")}, []Range{rng(t, "fd00::/64")}), nil, "10.99.1.2,fd00::2"},
+		{"now the gateway's", nil, sets(t, []Range{rng(t, "10.87.1.0/24", "", "", "10.87.1.2")}, []Range{rng(t, "fd00::/64")}), nil, "10.87.1.3,fd00::2"},
+		{"a set less", nil, sets(t, []Range{rng(t, "fd00::/64")}), nil, "fd00::2"},
+		{"a set more", nil, sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64")}, []Range{rng(t, "10.9.0.0/24")}), nil, "10.87.1.2,fd00::2,10.9.0.2"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			mustLease(t, store(dir, dual), key("c1"), strings.Fields(strings.ReplaceAll(join(tt.first), ",", " "))...)
+			s := store(dir, tt.sets)
+			l, held, err := s.Lease(key("c1"), tt.again)
+			if err != nil || leased(l) != tt.want || !held {
+				t.Errorf("got %s, held %v, %v", leased(l), held, err)
+			}
+			if got := listed(t, s); got != "c1/eth0="+tt.want {
+				t.Errorf("file has %s", got)
+			}
+			subnet := tt.sets.Ranges()[0].Subnet().String()
+			if got := readFile(t, dir+"/allocations.json"); !strings.HasPrefix(got, "{\n  \"subnet\": \""+subnet+"\",") {
+				t.Errorf("file is of another subnet: %s", got)
+			}
+		})
+	}
+}
+
+func TestLeaseRefused(t *testing.T) {
+	s := store(t.TempDir(), small(t))
+	mustLease(t, s, key("c1"))
+	mustLease(t, s, keyIf("c1", "eth1"), "10.87.1.77")
+	before := readFile(t, s.cfg.Dir+"/allocations.json")
+	for _, tt := range []struct {
+		name string
+		key  bridge.Key
+		want []netip.Addr
+		kind error
+		text string
+	}{
+		{"taken", key("c2"), addrs("10.87.1.2"), bridge.ErrTaken, "address 10.87.1.2 is leased to flatnet/c1/eth0: already taken"},
+		{"taken by a further interface", key("c2"), addrs("10.87.1.77"), bridge.ErrTaken, "address 10.87.1.77 is leased to flatnet/c1/eth1: already taken"},
+		{"having another", key("c1"), addrs("10.87.1.77"), bridge.ErrTaken, "address 10.87.1.77 is leased to flatnet/c1/eth1: already taken"},
+		{"gateway", key("c2"), addrs("10.87.1.1"), bridge.ErrInvalid, "address 10.87.1.1 is a gateway of the network: invalid"},
+		{"elsewhere", key("c2"), addrs("10.99.1.1"), bridge.ErrInvalid, "address 10.99.1.1 is in no subnet of the network [10.87.1.0/24]: invalid"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, held, err := s.Lease(tt.key, tt.want)
+			if !errors.Is(err, tt.kind) || err.Error() != tt.text || held {
+				t.Errorf("got %v, held %v", err, held)
+			}
+			if got := readFile(t, s.cfg.Dir+"/allocations.json"); got != before {
+				t.Errorf("file changed to %s", got)
+			}
+		})
+	}
+	if _, _, err := store(s.cfg.Dir, Sets{}).Lease(key("c2"), nil); !errors.Is(err, bridge.ErrInvalid) {
+		t.Errorf("no ranges: %v", err)
+	}
+}
+
+func TestRelease(t *testing.T) {
+	s := store(t.TempDir(), small(t))
+	calls, failure := 0, errors.New("rules stay")
+	last := func() error {
+		calls++
+		if got := listed(t, s); got != "" {
+			t.Errorf("still leased: %s", got)
+		}
+		return failure
+	}
+	mustLease(t, s, key("c1"))
+	mustLease(t, s, keyIf("c1", "eth1"))
+	// The ranges of today don't matter.
+	if err := store(s.cfg.Dir, Sets{}).Release(key("c1"), last); err != nil || calls != 0 {
+		t.Errorf("first: %v, %d calls", err, calls)
+	}
+	if got := listed(t, s); got != "c1/eth1=10.87.1.3" {
+		t.Errorf("left: %s", got)
+	}
+	if err := s.Release(key("c1"), last); err != nil || calls != 0 {
+		t.Errorf("again: %v, %d calls", err, calls)
+	}
+	if err := s.Release(keyIf("c1", "eth1"), last); !errors.Is(err, failure) || calls != 1 {
+		t.Errorf("last: %v, %d calls", err, calls)
+	}
+	failure = nil
+	if err := s.Release(keyIf("c1", "eth1"), last); err != nil || calls != 2 {
+		t.Errorf("last again: %v, %d calls", err, calls)
+	}
+	if got := readFile(t, s.cfg.Dir+"/allocations.json"); !strings.HasPrefix(got, `{
+  "subnet": "10.87.1.0/24",
+  "gateway": "10.87.1.1",
+  "allocations": {},
+`) {
+		t.Errorf("file %s", got)
+	}
+}
+
+// last runs under the lock: a Lease that begins meanwhile ends after it.
+func TestReleaseHoldsTheLockForLast(t *testing.T) {
+	s := store(t.TempDir(), small(t))
+	mustLease(t, s, key("c1"))
+	impatient := store(s.cfg.Dir, small(t))
+	impatient.wait = 1
+	if err := s.Release(key("c1"), func() error {
+		_, _, err := impatient.Lease(key("c2"), nil)
+		return err
+	}); !errors.Is(err, bridge.ErrBusy) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestReleaseMakesNothing(t *testing.T) {
+	live := owner(key("c1"), "10.87.1.2")
+	for _, tt := range []struct {
+		name, dir string
+		owners    []bridge.Owner
+		calls     int
+	}{
+		{"no directory", "missing/ipam", nil, 1},
+		{"empty directory", "", nil, 1},
+		{"no directory, own link still there", "missing", []bridge.Owner{owner(key("c9"), "10.87.1.9")}, 1},
+		{"no directory, others live", "missing", []bridge.Owner{live}, 0},
+		{"empty directory, others live", "", []bridge.Owner{live}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir, calls := t.TempDir(), 0
+			s := New(Config{Network: "flatnet", Dir: filepath.Join(dir, tt.dir)}, owners(tt.owners...))
+			err := s.Release(key("c9"), func() error { calls++; return nil })
+			if err != nil || calls != tt.calls {
+				t.Errorf("%v, %d calls, want %d", err, calls, tt.calls)
+			}
+			if got := files(t, dir); got != "" {
+				t.Errorf("made %s", got)
+			}
+		})
+	}
+}
+
+func TestCheck(t *testing.T) {
+	s := store(t.TempDir(), sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64")}))
+	if err := s.Check(key("c1"), addrs("10.87.1.2")); !errors.Is(err, bridge.ErrChanged) || err.Error() != "lease of flatnet/c1/eth0 is missing: changed" {
+		t.Errorf("no file: %v", err)
+	}
+	if got := files(t, s.cfg.Dir); got != "" {
+		t.Errorf("made %s", got)
+	}
+	mustLease(t, s, key("c1"))
+	for _, tt := range []struct {
+		key  bridge.Key
+		has  []netip.Addr
+		text string
+	}{
+		{key("c1"), addrs("10.87.1.2", "fd00::2"), ""},
+		{key("c1"), addrs("fd00::2", "10.87.1.2"), ""},
+		{key("c1"), addrs("10.87.1.2"), "lease of flatnet/c1/eth0 is of [10.87.1.2 fd00::2], not of [10.87.1.2]: changed"},
+		{key("c1"), addrs("10.87.1.9", "fd00::2"), "lease of flatnet/c1/eth0 is of [10.87.1.2 fd00::2], not of [10.87.1.9 fd00::2]: changed"},
+		{key("c2"), addrs("10.87.1.9", "fd00::2"), "address fd00::2 of flatnet/c2/eth0 is leased to flatnet/c1/eth0: changed"},
+		{keyIf("c1", "eth1"), addrs("10.87.1.9"), "lease of flatnet/c1/eth1 is missing: changed"},
+		{key("c2"), nil, "lease of flatnet/c2/eth0 is missing: changed"},
+	} {
+		err := s.Check(tt.key, tt.has)
+		if tt.text == "" && err != nil || tt.text != "" && (!errors.Is(err, bridge.ErrChanged) || err.Error() != tt.text) {
+			t.Errorf("%s %v: %v", tt.key, tt.has, err)
+		}
+	}
+}
+
+func TestFree(t *testing.T) {
+	s := store(t.TempDir(), small(t))
+	for _, k := range []bridge.Key{key("c1"), key("c2"), key("c3")} {
+		if err := s.Free(); err != nil {
+			t.Errorf("before %s: %v", k, err)
+		}
+		mustLease(t, s, k)
+	}
+	before := readFile(t, s.cfg.Dir+"/allocations.json")
+	if err := s.Free(); !errors.Is(err, bridge.ErrExhausted) {
+		t.Errorf("full: %v", err)
+	}
+	if got := files(t, s.cfg.Dir); got != ".lock -rw-------, allocations.json -rw-------" || readFile(t, s.cfg.Dir+"/allocations.json") != before {
+		t.Errorf("changed %s", got)
+	}
+	if err := store(s.cfg.Dir, Sets{}).Free(); !errors.Is(err, bridge.ErrInvalid) {
+		t.Errorf("no ranges: %v", err)
+	}
+}
