@@ -1,0 +1,124 @@
+package dns
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// processName is the program's name, and that of its process.
+const processName = "aardvark-dns"
+
+// startWait is how long the server may take to start.
+const startWait = 10 * time.Second
+
+// reload makes the server read its files, which begins with starting it if it
+// does not run.
+func (s Server) reload() error {
+	p, err := s.process()
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		err = hangUp(p)
+		if !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+	}
+	return s.start()
+}
+
+// process finds the running server, or returns nil. The file that says its
+// process ID may be left from one that was killed.
+func (s Server) process() (*os.Process, error) {
+	data, err := os.ReadFile(filepath.Join(s.Dir, "aardvark.pid"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || pid <= 0 {
+		return nil, nil
+	}
+	p, err := os.FindProcess(pid) // opens a pidfd, so that it stays this process
+	if err != nil {
+		return nil, err
+	}
+	proc := filepath.Join("/proc", strconv.Itoa(pid))
+	if name, _ := os.ReadFile(filepath.Join(proc, "comm")); strings.TrimSpace(string(name)) != processName {
+		return nil, p.Release()
+	}
+	theirs, err := os.Readlink(filepath.Join(proc, "ns/net"))
+	ours, oerr := os.Readlink("/proc/self/ns/net")
+	if err == nil && oerr == nil && ours != theirs {
+		return nil, errors.Join(fmt.Errorf("aardvark-dns (process %d) runs in another network namespace; end it, and then it is started in the right one", pid), p.Release())
+	}
+	return p, nil
+}
+
+// hangUp tells the server to read its files; without any, it ends.
+func hangUp(p *os.Process) error {
+	err := p.Signal(syscall.SIGHUP)
+	return errors.Join(err, p.Release())
+}
+
+// start runs the server, which goes into the background once it is ready. As
+// with netavark it is no part of what systemd stops together with its caller.
+func (s Server) start() error {
+	args := []string{s.Program, "--config", s.Dir, "-p", strconv.Itoa(port), "run"}
+	if _, err := os.Stat("/run/systemd/system"); err == nil { // sd_booted(3)
+		if systemd, err := exec.LookPath("systemd-run"); err == nil {
+			args = append([]string{systemd, "-q", "--scope"}, args...)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startWait)
+	defer cancel()
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), "RUST_LOG=error") // else it warns that it has no level
+	cmd.Dir, cmd.Stderr, cmd.WaitDelay = "/", &stderr, time.Second
+	if err := cmd.Run(); err != nil {
+		says := strings.ReplaceAll(strings.TrimSpace(stderr.String()), "\n", "; ")
+		return fmt.Errorf("start %s: %w: %s", s.Program, err, says)
+	}
+	return nil
+}
+
+// lock locks a file of netavark's as netavark does, with flock(2), and returns
+// what unlocks it.
+func lock(path string, wait time.Duration) (unlock func() error, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := error(syscall.EINTR)
+		for errors.Is(err, syscall.EINTR) {
+			err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			return nil, errors.Join(&fs.PathError{Op: "flock", Path: path, Err: err}, f.Close())
+		}
+		return f.Close, nil
+	case <-time.After(wait):
+		// Closing does not end the wait in the kernel: it has to come after it.
+		go func() { <-done; f.Close() }()
+		return nil, fmt.Errorf("%s: another process has held the lock for %v", path, wait)
+	}
+}

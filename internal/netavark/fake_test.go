@@ -1,0 +1,142 @@
+package netavark
+
+import (
+	"encoding/json"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"flatnet/bridge"
+	"flatnet/internal/dns"
+)
+
+// A fakeHost leases nothing and reports the first address of every subnet
+// after the gateway.
+type fakeHost struct {
+	owners []bridge.Owner
+	taken  []netip.Prefix // what Status finds on other interfaces
+	err    error          // of Add and Status
+
+	network bridge.Network
+	request bridge.Request
+	deleted []bridge.Key
+}
+
+func (h *fakeHost) Add(n bridge.Network, r bridge.Request, _ bridge.Allocator) (bridge.Result, error) {
+	h.network, h.request = n, r
+	if h.err != nil {
+		return bridge.Result{}, h.err
+	}
+	res := bridge.Result{Interfaces: []bridge.Interface{
+		{Name: n.Bridge, MAC: "02:00:00:00:00:01"},
+		{Name: "fn-host", MAC: "02:00:00:00:00:02"},
+		{Name: r.Key.IfName, MAC: "0a:57:0a:57:01:02", Sandbox: r.NetNS},
+	}}
+	for _, gw := range n.Subnets {
+		ip := bridge.IP{Address: netip.PrefixFrom(gw.Addr().Next(), gw.Bits()), Gateway: gw.Addr(), Interface: 2}
+		res.IPs = append(res.IPs, ip)
+	}
+	return res, nil
+}
+
+func (h *fakeHost) Delete(key bridge.Key, _ bridge.Allocator) error {
+	h.deleted = append(h.deleted, key)
+	return nil
+}
+
+func (h *fakeHost) Status(n bridge.Network, alloc bridge.Allocator) error {
+	if keys, err := alloc.Keys(); len(keys) > 0 || err != nil || alloc.Free() != nil {
+		panic("create must not look at leases")
+	}
+	for _, gw := range n.Subnets {
+		for _, p := range h.taken {
+			if p.Overlaps(gw) {
+				return bridge.ErrConflict
+			}
+		}
+	}
+	return h.err
+}
+
+func (h *fakeHost) Owners() ([]bridge.Owner, error) { return h.owners, nil }
+
+// fakeNames are served by the addresses at which the server is to listen.
+type fakeNames struct {
+	installed bool
+	err       error
+
+	added   []dns.Record
+	removed []bridge.Key
+}
+
+func (n *fakeNames) Installed() bool { return n.installed }
+
+func (n *fakeNames) Add(r dns.Record) (servers []string, err error) {
+	n.added = append(n.added, r)
+	for _, a := range r.Listen {
+		servers = append(servers, a.String())
+	}
+	return servers, n.err
+}
+
+func (n *fakeNames) Remove(key bridge.Key) error {
+	n.removed = append(n.removed, key)
+	return nil
+}
+
+// A bench is a plugin on fakes.
+type bench struct {
+	Plugin
+	host  *fakeHost
+	names *fakeNames
+}
+
+func newBench(t testing.TB) bench {
+	b := bench{host: &fakeHost{}, names: &fakeNames{installed: true}}
+	b.Plugin = Plugin{Host: b.host, Names: b.names, Version: "v1", DataDir: t.TempDir(), Networks: t.TempDir()}
+	return b
+}
+
+// store puts a network where Podman keeps those that it knows.
+func (b bench) store(t *testing.T, definition string) {
+	t.Helper()
+	var d struct{ Name string }
+	if err := json.Unmarshal([]byte(definition), &d); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(b.Networks, d.Name+".json"), []byte(definition), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// call makes a call and returns what came of it.
+func (b bench) call(stdin string, args ...string) (stdout, stderr string, status int) {
+	var out, errs strings.Builder
+	status = b.Main(Call{Args: args, Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs})
+	return out.String(), errs.String(), status
+}
+
+// must is a call that succeeds.
+func (b bench) must(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	stdout, _, status := b.call(stdin, args...)
+	if status != 0 {
+		t.Fatalf("%v: status %d: %s", args, status, stdout)
+	}
+	return stdout
+}
+
+// refused is a call that fails with one error object whose text contains want.
+func (b bench) refused(t *testing.T, want, stdin string, args ...string) {
+	t.Helper()
+	stdout, _, status := b.call(stdin, args...)
+	var reply map[string]string
+	if err := json.Unmarshal([]byte(stdout), &reply); err != nil || len(reply) != 1 || status != 1 {
+		t.Fatalf("status %d and %q, want 1 and an error object", status, stdout)
+	}
+	if !strings.Contains(reply["error"], want) {
+		t.Errorf("error %q does not say %q", reply["error"], want)
+	}
+}

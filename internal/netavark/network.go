@@ -1,0 +1,171 @@
+package netavark
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"strconv"
+
+	"flatnet/bridge"
+	"flatnet/internal/strictjson"
+	"flatnet/ipam"
+)
+
+// Limits of an interface's MTU: ETH_MIN_MTU and ETH_MAX_MTU of
+// linux/if_ether.h, and what IPv6 needs (RFC 8200, section 5).
+const (
+	minMTU     = 68
+	minIPv6MTU = 1280
+	maxMTU     = 65535
+)
+
+// A network is a Network of netavark's types.rs, as far as it means something
+// to flatnet.
+type network struct {
+	name     string
+	bridge   string // network_interface
+	subnets  []subnet
+	routes   []bridge.Route
+	ipv6     bool
+	internal bool
+	dns      bool         // dns_enabled
+	upstream []netip.Addr // network_dns_servers
+	mtu      uint32       // options.mtu
+	isolated bool         // options.isolate
+}
+
+// A subnet is one element of subnets. All but prefix may be invalid.
+type subnet struct {
+	prefix              netip.Prefix
+	start, end, gateway netip.Addr
+}
+
+func (s subnet) ranges() (ipam.Range, error) {
+	return ipam.NewRange(s.prefix, s.start, s.end, s.gateway)
+}
+
+// readNetwork reads what create and setup have in common. Whether it is
+// complete and the parts fit together is not decided here.
+func readNetwork(o *strictjson.Object) network {
+	n := network{
+		ipv6:     o.Bool("ipv6_enabled", false),
+		internal: o.Bool("internal", false),
+		dns:      o.Bool("dns_enabled", false),
+		upstream: readAddrs(o, "network_dns_servers"),
+	}
+	n.name, _ = o.String("name")
+	if err := bridge.ValidName(n.name); err != nil {
+		o.Fail("name", "%w", err)
+	}
+	if s, _ := o.String("network_interface"); s != "" {
+		n.bridge = readIfName(o, "network_interface")
+	}
+	if driver, _ := o.Object("ipam_options").String("driver"); driver != "" && driver != ipamDriver {
+		o.Object("ipam_options").Fail("driver", "%.60q can't be used: %s manages its addresses itself", driver, ipamDriver)
+	}
+	for _, sub := range o.Objects("subnets") {
+		n.subnets = append(n.subnets, readSubnet(sub))
+	}
+	for _, r := range o.Objects("routes") {
+		n.routes = append(n.routes, readRoute(r))
+	}
+	options := o.Object("options")
+	n.mtu = readMTU(options)
+	n.isolated = readIsolate(options)
+	return n
+}
+
+func readSubnet(o *strictjson.Object) subnet {
+	lease := o.Object("lease_range")
+	return subnet{
+		prefix:  readPrefix(o, "subnet"),
+		gateway: readAddr(o, "gateway"),
+		start:   readAddr(lease, "start_ip"),
+		end:     readAddr(lease, "end_ip"),
+	}
+}
+
+func readRoute(o *strictjson.Object) bridge.Route {
+	metric, _ := o.Uint("metric", math.MaxUint32)
+	r := bridge.Route{Dst: readPrefix(o, "destination"), Gateway: readAddr(o, "gateway"), Priority: uint32(metric)}
+	if kind, _ := o.String("route_type"); kind != "" && kind != "unicast" {
+		o.Fail("route_type", "%.60q is not supported, only unicast", kind)
+	}
+	switch {
+	case !r.Gateway.IsValid():
+		o.Fail("gateway", "must be an IP address")
+	case r.Gateway.Is4() != r.Dst.Addr().Is4():
+		o.Fail("gateway", "%s is not of the family of %s", r.Gateway, r.Dst)
+	}
+	return r
+}
+
+// readMTU reads a number that is written as a string, as all options are.
+func readMTU(options *strictjson.Object) uint32 {
+	s, ok := options.String("mtu")
+	if !ok {
+		return 0
+	}
+	mtu, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || mtu != 0 && mtu < minMTU || mtu > maxMTU {
+		options.Fail("mtu", "%.60q is not a number from %d to %d, or 0", s, minMTU, maxMTU)
+		return 0
+	}
+	return uint32(mtu)
+}
+
+// readIsolate takes netavark's words. Flat networks are isolated unless they
+// say otherwise, from all others, which is what netavark calls strict.
+func readIsolate(options *strictjson.Object) bool {
+	switch s, ok := options.String("isolate"); {
+	case !ok || s == "true" || s == "strict":
+	case s == "false":
+		return false
+	default:
+		options.Fail("isolate", "%.60q is none of true, strict, false", s)
+	}
+	return true
+}
+
+// sets are the network's range sets, one for each subnet.
+func (n network) sets() (ipam.Sets, error) {
+	if len(n.subnets) == 0 {
+		return ipam.Sets{}, fmt.Errorf("subnets: must not be empty: %w", bridge.ErrInvalid)
+	}
+	var sets [][]ipam.Range
+	for i, s := range n.subnets {
+		for j, other := range n.subnets[:i] {
+			if s.prefix.Overlaps(other.prefix) {
+				return ipam.Sets{}, fmt.Errorf("subnets[%d] %s and subnets[%d] %s overlap: %w", j, other.prefix, i, s.prefix, bridge.ErrInvalid)
+			}
+		}
+		r, err := s.ranges()
+		if err != nil {
+			return ipam.Sets{}, fmt.Errorf("subnets[%d]: %w", i, err)
+		}
+		sets = append(sets, []ipam.Range{r})
+	}
+	return ipam.NewSets(sets...)
+}
+
+// validate returns the network as the host and the address management see it.
+func (n network) validate() (bridge.Network, ipam.Sets, error) {
+	sets, err := n.sets()
+	if err != nil {
+		return bridge.Network{}, sets, err
+	}
+	out := bridge.Network{
+		Name: n.name, Bridge: n.bridge, MTU: n.mtu,
+		IsGateway: true, IsDefaultGateway: !n.internal, IPMasq: !n.internal,
+		Internal: n.internal, Isolated: n.isolated,
+		Flat:   []netip.Prefix{netip.MustParsePrefix(bridge.DefaultFlat)},
+		Routes: n.routes,
+	}
+	for _, r := range sets.Ranges() {
+		if r.Subnet().Addr().Is6() && n.mtu != 0 && n.mtu < minIPv6MTU {
+			return out, sets, fmt.Errorf("options.mtu: %d is less than %d, the least for IPv6: %w", n.mtu, minIPv6MTU, bridge.ErrInvalid)
+		}
+		out.Subnets = append(out.Subnets, r.Gateway())
+	}
+	return out, sets, nil
+}

@@ -1,0 +1,163 @@
+// A call runs on one CPU (see main), whatever the limits of its cgroup are.
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
+// Flatnet gives containers a flat network on a Linux host. The binary has one
+// door for container runtimes that speak CNI, one for Podman 5 and newer, which
+// runs it as a plugin of netavark, and one for people.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"flatnet/bridge"
+	"flatnet/cni"
+	"flatnet/internal/cli"
+	"flatnet/internal/dns"
+	"flatnet/internal/netavark"
+	"flatnet/ipam"
+)
+
+// version is set by the Makefile.
+var version = "unknown"
+
+func main() {
+	// The work is a chain of short waits for the kernel. With a second CPU the
+	// runtime would wake another thread for each of them, which costs a third
+	// of the time of an ADD.
+	runtime.GOMAXPROCS(1)
+	host := bridge.NewHost()
+	plugin := len(os.Args) > 1 && netavark.IsCommand(os.Args[1])
+	if os.Getenv("CNI_COMMAND") == "" && !plugin {
+		os.Exit(cli.Main(os.Args[1:], version, host, os.Stdout, os.Stderr))
+	}
+	// A reply that nobody reads must be an error and not the end: see cni.Main.
+	signal.Ignore(syscall.SIGPIPE)
+	if os.Getenv("CNI_COMMAND") == "" {
+		call := netavark.Call{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+		os.Exit(netavark.Plugin{
+			Host: host, Names: dns.Find(), Version: version,
+			DataDir: ipam.DefaultDir, Networks: netavark.NetworkDir,
+		}.Main(call))
+	}
+	call := cni.Call{Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	os.Exit(cni.Main(call, engine{host}))
+}
+
+// An engine joins the protocol to the host and to the addresses.
+type engine struct{ host *bridge.Host }
+
+func (e engine) allocator(c *cni.Config) (bridge.Allocator, error) {
+	cfg := ipam.Config{
+		Network: c.Network.Name,
+		Dir:     c.IPAM.DataDir,
+		Warn:    func(s string) { fmt.Fprintln(os.Stderr, "flatnet:", s) },
+	}
+	if cfg.Dir == "" {
+		cfg.Dir = ipam.DefaultDir
+	}
+	if len(c.IPAM.Sets) > 0 { // DEL has none
+		sets, err := rangeSets(c.IPAM.Sets)
+		if err != nil {
+			return nil, fmt.Errorf("ipam: %w", err)
+		}
+		cfg.Sets = sets
+		for _, r := range sets.Ranges() {
+			c.Network.Subnets = append(c.Network.Subnets, r.Gateway())
+		}
+	}
+	store := ipam.New(cfg, e.host.Owners)
+	if c.IPAM.Type == "" {
+		return store, nil
+	}
+	plugin := ipam.Plugin{Type: c.IPAM.Type, Path: c.Path, Conf: c.Raw, Decode: cni.ReadResult}
+	return ipam.Delegate{Plugin: plugin, Store: store}, nil
+}
+
+func rangeSets(in [][]cni.Range) (ipam.Sets, error) {
+	var sets [][]ipam.Range
+	for _, set := range in {
+		var out []ipam.Range
+		for _, r := range set {
+			valid, err := ipam.NewRange(r.Subnet, r.Start, r.End, r.Gateway)
+			if err != nil {
+				return ipam.Sets{}, err
+			}
+			out = append(out, valid)
+		}
+		sets = append(sets, out)
+	}
+	return ipam.NewSets(sets...)
+}
+
+func (e engine) Add(c *cni.Config) (bridge.Result, error) {
+	alloc, err := e.allocator(c)
+	if err != nil {
+		return bridge.Result{}, err
+	}
+	if d, ok := alloc.(ipam.Delegate); ok {
+		err = d.Plugin.Find()
+	} else {
+		err = resolvConf(c)
+	}
+	if err != nil {
+		return bridge.Result{}, err
+	}
+	return e.host.Add(c.Network, c.Request, alloc)
+}
+
+// resolvConf takes the DNS settings from the file that the configuration names,
+// unless it has some itself.
+func resolvConf(c *cni.Config) error {
+	dns := c.Network.DNS
+	if c.IPAM.ResolvConf == "" || len(dns.Nameservers)+len(dns.Search)+len(dns.Options) > 0 || dns.Domain != "" {
+		return nil
+	}
+	data, err := os.ReadFile(c.IPAM.ResolvConf)
+	if err != nil {
+		return fmt.Errorf("ipam.resolvConf: %w", err)
+	}
+	c.Network.DNS = cni.ParseResolvConf(data)
+	return nil
+}
+
+func (e engine) Check(c *cni.Config, prev bridge.Result) error {
+	alloc, err := e.allocator(c)
+	if err != nil {
+		return err
+	}
+	return e.host.Check(c.Network, c.Request, prev, alloc)
+}
+
+func (e engine) Del(c *cni.Config) error {
+	alloc, err := e.allocator(c)
+	if err != nil {
+		return err
+	}
+	return e.host.Delete(c.Request.Key, alloc)
+}
+
+func (e engine) GC(c *cni.Config, valid []bridge.Key) error {
+	alloc, err := e.allocator(c)
+	if err != nil {
+		return err
+	}
+	err = e.host.GC(c.Network.Name, valid, alloc)
+	if d, ok := alloc.(ipam.Delegate); ok {
+		err = errors.Join(err, d.GC())
+	}
+	return err
+}
+
+func (e engine) Status(c *cni.Config) error {
+	alloc, err := e.allocator(c)
+	if err != nil {
+		return err
+	}
+	return e.host.Status(c.Network, alloc)
+}
