@@ -1,0 +1,57 @@
+# make help lists the targets. Everything but build, install and lint needs
+# root, and installs what it needs (tests/setup.sh).
+
+# A tag, or else the commit: the same in every clone, whatever its depth.
+VERSION  ?= $(shell git describe --tags --exact-match --dirty 2>/dev/null || git describe --always --abbrev=12 --exclude='*' --dirty 2>/dev/null || echo unknown)
+BIN      ?= bin/flatnet
+FUZZTIME ?= 1m
+
+DESTDIR   ?=
+PREFIX    ?= /usr/local
+# Podman looks there by default, in every version that has CNI; for other
+# runtimes: make install PLUGINDIR=/opt/cni/bin
+PLUGINDIR ?= $(PREFIX)/lib/cni
+CONFDIR   ?= /etc/cni/net.d
+CONF      := $(DESTDIR)$(CONFDIR)/87-flatnet.conflist
+
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help build install uninstall demo test bench fuzz lint clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+build: ## bin/flatnet: static, stripped and the same on every machine
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -buildmode=exe \
+		-ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(BIN) .
+
+install: build ## the plugin into PLUGINDIR, and a network named flatnet into CONFDIR
+	install -D -m 755 $(BIN) $(DESTDIR)$(PLUGINDIR)/flatnet
+	test -e $(CONF) || install -D -m 644 cni/flatnet.conflist $(CONF)
+
+uninstall: ## what install put there; a network that was edited stays
+	rm -f $(DESTDIR)$(PLUGINDIR)/flatnet
+	if cmp -s cni/flatnet.conflist $(CONF); then rm -f $(CONF); fi
+
+demo: build ## a real container on the network, in a world of its own
+	@tests/setup.sh demo
+	@cd tests && go run ./demo
+
+test: build ## all tests: units, end to end, Podman
+	@tests/setup.sh test
+	@cd tests && go run ./report .. .
+
+bench: build ## ADD and DEL beside the floor and Debian's bridge plugin
+	@tests/setup.sh bench
+	@cd tests && go run ./bench
+
+fuzz: ## every fuzz target, for FUZZTIME each
+	@FUZZTIME=$(FUZZTIME) tests/fuzz.sh
+
+lint: ## gofmt, go vet and staticcheck
+	@out=$$(gofmt -l .) && test -z "$$out" || { echo "gofmt -w: $$out"; exit 1; }
+	go vet ./... && $(STATICCHECK) ./...
+	cd tests && go vet ./... && $(STATICCHECK) ./...
+
+clean: ## removes what build made
+	rm -rf bin

@@ -1,0 +1,186 @@
+package tests
+
+import (
+	"bytes"
+	"debug/elf"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestBinaryIsStaticAndStripped(t *testing.T) {
+	f, err := elf.Open(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if f.Type != elf.ET_EXEC {
+		t.Errorf("type %v: position-independent", f.Type)
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			t.Errorf("%v: dynamically linked", p.Type)
+		}
+		if p.Flags&(elf.PF_W|elf.PF_X) == elf.PF_W|elf.PF_X {
+			t.Errorf("%v is writable and executable", p.Type)
+		}
+	}
+	if f.Section(".symtab") != nil || f.Section(".debug_info") != nil || f.Section(".zdebug_info") != nil {
+		t.Error("not stripped")
+	}
+}
+
+func TestBuildIsReproducible(t *testing.T) {
+	t.Parallel()
+	here, there := t.TempDir(), t.TempDir()
+	for _, name := range strings.Fields(output(t, root, "git", "ls-files", "--cached", "--others", "--exclude-standard")) {
+		content, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			continue // deleted, and not yet committed
+		}
+		to := filepath.Join(there, name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var binaries [2][]byte
+	for i, dir := range []string{root, there} {
+		bin := filepath.Join(here, "flatnet")
+		output(t, dir, "make", "-s", "build", "VERSION=v0-test", "BIN="+bin)
+		content, err := os.ReadFile(bin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		binaries[i] = content
+	}
+	if !bytes.Equal(binaries[0], binaries[1]) {
+		t.Error("builds of the same files in two directories differ")
+	}
+	home, _ := os.UserHomeDir()
+	for _, path := range []string{root + "/", there, filepath.Join(home, "go")} {
+		if bytes.Contains(binaries[0], []byte(path)) {
+			t.Errorf("the binary contains %s", path)
+		}
+	}
+	if !bytes.Contains(binaries[0], []byte("v0-test")) {
+		t.Error("the version is not in the binary")
+	}
+}
+
+// pkg is what go list says of a package, less the standard library.
+type pkg struct {
+	name    string
+	imports []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	var list []pkg
+	for line := range strings.Lines(output(t, root, "go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "./...")) {
+		f := strings.Fields(line)
+		list = append(list, pkg{f[0], f[1:]})
+	}
+	return list
+}
+
+// arrows is which of the module's packages each one may import: downward only
+// (DESIGN.md, "The house").
+var arrows = map[string][]string{
+	"flatnet":                     {"flatnet/cni", "flatnet/internal/netavark", "flatnet/internal/cli", "flatnet/internal/dns", "flatnet/ipam", "flatnet/bridge"},
+	"flatnet/cni":                 {"flatnet/bridge", "flatnet/internal/strictjson"},
+	"flatnet/internal/netavark":   {"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/strictjson"},
+	"flatnet/internal/cli":        {"flatnet/bridge"},
+	"flatnet/internal/dns":        {"flatnet/bridge"},
+	"flatnet/ipam":                {"flatnet/bridge", "flatnet/internal/strictjson"},
+	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/sysctl"},
+	"flatnet/rtnl":                {"flatnet/internal/nl"},
+	"flatnet/internal/nft":        {"flatnet/internal/nl"},
+	"flatnet/internal/nl":         nil,
+	"flatnet/internal/strictjson": nil,
+	"flatnet/internal/sysctl":     nil,
+	"flatnet/ns":                  nil,
+}
+
+// users is who may import what is not to be used everywhere.
+var users = map[string][]string{
+	"unsafe":                             {},
+	"reflect":                            {},
+	"os/exec":                            {"flatnet/ipam", "flatnet/internal/dns"},
+	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/rtnl"},
+	"golang.org/x/sys/unix":              {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/rtnl", "flatnet/ns", "flatnet/bridge", "flatnet/ipam", "flatnet/internal/sysctl"},
+	"github.com/mdlayher/netlink/nltest": {},
+}
+
+func TestImportsPointDownward(t *testing.T) {
+	for _, p := range packages(t) {
+		allowed, known := arrows[p.name]
+		if !known {
+			t.Errorf("package %s is not in the plan of the house", p.name)
+		}
+		for _, i := range p.imports {
+			if strings.HasPrefix(i, "flatnet/") && !slices.Contains(allowed, i) {
+				t.Errorf("%s imports %s", p.name, i)
+			}
+			if only, limited := users[i]; limited && !slices.Contains(only, p.name) {
+				t.Errorf("%s imports %s", p.name, i)
+			}
+		}
+	}
+}
+
+func TestTwoDirectDependencies(t *testing.T) {
+	deps := strings.Fields(output(t, root, "go", "list", "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}}{{end}}", "all"))
+	if want := []string{"github.com/mdlayher/netlink", "golang.org/x/sys"}; !slices.Equal(deps, want) {
+		t.Errorf("direct dependencies are %v", deps)
+	}
+}
+
+func TestInstallAndUninstall(t *testing.T) {
+	const conf = "/etc/cni/net.d/87-flatnet.conflist"
+	b := newBox(t)
+	before := b.files()
+	b.makeTarget("install")
+	b.makeTarget("uninstall")
+	if after := b.files(); after != before {
+		t.Errorf("install and uninstall leave\n%s", after)
+	}
+	b.Sh("mkdir -p /etc/cni/net.d")
+	b.Write(conf, "mine")
+	b.makeTarget("install")
+	b.makeTarget("uninstall")
+	if b.Read(conf) != "mine" {
+		t.Error("a network that was there is overwritten or removed")
+	}
+}
+
+// files lists the files that are in the world's /etc and /usr alone.
+func (b box) files() string {
+	b.t.Helper()
+	return b.Sh("find /run/lab -type f -o -type c")
+}
+
+// makeTarget runs make in the world, with the binary that is built already.
+func (b box) makeTarget(target string) {
+	b.t.Helper()
+	b.Run("make", "-s", "-C", root, "-o", "build", target)
+}
+
+// output runs a program outside of any world.
+func output(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, stderr.String())
+	}
+	return string(out)
+}

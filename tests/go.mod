@@ -1,0 +1,3 @@
+module flatnet/tests
+
+go 1.26.0

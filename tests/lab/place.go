@@ -1,0 +1,117 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// A Place is a network namespace of a world.
+type Place struct {
+	world *World
+	// Path is the namespace's file as processes of the world see it; empty for
+	// the world's host.
+	Path string
+}
+
+// NetNS makes a namespace, as a container runtime does.
+func (w *World) NetNS(name string) Place {
+	w.TB.Helper()
+	w.Run("ip", "netns", "add", name)
+	return w.At("/run/netns/" + name)
+}
+
+// At is the namespace of a file that the world has already.
+func (w *World) At(path string) Place { return Place{world: w, Path: path} }
+
+// Cmd is a command that runs in the place.
+func (p Place) Cmd(args ...string) *exec.Cmd {
+	pid := strconv.Itoa(p.world.pid)
+	net := "/proc/" + pid + "/ns/net"
+	if p.Path != "" {
+		net = p.world.real(p.Path)
+	}
+	enter := []string{"-t", pid, "-m", "-p", "--net=" + net, "--"}
+	return exec.Command("nsenter", append(enter, args...)...)
+}
+
+// role is this program in a role of [Main], run in the place.
+func (p Place) role(role, arg string) *exec.Cmd {
+	p.world.TB.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		p.world.TB.Fatalf("own program: %v", err)
+	}
+	cmd := p.Cmd(self, arg)
+	cmd.Env = environ(role)
+	return cmd
+}
+
+// Try runs a command and returns what it wrote to stdout.
+func (p Place) Try(args ...string) (string, error) {
+	var stdout, stderr strings.Builder
+	cmd := p.Cmd(args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("%s: %w: %s%s", strings.Join(args, " "), err, stdout.String(), stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+// Run is Try for a command that must succeed.
+func (p Place) Run(args ...string) string {
+	p.world.TB.Helper()
+	out, err := p.Try(args...)
+	if err != nil {
+		p.world.TB.Fatalf("%v", err)
+	}
+	return out
+}
+
+// Sh runs shell commands that must succeed.
+func (p Place) Sh(script string) string {
+	p.world.TB.Helper()
+	return p.Run("sh", "-ec", script)
+}
+
+// ip runs a batch of ip commands that must succeed.
+func (p Place) ip(batch string) {
+	p.world.TB.Helper()
+	cmd := p.Cmd("ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(batch)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		p.world.TB.Fatalf("ip -batch: %v: %s", err, out)
+	}
+}
+
+// Write writes a file as the world sees it.
+func (w *World) Write(path, content string) {
+	w.TB.Helper()
+	if err := os.WriteFile(w.real(path), []byte(content), 0o644); err != nil {
+		w.TB.Fatalf("%v", err)
+	}
+}
+
+// Read returns a file as the world sees it; one that is missing is empty.
+func (w *World) Read(path string) string {
+	w.TB.Helper()
+	content, err := os.ReadFile(w.real(path))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		w.TB.Fatalf("%v", err)
+	}
+	return string(content)
+}
+
+// real is where a world's file is for processes outside the world.
+func (w *World) real(path string) string {
+	return "/proc/" + strconv.Itoa(w.pid) + "/root" + path
+}
+
+// Ping sends an echo request and waits for the reply.
+func (p Place) Ping(addr string) error {
+	_, err := p.Try("ping", "-n", "-c", "1", "-W", "3", addr)
+	return err
+}

@@ -1,0 +1,204 @@
+package tests
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+func TestVethIsAsAsked(t *testing.T) {
+	b := newBox(t)
+	c := b.attach("0123456789abcdef", func(c *lab.Call) { c.IfName = "net0" })
+	host, own := links(t, b.Place)["fn-01234567"], links(t, c.Place)["net0"]
+	if host.Linkinfo.Kind != "veth" || own.Linkinfo.Kind != "veth" || host.Master != bridgeName {
+		t.Errorf("host end %+v, own end %+v", host, own)
+	}
+	if host.MTU != lab.UplinkMTU || own.MTU != lab.UplinkMTU {
+		t.Errorf("MTUs are %d and %d, the default route's device has %d", host.MTU, own.MTU, lab.UplinkMTU)
+	}
+	for _, text := range []string{"flatnet", "0123456789abcdef", "net0", c.addr} {
+		if !strings.Contains(host.Ifalias, text) {
+			t.Errorf("alias %q does not name %q", host.Ifalias, text)
+		}
+	}
+	if !links(t, c.Place)["lo"].up() {
+		t.Error("lo is down")
+	}
+	b.isTrue(c)
+}
+
+func TestHostNamesThatCollide(t *testing.T) {
+	second := func(c *lab.Call) { c.IfName = "eth1" }
+	for _, c := range []struct {
+		name string
+		then func(b box) lab.Call // attaches another with the same short ID
+	}{
+		{"two containers", func(b box) lab.Call { return b.attach("12345678bbbb").then("DEL") }},
+		{"two interfaces", func(b box) lab.Call {
+			add := call("ADD", "12345678aaaa")
+			second(&add)
+			b.do(add)
+			add.Command = "DEL"
+			return add
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBox(t)
+			first := b.attach("12345678aaaa")
+			before := b.state()
+			del := c.then(b)
+			if n := len(b.leases()); n != 2 {
+				t.Errorf("%d leases", n)
+			}
+			b.do(del)
+			b.same(before)
+			if err := b.Ping(first.addr); err != nil {
+				t.Errorf("the first one is hurt: %v", err)
+			}
+			b.do(first.then("DEL"))
+			b.clean()
+		})
+	}
+}
+
+func TestInterfaceNameThatExists(t *testing.T) {
+	b := newBox(t)
+	c := b.attach("c1")
+	before, inside := b.state(), c.Run("ip", "addr")
+	again := c.add
+	again.ID = "c2"
+	b.refused(again, 0, "eth0")
+	b.refused(c.add, 0, "eth0")
+	b.same(before)
+	if now := c.Run("ip", "addr"); now != inside {
+		t.Errorf("the container had\n%s\nand has\n%s", inside, now)
+	}
+}
+
+func TestForeignLinkOfTheWantedName(t *testing.T) {
+	b := newBox(t)
+	b.Sh("ip link add fn-c1 type veth peer name other; ip link set fn-c1 alias precious")
+	before := b.state()
+	c := b.attach("c1")
+	b.isTrue(c)
+	b.do(c.then("CHECK"))
+	b.do(c.then("DEL"))
+	if l := links(t, b.Place)["fn-c1"]; l.Ifalias != "precious" {
+		t.Errorf("fn-c1 is %+v", l)
+	}
+	b.Run("ip", "link", "del", bridgeName)
+	b.same(before)
+}
+
+// Podman, after a reboot or a crash, sends ADD again for a container whose
+// earlier namespace is gone without a DEL.
+func TestADDAgainInANewNamespace(t *testing.T) {
+	b := newBox(t)
+	first := b.attach("c1")
+	b.NetNS("new")
+	again := first.add
+	again.NetNS = "/run/netns/new"
+	if r := b.do(again); r.Addr() != first.addr {
+		t.Errorf("the container had %s and got %s", first.addr, r.Addr())
+	}
+	if err := b.Ping(first.addr); err != nil {
+		t.Error(err)
+	}
+	again.Command = "DEL"
+	b.do(again)
+	b.clean()
+}
+
+func TestBridgeIsMadeOnceAndStays(t *testing.T) {
+	b := newBox(t)
+	const n = 64
+	for i := range n {
+		b.NetNS(fmt.Sprint("c", i))
+	}
+	b.together(n, "ADD")
+	br := links(t, b.Place)[bridgeName]
+	if len(br.ipv4()) != 1 || br.ipv4()[0] != gateway+"/24" || br.Linkinfo.Kind != "bridge" || !br.up() {
+		t.Errorf("bridge: %+v", br)
+	}
+	if forward := b.Run("cat", "/proc/sys/net/ipv4/ip_forward"); forward != "1\n" {
+		t.Errorf("ip_forward is %q", forward)
+	}
+	b.together(n, "DEL")
+	b.clean()
+	if after := links(t, b.Place)[bridgeName]; after.Address != br.Address || len(after.ipv4()) != 1 {
+		t.Errorf("the bridge was %+v and is %+v", br, after)
+	}
+}
+
+// together makes one call for each of n containers, all at the same time, and
+// returns the addresses of the results.
+func (b box) together(n int, command string) []string {
+	b.t.Helper()
+	addrs := make([]string, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			r := b.Call(program, call(command, fmt.Sprint("c", i)))
+			if addrs[i] = r.Addr(); r.Exit != 0 {
+				b.t.Errorf("%s c%d: %s", command, i, r.Stdout)
+			}
+		})
+	}
+	all.Wait()
+	return addrs
+}
+
+func TestBridgeThatIsNotAsNeeded(t *testing.T) {
+	wrong := "ip link add flatnet-br0 type bridge; ip addr add 10.99.0.1/24 dev flatnet-br0"
+	for _, c := range []struct {
+		name, prepare, conf string
+		refused             []string // texts of the error; none: it must work
+	}{
+		{"another address", wrong, lab.Conf, []string{bridgeName, "10.99.0.1"}},
+		{"another address, forceAddress", wrong, conf(`"forceAddress":true`), nil},
+		{"down and without address", "ip link add flatnet-br0 type bridge", lab.Conf, nil},
+		{"another kind", "ip link add flatnet-br0 type veth peer name other", lab.Conf, []string{bridgeName, "veth"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBox(t)
+			b.Sh(c.prepare)
+			b.NetNS("c1")
+			before, add := b.state(), call("ADD", "c1")
+			add.Conf = c.conf
+			if c.refused != nil {
+				b.refused(add, 0, c.refused...)
+				b.same(before)
+				return
+			}
+			addr := b.do(add).Addr()
+			if got := links(t, b.Place)[bridgeName].ipv4(); len(got) != 1 || got[0] != gateway+"/24" {
+				t.Errorf("bridge has %v", got)
+			}
+			if err := b.Ping(addr); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestBridgeKeepsItsMAC(t *testing.T) {
+	for name, prepare := range map[string]string{
+		"of flatnet": ":", "of somebody else": "ip link add flatnet-br0 type bridge",
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.Sh(prepare)
+			first := b.attach("c1")
+			mac := links(t, b.Place)[bridgeName].Address
+			// A bridge without a MAC of its own takes its lowest port's.
+			b.Sh("ip link add low type veth peer name low2; ip link set low address 02:00:00:00:00:01 master flatnet-br0")
+			b.do(first.then("DEL"))
+			if now := links(t, b.Place)[bridgeName].Address; now != mac {
+				t.Errorf("MAC was %s and is %s", mac, now)
+			}
+		})
+	}
+}

@@ -1,0 +1,156 @@
+package tests
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+// One Podman goes through its verbs, in the order in which a person would.
+func TestPodman(t *testing.T) {
+	b := newBox(t)
+	b.makeTarget("install")
+	podman, err := b.Podman()
+	if err != nil {
+		t.Skipf("this machine's Podman has no CNI door: %v", err)
+	}
+	if list := podman.Do("network", "ls", "--format", "{{.Name}} {{.Driver}}"); !strings.Contains(list, "flatnet flatnet") {
+		t.Fatalf("podman network ls: %s", list)
+	}
+	for _, s := range []struct {
+		name string
+		run  func(pod)
+	}{
+		{"run: the seed's own test", pod.seed},
+		{"several containers reach each other", pod.several},
+		{"stop, start and restart", pod.restart},
+		{"--ip and --mac-address", pod.wanted},
+		{"an --ip that can't be had", pod.refusedIP},
+		{"network reload", pod.reload},
+		{"network connect and disconnect", pod.connect},
+		{"rm -f of a container whose processes were killed", pod.killed},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			p := pod{b.in(t), lab.Podman{}}
+			p.Podman.World = p.box.World
+			defer func() {
+				p.Do("rm", "-fat0")
+				p.clean()
+			}()
+			s.run(p)
+		})
+	}
+}
+
+type pod struct {
+	box
+	lab.Podman
+}
+
+func (p pod) addr(name string) string { return p.Network(name, "flatnet", "IPAddress") }
+
+func (p pod) seed() {
+	p.Start("test1")
+	addr := p.addr("test1")
+	if !strings.HasPrefix(addr, "10.87.1.") {
+		p.t.Errorf("inspect shows the address %q", addr)
+	}
+	if err := p.Ping(addr); err != nil {
+		p.t.Error(err)
+	}
+	if out := p.Do("exec", "test1", "ip", "addr"); !strings.Contains(out, "inet "+addr+"/24") {
+		p.t.Errorf("podman exec ip addr: %s", out)
+	}
+	for _, to := range []string{gateway, lab.OutsideAddr} {
+		p.Do("exec", "test1", "ping", "-c", "1", "-W", "3", to)
+	}
+	if leases := p.leases(); len(leases) != 1 {
+		p.t.Errorf("leases: %v", leases)
+	}
+}
+
+func (p pod) several() {
+	names := []string{"a", "b", "c"}
+	for _, name := range names {
+		p.Start(name)
+	}
+	for _, from := range names {
+		for _, to := range names {
+			p.Do("exec", from, "ping", "-c", "1", "-W", "3", p.addr(to))
+		}
+	}
+}
+
+func (p pod) restart() {
+	p.Start("test1")
+	p.Do("stop", "-t", "0", "test1")
+	p.clean()
+	for _, verb := range []string{"start", "restart"} {
+		p.Do(verb, "test1")
+		if err := p.Ping(p.addr("test1")); err != nil {
+			p.t.Errorf("after %s: %v", verb, err)
+		}
+	}
+}
+
+func (p pod) wanted() {
+	p.Start("test1", "--ip", "10.87.1.77", "--mac-address", "02:aa:bb:cc:dd:01")
+	if addr, mac := p.addr("test1"), p.Network("test1", "flatnet", "MacAddress"); addr != "10.87.1.77" || mac != "02:aa:bb:cc:dd:01" {
+		p.t.Errorf("inspect shows %s and %s", addr, mac)
+	}
+	if err := p.Ping("10.87.1.77"); err != nil {
+		p.t.Error(err)
+	}
+}
+
+func (p pod) refusedIP() {
+	p.Start("test1", "--ip", "10.87.1.77")
+	for _, ip := range []string{"10.87.1.77", "10.88.0.7"} {
+		_, err := p.Podman.Try("run", "--rm", "--network", "flatnet", "--ip", ip, lab.Image, "true")
+		if err == nil || !strings.Contains(err.Error(), ip) {
+			p.t.Errorf("--ip %s: %v", ip, err)
+		}
+	}
+}
+
+func (p pod) reload() {
+	p.Start("test1")
+	before := fmt.Sprint(p.addr("test1"), p.Network("test1", "flatnet", "MacAddress"))
+	p.box.Run("nft", "flush", "ruleset")
+	p.Do("network", "reload", "test1")
+	if after := fmt.Sprint(p.addr("test1"), p.Network("test1", "flatnet", "MacAddress")); after != before {
+		p.t.Errorf("reload made %s of %s", after, before)
+	}
+	p.Do("exec", "test1", "ping", "-c", "1", "-W", "3", lab.OutsideAddr)
+}
+
+func (p pod) connect() {
+	p.Write("/etc/cni/net.d/88-second.conflist", `{"cniVersion":"1.0.0","name":"second","plugins":[
+		{"type":"flatnet","bridge":"br2","ipam":{"type":"flatnet-ipam","subnet":"10.87.2.0/24"}}]}`)
+	p.Start("test1")
+	p.Do("network", "connect", "second", "test1")
+	addr := p.Network("test1", "second", "IPAddress")
+	if !strings.HasPrefix(addr, "10.87.2.") {
+		p.t.Errorf("the second address is %q", addr)
+	}
+	if err := p.Ping(addr); err != nil {
+		p.t.Error(err)
+	}
+	p.Do("network", "disconnect", "second", "test1")
+	if out := p.Do("exec", "test1", "ip", "addr"); strings.Contains(out, addr) {
+		p.t.Errorf("disconnected, and still %s", out)
+	}
+	if err := p.Ping(p.addr("test1")); err != nil {
+		p.t.Errorf("the first network is hurt: %v", err)
+	}
+	p.box.Sh("rm /etc/cni/net.d/88-second.conflist; ip link del br2")
+}
+
+func (p pod) killed() {
+	p.Start("test1")
+	pids := strings.Fields(p.Do("inspect", "-f", "{{.State.ConmonPid}} {{.State.Pid}}", "test1"))
+	p.box.Run(slices.Concat([]string{"kill", "-9"}, pids)...)
+}

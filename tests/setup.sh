@@ -1,0 +1,59 @@
+#!/bin/sh
+# Usage: setup.sh demo|test|bench
+# Installs what that make target needs and the machine lacks.
+set -eu
+PATH=$PATH:/usr/sbin:/sbin
+export DEBIAN_FRONTEND=noninteractive
+
+# Each line: a package, and a command or file that it brings.
+base='iproute2 ip
+iputils-ping ping
+nftables nft
+util-linux nsenter'
+podman='podman podman
+runc runc
+conmon conmon
+containernetworking-plugins /usr/lib/cni/host-local
+iptables iptables
+busybox-static busybox'
+tools='containernetworking-plugins /usr/lib/cni/host-local
+iptables iptables
+strace strace
+gcc gcc
+libc6-dev /usr/include/stdlib.h'
+
+# missing LIST: the packages that the machine lacks.
+missing() {
+	echo "$1" | while read -r package brings; do
+		command -v "$brings" >/dev/null || [ -e "$brings" ] || echo "$package"
+	done
+}
+
+# provide LIST: install what is missing, and say so if that fails.
+provide() {
+	packages=$(missing "$1")
+	[ -n "$packages" ] || return 0
+	echo "installing" $packages
+	if ! { apt-get -q update && apt-get -q install -y --no-install-recommends $packages; } </dev/null >"$log" 2>&1; then
+		cat "$log" >&2
+		echo "setup.sh: please install" $packages >&2
+		return 1
+	fi
+}
+
+[ "$(id -u)" = 0 ] || { echo "setup.sh: namespaces need root" >&2; exit 1; }
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+case $1 in
+demo)
+	provide "$base"
+	provide "$podman" || echo "going on without Podman"
+	;;
+test) provide "$base
+$podman
+$tools" ;;
+bench) provide "$base
+$tools
+time /usr/bin/time" ;;
+*) exit 2 ;;
+esac
