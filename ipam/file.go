@@ -1,14 +1,15 @@
 package ipam
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 	"strings"
 
 	"flatnet/bridge"
+	"flatnet/internal/strictjson"
 )
 
 // usualIfName is whose a plain container ID is that the details don't mention.
@@ -18,74 +19,56 @@ const usualIfName = "eth0"
 // the promised format.
 var errBroken = errors.New("not a lease file")
 
-// A document is the lease file's JSON. Other tools read and write the first
-// three; the rest is nobody else's, so it may be missing or anything.
-type document struct {
-	Subnet      string  `json:"subnet"`
-	Gateway     string  `json:"gateway"`
-	Allocations members `json:"allocations"`
-
-	Boot    json.RawMessage `json:"boot"`    // string
-	Last    json.RawMessage `json:"last"`    // string, addresses as in a lease, or none
-	Details json.RawMessage `json:"details"` // map[string]detail
-}
-
 // A detail is kept for a lease only while it says something: an interface name
 // that is not the usual one, or a time that may still matter.
 type detail struct {
-	IfName string `json:"ifname"`
-	Time   int64  `json:"time,omitempty"`
+	ifName string
+	time   int64
 }
 
-// decode reads a lease file. Every error is an errBroken.
+// decode reads a lease file. Other tools read and write subnet, gateway and
+// allocations; the rest is nobody else's, so it may be missing or anything.
+// Every error is an errBroken.
 func decode(network string, data []byte) (*leases, error) {
-	var d document
-	if err := json.Unmarshal(data, &d); err != nil {
+	doc, err := strictjson.ParseLarge(data, maxFile)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errBroken, err)
 	}
-	if d.Allocations == nil {
+	subnet, _ := doc.String("subnet")
+	gateway, _ := doc.String("gateway")
+	allocations := doc.Object("allocations")
+	if err := doc.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errBroken, err)
+	}
+	if allocations == nil {
 		return nil, fmt.Errorf("%w: no allocations", errBroken)
 	}
-	l := newLeases(network, len(d.Allocations))
-	var err error
-	if d.Subnet != "" {
-		if l.subnet, err = netip.ParsePrefix(d.Subnet); err != nil {
+	l := newLeases(network, allocations.Len())
+	if subnet != "" {
+		if l.subnet, err = netip.ParsePrefix(subnet); err != nil {
 			return nil, fmt.Errorf("%w: subnet: %w", errBroken, err)
 		}
 	}
-	if d.Gateway != "" {
-		if l.gateway, err = parseAddr(d.Gateway); err != nil {
+	if gateway != "" {
+		if l.gateway, err = parseAddr(gateway); err != nil {
 			return nil, fmt.Errorf("%w: gateway: %w", errBroken, err)
 		}
 	}
-	details := optional[map[string]detail](d.Details)
-	for _, m := range d.Allocations {
-		name := m.name
-		key, err := keyOf(network, name, details[name].IfName)
-		if err != nil {
+	details := readDetails(doc.Object("details"))
+	for name, value := range allocations.All() {
+		text, ok := value.(string)
+		if !ok {
+			return nil, fmt.Errorf("%w: allocations: %s: not a string", errBroken, name)
+		}
+		if err := l.read(network, name, text, details[name]); err != nil {
 			return nil, fmt.Errorf("%w: allocations: %w", errBroken, err)
 		}
-		if _, ok := l.byName[name]; ok {
-			return nil, fmt.Errorf("%w: allocations: %s is there twice", errBroken, name)
-		}
-		addrs := make([]netip.Addr, 0, 2)
-		for s := range strings.SplitSeq(m.value, ",") {
-			a, err := parseAddr(s)
-			if err != nil {
-				return nil, fmt.Errorf("%w: allocations: %s: %w", errBroken, name, err)
-			}
-			if other, ok := l.holder[a]; ok {
-				return nil, fmt.Errorf("%w: allocations: %s and %s both have %s", errBroken, other, name, a)
-			}
-			l.holder[a] = name
-			addrs = append(addrs, a)
-		}
-		l.byName[name] = lease{key, addrs, max(0, details[name].Time)}
 	}
-	if boot := optional[string](d.Boot); bridge.ValidName(boot) == nil {
+	if boot, _ := doc.String("boot"); bridge.ValidName(boot) == nil {
 		l.boot = boot
 	}
-	for s := range strings.SplitSeq(optional[string](d.Last), ",") {
+	last, _ := doc.String("last")
+	for s := range strings.SplitSeq(last, ",") {
 		a, err := parseAddr(s)
 		if err != nil {
 			a = netip.Addr{} // next-fit then begins at the start
@@ -95,13 +78,39 @@ func decode(network string, data []byte) (*leases, error) {
 	return l, nil
 }
 
-// optional reads what may be missing or another tool's: the zero value then.
-func optional[T any](raw json.RawMessage) T {
-	var v, zero T
-	if raw == nil || json.Unmarshal(raw, &v) != nil {
-		return zero
+// read adds one line of the allocations.
+func (l *leases) read(network, name, text string, d detail) error {
+	key, err := keyOf(network, name, d.ifName)
+	if err != nil {
+		return err
 	}
-	return v
+	addrs := make([]netip.Addr, 0, 2)
+	for s := range strings.SplitSeq(text, ",") {
+		a, err := parseAddr(s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if other, ok := l.holder[a]; ok {
+			return fmt.Errorf("%s and %s both have %s", other, name, a)
+		}
+		l.holder[a] = name
+		addrs = append(addrs, a)
+	}
+	l.byName[name] = lease{key, addrs, d.time}
+	return nil
+}
+
+// readDetails takes what can be read of the details.
+func readDetails(o *strictjson.Object) map[string]detail {
+	all := map[string]detail{}
+	for name, value := range o.All() {
+		if d, ok := value.(*strictjson.Object); ok {
+			ifName, _ := d.String("ifname")
+			time, _ := d.Uint("time", math.MaxInt64)
+			all[name] = detail{ifName, int64(time)}
+		}
+	}
+	return all
 }
 
 // encode writes a lease file, one lease a line. It does so by hand because the

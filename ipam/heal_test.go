@@ -147,7 +147,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 		t.Errorf("set aside %s", got)
 	}
 	want := "lease file is broken and kept as allocations.json.broken-1; rebuilt with 3 leases of running containers: " +
-		file + ": not a lease file: unexpected end of JSON input"
+		file + ": not a lease file: at byte 21: unexpected end, want a colon"
 	if len(warned) != 1 || warned[0] != want {
 		t.Errorf("warned %q", warned)
 	}

@@ -1,8 +1,8 @@
 package strictjson
 
 import (
-	"encoding/json"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 )
@@ -41,6 +41,24 @@ func (o *Object) at(key string) string {
 	return o.path + "." + key
 }
 
+// All lists the keys in their order, and their values: *Object, []any, string,
+// bool, nil, or a number of this package's own.
+func (o *Object) All() iter.Seq2[string, any] {
+	return func(yield func(string, any) bool) {
+		if o == nil {
+			return
+		}
+		for _, k := range o.keys {
+			if !yield(k, o.vals[k]) {
+				return
+			}
+		}
+	}
+}
+
+// Len returns the number of keys.
+func (o *Object) Len() int { return len(o.keys) }
+
 // Has reports whether key is there, be it null.
 func (o *Object) Has(key string) bool {
 	_, ok := o.find(key)
@@ -56,7 +74,7 @@ func (o *Object) NonZero(key string) bool {
 		return v
 	case string:
 		return v != ""
-	case json.Number:
+	case number:
 		return v != "0"
 	case []any:
 		return len(v) > 0
@@ -81,11 +99,11 @@ func (o *Object) Bool(key string, otherwise bool) bool {
 
 // Uint returns a whole number from 0 to limit, and whether there is one.
 func (o *Object) Uint(key string, limit uint64) (uint64, bool) {
-	n, ok := get[json.Number](o, key, "a number")
+	n, ok := get[number](o, key, "a number")
 	if !ok {
 		return 0, false
 	}
-	u, err := strconv.ParseUint(n.String(), 10, 64)
+	u, err := strconv.ParseUint(string(n), 10, 64)
 	if err != nil || u > limit {
 		o.Fail(key, "want a whole number from 0 to %d, got %s", limit, describe(n))
 		return 0, false

@@ -15,21 +15,36 @@ func TestParseRefuses(t *testing.T) {
 		{"list", "[1]", "want a JSON object, got a list"},
 		{"string", `"a"`, `want a JSON object, got "a"`},
 		{"number", "17", "want a JSON object, got 17"},
-		{"cut off", `{"a":`, "at byte 5: unexpected EOF"},
-		{"cut off after value", `{"a":1`, "unexpected EOF"},
-		{"cut off in list", `{"a":[1`, "unexpected EOF"},
-		{"cut off in key", `{"a`, "unexpected EOF"},
-		{"comma at the end", `{"a":1,}`, "invalid character"},
-		{"comma at the end of list", `{"a":[1,]}`, "invalid character"},
-		{"no comma", `{"a":1 "b":2}`, "invalid character"},
-		{"wrong closing", `{"a":[1}}`, "invalid character"},
-		{"key no string", `{1:2}`, "invalid character"},
-		{"bad escape", `{"a":"\x"}`, "invalid character"},
+		{"cut off", `{"a":`, "at byte 5: unexpected end, want a value"},
+		{"cut off after value", `{"a":1`, "unexpected end, want a comma"},
+		{"cut off in list", `{"a":[1`, "unexpected end, want a comma"},
+		{"cut off in key", `{"a`, "unexpected end, want the string to end"},
+		{"comma at the end", `{"a":1,}`, "at byte 7: unexpected '}', want a key"},
+		{"comma at the end of list", `{"a":[1,]}`, "unexpected ']', want a value"},
+		{"no comma", `{"a":1 "b":2}`, "unexpected '\"', want a comma"},
+		{"wrong closing", `{"a":[1}}`, "unexpected '}', want a comma"},
+		{"key no string", `{1:2}`, "unexpected '1', want a key"},
+		{"no colon", `{"a" 1}`, "want a colon"},
+		{"bad escape", `{"a":"\x"}`, "unexpected 'x', want an escape"},
+		{"bad code point", `{"a":"\u12g4"}`, "want four hexadecimal digits"},
+		{"signed code point", `{"a":"\u+123"}`, "want four hexadecimal digits"},
+		{"short code point", `{"a":"\u12`, "want four hexadecimal digits"},
+		{"raw control character", "{\"a\":\"x\ny\"}", "want the string to end"},
+		{"raw NUL", "{\"a\":\"x\x00y\"}", "want the string to end"},
+		{"leading zero", `{"a":01}`, "unexpected '1', want a comma"},
+		{"minus alone", `{"a":-}`, "want a digit"},
+		{"no fraction", `{"a":1.}`, "want a digit"},
+		{"no exponent", `{"a":1e+}`, "want a digit"},
+		{"plus", `{"a":+1}`, "unexpected '+', want a value"},
+		{"half a word", `{"a":tru}`, "unexpected 't', want a value"},
+		{"longer word", `{"a":nullx}`, "unexpected 'x', want a comma"},
 		{"comment", `{"a":1} // x`, "at byte 8: something follows"},
 		{"second object", `{}{}`, "something follows"},
-		{"byte order mark", "\ufeff{}", "invalid character"},
+		{"byte order mark", "\ufeff{}", "want a value"},
 		{"not UTF-8", "{\"a\":\"\xff\"}", "not valid UTF-8"},
 		{"lone surrogate", `{"a":"\ud800"}`, "can't be decoded"},
+		{"low surrogate first", `{"a":"\udc00\ud800"}`, "can't be decoded"},
+		{"surrogate and a letter", `{"a":"\ud800\u0061"}`, "can't be decoded"},
 		{"lone surrogate in key", `{"\ud800":1}`, "can't be decoded"},
 		{"key twice", `{"a":1,"b":2,"a":1}`, `key "a" is given twice`},
 		{"key twice by escape", `{"a":1,"\u0061":1}`, `key "a" is given twice`},
@@ -47,7 +62,7 @@ func TestParseRefuses(t *testing.T) {
 
 func TestParseAccepts(t *testing.T) {
 	for _, in := range []string{
-		"{}", " {} \n", `{"":0}`, `{"a":"\ud83d\ude00"}`,
+		"{}", " {} \n", `{"":0}`, `{"a":"\ud83d\ude00"}`, `{"a":"\u00e9\"\\\/\b\f\n\r\t�"}`, `{"a":[-0.5e-7,0,10,1E5,true,false,null]}`,
 		`{"a":` + strings.Repeat("[", maxDepth-1) + strings.Repeat("]", maxDepth-1) + "}",
 	} {
 		if _, err := Parse([]byte(in)); err != nil {
@@ -154,7 +169,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		var want map[string]any
-		if err := json.Unmarshal(data, &want); err != nil {
+		if err := json.Unmarshal(data, &want); err != nil && !strings.Contains(err.Error(), "cannot unmarshal number") {
 			t.Fatalf("accepted what encoding/json refuses: %v", err)
 		}
 		if len(want) != len(o.keys) || len(want) != len(o.vals) {
