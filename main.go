@@ -1,4 +1,5 @@
-// A call runs on one CPU (see main), whatever the limits of its cgroup are.
+// A call lives for milliseconds: the runtime need not look for limits of its
+// cgroup, nor watch them.
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
 
@@ -12,7 +13,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 
 	"flatnet/bridge"
@@ -27,10 +27,6 @@ import (
 var version = "unknown"
 
 func main() {
-	// The work is a chain of short waits for the kernel. With a second CPU the
-	// runtime would wake another thread for each of them, which costs a third
-	// of the time of an ADD.
-	runtime.GOMAXPROCS(1)
 	host := bridge.NewHost()
 	plugin := len(os.Args) > 1 && netavark.IsCommand(os.Args[1])
 	if os.Getenv("CNI_COMMAND") == "" && !plugin {

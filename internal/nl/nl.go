@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// timeout bounds the life of a socket, so that nobody waits for ever: a
-	// runtime may hold its own locks meanwhile. A whole ADD or DEL takes
-	// milliseconds, and some seconds where a hundred run at once.
-	timeout = 60 * time.Second
+	// timeout bounds each wait for the kernel, so that nobody waits for ever: a
+	// runtime may hold its own locks meanwhile. As a rule the kernel has answered
+	// when the send returns.
+	timeout = 20 * time.Second
 	// replySize holds the largest datagram that the kernel builds for a dump
 	// (SKB_WITH_OVERHEAD(32768) of af_netlink.c), with room for single replies.
 	replySize = 64 << 10
@@ -37,20 +37,11 @@ type Conn struct {
 // Dial opens a socket of a NETLINK_* protocol in the calling thread's network
 // namespace.
 func Dial(protocol int) (*Conn, error) {
-	c, err := netlink.Dial(protocol, &netlink.Config{MessageBufferSize: replySize})
+	s, pid, err := open(protocol)
 	if err != nil {
 		return nil, fmt.Errorf("netlink socket: %w", err)
 	}
-	// Both only improve texts and filters: kernels before 4.12 and 4.20 go without.
-	for _, o := range []netlink.ConnOption{netlink.ExtendedAcknowledge, netlink.GetStrictCheck} {
-		if err := c.SetOption(o, true); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
-			return nil, errors.Join(fmt.Errorf("netlink socket option: %w", err), c.Close())
-		}
-	}
-	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
-		return nil, errors.Join(fmt.Errorf("netlink socket deadline: %w", err), c.Close())
-	}
-	return New(c), nil
+	return New(netlink.NewConn(s, pid)), nil
 }
 
 // New wraps a connection that is open already.
@@ -102,6 +93,10 @@ func interrupted(replies []netlink.Message) bool {
 	}
 	return false
 }
+
+// Join subscribes to a multicast group (RTNLGRP_*), whose messages Receive
+// then returns.
+func (c *Conn) Join(group uint32) error { return readable(c.c.JoinGroup(group)) }
 
 // Send sends messages as one datagram and returns them with their sequence
 // numbers; the caller must [Conn.Receive] the acknowledgements it asked for.

@@ -88,3 +88,20 @@ func TestDialUnknownProtocol(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// Any datagram is taken apart into messages that lie in it, or refused.
+func FuzzSplit(f *testing.F) {
+	f.Add([]byte{20, 0, 0, 0, 3, 0, 2, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0})
+	f.Add([]byte{17, 0, 0, 0, 3, 0, 2, 0, 1, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 16, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add([]byte{255, 255, 255, 255, 3, 0, 2, 0, 1, 0, 0, 0, 1, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		total := 0
+		msgs, _ := split(append(b, make([]byte, align(len(b))-len(b))...))
+		for _, m := range msgs {
+			total += unix.SizeofNlMsghdr + len(m.Data)
+		}
+		if total > align(len(b)) {
+			t.Errorf("%d bytes of messages out of %d", total, len(b))
+		}
+	})
+}

@@ -1,0 +1,158 @@
+package nl
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A socket is the blocking [netlink.Socket]. The kernel answers within the
+// send, so there is never anything to poll for: the runtime's poller, which
+// netlink.Dial uses, would wake a thread for each answer.
+type socket struct {
+	fd  int
+	buf []byte // of one datagram
+}
+
+// open returns a socket of the calling thread's network namespace, and its
+// port ID.
+func open(protocol int) (*socket, uint32, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return nil, 0, os.NewSyscallError("socket", err)
+	}
+	s := &socket{fd: fd}
+	pid, err := s.prepare()
+	if err != nil {
+		return nil, 0, errors.Join(err, s.Close())
+	}
+	return s, pid, nil
+}
+
+func (s *socket) prepare() (uint32, error) {
+	if err := unix.Bind(s.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return 0, os.NewSyscallError("bind", err)
+	}
+	addr, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return 0, os.NewSyscallError("getsockname", err)
+	}
+	own, ok := addr.(*unix.SockaddrNetlink)
+	if !ok {
+		return 0, fmt.Errorf("getsockname: %T", addr)
+	}
+	// These only improve texts and filters: kernels before 4.12 and 4.20 go without.
+	for _, option := range []int{unix.NETLINK_EXT_ACK, unix.NETLINK_GET_STRICT_CHK} {
+		if err := unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, option, 1); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
+			return 0, os.NewSyscallError("setsockopt", err)
+		}
+	}
+	limit := unix.NsecToTimeval(timeout.Nanoseconds())
+	err = unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
+	return own.Pid, os.NewSyscallError("setsockopt", err)
+}
+
+// Send implements [netlink.Socket].
+func (s *socket) Send(m netlink.Message) error { return s.SendMessages([]netlink.Message{m}) }
+
+// SendMessages implements [netlink.Socket]: it sends one datagram.
+func (s *socket) SendMessages(msgs []netlink.Message) error {
+	var b []byte
+	for _, m := range msgs {
+		one, err := m.MarshalBinary()
+		if err != nil {
+			return err
+		}
+		b = append(b, one...)
+	}
+	// A socket that is not connected writes to port 0, which is the kernel.
+	_, err := again(func() (int, error) { return unix.Write(s.fd, b) })
+	return os.NewSyscallError("write", err)
+}
+
+// Receive implements [netlink.Socket]: it waits for one datagram.
+func (s *socket) Receive() ([]netlink.Message, error) {
+	if s.buf == nil {
+		s.buf = make([]byte, replySize)
+	}
+	for {
+		var flags int
+		var from unix.Sockaddr
+		n, err := again(func() (n int, err error) {
+			n, _, flags, from, err = unix.Recvmsg(s.fd, s.buf, nil, 0)
+			return n, err
+		})
+		switch sender, ok := from.(*unix.SockaddrNetlink); {
+		case err != nil:
+			return nil, os.NewSyscallError("recvmsg", err)
+		case !ok || sender.Pid != 0:
+			continue // another process's: only the kernel is listened to
+		case flags&unix.MSG_TRUNC != 0:
+			return nil, fmt.Errorf("the kernel's answer is longer than %d bytes", len(s.buf))
+		}
+		b := make([]byte, align(n))
+		copy(b, s.buf[:n])
+		return split(b)
+	}
+}
+
+// ReceiveIter implements [netlink.Socket].
+func (s *socket) ReceiveIter() iter.Seq2[netlink.Message, error] {
+	return func(yield func(netlink.Message, error) bool) {
+		msgs, err := s.Receive()
+		if err != nil {
+			yield(netlink.Message{}, err)
+			return
+		}
+		for _, m := range msgs {
+			if !yield(m, nil) {
+				return
+			}
+		}
+	}
+}
+
+// JoinGroup subscribes to a multicast group.
+func (s *socket) JoinGroup(group uint32) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, int(group)))
+}
+
+// LeaveGroup ends a subscription.
+func (s *socket) LeaveGroup(group uint32) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_DROP_MEMBERSHIP, int(group)))
+}
+
+// Close implements [netlink.Socket].
+func (s *socket) Close() error { return os.NewSyscallError("close", unix.Close(s.fd)) }
+
+// again repeats a call that a signal interrupted; the Go runtime sends some.
+func again(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// align is NLMSG_ALIGN of linux/netlink.h.
+func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
+
+// split takes a datagram apart, whose length must be aligned. The messages
+// share its memory.
+func split(b []byte) ([]netlink.Message, error) {
+	var msgs []netlink.Message
+	for len(b) > 0 {
+		var m netlink.Message
+		if err := m.UnmarshalBinary(b); err != nil {
+			return nil, err
+		}
+		msgs = append(msgs, m)
+		b = b[min(align(int(m.Header.Length)), len(b)):]
+	}
+	return msgs, nil
+}
