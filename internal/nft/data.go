@@ -87,7 +87,7 @@ func (c *codec) comment(typ uint16, s string) string {
 		}
 		b := append([]byte{commentTag, byte(len(s) + 1)}, s...)
 		if b = append(b, 0); len(b) > userDataSize {
-			c.fail(fmt.Errorf("comment of %d bytes is too long: %.20q...", len(s), s))
+			c.fail(fmt.Errorf("comment of %d bytes is too long: %.20q", len(s), s))
 			return s
 		}
 		c.w.Bytes(typ, b)
