@@ -12,7 +12,7 @@ import (
 // it may well give.
 var faulty = map[string]string{
 	"socket": "EMFILE", "bind": "ENOMEM", "setns": "EPERM",
-	"sendmsg": "ENOBUFS", "recvmsg": "ENOBUFS", "openat": "EMFILE", "read": "EIO", "write": "ENOSPC",
+	"sendto": "ENOBUFS", "recvmsg": "ENOBUFS", "openat": "EMFILE", "read": "EIO", "write": "ENOSPC",
 	"mkdirat": "ENOSPC", "flock": "EINVAL", "fdatasync": "EIO", "renameat": "EIO", "fstat": "EIO",
 }
 

@@ -236,7 +236,7 @@ func TestQueriesRefuseBadAnswers(t *testing.T) {
 func TestBatchThatCannotBeSent(t *testing.T) {
 	long := strings.Repeat("x", 254)
 	tests := map[string]func(*Batch){
-		`add rule ip flatnet masq-x "` + long + `": comment of 254 bytes is too long: "xxxxxxxxxxxxxxxxxxxx"...`: func(b *Batch) {
+		`add rule ip flatnet masq-x "` + long + `": comment of 254 bytes is too long: "xxxxxxxxxxxxxxxxxxxx"`: func(b *Batch) {
 			b.Add(Rule{Table: ip, Chain: "masq-x", Comment: long})
 		},
 		"add table ip a\x00b: \"a\\x00b\" has a NUL byte": func(b *Batch) { b.Add(Table{IPv4, "a\x00b"}) },

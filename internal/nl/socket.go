@@ -69,9 +69,9 @@ func (s *socket) SendMessages(msgs []netlink.Message) error {
 		}
 		b = append(b, one...)
 	}
-	// A socket that is not connected writes to port 0, which is the kernel.
-	_, err := again(func() (int, error) { return unix.Write(s.fd, b) })
-	return os.NewSyscallError("write", err)
+	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	_, err := again(func() (int, error) { return len(b), unix.Sendto(s.fd, b, 0, kernel) })
+	return os.NewSyscallError("sendto", err)
 }
 
 // Receive implements [netlink.Socket]: it waits for one datagram.
