@@ -6,13 +6,14 @@ VERSION  ?= $(shell git describe --tags --exact-match --dirty 2>/dev/null || git
 BIN      ?= bin/flatnet
 FUZZTIME ?= 1m
 
-DESTDIR   ?=
-PREFIX    ?= /usr/local
-# Podman looks there by default, in every version that has CNI; for other
-# runtimes: make install PLUGINDIR=/opt/cni/bin
-PLUGINDIR ?= $(PREFIX)/lib/cni
-CONFDIR   ?= /etc/cni/net.d
-CONF      := $(DESTDIR)$(CONFDIR)/87-flatnet.conflist
+# Where Podman looks by default; for other runtimes: make install
+# PLUGINDIR=/opt/cni/bin DOORS=cni
+export DESTDIR     ?=
+export PREFIX      ?= /usr/local
+export PLUGINDIR   ?= $(PREFIX)/lib/cni
+export CONFDIR     ?= /etc/cni/net.d
+export NETAVARKDIR ?= $(PREFIX)/libexec/netavark
+export DOORS       ?=
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -25,13 +26,11 @@ build: ## bin/flatnet: static, stripped and the same on every machine
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -buildmode=exe \
 		-ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(BIN) .
 
-install: build ## the plugin into PLUGINDIR, and a network named flatnet into CONFDIR
-	install -D -m 755 $(BIN) $(DESTDIR)$(PLUGINDIR)/flatnet
-	test -e $(CONF) || install -D -m 644 cni/flatnet.conflist $(CONF)
+install: build ## flatnet, for people and through each door that this machine's Podman has
+	@internal/install.sh install $(BIN)
 
 uninstall: ## what install put there; a network that was edited stays
-	rm -f $(DESTDIR)$(PLUGINDIR)/flatnet
-	if cmp -s cni/flatnet.conflist $(CONF); then rm -f $(CONF); fi
+	@internal/install.sh uninstall
 
 demo: build ## a real container on the network, in a world of its own
 	@tests/setup.sh demo

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"flatnet/bridge"
@@ -35,6 +36,10 @@ func main() {
 	// A reply that nobody reads must be an error and not the end: see cni.Main.
 	signal.Ignore(syscall.SIGPIPE)
 	if os.Getenv("CNI_COMMAND") == "" {
+		// Nobody calls teardown for a setup that was interrupted. One that goes
+		// on finds that nobody reads its reply, and undoes itself. (Children
+		// would inherit signals that are ignored.)
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 		call := netavark.Call{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 		os.Exit(netavark.Plugin{
 			Host: host, Names: dns.Find(), Version: version,
@@ -42,11 +47,14 @@ func main() {
 		}.Main(call))
 	}
 	call := cni.Call{Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	os.Exit(cni.Main(call, engine{host}))
+	os.Exit(cni.Main(call, engine{host, dns.Find()}))
 }
 
 // An engine joins the protocol to the host and to the addresses.
-type engine struct{ host *bridge.Host }
+type engine struct {
+	host  *bridge.Host
+	names dns.Server
+}
 
 func (e engine) allocator(c *cni.Config) (bridge.Allocator, error) {
 	cfg := ipam.Config{
@@ -104,7 +112,39 @@ func (e engine) Add(c *cni.Config) (bridge.Result, error) {
 	if err != nil {
 		return bridge.Result{}, err
 	}
-	return e.host.Add(c.Network, c.Request, alloc)
+	result, err := e.host.Add(c.Network, c.Request, alloc)
+	if err == nil && c.DNS {
+		if result.DNS, err = e.name(c, result); err != nil {
+			err = errors.Join(fmt.Errorf("dnsEnabled: %w", err), e.Del(c))
+		}
+	}
+	return result, err
+}
+
+// name makes the container known by its names, and returns the result's DNS
+// settings with the servers that know them.
+func (e engine) name(c *cni.Config, result bridge.Result) (bridge.DNS, error) {
+	if !e.names.Installed() {
+		fmt.Fprintln(os.Stderr, "flatnet: dnsEnabled: aardvark-dns is not installed, so containers will not find each other by name")
+	}
+	r := dns.Record{Key: c.Request.Key, Internal: c.Network.Internal}
+	for _, name := range c.Request.Names {
+		if dns.ValidName(name) == nil {
+			r.Names = append(r.Names, name)
+		}
+	}
+	for _, ip := range result.IPs {
+		r.Addresses = append(r.Addresses, ip.Address.Addr())
+		if c.Network.IsGateway && ip.Gateway.IsValid() && !slices.Contains(r.Listen, ip.Gateway) {
+			r.Listen = append(r.Listen, ip.Gateway)
+		}
+	}
+	servers, err := e.names.Add(r)
+	if len(servers) > 0 {
+		result.DNS.Nameservers = servers
+		result.DNS.Search = append(result.DNS.Search, dns.SearchDomain)
+	}
+	return result.DNS, err
 }
 
 // resolvConf takes the DNS settings from the file that the configuration names,
@@ -135,7 +175,7 @@ func (e engine) Del(c *cni.Config) error {
 	if err != nil {
 		return err
 	}
-	return e.host.Delete(c.Request.Key, alloc)
+	return errors.Join(e.names.Remove(c.Request.Key), e.host.Delete(c.Request.Key, alloc))
 }
 
 func (e engine) GC(c *cni.Config, valid []bridge.Key) error {
@@ -143,7 +183,7 @@ func (e engine) GC(c *cni.Config, valid []bridge.Key) error {
 	if err != nil {
 		return err
 	}
-	err = e.host.GC(c.Network.Name, valid, alloc)
+	err = errors.Join(e.names.Keep(c.Network.Name, valid), e.host.GC(c.Network.Name, valid, alloc))
 	if d, ok := alloc.(ipam.Delegate); ok {
 		err = errors.Join(err, d.GC())
 	}

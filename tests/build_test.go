@@ -141,36 +141,6 @@ func TestTwoDirectDependencies(t *testing.T) {
 	}
 }
 
-func TestInstallAndUninstall(t *testing.T) {
-	const conf = "/etc/cni/net.d/87-flatnet.conflist"
-	b := newBox(t)
-	before := b.files()
-	b.makeTarget("install")
-	b.makeTarget("uninstall")
-	if after := b.files(); after != before {
-		t.Errorf("install and uninstall leave\n%s", after)
-	}
-	b.Sh("mkdir -p /etc/cni/net.d")
-	b.Write(conf, "mine")
-	b.makeTarget("install")
-	b.makeTarget("uninstall")
-	if b.Read(conf) != "mine" {
-		t.Error("a network that was there is overwritten or removed")
-	}
-}
-
-// files lists the files that are in the world's /etc and /usr alone.
-func (b box) files() string {
-	b.t.Helper()
-	return b.Sh("find /run/lab -type f -o -type c")
-}
-
-// makeTarget runs make in the world, with the binary that is built already.
-func (b box) makeTarget(target string) {
-	b.t.Helper()
-	b.Run("make", "-s", "-C", root, "-o", "build", target)
-}
-
 // output runs a program outside of any world.
 func output(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()

@@ -16,11 +16,15 @@ conmon conmon
 containernetworking-plugins /usr/lib/cni/host-local
 iptables iptables
 busybox-static busybox'
-tools='containernetworking-plugins /usr/lib/cni/host-local
+tools='debootstrap debootstrap
+containernetworking-plugins /usr/lib/cni/host-local
 iptables iptables
 strace strace
 gcc gcc
 libc6-dev /usr/include/stdlib.h'
+
+runtimes='containerd containerd
+buildah buildah'
 
 # missing LIST: the packages that the machine lacks.
 missing() {
@@ -51,6 +55,7 @@ demo)
 	;;
 test) provide "$base
 $podman
+$runtimes
 $tools" ;;
 bench) provide "$base
 $tools

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,9 +67,10 @@ const (
 )
 
 // Add makes a record known and returns when the server answers by it, with the
-// addresses that it listens at. Without a server there are none.
+// addresses that it listens at. Without a server there are none, nor for a
+// record without addresses, or of a network where nobody could listen.
 func (s Server) Add(r Record) (servers []string, err error) {
-	if !s.Installed() {
+	if !s.Installed() || len(r.Addresses) == 0 || len(r.Listen) == 0 {
 		return nil, nil
 	}
 	if len(r.Names) == 0 {
@@ -82,7 +84,7 @@ func (s Server) Add(r Record) (servers []string, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := s.edit(r.Key, &r); err != nil {
+	if err := s.edit(r.Key.Network, of(r.Key), &r); err != nil {
 		return nil, err
 	}
 	err = s.reload()
@@ -94,7 +96,7 @@ func (s Server) Add(r Record) (servers []string, err error) {
 		}
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.edit(r.Key, nil))
+		return nil, errors.Join(err, s.edit(r.Key.Network, of(r.Key), nil), s.tell())
 	}
 	return servers, nil
 }
@@ -120,8 +122,18 @@ func (s Server) await(addr netip.Addr, r Record, deadline time.Time) error {
 
 // Remove makes a record unknown; one that is not there is no error. It starts
 // no server.
-func (s Server) Remove(key bridge.Key) (err error) {
-	if has, err := s.has(key); err != nil || !has {
+func (s Server) Remove(key bridge.Key) error { return s.remove(key.Network, of(key)) }
+
+// Keep makes the records of a network unknown that are of none of the valid
+// attachments.
+func (s Server) Keep(network string, valid []bridge.Key) error {
+	return s.remove(network, func(id string) bool {
+		return !slices.ContainsFunc(valid, func(key bridge.Key) bool { return key.Network == network && key.ContainerID == id })
+	})
+}
+
+func (s Server) remove(network string, drop func(id string) bool) (err error) {
+	if has, err := s.has(network, drop); err != nil || !has {
 		return err
 	}
 	unlock, err := lock(filepath.Join(s.Dir, "..", "aardvark.lock"), lockWait)
@@ -129,14 +141,10 @@ func (s Server) Remove(key bridge.Key) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := s.edit(key, nil); err != nil {
+	if err := s.edit(network, drop, nil); err != nil {
 		return err
 	}
-	p, err := s.process()
-	if err != nil || p == nil {
-		return err
-	}
-	return hangUp(p)
+	return s.tell()
 }
 
 // ValidName accepts what can be looked up: labels of 1 to 63 bytes between

@@ -30,29 +30,29 @@ func (s Server) files(network string) [2]string {
 	return [2]string{path, path + internalSuffix}
 }
 
-// has says whether there is a record of key. It waits for no lock.
-func (s Server) has(key bridge.Key) (bool, error) {
-	for _, path := range s.files(key.Network) {
+// has says whether a network has a record that drop means. It waits for no lock.
+func (s Server) has(network string, drop func(id string) bool) (bool, error) {
+	for _, path := range s.files(network) {
 		data, err := os.ReadFile(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
 		}
-		if _, without := split(data, key); len(without) != len(data) {
+		if _, rest := split(data, drop); len(rest) != len(data) {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// edit puts a record, or if it is nil none, in the place of what the files say
-// of key. A file without records is removed.
-func (s Server) edit(key bridge.Key, r *Record) error {
-	for i, path := range s.files(key.Network) {
+// edit puts a record, or if it is nil none, in the place of those of a network
+// that drop means. A file without records is removed.
+func (s Server) edit(network string, drop func(id string) bool, r *Record) error {
+	for i, path := range s.files(network) {
 		data, err := os.ReadFile(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		count, content := split(data, key)
+		count, content := split(data, drop)
 		if r != nil && r.Internal == (i == 1) {
 			_, lines, _ := strings.Cut(string(content), "\n")
 			content, count = []byte(r.header()+lines+r.line()), count+1
@@ -87,23 +87,28 @@ func (s Server) replace(path string, content []byte) error {
 	return err
 }
 
-// split returns a file without the records of a container, and how many of
-// others it has.
-func split(data []byte, key bridge.Key) (records int, without []byte) {
+// split returns a file without the records of the containers that drop means,
+// and how many others there are.
+func split(data []byte, drop func(id string) bool) (records int, rest []byte) {
 	first := true
 	for line := range strings.Lines(string(data)) {
-		id, _, _ := strings.Cut(line, " ")
+		id, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		switch {
 		case first:
 			first = false
-		case id == key.ContainerID:
+		case drop(id):
 			continue
 		default:
 			records++
 		}
-		without = append(without, line...)
+		rest = append(rest, line...)
 	}
-	return records, without
+	return records, rest
+}
+
+// of means the records of a container.
+func of(key bridge.Key) func(id string) bool {
+	return func(id string) bool { return id == key.ContainerID }
 }
 
 func (r Record) header() string {

@@ -28,13 +28,19 @@ func (s Server) reload() error {
 	if err != nil {
 		return err
 	}
-	if p != nil {
-		err = hangUp(p)
-		if !errors.Is(err, os.ErrProcessDone) {
-			return err
-		}
+	if p == nil {
+		return s.start()
 	}
-	return s.start()
+	return hangUp(p)
+}
+
+// tell is reload without the start.
+func (s Server) tell() error {
+	p, err := s.process()
+	if err != nil || p == nil {
+		return err
+	}
+	return hangUp(p)
 }
 
 // process finds the running server, or returns nil. The file that says its
@@ -67,9 +73,13 @@ func (s Server) process() (*os.Process, error) {
 	return p, nil
 }
 
-// hangUp tells the server to read its files; without any, it ends.
+// hangUp makes the server read its files; without any, it ends. That it has
+// ended meanwhile is no error.
 func hangUp(p *os.Process) error {
 	err := p.Signal(syscall.SIGHUP)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
 	return errors.Join(err, p.Release())
 }
 

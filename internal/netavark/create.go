@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/netip"
 	"slices"
@@ -56,7 +55,7 @@ type routeJSON struct {
 
 // create completes and validates a definition. It looks at the host and
 // changes nothing: the network comes to be with its first container.
-func (p Plugin) create(doc *strictjson.Object, data []byte, stderr io.Writer) ([]byte, error) {
+func (p Plugin) create(doc *strictjson.Object, data []byte) ([]byte, error) {
 	n := readNetwork(doc)
 	var d definition
 	d.ID, _ = doc.String("id")
@@ -80,7 +79,7 @@ func (p Plugin) create(doc *strictjson.Object, data []byte, stderr io.Writer) ([
 	case !n.dns && n.upstream != nil:
 		return nil, errors.New("network_dns_servers: they mean nothing without dns_enabled")
 	case missing:
-		fmt.Fprintf(stderr, "flatnet: aardvark-dns is not installed, so the containers of network %s will not find each other by name\n", n.name)
+		fmt.Fprintf(p.stderr, "flatnet: aardvark-dns is not installed, so the containers of network %s will not find each other by name\n", n.name)
 	}
 	if err := p.complete(&n); err != nil {
 		return nil, err
@@ -91,10 +90,13 @@ func (p Plugin) create(doc *strictjson.Object, data []byte, stderr io.Writer) ([
 // readMaps reads the objects whose keys are the user's. What is wrong with the
 // text of the document has been found by strictjson.
 func readMaps(data []byte) (labels, options map[string]string, err error) {
-	var d struct{ Labels, Options map[string]string }
+	var d struct {
+		Labels  map[string]string `json:"labels"`
+		Options map[string]string `json:"options"`
+	}
 	err = json.Unmarshal(data, &d)
 	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
-		return nil, nil, fmt.Errorf("%s: want strings, got a %s", wrong.Field, wrong.Value)
+		return nil, nil, fmt.Errorf("%s: want strings, got: %s", wrong.Field, wrong.Value)
 	}
 	return d.Labels, d.Options, err
 }

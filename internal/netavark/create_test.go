@@ -9,7 +9,8 @@ import (
 	"flatnet/bridge"
 )
 
-// Each stdin is what Podman 5.4.2 sent for the command above it.
+// Each stdin is what Podman 5.4.2 sent for the command above it. Bridges of
+// subnets outside of 10.87.0.0/16 are named by printf SUBNET | sha256sum.
 func TestCreate(t *testing.T) {
 	for _, c := range []struct{ name, stdin, stdout string }{
 		{
@@ -44,7 +45,7 @@ func TestCreate(t *testing.T) {
 			// podman network create --driver flatnet --subnet 10.99.11.0/24 --ip-range 10.99.11.5-10.99.11.9 --subnet fd00:2::/64 s5
 			"two subnets",
 			`{"name":"s5","id":"2a51eedd9a38","driver":"flatnet","created":"0001-01-01T00:00:00Z","subnets":[{"subnet":"10.99.11.0/24","lease_range":{"start_ip":"10.99.11.5","end_ip":"10.99.11.9"}},{"subnet":"fd00:2::/64"}],"ipv6_enabled":false,"internal":false,"dns_enabled":true}`,
-			`{"name":"s5","id":"2a51eedd9a38","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-c2ab2f7",` +
+			`{"name":"s5","id":"2a51eedd9a38","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-5cb9412",` +
 				`"subnets":[{"subnet":"10.99.11.0/24","gateway":"10.99.11.1","lease_range":{"start_ip":"10.99.11.5","end_ip":"10.99.11.9"}},{"subnet":"fd00:2::/64","gateway":"fd00:2::1"}],` +
 				`"ipv6_enabled":true,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
 		}, {
@@ -59,7 +60,7 @@ func TestCreate(t *testing.T) {
 			// podman network create --driver flatnet --disable-dns --route 10.5.0.0/16,10.99.13.9,50 --subnet 10.99.13.0/24 s11
 			"routes",
 			`{"name":"s11","id":"1a36a18628c7","driver":"flatnet","created":"0001-01-01T00:00:00Z","subnets":[{"subnet":"10.99.13.0/24"}],"routes":[{"destination":"10.5.0.0/16","gateway":"10.99.13.9","metric":50}],"ipv6_enabled":false,"internal":false,"dns_enabled":false}`,
-			`{"name":"s11","id":"1a36a18628c7","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-f2a3df6",` +
+			`{"name":"s11","id":"1a36a18628c7","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-9e18490",` +
 				`"subnets":[{"subnet":"10.99.13.0/24","gateway":"10.99.13.1"}],"routes":[{"destination":"10.5.0.0/16","gateway":"10.99.13.9","metric":50}],` +
 				`"ipv6_enabled":false,"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
 		}, {
@@ -165,7 +166,7 @@ func TestCreateRefusesCollisions(t *testing.T) {
 		{"with another network", `{"name":"b","subnets":[{"subnet":"10.99.7.0/24"}]}`, "subnet 10.99.7.0/24 overlaps with 10.99.0.0/16 of network a"},
 		{"in IPv6", `{"name":"b","subnets":[{"subnet":"10.98.7.0/24"},{"subnet":"fd00::/16"}]}`, "subnet fd00::/16 overlaps with fd00:a::/64 of network a"},
 		{"with a container", `{"name":"b","subnets":[{"subnet":"10.50.0.0/24"}]}`, "subnet 10.50.0.0/24 overlaps with 10.50.0.9/32 of container 0d8d354710ce in network cni"},
-		{"with the host", `{"name":"b","subnets":[{"subnet":"192.0.2.128/25"}]}`, "conflict"},
+		{"with the host", `{"name":"b","subnets":[{"subnet":"192.0.2.128/25"}]}`, "192.0.2.128/25 overlaps with 192.0.2.0/24"},
 		{"of a bridge", `{"name":"b","network_interface":"br-a"}`, "interface br-a is the one of network a"},
 		{"with itself", `{"name":"b","subnets":[{"subnet":"10.1.0.0/24"},{"subnet":"10.1.0.0/16"}]}`, "subnets[0] 10.1.0.0/24 and subnets[1] 10.1.0.0/16 overlap"},
 	} {
@@ -176,7 +177,7 @@ func TestCreateRefusesCollisions(t *testing.T) {
 	})
 	t.Run("when nothing is free", func(t *testing.T) {
 		b.host.taken = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-		b.refused(t, "no /24 of 10.87.0.0/16 can be had for network b", `{"name":"b"}`, "create")
+		b.refused(t, "no /24 of 10.87.0.0/16 can be had for network b: 10.87.2.0/24 overlaps with 10.0.0.0/8", `{"name":"b"}`, "create")
 	})
 	t.Run("and not what it can't find out", func(t *testing.T) {
 		b.host.taken, b.host.err = nil, bridge.ErrUnsupported

@@ -2,6 +2,7 @@ package netavark
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func (h *fakeHost) Status(n bridge.Network, alloc bridge.Allocator) error {
 	for _, gw := range n.Subnets {
 		for _, p := range h.taken {
 			if p.Overlaps(gw) {
-				return bridge.ErrConflict
+				return fmt.Errorf("%s overlaps with %s: %w", gw.Masked(), p, bridge.ErrConflict)
 			}
 		}
 	}

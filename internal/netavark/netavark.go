@@ -60,6 +60,8 @@ type Plugin struct {
 	Version  string
 	DataDir  string // of the leases, see [ipam.DefaultDir]
 	Networks string // Podman's definitions of networks, see [NetworkDir]
+
+	stderr io.Writer // of the call
 }
 
 // A Call is one invocation as Podman or netavark made it.
@@ -78,6 +80,7 @@ func IsCommand(word string) bool {
 // stdout at most once. An attachment that can't be reported is removed again;
 // for this the process must outlive a closed stdout (SIGPIPE).
 func (p Plugin) Main(call Call) int {
+	p.stderr = call.Stderr
 	reply, undo, err := p.serve(call)
 	status := 0
 	if err != nil {
@@ -121,7 +124,7 @@ func (p Plugin) serve(call Call) (reply []byte, undo func() error, err error) {
 	}
 	switch command {
 	case "create":
-		reply, err = p.create(doc, data, call.Stderr)
+		reply, err = p.create(doc, data)
 	case "setup":
 		var a attachment
 		if a, err = readSetup(doc, path); err == nil {
@@ -144,7 +147,7 @@ func arguments(args []string) (command, path string, err error) {
 	command, args = args[0], args[1:]
 	switch needs := command == "setup" || command == "teardown"; {
 	case needs && (len(args) != 1 || args[0] == ""):
-		return "", "", fmt.Errorf("%s wants the path of a network namespace and nothing else, got %q", command, args)
+		return "", "", fmt.Errorf("%s takes one argument, the path of a network namespace, got %q", command, args)
 	case !needs && len(args) > 0:
 		return "", "", fmt.Errorf("%s takes no argument, got %q", command, args)
 	case needs:
@@ -171,7 +174,8 @@ func encode(v any) ([]byte, error) {
 }
 
 func (p Plugin) allocator(network string, sets ipam.Sets) bridge.Allocator {
-	return ipam.New(ipam.Config{Network: network, Dir: p.DataDir, Sets: sets}, p.Host.Owners)
+	warn := func(s string) { fmt.Fprintln(p.stderr, "flatnet:", s) }
+	return ipam.New(ipam.Config{Network: network, Dir: p.DataDir, Sets: sets, Warn: warn}, p.Host.Owners)
 }
 
 func (p Plugin) setup(a attachment) ([]byte, error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"flatnet/bridge"
@@ -166,6 +167,11 @@ func (n network) validate() (bridge.Network, ipam.Sets, error) {
 			return out, sets, fmt.Errorf("options.mtu: %d is less than %d, the least for IPv6: %w", n.mtu, minIPv6MTU, bridge.ErrInvalid)
 		}
 		out.Subnets = append(out.Subnets, r.Gateway())
+	}
+	for i, r := range n.routes {
+		if !slices.ContainsFunc(n.subnets, func(s subnet) bool { return s.prefix.Contains(r.Gateway) }) {
+			return out, sets, fmt.Errorf("routes[%d].gateway: %s is in no subnet of the network: %w", i, r.Gateway, bridge.ErrInvalid)
+		}
 	}
 	return out, sets, nil
 }

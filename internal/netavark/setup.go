@@ -39,11 +39,12 @@ func readSetup(doc *strictjson.Object, netns string) (attachment, error) {
 	n := readNetwork(doc.Object("network"))
 	options := doc.Object("network_options")
 	readIfName(options, "interface_name")
-	a := attachment{dns: n.dns, upstream: n.upstream, request: bridge.Request{
-		NetNS: netns,
-		IPs:   readAddrs(options, "static_ips"),
-		Ports: readPorts(doc),
-	}}
+	a := attachment{dns: n.dns, upstream: n.upstream, request: bridge.Request{NetNS: netns, Ports: readPorts(doc)}}
+	for _, ip := range readAddrs(options, "static_ips") {
+		if !slices.Contains(a.request.IPs, ip) { // after a reload Podman repeats them
+			a.request.IPs = append(a.request.IPs, ip)
+		}
+	}
 	if s, _ := options.String("static_mac"); s != "" {
 		mac, err := bridge.ParseHardwareAddr(s)
 		if err != nil {

@@ -30,7 +30,7 @@ func (p Plugin) inUse(name string) ([]claim, error) {
 	}
 	owners, err := p.Host.Owners()
 	for _, o := range owners {
-		if o.Key.Network == "" || o.Key.Network == name {
+		if o.Key.Network == name {
 			continue
 		}
 		c := claim{by: fmt.Sprintf("container %.12s in network %s", o.Key.ContainerID, o.Key.Network)}

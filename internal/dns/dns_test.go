@@ -1,0 +1,223 @@
+package dns
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"flatnet/bridge"
+)
+
+func key(network, id string) bridge.Key {
+	return bridge.Key{Network: network, ContainerID: id, IfName: "eth0"}
+}
+
+func addrs(list ...string) (all []netip.Addr) {
+	for _, s := range list {
+		all = append(all, netip.MustParseAddr(s))
+	}
+	return all
+}
+
+func newServer(t testing.TB) Server {
+	return Server{Dir: filepath.Join(t.TempDir(), "aardvark-dns")}
+}
+
+// put edits a record into the files, as Add does.
+func (s Server) put(t testing.TB, r Record) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(s.Dir, 0o700), s.edit(r.Key.Network, of(r.Key), &r)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// content is what all files hold, each after its name.
+func (s Server) content(t testing.TB) string {
+	t.Helper()
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(s.Dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString(e.Name() + ": " + string(data))
+	}
+	return b.String()
+}
+
+var (
+	web = Record{Key: key("n", "c1"), Names: []string{"web", "www"}, Addresses: addrs("10.87.2.2", "fd87::2"), Listen: addrs("10.87.2.1", "fd87::1")}
+	db  = Record{Key: key("n", "c2"), Names: []string{"db"}, Addresses: addrs("10.87.2.3"), Listen: addrs("10.87.2.1")}
+)
+
+func TestFiles(t *testing.T) {
+	s := newServer(t)
+	s.put(t, web)
+	// As netavark 1.14.0 wrote it for two containers like these.
+	if got, want := s.content(t), "n: 10.87.2.1,fd87::1\nc1 10.87.2.2 fd87::2 web,www\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	again := web
+	again.Names, again.Upstream = []string{"web2"}, addrs("9.9.9.9", "2620:fe::fe")
+	s.put(t, db)
+	s.put(t, again)
+	want := "n: 10.87.2.1,fd87::1 9.9.9.9,2620:fe::fe\nc2 10.87.2.3  db\nc1 10.87.2.2 fd87::2 web2\n"
+	if got := s.content(t); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, k := range []bridge.Key{key("n", "c"), key("n", "c22"), key("m", "c2"), key("n", "c1")} {
+		if err := s.Remove(k); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, want := s.content(t), "n: 10.87.2.1,fd87::1 9.9.9.9,2620:fe::fe\nc2 10.87.2.3  db\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if err := s.Remove(db.Key); err != nil || s.content(t) != "" {
+		t.Errorf("%v, and left is %q", err, s.content(t))
+	}
+}
+
+func TestInternalNetworkHasAnotherFile(t *testing.T) {
+	s := newServer(t)
+	r := db
+	r.Internal = true
+	s.put(t, r)
+	if got, want := s.content(t), "n%int: 10.87.2.1\nc2 10.87.2.3  db\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	s.put(t, db) // the network was made anew
+	if got, want := s.content(t), "n: 10.87.2.1\nc2 10.87.2.3  db\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	s.put(t, r)
+	if err := s.Remove(r.Key); err != nil || s.content(t) != "" {
+		t.Errorf("%v, and left is %q", err, s.content(t))
+	}
+}
+
+func TestKeep(t *testing.T) {
+	s := newServer(t)
+	s.put(t, web)
+	s.put(t, db)
+	other := db
+	other.Key = key("m", "c9")
+	s.put(t, other)
+	if err := s.Keep("n", []bridge.Key{key("n", "c2"), key("m", "c1")}); err != nil {
+		t.Error(err)
+	}
+	if got, want := s.content(t), "m: 10.87.2.1\nc9 10.87.2.3  db\nn: 10.87.2.1\nc2 10.87.2.3  db\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if err := s.Keep("n", nil); err != nil || strings.Contains(s.content(t), "n:") {
+		t.Errorf("%v, and left is %q", err, s.content(t))
+	}
+}
+
+func TestRemoveTouchesNothingWithoutARecord(t *testing.T) {
+	s := newServer(t)
+	if err := s.Remove(web.Key); err != nil {
+		t.Error(err)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(s.Dir)); len(entries) != 0 {
+		t.Errorf("made %v", entries)
+	}
+}
+
+func TestNotInstalledMeansNoServers(t *testing.T) {
+	s := newServer(t)
+	servers, err := s.Add(web)
+	if servers != nil || err != nil {
+		t.Errorf("%v, %v", servers, err)
+	}
+	if _, err := os.Stat(s.Dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("made %s", s.Dir)
+	}
+}
+
+func TestServerThatDoesNotStart(t *testing.T) {
+	s := newServer(t)
+	s.Program = filepath.Join(t.TempDir(), "aardvark-dns")
+	script := "#!/bin/sh\necho \"$@\" >&2\necho no port >&2\nexit 1\n"
+	if err := os.WriteFile(s.Program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Add(web)
+	if want := "--config " + s.Dir + " -p 53 run; no port"; err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if got := s.content(t); got != "" {
+		t.Errorf("left is %q", got)
+	}
+}
+
+func TestProcessIsNoOther(t *testing.T) {
+	s := newServer(t)
+	if err := os.Mkdir(s.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range []string{"", "x", "-1", "0", "1", strconv.Itoa(os.Getpid()), "4194305"} {
+		if err := os.WriteFile(filepath.Join(s.Dir, "aardvark.pid"), []byte(pid), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if p, err := s.process(); p != nil || err != nil {
+			t.Errorf("process %q: %v, %v", pid, p, err)
+		}
+	}
+}
+
+func TestLockWaitsNotForEver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := lock(path, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock(path, time.Millisecond); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("second lock: %v", err)
+	}
+	if err := unlock(); err != nil {
+		t.Error(err)
+	}
+	if unlock, err = lock(path, time.Minute); err != nil {
+		t.Fatalf("after unlocking: %v", err)
+	}
+	unlock()
+}
+
+func TestValidName(t *testing.T) {
+	long := strings.Repeat("a", 63)
+	for s, valid := range map[string]bool{
+		"web": true, "a_b-c.d": true, "84b4c3fc18ef": true, long: true, "ü": true,
+		"": false, ".": false, "a.": false, ".a": false, "a..b": false, "a b": false, "a,b": false, "a\nb": false, "a\tb": false,
+		long + "a": false, strings.Repeat("a.", 150) + "a": false,
+	} {
+		if err := ValidName(s); (err == nil) != valid {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
+// FuzzSplit looks for a file of which removing a container takes more away
+// than its lines.
+func FuzzSplit(f *testing.F) {
+	f.Add("10.87.2.1\nc1 10.87.2.2  web\nc2 10.87.2.3  db\n", "c1")
+	f.Add("", "c1")
+	f.Add("c1\nc1\nc1 ", "c1")
+	f.Fuzz(func(t *testing.T, file, id string) {
+		records, without := split([]byte(file), of(key("n", id)))
+		again, same := split(without, of(key("n", id)))
+		if again != records || string(same) != string(without) || len(without) > len(file) {
+			t.Errorf("%q: %d records in %q, then %d in %q", file, records, without, again, same)
+		}
+	})
+}

@@ -1,0 +1,177 @@
+package netavark
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"flatnet/internal/strictjson"
+)
+
+func TestArguments(t *testing.T) {
+	for _, args := range [][]string{
+		nil, {""}, {"update"}, {"Create"}, {"setup"}, {"setup", ""}, {"setup", netns, "more"}, {"teardown"},
+		{"teardown", netns, netns}, {"create", "network"}, {"info", "more"},
+	} {
+		b := newBench(t)
+		b.refused(t, "argument", least, args...)
+		if b.host.network.Name != "" || b.host.deleted != nil {
+			t.Errorf("%q: something was done", args)
+		}
+	}
+}
+
+// What is wrong is named by its key and value, and nothing is done.
+func TestMalformed(t *testing.T) {
+	create := func(keys string) string { return `{"name":"n","id":"1","driver":"flatnet"` + keys + `}` }
+	subnets := func(s string) string { return create(`,"subnets":[` + s + `]`) }
+	option := func(keys string) string { return strings.Replace(least, `"interface_name":"eth0"`, keys, 1) }
+	port := func(keys string) string { return `{"port_mappings":[{` + keys + `}],` + least[1:] }
+	for _, c := range []struct{ command, stdin, want string }{
+		{"create", ``, "empty"},
+		{"create", `null`, "want a JSON object"},
+		{"create", `[]`, "want a JSON object"},
+		{"create", `{"name":"n"`, "unexpected"},
+		{"create", `{"name":"n"}{}`, "something follows"},
+		{"create", `{"name":"n","name":"m"}`, `"name" is given twice`},
+		{"create", `{"name":"n","Name":"m"}`, "given twice"},
+		{"create", "{\"name\":\"\xff\"}", "UTF-8"},
+		{"create", `{"name":"` + strings.Repeat("x", strictjson.MaxSize) + `"}`, "more than"},
+		{"create", strings.Repeat(`{"a":`, 40) + `1` + strings.Repeat(`}`, 40), "nested deeper"},
+		{"create", `{}`, "name: must not be empty"},
+		{"create", `{"name":7}`, "name: want a string, got 7"},
+		{"create", `{"name":"a/b"}`, `name: "a/b"`},
+		{"create", `{"name":"../n"}`, `name: "../n"`},
+		{"create", `{"name":"` + strings.Repeat("x", 65) + `"}`, "name: "},
+		{"create", create(`,"driver":1`), `"driver" is given twice`},
+		{"create", `{"name":"n","id":1}`, "id: want a string, got 1"},
+		{"create", create(`,"created":1`), "created: want a string"},
+		{"create", create(`,"network_interface":"a b"`), `network_interface: "a b"`},
+		{"create", create(`,"network_interface":"abcdefghijklmnop"`), "network_interface: "},
+		{"create", create(`,"network_interface":"lo"`), `network_interface: "lo" is reserved`},
+		{"create", create(`,"network_interface":"all"`), `network_interface: "all" is reserved`},
+		{"create", create(`,"internal":"yes"`), `internal: want true or false, got "yes"`},
+		{"create", create(`,"ipv6_enabled":1`), "ipv6_enabled: want true or false"},
+		{"create", create(`,"dns_enabled":[]`), "dns_enabled: want true or false"},
+		{"create", create(`,"dns_enabled":true,"network_dns_servers":["x"]`), `network_dns_servers[0]: "x" is not an IP address`},
+		{"create", create(`,"dns_enabled":true,"network_dns_servers":"9.9.9.9"`), "network_dns_servers: want a list"},
+		{"create", create(`,"network_dns_servers":["9.9.9.9"]`), "network_dns_servers: they mean nothing without dns_enabled"},
+		{"create", create(`,"labels":{"a":1}`), "labels: want strings, got: number"},
+		{"create", create(`,"labels":[]`), "labels: want strings, got: array"},
+		{"create", create(`,"options":7`), "options: want an object, got 7"},
+		{"create", create(`,"options":{"foo":"1"}`), "options.foo: flatnet knows no such option"},
+		{"create", create(`,"options":{"vlan":"1","mtu":"1400"}`), "options.vlan: "},
+		{"create", create(`,"options":{"":""}`), "options.: "},
+		{"create", create(`,"options":{"mtu":1400}`), "options.mtu: want a string, got 1400"},
+		{"create", create(`,"options":{"mtu":""}`), `options.mtu: "" is not a number`},
+		{"create", create(`,"options":{"mtu":"67"}`), `options.mtu: "67" is not a number from 68`},
+		{"create", create(`,"options":{"mtu":"65536"}`), `options.mtu: "65536"`},
+		{"create", create(`,"options":{"mtu":"-1"}`), `options.mtu: "-1"`},
+		{"create", create(`,"options":{"mtu":"1400 "}`), `options.mtu: "1400 "`},
+		{"create", create(`,"options":{"mtu":"1279"},"ipv6_enabled":true`), "options.mtu: 1279 is less than 1280"},
+		{"create", create(`,"options":{"isolate":"yes"}`), `options.isolate: "yes" is none of`},
+		{"create", create(`,"options":{"isolate":true}`), "options.isolate: want a string"},
+		{"create", create(`,"ipam_options":{"driver":"dhcp"}`), `ipam_options.driver: "dhcp" can't be used`},
+		{"create", create(`,"ipam_options":{"driver":"none"}`), `ipam_options.driver: "none"`},
+		{"create", create(`,"ipam_options":"host-local"`), "ipam_options: want an object"},
+		{"create", create(`,"subnets":{}`), "subnets: want a list"},
+		{"create", subnets(`7`), "subnets[0]: want an object, got 7"},
+		{"create", subnets(`{}`), `subnets[0].subnet: "" is not in the form`},
+		{"create", subnets(`{"subnet":"10.1.2.0"}`), `subnets[0].subnet: "10.1.2.0"`},
+		{"create", subnets(`{"subnet":"10.1.2.3/24"}`), "the subnet is 10.1.2.0/24"},
+		{"create", subnets(`{"subnet":"10.1.2.0/33"}`), `subnets[0].subnet: "10.1.2.0/33"`},
+		{"create", subnets(`{"subnet":"::ffff:10.1.2.0/120"}`), "subnets[0].subnet: "},
+		{"create", subnets(`{"subnet":"127.0.0.0/8"}`), "subnets[0]: subnet 127.0.0.0/8"},
+		{"create", subnets(`{"subnet":"224.0.0.0/24"}`), "subnets[0]: subnet 224.0.0.0/24"},
+		{"create", subnets(`{"subnet":"0.0.0.0/0"}`), "subnets[0]: subnet 0.0.0.0/0"},
+		{"create", subnets(`{"subnet":"10.1.2.1/32"}`), "subnets[0]: subnet 10.1.2.1/32"},
+		{"create", subnets(`{"subnet":"10.1.2.0/24"},{"subnet":"10.1.2.0/24"}`), "overlap"},
+		{"create", subnets(`{"subnet":"10.1.2.0/24","gateway":"x"}`), `subnets[0].gateway: "x" is not an IP address`},
+		{"create", subnets(`{"subnet":"10.1.2.0/24","gateway":"fe80::1%eth0"}`), "subnets[0].gateway: "},
+		{"create", subnets(`{"subnet":"10.1.2.0/24","gateway":"10.1.3.1"}`), "10.1.3.1"},
+		{"create", subnets(`{"subnet":"10.1.2.0/24","gateway":"10.1.2.0"}`), "10.1.2.0"},
+		{"create", subnets(`{"subnet":"10.1.2.0/24","gateway":"10.1.2.255"}`), "10.1.2.255"},
+		{"create", subnets(`{"subnet":"10.1.2.0/24","lease_range":{"start_ip":"10.1.2.9","end_ip":"10.1.2.8"}}`), "10.1.2.8"},
+		{"create", subnets(`{"subnet":"10.1.2.0/24","lease_range":{"start_ip":"10.1.3.9"}}`), "10.1.3.9"},
+		{"create", subnets(`{"subnet":"10.1.2.0/24","lease_range":{"start_ip":"x"}}`), `subnets[0].lease_range.start_ip: "x"`},
+		{"create", subnets(`{"subnet":"10.1.2.0/24","lease_range":"10.1.2.9"}`), "subnets[0].lease_range: want an object"},
+		{"create", create(`,"routes":[{"gateway":"10.87.2.9"}]`), `routes[0].destination: "" is not in the form`},
+		{"create", create(`,"routes":[{"destination":"10.5.0.0/16"}]`), "routes[0].gateway: must be an IP address"},
+		{"create", create(`,"routes":[{"destination":"10.5.0.0/16","gateway":"fd00::1"}]`), "routes[0].gateway: fd00::1 is not of the family"},
+		{"create", create(`,"routes":[{"destination":"10.5.0.0/16","gateway":"10.9.0.1"}]`), "routes[0].gateway: 10.9.0.1 is in no subnet"},
+		{"create", create(`,"routes":[{"destination":"10.5.0.0/16","gateway":"10.87.2.9","metric":-1}]`), "routes[0].metric: "},
+		{"create", create(`,"routes":[{"destination":"10.5.0.0/16","gateway":"10.87.2.9","route_type":"blackhole"}]`), `routes[0].route_type: "blackhole"`},
+
+		{"setup", `{}`, "network name"},
+		{"setup", `{"container_id":"c","network":{"name":"n"}}`, "interface name"},
+		{"setup", `{"network":{"name":"n"},"network_options":{"interface_name":"eth0"}}`, "container ID"},
+		{"setup", `{"container_id":"c","network":7}`, "network: want an object"},
+		{"setup", strings.Replace(least, `"c1"`, `"a/b"`, 1), "container ID"},
+		{"setup", strings.Replace(least, `"c1"`, `"`+strings.Repeat("c", 101)+`"`, 1), "container ID"},
+		{"setup", strings.Replace(least, `"network_interface":"br9",`, ``, 1), "network.network_interface: must not be empty"},
+		{"setup", strings.Replace(least, `[{"subnet":"10.99.0.0/24"}]`, `null`, 1), "network.subnets: must not be empty"},
+		{"setup", strings.Replace(least, `10.99.0.0/24`, `10.99.0.0/32`, 1), "network.subnets[0]: "},
+		{"setup", change(`"options":{"mtu":"12"}`), `network.options.mtu: "12"`},
+		{"setup", option(`"interface_name":""`), "network_options.interface_name: must not be empty"},
+		{"setup", option(`"interface_name":"a/b"`), `network_options.interface_name: "a/b"`},
+		{"setup", option(`"interface_name":"lo"`), `network_options.interface_name: "lo"`},
+		{"setup", option(`"interface_name":"default"`), `network_options.interface_name: "default"`},
+		{"setup", option(`"interface_name":"eth0","static_ips":"10.99.0.7"`), "network_options.static_ips: want a list"},
+		{"setup", option(`"interface_name":"eth0","static_ips":["x"]`), `network_options.static_ips[0]: "x"`},
+		{"setup", option(`"interface_name":"eth0","static_ips":["10.99.0.7/24"]`), `network_options.static_ips[0]: "10.99.0.7/24"`},
+		{"setup", option(`"interface_name":"eth0","static_mac":"x"`), `network_options.static_mac: "x"`},
+		{"setup", option(`"interface_name":"eth0","static_mac":"01:00:5e:00:00:01"`), "multicast"},
+		{"setup", option(`"interface_name":"eth0","static_mac":"00:00:00:00:00:00"`), "all zero"},
+		{"setup", option(`"interface_name":"eth0","static_mac":"02:00:00:00:00:00:00:01"`), "network_options.static_mac: "},
+		{"setup", option(`"interface_name":"eth0","options":{"weird":"x"}`), "network_options.options: "},
+		{"setup", strings.Replace(change(`"dns_enabled":true`), `"eth0"`, `"eth0","aliases":["a b"]`, 1), `network_options.aliases[0]: "a b"`},
+		{"setup", strings.Replace(change(`"dns_enabled":true`), `"eth0"`, `"eth0","aliases":["ok","a,b"]`, 1), `network_options.aliases[1]: "a,b"`},
+		{"setup", strings.Replace(change(`"dns_enabled":true`), `"eth0"`, `"eth0","aliases":[7]`, 1), "network_options.aliases[0]: want a string"},
+		{"setup", port(`"container_port":80`), "port_mappings[0].host_port: must be a number from 1"},
+		{"setup", port(`"host_port":80`), "port_mappings[0].container_port: must be a number from 1"},
+		{"setup", port(`"host_port":65536,"container_port":80`), "port_mappings[0].host_port: "},
+		{"setup", port(`"host_port":"80","container_port":80`), `port_mappings[0].host_port: want a number, got "80"`},
+		{"setup", port(`"host_port":-1,"container_port":80`), "port_mappings[0].host_port: "},
+		{"setup", port(`"host_port":1.5,"container_port":80`), "port_mappings[0].host_port: "},
+		{"setup", port(`"host_port":65535,"container_port":80,"range":2`), "port_mappings[0].range: 2 ports from 65535"},
+		{"setup", port(`"host_port":80,"container_port":65535,"range":2`), "port_mappings[0].range: 2 ports from 65535"},
+		{"setup", port(`"host_port":80,"container_port":80,"range":65536`), "port_mappings[0].range: "},
+		{"setup", port(`"host_port":1,"container_port":1,"range":65535,"protocol":"tcp,udp"`), "port_mappings[0].range: more than 65535 ports"},
+		{"setup", port(`"host_port":80,"container_port":80,"protocol":"icmp"`), `port_mappings[0].protocol: "icmp" is none of`},
+		{"setup", port(`"host_port":80,"container_port":80,"protocol":"tcp,"`), `port_mappings[0].protocol: "" is none of`},
+		{"setup", port(`"host_port":80,"container_port":80,"protocol":"TCP"`), `port_mappings[0].protocol: "TCP" is none of`},
+		{"setup", port(`"host_port":80,"container_port":80,"host_ip":"localhost"`), `port_mappings[0].host_ip: "localhost"`},
+		{"setup", strings.Replace(least, `{"container_id"`, `{"port_mappings":{},"container_id"`, 1), "port_mappings: want a list"},
+
+		{"teardown", `{}`, "network name"},
+		{"teardown", `{"container_id":7}`, "container_id: want a string"},
+		{"teardown", strings.Replace(least, `"n"`, `"a/b"`, 1), `"a/b"`},
+		{"teardown", strings.Replace(least, `"eth0"`, `"a/b"`, 1), `"a/b"`},
+		{"teardown", strings.Replace(least, `"c1"`, `"../c"`, 1), `"../c"`},
+	} {
+		t.Run(c.command+" "+c.want, func(t *testing.T) {
+			b := newBench(t)
+			args := []string{c.command}
+			if c.command != "create" {
+				args = append(args, netns)
+			}
+			b.refused(t, c.want, c.stdin, args...)
+			if b.host.network.Name != "" || b.host.deleted != nil || b.names.added != nil {
+				t.Error("something was done")
+			}
+		})
+	}
+}
+
+func TestStdinThatBreaks(t *testing.T) {
+	b := newBench(t)
+	var out strings.Builder
+	status := b.Main(Call{[]string{"create"}, broken{}, &out, io.Discard})
+	if status != 1 || !strings.Contains(out.String(), io.ErrUnexpectedEOF.Error()) {
+		t.Errorf("status %d: %s", status, out.String())
+	}
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

@@ -1,0 +1,116 @@
+package tests
+
+import (
+	"fmt"
+	"strings"
+
+	"flatnet/tests/lab"
+)
+
+// lookup asks for a name as a program in a container does.
+func (p nv) lookup(from, name string) string {
+	out, err := p.Try("exec", from, "busybox", "nslookup", name)
+	if err != nil {
+		return ""
+	}
+	_, answer, _ := strings.Cut(out, "Name:")
+	_, addr, _ := strings.Cut(answer, "Address: ")
+	addr, _, _ = strings.Cut(addr, "\n")
+	return addr
+}
+
+func (p nv) names() {
+	p.run("web", flatnet, "--network-alias", "www")
+	p.run("db", flatnet)
+	for name, from := range map[string]string{"web": "db", "www": "db", "db": "web", "WEB": "db", "web.dns.podman": "db"} {
+		want := p.addr("web", "flatnet")
+		if name == "db" {
+			want = p.addr("db", "flatnet")
+		}
+		if got := p.lookup(from, name); got != want {
+			p.t.Errorf("%s finds %s at %q, want %s", from, name, got, want)
+		}
+	}
+	p.ping("db", "www")
+	if conf := p.Do("exec", "db", "cat", "/etc/resolv.conf"); !strings.Contains(conf, "nameserver "+gateway) {
+		p.t.Errorf("resolv.conf: %s", conf)
+	}
+	p.Do("rm", "-ft0", "web")
+	if got := p.lookup("db", "web.dns.podman"); got != "" {
+		p.t.Errorf("a container that is gone is found at %s", got)
+	}
+}
+
+// The last container of all takes the server with it, which may take a moment:
+// who comes then must not be told of a server that is about to go.
+func (p nv) flapping() {
+	for i := range 5 {
+		name := fmt.Sprint("c", i)
+		p.run(name, flatnet)
+		if got := p.lookup(name, name); got != p.addr(name, "flatnet") {
+			p.t.Errorf("%s finds itself at %q", name, got)
+		}
+		p.Do("restart", "-t0", name)
+		if got := p.lookup(name, name); got != p.addr(name, "flatnet") {
+			p.t.Errorf("restarted, %s finds itself at %q", name, got)
+		}
+		p.Do("rm", "-ft0", name)
+	}
+	p.run("a", flatnet)
+	p.World.Run("pkill", "-9", "aardvark-dns")
+	p.run("b", flatnet)
+	if got := p.lookup("b", "a"); got != p.addr("a", "flatnet") {
+		p.t.Errorf("after the server was killed a is at %q", got)
+	}
+}
+
+// One server knows the containers of netavark's networks and of flatnet's.
+func (p nv) namesOfSeveral() {
+	p.Do("network", "create", "theirs")
+	defer p.Do("network", "rm", "-f", "theirs")
+	p.run("both", []string{"theirs", "flatnet"})
+	p.run("own", flatnet)
+	p.run("foreign", []string{"theirs"})
+	for name, network := range map[string]string{"own": "flatnet", "foreign": "theirs"} {
+		if got, want := p.lookup("both", name), p.addr(name, network); got != want {
+			p.t.Errorf("both finds %s at %q, want %s", name, got, want)
+		}
+	}
+	if got := p.lookup("own", "foreign"); got != "" {
+		p.t.Errorf("own finds foreign, which is in no network with it, at %s", got)
+	}
+	p.Do("rm", "-fat0")
+	p.World.Run("nft", "delete", "table", "inet", "netavark")
+}
+
+// In an internal network containers know each other, and nobody else.
+func (p nv) namesInternal() {
+	p.Do("network", "create", "--driver", "flatnet", "--internal", "inside")
+	defer p.Do("network", "rm", "-f", "inside")
+	for _, name := range []string{"a", "b"} {
+		p.run(name, []string{"inside"})
+	}
+	if got, want := p.lookup("a", "b"), p.addr("b", "inside"); got != want {
+		p.t.Errorf("a finds b at %q, want %s", got, want)
+	}
+	p.ping("a", "b")
+	p.refused("", "exec", "a", "ping", "-c", "1", "-W", "1", lab.OutsideAddr)
+	p.Do("rm", "-fat0")
+}
+
+func (p nv) noServer() {
+	const program = "/usr/lib/podman/aardvark-dns"
+	p.World.Run("mv", program, program+".away")
+	defer p.World.Run("mv", program+".away", program)
+	p.Do("network", "create", "--driver", "flatnet", "plain")
+	defer p.Do("network", "rm", "-f", "plain")
+	p.run("a", []string{"plain"}, "--dns", "192.0.2.53")
+	if conf := p.Do("exec", "a", "cat", "/etc/resolv.conf"); !strings.Contains(conf, "nameserver 192.0.2.53") || strings.Contains(conf, "nameserver 10.") {
+		p.t.Errorf("resolv.conf: %s", conf)
+	}
+	p.refused("aardvark-dns", "network", "create", "--driver", "flatnet", "--dns", "192.0.2.53", "extra")
+	out, err := p.plugin(`{"name":"extra","dns_enabled":true}`, "create")
+	if err != nil || !strings.Contains(out, `"dns_enabled":true`) {
+		p.t.Errorf("create: %s, %v", out, err)
+	}
+}

@@ -1,0 +1,408 @@
+package tests
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+// Podman 5.4 of Debian 13, which knows no CNI, goes through its verbs.
+func TestNetavarkPodman(t *testing.T) {
+	b := newBox(t)
+	podman, err := b.Trixie(program)
+	if err != nil {
+		t.Skipf("NO PODMAN 5 TO TEST THE NETAVARK DOOR WITH: %v", err)
+	}
+	podman.Do("network", "create", "--driver", "flatnet", "flatnet")
+	podman.Do("network", "create", "--driver", "flatnet", "second")
+	podman.Do("network", "create", "--driver", "flatnet", "--ipv6", "--subnet", "10.99.6.0/24", "--subnet", "fd00:6::/64", "dual")
+	podman.Do("network", "create", "--driver", "flatnet", "--disable-dns", "--subnet", "10.99.7.0/24", "nameless")
+	for _, s := range []struct {
+		name string
+		run  func(nv)
+	}{
+		{"networks are completed", nv.networks},
+		{"networks that can't be are refused", nv.refusedNetworks},
+		{"a network that is made anew is as before", nv.recreated},
+		{"run: reaches and is reached", nv.reaches},
+		{"--ip, --ip6 and --mac-address", nv.wanted},
+		{"an --ip that can't be had", nv.refusedIP},
+		{"several networks", nv.several},
+		{"IPv6", nv.dual},
+		{"a pod", nv.pod},
+		{"a user namespace", nv.userns},
+		{"network connect and disconnect", nv.connect},
+		{"network reload", nv.reload},
+		{"stop, start and restart", nv.restart},
+		{"rm -f after kill -9", nv.killed},
+		{"reboot", nv.reboot},
+		{"a namespace that is gone", nv.noNamespace},
+		{"a setup that fails", nv.failing},
+		{"both doors on one network", nv.bothDoors},
+		{"names", nv.names},
+		{"names that are asked for while the server comes and goes", nv.flapping},
+		{"names of several networks", nv.namesOfSeveral},
+		{"names in an internal network", nv.namesInternal},
+		{"no names where the server is not installed", nv.noServer},
+		{"many at once", nv.storm},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			p := nv{podman.In(t), b.Outside, b.Cgroup(), t}
+			defer func() {
+				p.Do("rm", "-fat0")
+				p.clean()
+			}()
+			s.run(p)
+		})
+	}
+}
+
+// An nv is the world as Podman 5 sees it.
+type nv struct {
+	lab.Podman
+	outside lab.Place
+	cgroup  string // option of containers
+	t       *testing.T
+}
+
+// sleep is the command of a container that does nothing until it is stopped.
+var sleep = []string{lab.Image, "sh", "-c", "trap exit TERM; while :; do sleep 1000 & wait; done"}
+
+// run runs a container on the networks that are named "name" or "name:options".
+func (p nv) run(name string, networks []string, options ...string) {
+	p.t.Helper()
+	args := []string{"run", "-d", p.cgroup, "--name", name, "--cap-add", "NET_RAW"}
+	for _, n := range networks {
+		args = append(args, "--network", n)
+	}
+	p.Do(slices.Concat(args, options, sleep)...)
+}
+
+// flatnet is the network of most tests.
+var flatnet = []string{"flatnet"}
+
+func (p nv) addr(name, network string) string { return p.Network(name, network, "IPAddress") }
+
+// ping sends an echo request from a container.
+func (p nv) ping(from, to string) {
+	p.t.Helper()
+	p.Do("exec", from, "ping", "-c", "1", "-W", "3", to)
+}
+
+// clean fails unless all that containers had is gone.
+func (p nv) clean() {
+	p.t.Helper()
+	if left := p.World.Sh(`ip -o link show type veth | grep -v up0 || true
+		ls /run/containers/networks/aardvark-dns 2>/dev/null | grep -v aardvark.pid || true
+		nft list tables
+		jq -r '.allocations | keys[]' $(find /var/lib/flatnet -name allocations.json)`); strings.TrimSpace(left) != "" {
+		p.t.Errorf("left behind: %s", left)
+	}
+}
+
+func (p nv) refused(want string, args ...string) {
+	p.t.Helper()
+	if out, err := p.Try(args...); err == nil || !strings.Contains(err.Error(), want) {
+		p.t.Errorf("podman %s: %s, %v; want %q", strings.Join(args, " "), out, err, want)
+	}
+}
+
+func (p nv) inspect(network, format string) string {
+	p.t.Helper()
+	return p.Do("network", "inspect", "-f", format, network)
+}
+
+func (p nv) networks() {
+	const format = "{{.NetworkInterface}} {{range .Subnets}}{{.Subnet}} {{.Gateway}} {{end}}{{.IPv6Enabled}} {{.Internal}} {{.DNSEnabled}} {{.IPAMOptions.driver}} {{.Options}} {{.Labels}}"
+	for _, n := range []struct {
+		want string
+		args []string
+	}{
+		{"flatnet-br5 10.87.5.0/24 10.87.5.1 false true true flatnet map[isolate:true mtu:1300] map[a:b]",
+			[]string{"--subnet", "10.87.5.0/24", "--internal", "-o", "mtu=1300", "-o", "isolate=true", "--label", "a=b"}},
+		{"br-x 10.87.3.0/24 10.87.3.1 false false true flatnet map[] map[]", []string{"--interface-name", "br-x"}},
+		{"flatnet-4f3567b 10.99.1.0/24 10.99.1.254 false false false flatnet map[] map[]",
+			[]string{"--subnet", "10.99.1.0/24", "--gateway", "10.99.1.254", "--ip-range", "10.99.1.64/26", "--disable-dns"}},
+	} {
+		p.Do(slices.Concat([]string{"network", "create", "--driver", "flatnet"}, n.args, []string{"extra"})...)
+		if got := p.inspect("extra", format); got != n.want {
+			p.t.Errorf("%v: %q, want %q", n.args, got, n.want)
+		}
+		p.Do("network", "rm", "extra")
+	}
+	if got := p.inspect("flatnet", format); !strings.HasPrefix(got, "flatnet-br0 10.87.1.0/24 10.87.1.1 ") {
+		p.t.Errorf("flatnet: %s", got)
+	}
+	if got := p.inspect("second", format); !strings.HasPrefix(got, "flatnet-br2 10.87.2.0/24 10.87.2.1 ") {
+		p.t.Errorf("second: %s", got)
+	}
+}
+
+func (p nv) refusedNetworks() {
+	for _, n := range []struct {
+		want string
+		args []string
+	}{
+		{"overlaps with 10.87.1.0/24 of network flatnet", []string{"--subnet", "10.87.1.128/25"}},
+		{"overlaps with the address " + lab.HostAddr + "/24 of interface " + lab.Uplink, []string{"--subnet", "192.0.2.0/25"}},
+		{"interface flatnet-br0 is the one of network flatnet", []string{"--interface-name", "flatnet-br0"}},
+		{"options.vlan", []string{"-o", "vlan=5"}},
+		{"options.mtu", []string{"-o", "mtu=big"}},
+		{"10.99.2.1 is not in subnet", []string{"--subnet", "10.99.1.0/24", "--gateway", "10.99.2.1"}},
+	} {
+		p.refused(n.want, slices.Concat([]string{"network", "create", "--driver", "flatnet"}, n.args, []string{"extra"})...)
+	}
+}
+
+func (p nv) recreated() {
+	for range 2 {
+		p.Do("network", "create", "--driver", "flatnet", "--subnet", "10.99.5.0/24", "extra")
+		p.run("a", []string{"extra"})
+		p.Do("rm", "-fat0")
+		p.Do("network", "rm", "extra")
+	}
+	p.Do("network", "create", "--driver", "flatnet", "--subnet", "10.99.5.0/24", "other")
+	p.run("a", []string{"other"})
+	p.ping("a", "10.99.5.1")
+	p.Do("rm", "-fat0")
+	p.Do("network", "rm", "other")
+}
+
+func (p nv) reaches() {
+	p.run("a", flatnet)
+	p.run("b", flatnet)
+	addr := p.addr("a", "flatnet")
+	if !strings.HasPrefix(addr, "10.87.1.") {
+		p.t.Errorf("inspect shows the address %q", addr)
+	}
+	if err := p.World.Ping(addr); err != nil {
+		p.t.Error(err)
+	}
+	for _, to := range []string{gateway, p.addr("b", "flatnet"), lab.OutsideAddr} {
+		p.ping("a", to)
+	}
+	if out := p.Do("exec", "a", "ip", "addr"); !strings.Contains(out, "inet "+addr+"/24") {
+		p.t.Errorf("ip addr: %s", out)
+	}
+}
+
+func (p nv) wanted() {
+	p.run("a", flatnet, "--ip", "10.87.1.77", "--mac-address", "02:aa:bb:cc:dd:01")
+	if addr, mac := p.addr("a", "flatnet"), p.Network("a", "flatnet", "MacAddress"); addr != "10.87.1.77" || mac != "02:aa:bb:cc:dd:01" {
+		p.t.Errorf("inspect shows %s and %s", addr, mac)
+	}
+	p.run("b", []string{"dual:ip=10.99.6.77,ip6=fd00:6::77,mac=02:aa:bb:cc:dd:02,interface_name=net9"})
+	out := p.Do("exec", "b", "ip", "addr", "show", "net9")
+	for _, want := range []string{"02:aa:bb:cc:dd:02", "10.99.6.77/24", "fd00:6::77/64"} {
+		if !strings.Contains(out, want) {
+			p.t.Errorf("no %s: %s", want, out)
+		}
+	}
+	p.ping("b", "10.99.6.1")
+	p.ping("b", "fd00:6::1")
+}
+
+func (p nv) refusedIP() {
+	p.run("a", flatnet, "--ip", "10.87.1.77")
+	for _, ip := range []string{"10.87.1.77", "10.88.0.7", "10.87.1.1", "10.87.1.255"} {
+		p.refused(ip, "run", "--rm", p.cgroup, "--network", "flatnet", "--ip", ip, lab.Image, "true")
+	}
+}
+
+func (p nv) several() {
+	p.run("a", []string{"flatnet", "second", "dual"})
+	p.run("b", []string{"second"})
+	p.ping("a", p.addr("b", "second"))
+	for _, to := range []string{"10.87.1.1", "10.87.2.1", "10.99.6.1", "fd00:6::1", lab.OutsideAddr} {
+		p.ping("a", to)
+	}
+}
+
+func (p nv) dual() {
+	p.run("a", []string{"dual"})
+	p.run("b", []string{"dual"})
+	addr := p.Network("b", "dual", "GlobalIPv6Address")
+	if !strings.HasPrefix(addr, "fd00:6::") {
+		p.t.Errorf("address %q", addr)
+	}
+	p.ping("a", addr)
+	p.ping("a", "2001:db8::2")
+}
+
+func (p nv) pod() {
+	p.Do("pod", "create", p.cgroup, "--name", "pod", "--network", "flatnet", "--infra-image", lab.Image, "--infra-command", "sleep 1000")
+	defer p.Do("pod", "rm", "-fat0")
+	p.Do(slices.Concat([]string{"run", "-d", "--pod", "pod", "--name", "a", "--cap-add", "NET_RAW"}, sleep)...)
+	p.ping("a", lab.OutsideAddr)
+}
+
+func (p nv) userns() {
+	p.run("a", flatnet, "--uidmap", "0:100000:65536")
+	p.ping("a", gateway)
+}
+
+func (p nv) connect() {
+	p.run("a", flatnet)
+	p.Do("network", "connect", "second", "a")
+	p.ping("a", "10.87.2.1")
+	if err := p.World.Ping(p.addr("a", "second")); err != nil {
+		p.t.Error(err)
+	}
+	p.Do("network", "disconnect", "second", "a")
+	if out := p.Do("exec", "a", "ip", "addr"); strings.Contains(out, "10.87.2.") {
+		p.t.Errorf("disconnected, and still %s", out)
+	}
+	p.ping("a", gateway)
+}
+
+func (p nv) reload() {
+	p.run("a", []string{"flatnet", "dual"})
+	ident := func() string {
+		return fmt.Sprint(p.addr("a", "flatnet"), p.Network("a", "flatnet", "MacAddress"),
+			p.addr("a", "dual"), p.Network("a", "dual", "GlobalIPv6Address"), p.Network("a", "dual", "MacAddress"))
+	}
+	before := ident()
+	p.World.Run("nft", "flush", "ruleset")
+	p.Do("network", "reload", "a")
+	if after := ident(); after != before {
+		p.t.Errorf("reload made %s of %s", after, before)
+	}
+	p.ping("a", lab.OutsideAddr)
+}
+
+func (p nv) restart() {
+	p.run("a", flatnet)
+	p.Do("stop", "-t0", "a")
+	p.clean()
+	for _, verb := range []string{"start", "restart"} {
+		p.Do(verb, "a")
+		if err := p.World.Ping(p.addr("a", "flatnet")); err != nil {
+			p.t.Errorf("after %s: %v", verb, err)
+		}
+	}
+}
+
+// kill ends a container and its monitor in a way that nobody hears of.
+func (p nv) kill(name string) {
+	p.t.Helper()
+	pids := strings.Fields(p.Do("inspect", "-f", "{{.State.ConmonPid}} {{.State.Pid}}", name))
+	p.World.Run(slices.Concat([]string{"kill", "-9"}, pids)...)
+}
+
+func (p nv) killed() {
+	p.run("a", flatnet)
+	p.kill("a")
+	p.Try("rm", "-ft0", "a") // Podman 5.4 complains that conmon is gone, and removes it the next time
+	p.Do("rm", "-fat0")
+	p.clean()
+}
+
+// A reboot takes the kernel's state and /run, and leaves the files.
+func (p nv) reboot() {
+	p.run("a", flatnet)
+	addr := p.addr("a", "flatnet")
+	p.kill("a")
+	p.World.Sh(`umount -R /run/netns
+		pkill -9 aardvark-dns
+		ip link del flatnet-br0
+		nft flush ruleset
+		rm -rf /run/netns /run/libpod /run/containers /run/runc`)
+	p.Do("start", "a")
+	if again := p.addr("a", "flatnet"); again != addr {
+		p.t.Errorf("%s had %s before", again, addr)
+	}
+	p.ping("a", lab.OutsideAddr)
+}
+
+func (p nv) noNamespace() {
+	p.run("a", flatnet)
+	id := p.Do("inspect", "-f", "{{.Id}}", "a")
+	ns := p.Do("inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "a")
+	p.kill("a")
+	p.World.Sh("umount " + ns + "; rm " + ns)
+	p.Try("rm", "-ft0", "a")
+	// Whether netavark calls the plugin then depends on its version. If it does:
+	in := `{"container_id":"` + id + `","container_name":"a","network":{"name":"flatnet"},"network_options":{"interface_name":"eth0"}}`
+	for range 2 {
+		if out, err := p.plugin(in, "teardown", ns); out != "" || err != nil {
+			p.t.Errorf("teardown: %q, %v", out, err)
+		}
+	}
+}
+
+// plugin calls the plugin as netavark does.
+func (p nv) plugin(stdin string, args ...string) (string, error) {
+	cmd := p.World.Cmd(append([]string{lab.NetavarkPlugin}, args...)...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.Output()
+	return string(out), err
+}
+
+func (p nv) failing() {
+	p.World.Run("ip", "link", "add", "flatnet-br9", "type", "veth", "peer", "name", "other9")
+	defer p.World.Run("ip", "link", "del", "flatnet-br9")
+	in := `{"container_id":"c1","network":{"name":"nine","network_interface":"flatnet-br9","subnets":[{"subnet":"10.87.9.0/24"}]},"network_options":{"interface_name":"eth0"}}`
+	p.World.Run("ip", "netns", "add", "c1")
+	defer p.World.Run("ip", "netns", "del", "c1")
+	out, err := p.plugin(in, "setup", "/run/netns/c1")
+	if err == nil || !strings.HasPrefix(out, `{"error":"`) || !strings.Contains(out, "flatnet-br9") {
+		p.t.Errorf("%q, %v", out, err)
+	}
+	if out := p.World.Run("ip", "-n", "c1", "-br", "link"); strings.Contains(out, "eth0") {
+		p.t.Errorf("left in the container: %s", out)
+	}
+}
+
+func (p nv) bothDoors() {
+	p.run("a", flatnet)
+	c := lab.Call{Command: "ADD", ID: "cni1", NetNS: "/run/netns/cni1", IfName: "eth0", Conf: lab.Conf}
+	p.World.Run("ip", "netns", "add", "cni1")
+	defer p.World.Run("ip", "netns", "del", "cni1")
+	r := p.World.Call(lab.NetavarkPlugin, c)
+	if r.Exit != 0 || r.Addr() == p.addr("a", "flatnet") || !strings.HasPrefix(r.Addr(), "10.87.1.") {
+		p.t.Fatalf("ADD: %s", r.Stdout)
+	}
+	p.ping("a", r.Addr())
+	p.refused(r.Addr(), "run", "--rm", p.cgroup, "--network", "flatnet", "--ip", r.Addr(), lab.Image, "true")
+	p.Do("rm", "-ft0", "a")
+	if err := p.World.Ping(r.Addr()); err != nil {
+		p.t.Errorf("the other door's container is cut off: %v", err)
+	}
+	c.Command = "DEL"
+	if r := p.World.Call(lab.NetavarkPlugin, c); r.Exit != 0 {
+		p.t.Errorf("DEL: %s", r.Stdout)
+	}
+}
+
+func (p nv) storm() {
+	const count = 10
+	var wg sync.WaitGroup
+	for i := range count {
+		wg.Go(func() {
+			args := []string{"run", "-d", p.cgroup, "--name", fmt.Sprint("s", i), "--network", "flatnet", "--network", "nameless"}
+			if _, err := p.Try(append(args, sleep...)...); err != nil {
+				p.t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	seen := map[string]bool{}
+	for i := range count {
+		seen[p.addr(fmt.Sprint("s", i), "flatnet")] = true
+	}
+	if len(seen) != count {
+		p.t.Errorf("addresses: %v", seen)
+	}
+	for i := range count {
+		wg.Go(func() {
+			if _, err := p.Try("rm", "-ft0", fmt.Sprint("s", i)); err != nil {
+				p.t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,106 @@
+package tests
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"flatnet/tests/lab"
+)
+
+// Published ports are right only if bytes come through: conmon listens on them
+// itself, so that a connection alone says nothing.
+func TestNetavarkPorts(t *testing.T) {
+	b := newBox(t)
+	podman, err := b.Trixie(program)
+	if err != nil {
+		t.Skipf("NO PODMAN 5 TO TEST THE NETAVARK DOOR WITH: %v", err)
+	}
+	podman.Do("network", "create", "--driver", "flatnet", "--disable-dns", "flatnet")
+	podman.Do("network", "create", "--driver", "flatnet", "--disable-dns", "second")
+	podman.Do("network", "create", "--driver", "flatnet", "--disable-dns", "--subnet", "10.99.6.0/24", "--subnet", "fd00:6::/64", "dual")
+	const local = "127.0.0.1"
+	for _, s := range []struct {
+		name    string
+		options []string
+		reached []string // from outside, or, if they are the host's loopback, from the host
+		not     []string
+	}{
+		{"a port", []string{"-p", "8092:80"}, []string{lab.HostAddr + ":8092", local + ":8092"}, []string{lab.HostAddr + ":8093"}},
+		{"a range", []string{"-p", "9000-9001:80-81"}, []string{lab.HostAddr + ":9000", lab.HostAddr + ":9001"}, []string{lab.HostAddr + ":9002"}},
+		{"a host address", []string{"-p", lab.HostAddr + ":8094:81"}, []string{lab.HostAddr + ":8094"}, []string{local + ":8094"}},
+		{"loopback only", []string{"-p", local + ":8095:80"}, []string{local + ":8095"}, []string{lab.HostAddr + ":8095"}},
+		{"several networks", []string{"-p", "8096:80", "--network", "second"}, []string{lab.HostAddr + ":8096", local + ":8096"}, nil},
+		{"IPv6", []string{"-p", "8097:80", "--network", "dual"}, []string{"[2001:db8::1]:8097", lab.HostAddr + ":8097"}, nil},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			p := nv{podman.In(t), b.Outside, b.Cgroup(), t}
+			defer p.Do("rm", "-fat0")
+			args := []string{"run", "-d", p.cgroup, "--name", "web"}
+			if !slices.Contains(s.options, "dual") {
+				args = append(args, "--network", "flatnet")
+			}
+			serve := `while :; do echo "port $1" | busybox nc -l -p $1; done`
+			p.Do(slices.Concat(args, s.options, []string{lab.Image, "sh", "-c",
+				fmt.Sprintf("serve() { %s; }; serve 80 & serve 81", serve)})...)
+			ask := func(addr string) string {
+				from := b.Outside
+				if strings.HasPrefix(addr, local) {
+					from = b.World.Place
+				}
+				got, err := from.Ask(addr)
+				if err != nil {
+					return err.Error()
+				}
+				return strings.TrimSpace(got)
+			}
+			for _, addr := range s.reached {
+				got := ask(addr)
+				// The server may not have begun, or be between two clients.
+				for until := time.Now().Add(10 * time.Second); !strings.HasPrefix(got, "port 8") && time.Now().Before(until); {
+					got = ask(addr)
+				}
+				if !strings.HasPrefix(got, "port 8") {
+					t.Errorf("%s: %q", addr, got)
+				}
+			}
+			for _, addr := range s.not {
+				if got := ask(addr); strings.HasPrefix(got, "port") {
+					t.Errorf("%s is reached: %q", addr, got)
+				}
+			}
+			p.Do("rm", "-fat0")
+			for _, addr := range s.reached {
+				if got := ask(addr); strings.HasPrefix(got, "port") {
+					t.Errorf("after rm, %s is reached: %q", addr, got)
+				}
+			}
+			p.clean()
+		})
+	}
+	t.Run("a port that another has", func(t *testing.T) {
+		p := nv{podman.In(t), b.Outside, b.Cgroup(), t}
+		in := func(id, network string) string {
+			return fmt.Sprintf(`{"container_id":%q,"port_mappings":[{"host_port":8099,"container_port":80,"protocol":"tcp,udp","range":2}],`+
+				`"network":%s,"network_options":{"interface_name":"eth0"}}`, id, network)
+		}
+		network := `{"name":"flatnet","network_interface":"flatnet-br0","subnets":[{"subnet":"10.87.1.0/24"}]}`
+		for _, id := range []string{"c1", "c2"} {
+			p.World.Run("ip", "netns", "add", id)
+			defer p.World.Run("ip", "netns", "del", id)
+		}
+		if out, err := p.plugin(in("c1", network), "setup", "/run/netns/c1"); err != nil {
+			t.Fatalf("%s: %v", out, err)
+		}
+		out, err := p.plugin(in("c2", network), "setup", "/run/netns/c2")
+		if err == nil || !strings.Contains(out, "c1") || !strings.Contains(out, "8099") {
+			t.Errorf("%s, %v: want an error that names port and holder", out, err)
+		}
+		if out, err := p.plugin(in("c1", network), "teardown", "/run/netns/c1"); err != nil {
+			t.Errorf("%s: %v", out, err)
+		}
+		p.clean()
+	})
+}
