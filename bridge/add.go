@@ -13,30 +13,25 @@ import (
 // Add makes an attachment and says what it came to be. If it fails, it leaves
 // nothing of its own: only the bridge, which is shared, stays.
 func (h *Host) Add(n Network, r Request, alloc Allocator) (Result, error) {
-	netns, err := h.container(r.NetNS)
+	inside, err := h.enter(r.NetNS)
 	if err != nil {
 		return Result{}, err
 	}
-	defer netns.Close()
+	defer inside.leave()
 	c, err := h.route()
 	if err != nil {
 		return Result{}, err
 	}
 	defer c.Close()
-	inside, err := h.dialIn(netns)
-	if err != nil {
-		return Result{}, fmt.Errorf("enter the container's network namespace: %w", err)
-	}
-	defer inside.Close()
-	return h.attach(c, inside, netns, n, r, alloc)
+	return h.attach(c, inside, n, r, alloc)
 }
 
 // attach is Add with its sockets open: c on the host, inside in the container.
-func (h *Host) attach(c, inside *rtnl.Conn, netns *ns.NS, n Network, r Request, alloc Allocator) (Result, error) {
+func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc Allocator) (Result, error) {
 	if err := checkVacant(inside, r.Key.IfName); err != nil {
 		return Result{}, err
 	}
-	br, err := findBridge(c, n.Bridge)
+	br, err := findBridge(c, n.Bridge, n.VLANs)
 	if err != nil {
 		return Result{}, err
 	}
@@ -50,7 +45,7 @@ func (h *Host) attach(c, inside *rtnl.Conn, netns *ns.NS, n Network, r Request, 
 	}
 
 	if n.LinkFirst || n.NoAddress {
-		return h.attachFirst(c, inside, netns, br, n, r, alloc)
+		return h.attachFirst(c, inside, br, n, r, alloc)
 	}
 	lease, held, err := alloc.Lease(r.Key, r.IPs)
 	if err != nil {
@@ -59,14 +54,14 @@ func (h *Host) attach(c, inside *rtnl.Conn, netns *ns.NS, n Network, r Request, 
 	if held {
 		// A link of an earlier namespace of this container, for which no DEL was
 		// sent, makes room.
-		if err := removeLinks(c, r.Key); err != nil {
+		if err := errors.Join(h.unpublished(r.Key), removeLinks(c, r.Key)); err != nil {
 			return Result{}, err
 		}
 	}
 	a, err := Plan(n, r, lease)
 	if err == nil {
 		var res Result
-		if res, err = h.apply(c, inside, netns, br, a, ""); err == nil {
+		if res, err = h.apply(c, inside, br, a, ""); err == nil {
 			res.DNS = n.DNS
 			return res, nil
 		}
@@ -86,11 +81,11 @@ func (h *Host) undo(key Key, alloc Allocator, held bool) error {
 		return err
 	}
 	defer c.Close()
-	return removeLinks(c, key)
+	return errors.Join(h.unpublished(key), removeLinks(c, key))
 }
 
 // checkVacant makes sure that the container has no interface of that name.
-func checkVacant(inside *rtnl.Conn, name string) error {
+func checkVacant(inside sandbox, name string) error {
 	switch l, err := inside.LinkByName(name); {
 	case err == nil:
 		return fmt.Errorf("interface %s exists already in the container (a %s, index %d): %w",
@@ -103,16 +98,20 @@ func checkVacant(inside *rtnl.Conn, name string) error {
 
 // apply makes an attachment in the kernel. name is that of its host end if the
 // pair is made already.
-func (h *Host) apply(c, inside *rtnl.Conn, netns *ns.NS, br bridgeState, a Attachment, name string) (Result, error) {
-	br, err := ensureBridge(c, br, a)
+func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment, name string) (Result, error) {
+	br, err := h.ensureBridge(c, br, a)
 	if err != nil {
 		return Result{}, err
 	}
 	if err := h.forward(a); err != nil {
 		return Result{}, err
 	}
-	if name == "" {
-		if name, err = addVeth(c, netns, a); err != nil {
+	if err := h.publish(c, a); err != nil {
+		return Result{}, err
+	}
+	made := name == ""
+	if made {
+		if name, err = addVeth(c, inside.netns, a); err != nil {
 			return Result{}, err
 		}
 	}
@@ -122,26 +121,45 @@ func (h *Host) apply(c, inside *rtnl.Conn, netns *ns.NS, br bridgeState, a Attac
 	if err != nil {
 		return Result{}, fmt.Errorf("find %s in the container: %w", a.Key.IfName, err)
 	}
-	if err := h.configure(inside, netns, peer.Index, a); err != nil {
+	if err := h.configure(inside, peer.Index, a); err != nil {
 		return Result{}, err
 	}
-	if err := h.masquerade(a.Masquerade); err != nil {
+	if made {
+		if err := limit(c, a, peer.Peer); err != nil {
+			return Result{}, err
+		}
+	}
+	if err := errors.Join(h.firewall(a.Firewall), h.guard(a, name)); err != nil {
 		return Result{}, err
+	}
+	if a.VLANs.any() {
+		if err := a.VLANs.attach(c, peer.Peer, br); err != nil {
+			return Result{}, fmt.Errorf("attach %s to bridge %s: %w", name, a.Bridge, err)
+		}
 	}
 	host := rtnl.LinkChange{Index: peer.Peer, Up: true, Master: br.Index, Alias: a.owner().alias()}
 	if err := c.SetLink(host); err != nil {
 		return Result{}, fmt.Errorf("attach %s to bridge %s: %w", name, a.Bridge, err)
 	}
-	if a.HairpinMode {
+	if a.HairpinMode || h.needsHairpin(a) {
 		if err := c.SetHairpin(host.Index); err != nil {
 			return Result{}, fmt.Errorf("hairpin mode of %s: %w", name, err)
+		}
+	}
+	if a.PortIsolated {
+		if err := c.IsolatePort(host.Index); err != nil {
+			return Result{}, fmt.Errorf("isolate port %s: %w", name, err)
 		}
 	}
 	res := Result{Interfaces: []Interface{
 		{Name: a.Bridge, MAC: br.MAC.String(), MTU: br.MTU},
 		{Name: name, MAC: a.Key.Mark().String(), MTU: peer.MTU},
-		{Name: a.Key.IfName, MAC: a.MAC.String(), MTU: peer.MTU, Sandbox: netns.Path()},
+		{Name: a.Key.IfName, MAC: a.MAC.String(), MTU: peer.MTU, Sandbox: inside.netns.Path()},
 	}, Routes: a.Routes}
+	if br.gateway.Index != br.Index && len(a.Gateways) > 0 {
+		gw := br.gateway
+		res.Interfaces = append(res.Interfaces, Interface{Name: gw.Name, MAC: gw.MAC.String(), MTU: gw.MTU})
+	}
 	for _, addr := range a.Addresses {
 		res.IPs = append(res.IPs, IP{Address: addr.Prefix, Gateway: addr.Gateway, Interface: 2})
 	}

@@ -28,12 +28,16 @@ func (h *Host) Check(n Network, r Request, prev Result, alloc Allocator) error {
 		return err
 	}
 	defer c.Close()
-	addrs := a.owner().Addresses
+	if !n.NoAddress {
+		err = alloc.Check(r.Key, a.owner().Addresses)
+	}
 	return errors.Join(
 		h.checkHost(c, a),
 		h.checkContainer(r, a, ifc, prev.Routes),
-		alloc.Check(r.Key, addrs),
-		h.checkMasquerade(a.Masquerade),
+		err,
+		h.checkFirewall(a.Firewall),
+		h.checkPorts(a),
+		h.checkGuard(c, a),
 	)
 }
 
@@ -60,7 +64,7 @@ func changed(format string, args ...any) error {
 
 // checkHost compares the bridge and the host end.
 func (h *Host) checkHost(c *rtnl.Conn, a Attachment) error {
-	br, err := findBridge(c, a.Bridge)
+	br, err := findBridge(c, a.Bridge, a.VLANs)
 	if err != nil {
 		return err
 	}
@@ -74,9 +78,12 @@ func checkBridge(br bridgeState, a Attachment) (err error) {
 	if !br.Up() {
 		err = changed("bridge %s is down", a.Bridge)
 	}
+	if g := br.gateway; g.Index != 0 && g.Group != a.Group {
+		err = errors.Join(err, changed("interface %s is in the group %d and not %d", g.Name, g.Group, a.Group))
+	}
 	for _, want := range a.Gateways {
 		if !br.has(want) {
-			err = errors.Join(err, changed("address %s of bridge %s is missing", want, a.Bridge))
+			err = errors.Join(err, changed("address %s of %s is missing", want, a.VLANs.gatewayName(a.Bridge)))
 		}
 	}
 	return err
@@ -96,7 +103,7 @@ func checkHostEnd(c *rtnl.Conn, a Attachment, bridge int) error {
 	if l := links[0]; l.Master != bridge || bridge == 0 {
 		err = errors.Join(err, changed("host interface %s is not on bridge %s", l.Name, a.Bridge))
 	}
-	return err
+	return errors.Join(err, checkLimit(c, a, links[0]))
 }
 
 func (h *Host) checkForward(a Attachment) error {
@@ -115,16 +122,11 @@ func (h *Host) checkForward(a Attachment) error {
 
 // checkContainer compares the container's end with the result.
 func (h *Host) checkContainer(r Request, a Attachment, want Interface, routes []Route) error {
-	netns, err := h.container(r.NetNS)
+	inside, err := h.enter(r.NetNS)
 	if err != nil {
 		return err
 	}
-	defer netns.Close()
-	inside, err := h.dialIn(netns)
-	if err != nil {
-		return err
-	}
-	defer inside.Close()
+	defer inside.leave()
 	l, err := inside.LinkByName(want.Name)
 	switch {
 	case errors.Is(err, unix.ENODEV):
@@ -132,7 +134,7 @@ func (h *Host) checkContainer(r Request, a Attachment, want Interface, routes []
 	case err != nil:
 		return fmt.Errorf("find %s in the container: %w", want.Name, err)
 	}
-	if !l.Up() {
+	if !l.Up() && !a.NoAddress {
 		err = changed("interface %s is down in the container", want.Name)
 	}
 	if mac, perr := ParseHardwareAddr(want.MAC); perr == nil && string(l.MAC) != string(mac[:]) {
@@ -151,7 +153,7 @@ func (h *Host) checkContainer(r Request, a Attachment, want Interface, routes []
 // checkRoutes looks for the routes that the plan makes, as far as the result
 // lists them: a later plugin may have taken some away, or moved them to another
 // table, and said so.
-func checkRoutes(inside *rtnl.Conn, index int, planned, listed []Route) (err error) {
+func checkRoutes(inside sandbox, index int, planned, listed []Route) (err error) {
 	have := map[bool][]rtnl.Route{}
 	for _, ipv6 := range []bool{false, true} {
 		if have[ipv6], err = inside.Routes(ipv6); err != nil {

@@ -3,11 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
-	"slices"
 
-	"flatnet/ns"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -18,46 +14,39 @@ import (
 const loopbackIndex = 1
 
 // configure sets up the container's side: lo, MAC and state, addresses, routes.
-func (h *Host) configure(inside *rtnl.Conn, netns *ns.NS, index int, a Attachment) error {
+func (h *Host) configure(inside sandbox, index int, a Attachment) error {
 	if err := inside.SetLink(rtnl.LinkChange{Index: loopbackIndex, Up: true}); err != nil {
 		return fmt.Errorf("raise lo in the container: %w", err)
 	}
-	if len(a.Addresses) == 0 {
-		return nil // yet, or ever: it stays down
+	if a.NoAddress {
+		return nil
 	}
-	if slices.ContainsFunc(a.Addresses, func(addr Address) bool { return addr.Prefix.Addr().Is6() }) {
-		if err := h.enableIPv6(netns, a.Key.IfName); err != nil {
-			return err
-		}
+	if err := settleIPv6(inside.conf6, a); err != nil {
+		return err
 	}
 	if err := inside.SetLink(rtnl.LinkChange{Index: index, Up: true}); err != nil {
 		return fmt.Errorf("raise %s in the container: %w", a.Key.IfName, err)
 	}
+	watch, err := h.watchDAD(inside, a)
+	if err != nil {
+		return err
+	}
 	for _, addr := range a.Addresses {
-		if err := inside.AddAddress(index, addr.Prefix); err != nil {
+		if err := inside.AddAddress(index, addr.Prefix, a.DAD); err != nil {
 			return fmt.Errorf("give %s the address %s: %w", a.Key.IfName, addr.Prefix, err)
 		}
 	}
+	if err := awaitDAD(watch, index, a); err != nil {
+		return err
+	}
 	for i, r := range a.Routes {
-		added, err := addRoute(inside, index, r)
+		added, err := addRoute(inside.Conn, index, r)
 		if err != nil {
 			return fmt.Errorf("add route to %s via %s: %w", r.Dst, r.Gateway, err)
 		}
 		a.Routes[i] = added
 	}
 	return nil
-}
-
-// enableIPv6 undoes what runtimes and images do to interfaces that have no
-// IPv6 address.
-func (h *Host) enableIPv6(netns *ns.NS, ifName string) error {
-	return netns.Do(func() error {
-		err := h.sysctl.Ensure(path.Join("net/ipv6/conf", ifName, "disable_ipv6"), "0")
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%w: CONFIG_IPV6", ErrUnsupported)
-		}
-		return err
-	})
 }
 
 // addRoute adds a route and returns it as the kernel has it: where another

@@ -17,6 +17,11 @@ func (h *Host) Delete(key Key, alloc Allocator) error {
 		return err
 	}
 	defer c.Close()
+	wait, err := h.unpublish(key)
+	if err != nil {
+		return err
+	}
+	defer wait()
 	// The link first: an address must not be leased anew while one has it.
 	if err := removeLinks(c, key); err != nil {
 		return err
@@ -26,6 +31,7 @@ func (h *Host) Delete(key Key, alloc Allocator) error {
 
 func removeLinks(c *rtnl.Conn, key Key) error {
 	links, err := hostEnds(c, key)
+	err = errors.Join(err, removeIFB(c, key))
 	for _, l := range links {
 		err = errors.Join(err, deleteLink(c, l))
 	}

@@ -3,7 +3,9 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"path"
 	"slices"
 
 	"flatnet/rtnl"
@@ -13,27 +15,42 @@ import (
 
 // A bridgeState is what is found of a bridge.
 type bridgeState struct {
-	rtnl.Link // zero: there is none
+	rtnl.Link           // zero: there is none
+	gateway   rtnl.Link // of the gateway addresses: the bridge, or what leads into a VLAN
 	addrs     []rtnl.Addr
 }
 
-// findBridge looks for a bridge and its addresses. A link of that name that is
-// none is a conflict.
-func findBridge(c *rtnl.Conn, name string) (bridgeState, error) {
+// findBridge looks for a bridge and for the addresses that the host has by it.
+// A link of its name that is none is a conflict.
+func findBridge(c *rtnl.Conn, name string, v VLANs) (bridgeState, error) {
+	br, err := findKind(c, name, "bridge")
+	if err != nil || br.Index == 0 {
+		return bridgeState{}, err
+	}
+	b := bridgeState{Link: br, gateway: br}
+	if v.ID != 0 {
+		if b.gateway, err = findKind(c, v.gatewayName(name), "veth"); err != nil || b.gateway.Index == 0 {
+			return b, err
+		}
+	}
+	if b.addrs, err = c.Addresses(b.gateway.Index); err != nil {
+		return b, fmt.Errorf("list addresses of %s: %w", b.gateway.Name, err)
+	}
+	return b, nil
+}
+
+// findKind looks for a link of a kind; it is zero if there is none.
+func findKind(c *rtnl.Conn, name, kind string) (rtnl.Link, error) {
 	l, err := c.LinkByName(name)
 	switch {
 	case errors.Is(err, unix.ENODEV):
-		return bridgeState{}, nil
+		return rtnl.Link{}, nil
 	case err != nil:
-		return bridgeState{}, fmt.Errorf("find bridge %s: %w", name, err)
-	case l.Kind != "bridge":
-		return bridgeState{}, fmt.Errorf("interface %s is a %s and no bridge: %w", name, orText(l.Kind, "device"), ErrConflict)
+		return rtnl.Link{}, fmt.Errorf("find %s %s: %w", kind, name, err)
+	case l.Kind != kind:
+		return rtnl.Link{}, fmt.Errorf("interface %s is a %s and no %s: %w", name, orText(l.Kind, "device"), kind, ErrConflict)
 	}
-	addrs, err := c.Addresses(l.Index)
-	if err != nil {
-		return bridgeState{}, fmt.Errorf("list addresses of bridge %s: %w", name, err)
-	}
-	return bridgeState{l, addrs}, nil
+	return l, nil
 }
 
 func (b bridgeState) has(p netip.Prefix) bool {
@@ -42,13 +59,13 @@ func (b bridgeState) has(p netip.Prefix) bool {
 
 // ensureBridge makes the bridge, or what it lacks: up, with the gateway
 // addresses. Any number of processes may do so at once.
-func ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeState, error) {
+func (h *Host) ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeState, error) {
 	if br.Index == 0 {
-		if err := makeBridge(c, a); err != nil {
+		if err := h.makeBridge(c, a); err != nil {
 			return br, fmt.Errorf("make bridge %s: %w", a.Bridge, err)
 		}
 		var err error
-		if br, err = findBridge(c, a.Bridge); err != nil {
+		if br, err = findBridge(c, a.Bridge, a.VLANs); err != nil {
 			return br, err
 		}
 	}
@@ -57,10 +74,19 @@ func ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeState, erro
 			return br, fmt.Errorf("raise bridge %s: %w", a.Bridge, err)
 		}
 	}
-	return br, ensureGateways(c, br, a)
+	if a.VLANs.any() {
+		var err error
+		if br, err = a.VLANs.ensure(c, br, len(a.Gateways) > 0); err != nil {
+			return br, err
+		}
+	}
+	if err := ensureGroup(c, br.gateway, a.Group); err != nil {
+		return br, err
+	}
+	return br, h.ensureGateways(c, br, a)
 }
 
-func makeBridge(c *rtnl.Conn, a Attachment) error {
+func (h *Host) makeBridge(c *rtnl.Conn, a Attachment) error {
 	var mac HardwareAddr
 	if _, err := unix.Getrandom(mac[:], 0); err != nil {
 		return fmt.Errorf("getrandom: %w", err)
@@ -72,12 +98,25 @@ func makeBridge(c *rtnl.Conn, a Attachment) error {
 		return fmt.Errorf("%w: CONFIG_BRIDGE", ErrUnsupported)
 	case errors.Is(err, unix.EEXIST): // somebody was faster
 		return nil
+	case err != nil:
+		return err
+	}
+	return h.refuseRA(a.Bridge)
+}
+
+// refuseRA keeps containers from changing the host's routes by router
+// advertisements (CVE-2020-10749). It is not for a bridge that somebody else
+// made and that has no gateway address: its router may be another one.
+func (h *Host) refuseRA(bridge string) error {
+	err := h.sysctl.Ensure(path.Join("net/ipv6/conf", bridge, "accept_ra"), "0")
+	if errors.Is(err, fs.ErrNotExist) { // no IPv6, or an MTU too small for it
+		return nil
 	}
 	return err
 }
 
 // ensureGateways gives the bridge the addresses that it lacks.
-func ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error {
+func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error {
 	for _, want := range a.Gateways {
 		if br.has(want) {
 			continue
@@ -86,17 +125,20 @@ func ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error {
 			if !a.ForceAddress {
 				return br.conflict(have, want)
 			}
-			if err := c.DeleteAddress(br.Index, have); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-				return fmt.Errorf("take %s from bridge %s: %w", have, a.Bridge, err)
+			if err := c.DeleteAddress(br.gateway.Index, have); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+				return fmt.Errorf("take %s from %s: %w", have, br.gateway.Name, err)
 			}
 		}
 		// A bridge that came without an address may have come without a MAC of
 		// its own, too: setting the one it has makes the kernel keep it.
-		if err := c.SetLink(rtnl.LinkChange{Index: br.Index, MAC: br.MAC}); err != nil {
-			return fmt.Errorf("keep the MAC of bridge %s: %w", a.Bridge, err)
+		if err := c.SetLink(rtnl.LinkChange{Index: br.gateway.Index, MAC: br.gateway.MAC}); err != nil {
+			return fmt.Errorf("keep the MAC of %s: %w", br.gateway.Name, err)
 		}
-		if err := c.AddAddress(br.Index, want); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("give bridge %s the address %s: %w", a.Bridge, want, err)
+		if err := h.refuseRA(br.gateway.Name); err != nil {
+			return err
+		}
+		if err := c.AddAddress(br.gateway.Index, want, false); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("give %s the address %s: %w", br.gateway.Name, want, err)
 		}
 	}
 	return nil

@@ -93,10 +93,11 @@ func (k *fakeKernel) nft() (*nft.Conn, error) {
 	return nft.New(k.conn(func(reqs []netlink.Message) ([]netlink.Message, error) {
 		req := reqs[0]
 		switch req.Header.Type {
-		case subsystem | unix.NFT_MSG_GETRULE:
+		case subsystem | unix.NFT_MSG_GETRULE, subsystem | unix.NFT_MSG_GETCHAIN:
 			return done(req)
 		case subsystem | unix.NFT_MSG_GETTABLE:
-			if k.tables == 0 {
+			name := attributes(req.Data[4:])[unix.NFTA_TABLE_NAME]
+			if k.tables == 0 || req.Data[0] != unix.NFPROTO_IPV4 || string(name) != "flatnet\x00" {
 				return answer(int(unix.ENOENT), reqs)
 			}
 			return reply(req, subsystem|unix.NFT_MSG_NEWTABLE, make([]byte, 4))
@@ -199,13 +200,21 @@ func (f *fakeAllocator) Free() error                   { return nil }
 // attachTo runs one ADD on a fake kernel.
 func attachTo(t *testing.T, k *fakeKernel, alloc Allocator) error {
 	t.Helper()
+	_, err := attachNetwork(t, k, alloc, flatNetwork())
+	return err
+}
+
+func attachNetwork(t *testing.T, k *fakeKernel, alloc Allocator, n Network) (Result, error) {
+	t.Helper()
 	proc := t.TempDir()
-	forward := filepath.Join(proc, "net/ipv4/ip_forward")
-	if err := os.MkdirAll(filepath.Dir(forward), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(forward, []byte("0\n"), 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"net/ipv4/ip_forward", "net/ipv4/conf/eth0/arp_notify"} {
+		file := filepath.Join(proc, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("0\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	h := &Host{
 		route:  func() (*rtnl.Conn, error) { return k.route(k.host), nil },
@@ -217,8 +226,8 @@ func attachTo(t *testing.T, k *fakeKernel, alloc Allocator) error {
 		t.Fatal(err)
 	}
 	defer netns.Close()
-	_, err = h.attach(k.route(k.host), k.route(k.inside), netns, flatNetwork(), Request{Key: testKey}, alloc)
-	return err
+	inside := sandbox{Conn: k.route(k.inside), netns: netns, conf6: h.sysctl}
+	return h.attach(k.route(k.host), inside, n, Request{Key: testKey}, alloc)
 }
 
 func TestAttachOnFakeKernel(t *testing.T) {

@@ -4,18 +4,21 @@ import (
 	"errors"
 	"path"
 
-	"flatnet/ns"
 	"flatnet/rtnl"
 )
 
 // attachFirst makes an attachment whose addresses another plugin leases: the
 // link comes first, for the plugin may ask for them through it, as dhcp does.
-func (h *Host) attachFirst(c, inside *rtnl.Conn, netns *ns.NS, br bridgeState, n Network, r Request, alloc Allocator) (Result, error) {
+func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Network, r Request, alloc Allocator) (Result, error) {
 	a, err := Plan(n, r, Lease{})
+	if err == nil {
+		// No link may be left of an earlier namespace that no DEL was sent for.
+		err = removeLinks(c, r.Key)
+	}
 	if err != nil {
 		return Result{}, err
 	}
-	res, err := h.apply(c, inside, netns, br, a, "")
+	res, err := h.apply(c, inside, br, a, "")
 	if err != nil {
 		return Result{}, errors.Join(err, removeLinks(c, r.Key))
 	}
@@ -23,23 +26,23 @@ func (h *Host) attachFirst(c, inside *rtnl.Conn, netns *ns.NS, br bridgeState, n
 	if n.NoAddress {
 		return res, nil
 	}
-	lease, _, err := alloc.Lease(r.Key, r.IPs)
+	lease, held, err := alloc.Lease(r.Key, r.IPs)
 	if err == nil {
-		res, err = h.address(c, inside, netns, n, r, lease, res.Interfaces[1].Name)
+		res, err = h.address(c, inside, n, r, lease, res.Interfaces[1].Name)
 	}
 	if err != nil {
-		return Result{}, errors.Join(err, h.undo(r.Key, alloc, false))
+		return Result{}, errors.Join(err, h.undo(r.Key, alloc, held))
 	}
 	return res, nil
 }
 
 // address gives an attachment, whose link is made, what was leased for it.
-func (h *Host) address(c, inside *rtnl.Conn, netns *ns.NS, n Network, r Request, l Lease, name string) (Result, error) {
+func (h *Host) address(c *rtnl.Conn, inside sandbox, n Network, r Request, l Lease, name string) (Result, error) {
 	a, err := Plan(n, r, l)
 	if err != nil {
 		return Result{}, err
 	}
-	br, err := findBridge(c, n.Bridge)
+	br, err := findBridge(c, n.Bridge, n.VLANs)
 	if err != nil {
 		return Result{}, err
 	}
@@ -47,22 +50,22 @@ func (h *Host) address(c, inside *rtnl.Conn, netns *ns.NS, n Network, r Request,
 	if err := checkOverlap(c, br, n); err != nil {
 		return Result{}, err
 	}
-	res, err := h.apply(c, inside, netns, br, a, name)
+	res, err := h.apply(c, inside, br, a, name)
 	if err != nil {
 		return Result{}, err
 	}
 	if res.DNS = n.DNS; res.DNS.empty() {
 		res.DNS = l.DNS
 	}
-	return res, h.announce(inside, netns, a)
+	return res, h.announce(inside, a)
 }
 
 // announce tells neighbours that know one of the addresses by another MAC, for
 // the MAC does not follow from the address here (arp_notify and ndisc_notify of
 // Documentation/networking/ip-sysctl.rst). Setting the MAC that the interface
 // has is what triggers it.
-func (h *Host) announce(inside *rtnl.Conn, netns *ns.NS, a Attachment) error {
-	err := netns.Do(func() (err error) {
+func (h *Host) announce(inside sandbox, a Attachment) error {
+	err := inside.netns.Do(func() (err error) {
 		for _, addr := range a.Addresses {
 			name := path.Join("net/ipv4/conf", a.Key.IfName, "arp_notify")
 			if addr.Prefix.Addr().Is6() {

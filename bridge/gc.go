@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 )
 
@@ -18,8 +19,11 @@ func (h *Host) GC(network string, valid []Key, alloc Allocator) error {
 	}
 	err = errors.Join(err, lerr)
 	for _, key := range keys {
-		if !slices.Contains(valid, key) {
-			err = errors.Join(err, h.Delete(key, alloc))
+		if slices.Contains(valid, key) {
+			continue
+		}
+		if derr := h.Delete(key, alloc); derr != nil {
+			err = errors.Join(err, fmt.Errorf("remove %s: %w", key, derr))
 		}
 	}
 	return err

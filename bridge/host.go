@@ -3,11 +3,10 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"os"
 
 	"flatnet/internal/nft"
 	"flatnet/internal/sysctl"
-	"flatnet/ns"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -19,41 +18,18 @@ type Host struct {
 	route  func() (*rtnl.Conn, error) // dials in the calling thread's namespace
 	nft    func() (*nft.Conn, error)
 	sysctl sysctl.Dir
+
+	records records
+	warn    func(string) // told what is wrong and yet no error; nil: nobody
 }
 
 // NewHost returns the host in whose network namespace the process runs.
 func NewHost() *Host {
-	return &Host{route: rtnl.Dial, nft: nft.Dial, sysctl: sysctl.Proc}
-}
-
-// container opens the namespace of an attachment, which must not be the host's own.
-func (h *Host) container(path string) (*ns.NS, error) {
-	own, err := ns.Current()
-	if err != nil {
-		return nil, err
+	warn := func(s string) { fmt.Fprintln(os.Stderr, "flatnet:", s) }
+	return &Host{
+		route: rtnl.Dial, nft: nft.Dial, sysctl: sysctl.Proc,
+		records: records{recordsDir, warn}, warn: warn,
 	}
-	defer own.Close()
-	n, err := ns.Open(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("network namespace %q does not exist: %w", path, ErrNoContainer)
-	case errors.Is(err, ns.ErrNotNetNS):
-		return nil, fmt.Errorf("%q: %w", path, ErrNetNS)
-	case err != nil:
-		return nil, err
-	case n.Same(own):
-		return nil, errors.Join(fmt.Errorf("%q is the host's own network namespace: %w", path, ErrNetNS), n.Close())
-	}
-	return n, nil
-}
-
-// dialIn opens an rtnetlink socket in a container's namespace.
-func (h *Host) dialIn(n *ns.NS) (c *rtnl.Conn, err error) {
-	err = n.Do(func() error {
-		c, err = h.route()
-		return err
-	})
-	return c, err
 }
 
 // Owners lists what the host's links say of whom they belong to.

@@ -97,6 +97,12 @@ func (k Key) HostNames() [2]string {
 	return [2]string{"fn-" + short, "fn-" + hex.EncodeToString(h[6:12])}
 }
 
+// ifbName is the name of the device that limits what k's container sends.
+func (k Key) ifbName() string {
+	h := k.hash()
+	return "fb-" + hex.EncodeToString(h[6:12])
+}
+
 // ValidName accepts a CNI network name (SPEC 1.1.0, section 1): it starts with
 // a letter or digit and goes on with those, underscores, dots and hyphens.
 func ValidName(s string) error { return validID(s, maxNetworkName) }

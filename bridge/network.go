@@ -36,9 +36,15 @@ type Network struct {
 	PromiscMode      bool // IFF_PROMISC on the bridge
 	Internal         bool // no way out: no default route, nothing forwarded or masqueraded
 	Isolated         bool // containers of other networks don't reach this one's containers
+	SpoofCheck       bool // a container's port sends nothing that has another's MAC or IP address
+	PortIsolated     bool // containers of the network don't reach each other
+	ForwardAccept    bool // foreign chains that drop what containers send get a rule that accepts it
 	LinkFirst        bool // addresses are leased when the link is there: another plugin may use it
 	NoAddress        bool // the container's interface stays down, and nothing is leased
+	DAD              bool // IPv6 addresses are used after duplicate address detection; needs LinkFirst
+	AcceptRA         bool // the container's interface may take router advertisements
 
+	VLANs   VLANs
 	Subnets []netip.Prefix // each as its gateway's address and length; none if another plugin leases addresses
 	Flat    []netip.Prefix // destinations never masqueraded, besides the subnet itself
 	Routes  []Route        // further routes of the container
@@ -70,12 +76,25 @@ func (d DNS) empty() bool {
 
 // A Request is what one attachment asks for beyond its network.
 type Request struct {
-	Key   Key
-	NetNS string       // path of the container's network namespace
-	MAC   HardwareAddr // wanted MAC of the container's interface; zero: derived from its address
-	IPs   []netip.Addr // wanted addresses; all must be given
-	Ports []PortMapping
-	Names []string // by which other containers of the network find this one
+	Key       Key
+	NetNS     string       // path of the container's network namespace
+	MAC       HardwareAddr // wanted MAC of the container's interface; zero: derived from its address
+	IPs       []netip.Addr // wanted addresses; all must be given
+	Ports     []PortMapping
+	Bandwidth Bandwidth
+	Names     []string // by which other containers of the network find this one
+}
+
+// A Bandwidth limits what a container gets and sends.
+type Bandwidth struct {
+	Ingress Limit // to the container
+	Egress  Limit // from the container
+}
+
+// A Limit is a token bucket.
+type Limit struct {
+	Rate  uint64 // bits per second; 0: no limit
+	Burst uint64 // bits; 0: what the rate gives in 100 ms
 }
 
 // A PortMapping publishes one port of the container on the host.

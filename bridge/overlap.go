@@ -11,7 +11,7 @@ import (
 // checkOverlap reports a subnet that the bridge has no address in yet and that
 // an address or route of another interface has a part in: it is likely to be a
 // VPN's or the host's own network, which the bridge would cut off. Once the
-// bridge has its address there is nothing to look for.
+// bridge has its address, or if it is to have none, there is nothing to look for.
 func checkOverlap(c *rtnl.Conn, br bridgeState, n Network) error {
 	var fresh []netip.Prefix
 	for _, p := range n.Subnets {
@@ -20,7 +20,7 @@ func checkOverlap(c *rtnl.Conn, br bridgeState, n Network) error {
 			fresh = append(fresh, p)
 		}
 	}
-	if len(fresh) == 0 {
+	if len(fresh) == 0 || !n.IsGateway {
 		return nil
 	}
 	addrs, err := c.Addresses(0)
@@ -28,7 +28,7 @@ func checkOverlap(c *rtnl.Conn, br bridgeState, n Network) error {
 		return fmt.Errorf("list addresses: %w", err)
 	}
 	for _, a := range addrs {
-		if p := n.overlapped(fresh, a.Prefix.Masked()); p.IsValid() && a.Index != br.Index {
+		if p := n.overlapped(fresh, a.Prefix.Masked()); p.IsValid() && a.Index != br.gateway.Index {
 			return n.overlaps(c, p, "address "+a.Prefix.String(), a.Index)
 		}
 	}
@@ -38,7 +38,7 @@ func checkOverlap(c *rtnl.Conn, br bridgeState, n Network) error {
 			return fmt.Errorf("list routes: %w", err)
 		}
 		for _, r := range routes {
-			if p := n.overlapped(fresh, r.Dst); p.IsValid() && r.Index != br.Index {
+			if p := n.overlapped(fresh, r.Dst); p.IsValid() && r.Index != br.gateway.Index {
 				return n.overlaps(c, p, "route to "+r.Dst.String(), r.Index)
 			}
 		}

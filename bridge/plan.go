@@ -20,17 +20,18 @@ type Attachment struct {
 	ForceAddress bool
 	PromiscMode  bool
 	HairpinMode  bool
-	Masquerade   []Masquerade
+	VLANs        VLANs
+	NoAddress    bool
+	DAD          bool
+	AcceptRA     bool
+	Group        uint32 // of the bridge
+	Firewall     []Firewall
+	Ports        []Publication
+	SpoofCheck   bool
+	Bandwidth    Bandwidth
+	PortIsolated bool // IFLA_BRPORT_ISOLATED
 	Forward4     bool // net.ipv4.ip_forward
 	Forward6     bool // net.ipv6.conf.all.forwarding
-}
-
-// A Masquerade hides Subnet behind the host's address on the way to anything
-// but Flat and multicast.
-type Masquerade struct {
-	Network string
-	Subnet  netip.Prefix
-	Flat    []netip.Prefix
 }
 
 // Plan says what a request with a lease makes of a network. It touches nothing.
@@ -42,6 +43,7 @@ func Plan(n Network, r Request, l Lease) (Attachment, error) {
 	a := Attachment{
 		Key: r.Key, MTU: n.MTU, MAC: r.MAC,
 		Bridge: n.Bridge, ForceAddress: n.ForceAddress, PromiscMode: n.PromiscMode, HairpinMode: n.HairpinMode,
+		Group: groupOf(n.Isolated), SpoofCheck: n.SpoofCheck, Bandwidth: r.Bandwidth, PortIsolated: n.PortIsolated, VLANs: n.VLANs, NoAddress: n.NoAddress, DAD: n.DAD, AcceptRA: n.AcceptRA,
 	}
 	gateway := map[bool]netip.Addr{} // of the first address of each family, by Is4
 	for _, addr := range l.Addresses {
@@ -56,15 +58,17 @@ func Plan(n Network, r Request, l Lease) (Attachment, error) {
 		if _, ok := gateway[is4]; !ok {
 			gateway[is4] = addr.Gateway
 		}
-		if n.IPMasq {
-			a.Masquerade = append(a.Masquerade, n.masquerade(addr.Prefix.Masked()))
-		}
+		a.Firewall = append(a.Firewall, n.firewall(addr.Prefix.Masked(), addr.Gateway))
 		if n.IsGateway && addr.Gateway.IsValid() {
 			a.addGateway(netip.PrefixFrom(addr.Gateway, addr.Prefix.Bits()))
 		}
 	}
+	var err error
+	if a.Ports, err = publications(r.Ports, a.Addresses); err != nil {
+		return Attachment{}, err
+	}
 	a.Routes = resolve(slices.Concat(n.Routes, l.Routes), gateway)
-	if n.IsDefaultGateway {
+	if n.IsDefaultGateway && !n.Internal {
 		a.addDefaultRoutes(gateway)
 	}
 	switch {
@@ -87,14 +91,17 @@ func addressMAC(a netip.Addr) HardwareAddr {
 	return mac
 }
 
-func (n Network) masquerade(subnet netip.Prefix) Masquerade {
-	m := Masquerade{Network: n.Name, Subnet: subnet}
+func (n Network) firewall(subnet netip.Prefix, gateway netip.Addr) Firewall {
+	f := Firewall{
+		Network: n.Name, Bridge: n.VLANs.gatewayName(n.Bridge), Subnet: subnet, Gateway: gateway,
+		IPMasq: n.IPMasq, Internal: n.Internal, Isolated: n.Isolated, ForwardAccept: n.ForwardAccept,
+	}
 	for _, p := range n.Flat {
 		if p.Addr().Is4() == subnet.Addr().Is4() {
-			m.Flat = append(m.Flat, p)
+			f.Flat = append(f.Flat, p)
 		}
 	}
-	return m
+	return f
 }
 
 func (a *Attachment) addGateway(p netip.Prefix) {

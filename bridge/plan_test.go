@@ -30,7 +30,11 @@ func TestPlanOfTheDefaultNetwork(t *testing.T) {
 		Addresses: lease.Addresses,
 		Routes:    []Route{{Dst: pfx("0.0.0.0/0"), Gateway: ip("10.87.1.1")}},
 		Bridge:    DefaultBridge, Gateways: []netip.Prefix{pfx("10.87.1.1/24")}, Forward4: true,
-		Masquerade: []Masquerade{{"flatnet", pfx("10.87.1.0/24"), []netip.Prefix{pfx(DefaultFlat)}}},
+		Group: groupOpen,
+		Firewall: []Firewall{{
+			Network: "flatnet", Bridge: DefaultBridge, Subnet: pfx("10.87.1.0/24"), Gateway: ip("10.87.1.1"),
+			Flat: []netip.Prefix{pfx(DefaultFlat)}, IPMasq: true,
+		}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

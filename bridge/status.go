@@ -23,7 +23,14 @@ func (h *Host) Status(n Network, alloc Allocator) error {
 	if err := h.limited(c, n, alloc); err != nil {
 		return fmt.Errorf("%w: %w", ErrLimited, err)
 	}
-	if err := errors.Join(h.available(c, n), alloc.Free()); err != nil {
+	if err := h.blocked(n, alloc); err != nil {
+		return fmt.Errorf("%w: %w", ErrLimited, err)
+	}
+	err = h.available(c, n)
+	if !n.NoAddress {
+		err = errors.Join(err, alloc.Free())
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return nil
@@ -33,7 +40,7 @@ func (h *Host) Status(n Network, alloc Allocator) error {
 // something, a bridge that is none or has another address, a foreign network in
 // the way.
 func (h *Host) available(c *rtnl.Conn, n Network) error {
-	br, err := findBridge(c, n.Bridge)
+	br, err := findBridge(c, n.Bridge, n.VLANs)
 	if err != nil {
 		return err
 	}
@@ -52,7 +59,7 @@ func (h *Host) available(c *rtnl.Conn, n Network) error {
 			}
 		}
 	}
-	return errors.Join(err, h.withNFT(n.IPMasq, func(c *nft.Conn) error { return n.tryMasquerade(c) }))
+	return errors.Join(err, h.withNFT(n.IPMasq, n.tryFirewall))
 }
 
 // limited compares what all attachments share with what they need, if there
@@ -62,20 +69,18 @@ func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
 	if err != nil || len(keys) == 0 {
 		return nil // what is wrong with the leases, Free says
 	}
-	br, err := findBridge(c, n.Bridge)
+	br, err := findBridge(c, n.Bridge, n.VLANs)
 	if err != nil {
 		return err
 	}
-	a := Attachment{Bridge: n.Bridge}
+	a := Attachment{Bridge: n.Bridge, VLANs: n.VLANs, Group: groupOf(n.Isolated)}
 	for _, gw := range n.gateways() {
 		a.addGateway(gw)
 	}
 	for _, p := range n.Subnets {
-		if n.IPMasq {
-			a.Masquerade = append(a.Masquerade, n.masquerade(p.Masked()))
-		}
+		a.Firewall = append(a.Firewall, n.firewall(p.Masked(), p.Addr()))
 	}
-	return errors.Join(checkBridge(br, a), h.checkForward(a), h.checkMasquerade(a.Masquerade))
+	return errors.Join(checkBridge(br, a), h.checkForward(a), h.checkFirewall(a.Firewall))
 }
 
 // gateways are the addresses that the bridge should have.
@@ -88,20 +93,21 @@ func (n Network) gateways() (all []netip.Prefix) {
 	return all
 }
 
-// tryMasquerade finds out whether the kernel could make the network's rules,
+// tryFirewall finds out whether the kernel could make the network's rules,
 // unless they are there.
-func (n Network) tryMasquerade(c *nft.Conn) error {
+func (n Network) tryFirewall(c *nft.Conn) error {
 	for _, p := range n.Subnets {
-		m := n.masquerade(p.Masked())
-		if ok, err := m.stands(c); ok || err != nil {
+		f := n.firewall(p.Masked(), p.Addr())
+		if ok, err := f.postrouting().stands(c); ok || err != nil {
 			return err
 		}
 		var b nft.Batch
-		ch := m.chain()
-		b.Add(ch.Table, ch, m.rule())
+		if err := f.add(c, &b); err != nil {
+			return err
+		}
 		// What can't be deleted undoes the batch; if it is what was refused,
 		// everything before it could be done.
-		none := nft.Chain{Table: ch.Table, Name: "none"}
+		none := nft.Chain{Table: f.table(), Name: "none"}
 		b.Delete(none)
 		if err := c.Commit(&b); !errors.Is(err, unix.ENOENT) {
 			return err

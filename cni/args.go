@@ -50,6 +50,8 @@ func parseArgs(s string, req *bridge.Request) error {
 			default:
 				return fmt.Errorf("IgnoreUnknown: %.60q is none of 1, true, 0, false", value)
 			}
+		case key == "K8S_POD_NAME" && value != "": // Podman's and Kubernetes' name of the container
+			req.Names = append(req.Names, value)
 		case !strings.HasPrefix(key, "K8S_POD_"):
 			unknown = pair
 		}

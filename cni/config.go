@@ -24,7 +24,7 @@ type Config struct {
 	Network bridge.Network
 	IPAM    IPAM
 	Request bridge.Request // of ADD, CHECK and DEL
-	Aliases []string       // further names of the container (runtimeConfig.aliases)
+	DNS     bool           // containers are to find each other by Request.Names (dnsEnabled)
 	Path    string         // CNI_PATH
 	Raw     []byte         // the configuration as it came, for a delegated IPAM plugin
 }
@@ -58,16 +58,18 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 	runtime := doc.Object("runtimeConfig")
 	readWishes(doc.Object("args").Object("cni"), &c.Request)
 	readWishes(runtime, &c.Request)
-	c.Aliases = readAliases(runtime.Object("aliases"), name)
+	c.Request.Ports = readPorts(runtime)
+	c.Request.Bandwidth = readBandwidth(runtime.Object("bandwidth"))
+	c.Request.Names = append(c.Request.Names, readAliases(runtime.Object("aliases"), name)...)
+	c.DNS = doc.Bool("dnsEnabled", false)
 	overrideDNS(&c.Network.DNS, runtime.Object("dns"))
-	if c.IPAM.Type == "" {
+	if c.IPAM.Type == "" && !c.Network.NoAddress {
 		c.IPAM.Sets = readSets(doc, runtime, r.version)
 		c.Network.Routes = readRoutes(doc.Object("ipam"))
 	}
 	if mtu := c.Network.MTU; mtu != 0 && mtu < minIPv6MTU && c.IPAM.hasIPv6() {
 		doc.Fail("mtu", "%d is less than %d, the least for IPv6", mtu, minIPv6MTU)
 	}
-	refuseUnsupported(doc, runtime)
 	r.readOutcome(doc)
 	if err := doc.Err(); err != nil {
 		return failure{codeConfig, err}
@@ -80,17 +82,26 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 // by default; else the defaults are those of the reference.
 func readNetwork(doc *strictjson.Object, name string, own bool) bridge.Network {
 	n := bridge.Network{
-		Name:         name,
-		Bridge:       bridge.DefaultBridge,
-		IPMasq:       doc.Bool("ipMasq", own),
-		IsGateway:    doc.Bool("isGateway", own),
-		ForceAddress: doc.Bool("forceAddress", false),
-		HairpinMode:  doc.Bool("hairpinMode", false),
-		PromiscMode:  doc.Bool("promiscMode", false),
-		Flat:         readFlat(doc, own),
-		LinkFirst:    !own,
-		DNS:          readValidDNS(doc.Object("dns"), "nameservers", "search"),
+		Name:          name,
+		Bridge:        bridge.DefaultBridge,
+		IPMasq:        doc.Bool("ipMasq", own),
+		IsGateway:     doc.Bool("isGateway", own),
+		ForceAddress:  doc.Bool("forceAddress", false),
+		HairpinMode:   doc.Bool("hairpinMode", false),
+		PromiscMode:   doc.Bool("promiscMode", false),
+		Flat:          readFlat(doc, own),
+		Internal:      doc.Bool("internal", false),
+		Isolated:      readIsolation(doc),
+		ForwardAccept: doc.Bool("forwardAccept", false),
+		SpoofCheck:    doc.Bool("macspoofchk", false),
+		PortIsolated:  doc.Bool("portIsolation", false),
+		DAD:           doc.Bool("enabledad", false),
+		NoAddress:     doc.Bool("disableContainerInterface", false),
+		AcceptRA:      !own,
+		DNS:           readValidDNS(doc.Object("dns"), "nameservers", "search"),
 	}
+	// Duplicate address detection needs the link, too.
+	n.LinkFirst = n.DAD || !own
 	n.IsDefaultGateway = doc.Bool("isDefaultGateway", own && n.IsGateway)
 	n.IsGateway = n.IsGateway || n.IsDefaultGateway
 	if s, ok := doc.String("bridge"); ok {
@@ -104,6 +115,10 @@ func readNetwork(doc *strictjson.Object, name string, own bool) bridge.Network {
 		doc.Fail("mtu", "%d is less than %d, the least for an interface", mtu, minMTU)
 	} else {
 		n.MTU = uint32(mtu)
+	}
+	n.VLANs = readVLANs(doc, n.Bridge)
+	if n.NoAddress && doc.NonZero("ipam") {
+		doc.Fail("disableContainerInterface", "must not be true together with ipam: the interface is left down and without addresses")
 	}
 	if n.HairpinMode && n.PromiscMode {
 		doc.Fail("hairpinMode", "must not be true together with promiscMode")
@@ -138,29 +153,6 @@ func readAliases(o *strictjson.Object, network string) []string {
 		}
 	}
 	return all
-}
-
-// refuseUnsupported refuses what flatnet would otherwise ignore in silence:
-// keys of the reference plugins that it can't honour yet.
-func refuseUnsupported(doc, runtime *strictjson.Object) {
-	for _, k := range [...]struct {
-		in  *strictjson.Object
-		key string
-	}{
-		{doc, "vlan"},
-		{doc, "vlanTrunk"},
-		{doc, "preserveDefaultVlan"},
-		{doc, "macspoofchk"},
-		{doc, "enabledad"},
-		{doc, "disableContainerInterface"},
-		{doc, "portIsolation"},
-		{runtime, "portMappings"},
-		{runtime, "bandwidth"},
-	} {
-		if k.in.NonZero(k.key) {
-			k.in.Fail(k.key, "is not supported yet")
-		}
-	}
 }
 
 // readOutcome reads what the keys of single commands hold.

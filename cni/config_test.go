@@ -39,7 +39,7 @@ func TestMinimalConfig(t *testing.T) {
 	got.Raw = nil
 	want := Config{
 		Network: bridge.Network{
-			Name: "flatnet", Bridge: "flatnet-br0", IsGateway: true, IsDefaultGateway: true, IPMasq: true,
+			Name: "flatnet", Bridge: "flatnet-br0", IsGateway: true, IsDefaultGateway: true, IPMasq: true, Isolated: true,
 			Flat: []netip.Prefix{pfx("10.87.0.0/16")},
 		},
 		IPAM: IPAM{Sets: [][]Range{{{Subnet: pfx("10.87.1.0/24")}}}},
@@ -60,7 +60,7 @@ func TestPodmanConfig(t *testing.T) {
 	got.Raw = nil
 	want := Config{
 		Network: bridge.Network{
-			Name: "labnet", Bridge: "lab0", MTU: 1400, IsGateway: true, IsDefaultGateway: true, IPMasq: true, HairpinMode: true,
+			Name: "labnet", Bridge: "lab0", MTU: 1400, IsGateway: true, IsDefaultGateway: true, IPMasq: true, HairpinMode: true, Isolated: true,
 			Flat:   []netip.Prefix{pfx("10.87.0.0/16")},
 			Routes: []bridge.Route{{Dst: pfx("0.0.0.0/0")}, {Dst: pfx("192.0.2.0/24"), Gateway: addr("10.99.1.1")}},
 			DNS: bridge.DNS{Nameservers: []string{"10.99.1.1"}, Domain: "lab.internal",
@@ -73,9 +73,9 @@ func TestPodmanConfig(t *testing.T) {
 		Request: bridge.Request{
 			Key:   bridge.Key{Network: "labnet", ContainerID: "0123456789abcdef", IfName: "eth0"},
 			NetNS: "/run/netns/c1", MAC: bridge.HardwareAddr{2, 0xaa, 0xbb, 0xcc, 0xdd, 1}, IPs: []netip.Addr{addr("10.99.1.77")},
+			Names: []string{"c2", "al1", "0d8d354710ce"},
 		},
-		Aliases: []string{"al1", "0d8d354710ce"},
-		Path:    "/usr/lib/cni",
+		Path: "/usr/lib/cni",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("got  %+v\nwant %+v", got, want)
@@ -170,6 +170,12 @@ func TestNetworkKeys(t *testing.T) {
 		{`"mtu":68`, func(n bridge.Network) any { return n.MTU }, uint32(68)},
 		{`"mtu":65535`, func(n bridge.Network) any { return n.MTU }, uint32(65535)},
 		{`"mtu":1280,"ipam":{"subnet":"fd00::/64"}`, func(n bridge.Network) any { return n.MTU }, uint32(1280)},
+		{`"isolation":"none"`, func(n bridge.Network) any { return n.Isolated }, false},
+		{`"isolation":"network"`, func(n bridge.Network) any { return n.Isolated }, true},
+		{`"internal":true`, func(n bridge.Network) any { return n.Internal }, true},
+		{`"macspoofchk":true`, func(n bridge.Network) any { return n.SpoofCheck }, true},
+		{`"portIsolation":true`, func(n bridge.Network) any { return n.PortIsolated }, true},
+		{`"forwardAccept":true`, func(n bridge.Network) any { return n.ForwardAccept }, true},
 		{`"forceAddress":true`, func(n bridge.Network) any { return n.ForceAddress }, true},
 		{`"promiscMode":true`, func(n bridge.Network) any { return n.PromiscMode }, true},
 		{`"HAIRPINMODE":true`, func(n bridge.Network) any { return n.HairpinMode }, true},

@@ -67,7 +67,7 @@ func invariants(t *testing.T, f *fake) {
 		must(r.Dst.IsValid() && r.Dst == r.Dst.Masked(), "route")
 		must(!r.Gateway.IsValid() || r.Gateway.Is4() == r.Dst.Addr().Is4(), "gateway")
 	}
-	for _, s := range append(append([]string{}, c.Network.DNS.Search...), c.Aliases...) {
+	for _, s := range append(append([]string{}, c.Network.DNS.Search...), c.Request.Names...) {
 		must(!strings.ContainsAny(s, " \n\x00"), "word")
 	}
 	for _, k := range f.valid {

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,8 +15,7 @@ import (
 )
 
 const (
-	// pluginWait bounds a call of a plugin. A DHCP server may take its time, but
-	// less than our own sockets live.
+	// pluginWait bounds a call of a plugin: a DHCP server may take its time.
 	pluginWait = 45 * time.Second
 	// maxReply bounds what a plugin may write to stdout, in bytes.
 	maxReply = 1 << 20
@@ -50,12 +49,14 @@ func (p Plugin) run(command string, key bridge.Key) ([]byte, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(p.Conf), &out, os.Stderr
 	err = cmd.Run()
 	switch {
+	case out.full:
+		return nil, fmt.Errorf("ipam.type %q: %s wrote more than %d bytes to stdout", p.Type, command, maxReply)
 	case err == nil:
-		return out.Bytes(), nil
+		return out.data, nil
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("ipam.type %q: %s took longer than %v: %w", p.Type, command, pluginWait, bridge.ErrBusy)
 	}
-	return nil, p.failure(command, out.Bytes(), err)
+	return nil, p.failure(command, out.data, err)
 }
 
 // Find reports an error unless CNI_PATH leads to the plugin.
@@ -91,12 +92,16 @@ func (p Plugin) failure(command string, out []byte, err error) error {
 	return bridge.PluginError{Plugin: p.Type, Command: command, Code: said.Code, Msg: said.Msg}
 }
 
-// A reply is a buffer that takes no more than maxReply bytes.
-type reply struct{ bytes.Buffer }
+// A reply takes no more than maxReply bytes.
+type reply struct {
+	data []byte
+	full bool
+}
 
 func (r *reply) Write(b []byte) (int, error) {
-	if r.Len()+len(b) > maxReply {
-		return 0, errors.New("wrote too much to stdout")
+	if r.full = r.full || len(r.data)+len(b) > maxReply; r.full {
+		return 0, io.ErrShortWrite
 	}
-	return r.Buffer.Write(b)
+	r.data = append(r.data, b...)
+	return len(b), nil
 }

@@ -32,10 +32,14 @@ func (c *Conn) Addresses(index int) ([]Addr, error) {
 	return own, nil
 }
 
-// AddAddress adds an address that is usable at once: IPv6 does no duplicate
-// address detection for it (IFA_F_NODAD). One that is there is EEXIST.
-func (c *Conn) AddAddress(index int, p netip.Prefix) error {
-	b, err := encodeAddr(index, p, unix.IFA_F_NODAD)
+// AddAddress adds an address. Without dad it is usable at once: IPv6 does no
+// duplicate address detection for it (IFA_F_NODAD). One that is there is EEXIST.
+func (c *Conn) AddAddress(index int, p netip.Prefix, dad bool) error {
+	var flags byte = unix.IFA_F_NODAD
+	if dad {
+		flags = 0
+	}
+	b, err := encodeAddr(index, p, flags)
 	return c.ack(unix.RTM_NEWADDR, netlink.Create|netlink.Excl, b, err)
 }
 
@@ -43,6 +47,27 @@ func (c *Conn) AddAddress(index int, p netip.Prefix) error {
 func (c *Conn) DeleteAddress(index int, p netip.Prefix) error {
 	b, err := encodeAddr(index, p, 0)
 	return c.ack(unix.RTM_DELADDR, 0, b, err)
+}
+
+// WatchIPv6 makes a connection, which is then good for nothing else, hear of
+// changes to IPv6 addresses (RTNLGRP_IPV6_IFADDR).
+func (c *Conn) WatchIPv6() error { return c.nl.Join(unix.RTNLGRP_IPV6_IFADDR) }
+
+// Changed waits for IPv6 addresses that were added or have changed.
+func (c *Conn) Changed() ([]Addr, error) {
+	msgs, err := c.nl.Receive()
+	var addrs []Addr
+	for _, m := range msgs {
+		if m.Header.Type != unix.RTM_NEWADDR {
+			continue
+		}
+		a, err := decodeAddr(m.Data)
+		if err != nil {
+			return nil, err
+		}
+		addrs = append(addrs, a)
+	}
+	return addrs, err
 }
 
 func encodeAddr(index int, p netip.Prefix, flags byte) ([]byte, error) {

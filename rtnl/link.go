@@ -19,10 +19,12 @@ type Link struct {
 	Name   string
 	Alias  string
 	Kind   string // IFLA_INFO_KIND: "veth", "bridge", ...
+	Qdisc  string // IFLA_QDISC: how what it sends is queued
 	MAC    net.HardwareAddr
 	MTU    uint32
-	Master int // index of the bridge that it is a port of; 0: none
-	Peer   int // IFLA_LINK: for a veth the other end's index, in that end's namespace
+	Master int    // index of the bridge that it is a port of; 0: none
+	Group  uint32 // IFLA_GROUP, of interfaces; 0 is the default
+	Peer   int    // IFLA_LINK: for a veth the other end's index, in that end's namespace
 }
 
 // Up says whether the link is administratively up.
@@ -95,6 +97,7 @@ type LinkChange struct {
 	MAC     net.HardwareAddr
 	Alias   string
 	Master  int // index of a bridge
+	Group   uint32
 }
 
 // SetLink changes a link in one message. The kernel applies MAC, alias and
@@ -118,6 +121,9 @@ func encodeLinkChange(ch LinkChange) ([]byte, error) {
 		}
 		if ch.Master != 0 {
 			ae.Uint32(unix.IFLA_MASTER, uint32(ch.Master))
+		}
+		if ch.Group != 0 {
+			ae.Uint32(unix.IFLA_GROUP, ch.Group)
 		}
 		if ch.Alias != "" {
 			ae.Bytes(unix.IFLA_IFALIAS, []byte(ch.Alias))
@@ -169,6 +175,10 @@ func decodeLink(b []byte) (Link, error) {
 			l.MTU = ad.Uint32()
 		case unix.IFLA_MASTER:
 			l.Master = int(ad.Uint32())
+		case unix.IFLA_QDISC:
+			l.Qdisc = ad.String()
+		case unix.IFLA_GROUP:
+			l.Group = ad.Uint32()
 		case unix.IFLA_LINK:
 			l.Peer = int(ad.Uint32())
 		case unix.IFLA_LINKINFO:

@@ -8,9 +8,10 @@ import (
 
 func TestPackets(t *testing.T) {
 	b := newBox(t)
-	c1, c2 := b.attach("c1"), b.attach("c2")
+	open := func(c *lab.Call) { c.Conf = conf(`"isolation":"none"`) }
+	c1, c2 := b.attach("c1", open), b.attach("c2", open)
 	flat := b.attach("c3", func(c *lab.Call) { // another host's subnet, played by another network
-		c.Conf = `{"cniVersion":"1.0.0","name":"other","type":"flatnet","bridge":"br9","ipam":{"type":"flatnet-ipam","subnet":"10.87.9.0/24"}}`
+		c.Conf = `{"cniVersion":"1.0.0","name":"other","type":"flatnet","bridge":"br9","isolation":"none","ipam":{"type":"flatnet-ipam","subnet":"10.87.9.0/24"}}`
 	})
 	for _, c := range []struct {
 		name     string

@@ -15,6 +15,7 @@ const usage = `flatnet gives containers a flat network. Container runtimes call 
 plugin, with CNI_COMMAND set; people call it as
 
   flatnet list      what is attached to this host, from the kernel's own records
+  flatnet reload    restore the rules of all attachments, after nft flush ruleset
   flatnet version   the version of this binary
   flatnet help      this text
 `
@@ -22,6 +23,7 @@ plugin, with CNI_COMMAND set; people call it as
 // A Host answers what people ask about.
 type Host interface {
 	Owners() ([]bridge.Owner, error)
+	Reload() error
 }
 
 // Main runs the command that args name and returns the process's exit status:
@@ -38,6 +40,8 @@ func Main(args []string, version string, host Host, stdout, stderr io.Writer) in
 		return 2
 	case command == "list":
 		err = list(host, stdout)
+	case command == "reload":
+		err = host.Reload()
 	case command == "version" || command == "--version":
 		_, err = fmt.Fprintln(stdout, "flatnet", version)
 	case command == "help" || command == "--help" || command == "-h":

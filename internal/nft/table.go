@@ -11,6 +11,7 @@ type Family uint8
 
 // The families.
 const (
+	Inet   Family = unix.NFPROTO_INET // IPv4 and IPv6
 	IPv4   Family = unix.NFPROTO_IPV4
 	Bridge Family = unix.NFPROTO_BRIDGE
 	IPv6   Family = unix.NFPROTO_IPV6
@@ -19,6 +20,8 @@ const (
 // String is the family's name in nft's language.
 func (f Family) String() string {
 	switch f {
+	case Inet:
+		return "inet"
 	case IPv4:
 		return "ip"
 	case Bridge:

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Dir is where sysctls are found, normally [Proc]. Those of the network are
@@ -14,6 +16,17 @@ type Dir string
 
 // Proc is the kernel's own directory.
 const Proc Dir = "/proc/sys"
+
+// Pin opens a directory of sysctls that each network namespace has for itself,
+// such as net/ipv6/conf, in the calling thread's. Through the Dir that it
+// returns every thread then reaches these, until the file is closed.
+func (d Dir) Pin(name string) (Dir, *os.File, error) {
+	f, err := os.OpenFile(filepath.Join(string(d), name), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", nil, fmt.Errorf("sysctl %s: %w", name, err)
+	}
+	return Dir(fmt.Sprintf("/proc/self/fd/%d", f.Fd())), f, nil
+}
 
 // Get reads a sysctl, named as a path such as net/ipv4/ip_forward. (Dots won't
 // do: an interface name may have some.)

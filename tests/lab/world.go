@@ -24,7 +24,8 @@ const roleEnv = "FLATNET_LAB_ROLE"
 // Main plays the role that this process was started for and exits, or returns
 // in a process that was started by somebody else.
 func Main() {
-	roles := map[string]func([]string) error{"init": beInit, "serve": beServer, "ask": beClient}
+	roles := map[string]func([]string) error{"init": beInit, "serve": beServer, "ask": beClient, "serve-udp": beUDPServer, "ask-udp": beUDPClient,
+		"drain": beDrain, "pour": bePour}
 	role, ok := roles[os.Getenv(roleEnv)]
 	if !ok {
 		return

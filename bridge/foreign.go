@@ -1,0 +1,221 @@
+package bridge
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"flatnet/internal/nft"
+)
+
+// Other people's tables may drop what containers send to the outside and get
+// from there, and no rule in a table of our own can help against that. They are
+// only read, unless the configuration asks for an accept rule (forwardAccept).
+
+// A blocker is a foreign base chain that drops what it does not know, and knows
+// nothing of the network.
+type blocker struct{ nft.Chain }
+
+func (b blocker) String() string { return fmt.Sprintf("%v %s", b.Table, b.Name) }
+
+// ours says whether a table is one of flatnet's.
+func ours(t nft.Table) bool {
+	rest, ok := strings.CutPrefix(t.Name, "flatnet")
+	return ok && (rest == "" || rest[0] == '-' || rest[0] == '.')
+}
+
+// foreignChains lists the chains of all foreign tables that forwarded packets may pass.
+func foreignChains(c *nft.Conn) (found []nft.Chain, err error) {
+	for _, family := range []nft.Family{nft.IPv4, nft.IPv6, nft.Inet} {
+		all, err := c.Chains(family)
+		if err != nil {
+			return nil, err
+		}
+		for _, ch := range all {
+			if !ours(ch.Table) {
+				found = append(found, ch)
+			}
+		}
+	}
+	return found, nil
+}
+
+func isForward(ch nft.Chain) bool { return ch.Type == nft.Filter && ch.Hook == nft.Forward }
+
+// blockers finds what blocks the firewalls' network.
+func blockers(c *nft.Conn, firewalls []Firewall) (found []blocker, err error) {
+	chains, err := foreignChains(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, ch := range chains {
+		passes := slices.ContainsFunc(firewalls, func(f Firewall) bool { return f.passes(ch.Table.Family) })
+		if !passes || !isForward(ch) {
+			continue
+		}
+		rules, err := c.Rules(ch.Table, ch.Name)
+		if err != nil {
+			return nil, err
+		}
+		if !drops(ch, rules) {
+			continue
+		}
+		known, err := mentioned(c, chains, ch.Table, firewalls[0].Bridge)
+		if err != nil {
+			return nil, err
+		}
+		if !known {
+			found = append(found, blocker{ch})
+		}
+	}
+	return found, nil
+}
+
+// mentioned says whether any rule of a table is about an interface.
+func mentioned(c *nft.Conn, chains []nft.Chain, t nft.Table, name string) (bool, error) {
+	for _, ch := range chains {
+		if ch.Table != t {
+			continue
+		}
+		rules, err := c.Rules(t, ch.Name)
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(rules, func(r nft.Rule) bool { return mentions(r, name) }) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// passes says whether the subnet's packets pass chains of a family.
+func (f Firewall) passes(family nft.Family) bool {
+	return !f.Internal && (family == nft.Inet || family == familyOf(f.Subnet.Addr()))
+}
+
+// drops says whether the chain drops what no rule has accepted: by its policy
+// or, as firewalld has it, by a last rule without conditions.
+func drops(ch nft.Chain, rules []nft.Rule) bool {
+	return ch.Drop || len(rules) > 0 && unconditional(rules[len(rules)-1])
+}
+
+func unconditional(r nft.Rule) bool {
+	for i, e := range r.Exprs {
+		switch e := e.(type) {
+		case nft.Other:
+			if e.Name == "reject" {
+				return true
+			}
+			if e.Name != "counter" && e.Name != "log" {
+				return false
+			}
+		case nft.Verdict:
+			return i == len(r.Exprs)-1 && e.Code == nft.Drop
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// mentions says whether a rule is about an interface of that name, or one that
+// begins like it (nft's "flatnet*").
+func mentions(r nft.Rule, name string) bool {
+	for i, e := range r.Exprs {
+		cmp, ok := e.(nft.Cmp)
+		if !ok || i == 0 || len(cmp.Data) == 0 {
+			continue
+		}
+		meta, ok := r.Exprs[i-1].(nft.Meta)
+		if ok && (meta.Key == nft.MetaIifName || meta.Key == nft.MetaOifName) && bytes.HasPrefix(nft.Name(name), cmp.Data) {
+			return true
+		}
+	}
+	return false
+}
+
+func (f Firewall) comment() string {
+	if f.ForwardAccept {
+		return "flatnet network " + f.Network + ", forwardAccept"
+	}
+	return "flatnet network " + f.Network
+}
+
+// unblock inserts accept rules into the chains that block the network, or says
+// which do.
+func (h *Host) unblock(c *nft.Conn, firewalls []Firewall) error {
+	f := firewalls[0]
+	found, err := blockers(c, firewalls)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	if !f.ForwardAccept {
+		h.records.say(blocked(found, f.Network))
+		return nil
+	}
+	var b nft.Batch
+	for _, ch := range found {
+		b.Insert(f.accept(ch)...)
+	}
+	return c.Commit(&b)
+}
+
+func blocked(found []blocker, network string) error {
+	return fmt.Errorf("%v drops what containers of network %s send to the outside, unless a rule accepts it (forwardAccept would add one)", found, network)
+}
+
+// accept is, so that iptables-nft can show it, what that writes itself.
+func (f Firewall) accept(ch blocker) []nft.Rule {
+	var rules []nft.Rule
+	for _, key := range []nft.MetaKey{nft.MetaOifName, nft.MetaIifName} {
+		rules = append(rules, nft.Rule{
+			Table: ch.Table, Chain: ch.Name, Comment: f.comment(),
+			Exprs: rule(nft.Verdict{Code: nft.Accept}, ifName(key, nft.Equal, f.Bridge)),
+		})
+	}
+	return rules
+}
+
+// block takes the network's accept rules out of foreign chains.
+func block(c *nft.Conn, b *nft.Batch, network string) error {
+	chains, err := foreignChains(c)
+	for _, ch := range chains {
+		if !isForward(ch) {
+			continue
+		}
+		rules, rerr := c.Rules(ch.Table, ch.Name)
+		err = errors.Join(err, rerr)
+		for _, r := range rules {
+			if r.Comment == (Firewall{Network: network, ForwardAccept: true}).comment() {
+				b.Delete(r)
+			}
+		}
+	}
+	return err
+}
+
+// blocked reports foreign chains that block the network, unless the next ADD
+// will take care of them.
+func (h *Host) blocked(n Network, alloc Allocator) error {
+	keys, err := alloc.Keys()
+	if n.ForwardAccept && (err != nil || len(keys) == 0) {
+		return nil
+	}
+	var firewalls []Firewall
+	for _, p := range n.Subnets {
+		firewalls = append(firewalls, n.firewall(p.Masked(), p.Addr()))
+	}
+	err = h.withNFT(len(firewalls) > 0, func(c *nft.Conn) error {
+		found, err := blockers(c, firewalls)
+		if err == nil && len(found) > 0 {
+			err = fmt.Errorf("%w: %w", blocked(found, n.Name), ErrConflict)
+		}
+		return err
+	})
+	if errors.Is(err, ErrUnsupported) {
+		return nil // and so nothing can block
+	}
+	return err
+}

@@ -1,0 +1,101 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"path"
+
+	"flatnet/internal/sysctl"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+// settleIPv6 makes the interface's IPv6 addresses those that it is given: none
+// is tentative (accept_dad), none comes of a router advertisement, which any
+// neighbour could send, and nothing forbids them (disable_ipv6, which runtimes
+// and images set). See Documentation/networking/ip-sysctl.rst.
+func settleIPv6(conf6 sysctl.Dir, a Attachment) error {
+	wanted := [][2]string{{"accept_dad", "0"}}
+	if a.DAD {
+		wanted[0][1] = "1"
+	}
+	if !a.AcceptRA {
+		wanted = append(wanted, [2]string{"accept_ra", "0"})
+	}
+	if len(a.ipv6()) > 0 {
+		wanted = append(wanted, [2]string{"disable_ipv6", "0"})
+	}
+	for _, w := range wanted {
+		err := conf6.Ensure(path.Join(a.Key.IfName, w[0]), w[1])
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && len(a.ipv6()) == 0:
+			return nil // no IPv6, or an MTU too small for it
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%w: CONFIG_IPV6", ErrUnsupported)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+func (a Attachment) ipv6() (addrs []netip.Addr) {
+	for _, addr := range a.Addresses {
+		if addr.Prefix.Addr().Is6() {
+			addrs = append(addrs, addr.Prefix.Addr())
+		}
+	}
+	return addrs
+}
+
+// watchDAD begins to listen for the outcome of duplicate address detection; nil
+// if there will be none.
+func (h *Host) watchDAD(inside sandbox, a Attachment) (watch *rtnl.Conn, err error) {
+	if !a.DAD || len(a.ipv6()) == 0 {
+		return nil, nil
+	}
+	err = inside.netns.Do(func() error {
+		watch, err = h.route()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := watch.WatchIPv6(); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen for addresses: %w", err), watch.Close())
+	}
+	return watch, nil
+}
+
+// awaitDAD returns when duplicate address detection (RFC 4862, section 5.4) has
+// passed all of an attachment's addresses, which takes a second or two.
+func awaitDAD(watch *rtnl.Conn, index int, a Attachment) error {
+	if watch == nil {
+		return nil
+	}
+	defer watch.Close()
+	pending := map[netip.Addr]bool{}
+	for _, addr := range a.ipv6() {
+		pending[addr] = true
+	}
+	for len(pending) > 0 {
+		changed, err := watch.Changed()
+		if err != nil {
+			return fmt.Errorf("wait for duplicate address detection: %w", err)
+		}
+		for _, c := range changed {
+			addr := c.Prefix.Addr()
+			switch {
+			case c.Index != index || !pending[addr]:
+			case c.Flags&unix.IFA_F_DADFAILED != 0:
+				return fmt.Errorf("address %s is in use on the bridge (duplicate address detection): %w", addr, ErrTaken)
+			case c.Flags&unix.IFA_F_TENTATIVE == 0:
+				delete(pending, addr)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+package bridge
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+
+	"flatnet/internal/conntrack"
+	"flatnet/internal/nft"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Publication is a port of the host that leads to one of a container, in one
+// family.
+type Publication struct {
+	Protocol uint8          // IPPROTO_*
+	Host     netip.AddrPort // with an unspecified address: of all addresses of the host
+	Target   netip.AddrPort
+}
+
+// publications resolves port mappings: one without a host address is published
+// in each family in which the container has an address.
+func publications(ports []PortMapping, addrs []Address) ([]Publication, error) {
+	if len(addrs) == 0 {
+		return nil, nil // not leased yet
+	}
+	var all []Publication
+	for _, p := range ports {
+		found := false
+		for _, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+			host := p.HostIP
+			if !host.IsValid() {
+				host = any
+			}
+			i := slices.IndexFunc(addrs, func(a Address) bool { return a.Prefix.Addr().Is4() == any.Is4() })
+			if i < 0 || host.Is4() != any.Is4() {
+				continue
+			}
+			if host == netip.IPv6Loopback() {
+				return nil, fmt.Errorf("port %d can't be published on ::1, to which Linux translates nothing: %w", p.HostPort, ErrInvalid)
+			}
+			found = true
+			pub := Publication{p.Protocol, netip.AddrPortFrom(host, p.HostPort), netip.AddrPortFrom(addrs[i].Prefix.Addr(), p.ContainerPort)}
+			if slices.Contains(all, pub) {
+				continue
+			}
+			if slices.ContainsFunc(all, pub.collides) {
+				return nil, fmt.Errorf("%v is to be published twice: %w", pub, ErrInvalid)
+			}
+			all = append(all, pub)
+		}
+		if !found {
+			return nil, fmt.Errorf("port %d can't be published on %s: the container has no address of that family: %w", p.HostPort, p.HostIP, ErrInvalid)
+		}
+	}
+	return all, nil
+}
+
+// collides says whether a packet could be meant for both.
+func (p Publication) collides(o Publication) bool {
+	a, b := p.Host.Addr(), o.Host.Addr()
+	return p.Protocol == o.Protocol && p.Host.Port() == o.Host.Port() && a.Is4() == b.Is4() &&
+		(a == b || a.IsUnspecified() || b.IsUnspecified())
+}
+
+func (p Publication) String() string {
+	name := map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp"}[p.Protocol]
+	return fmt.Sprintf("host port %s/%s", p.Host, name)
+}
+
+// on is the publication as it is on one address of the host.
+func (p Publication) on(host netip.Addr) Publication {
+	p.Host = netip.AddrPortFrom(host, p.Host.Port())
+	return p
+}
+
+// element is where the publication is in the tables.
+func (p Publication) element(owner Key) entry {
+	t := portsOf(familyOf(p.Host.Addr()))
+	e := nft.Element{
+		Data:    nft.Concat(p.Target.Addr().AsSlice(), bigEndian(p.Target.Port())),
+		Comment: owner.String(),
+	}
+	if p.Host.Addr().IsUnspecified() {
+		e.Key = nft.Concat([]byte{p.Protocol}, bigEndian(p.Host.Port()))
+		return entry{t.everywhere().Set, e}
+	}
+	e.Key = nft.Concat([]byte{p.Protocol}, p.Host.Addr().AsSlice(), bigEndian(p.Host.Port()))
+	return entry{t.somewhere().Set, e}
+}
+
+// itself is what lets the target reach its own published ports.
+func (p Publication) itself(owner Key) entry {
+	a := p.Target.Addr().AsSlice()
+	return entry{portsOf(familyOf(p.Host.Addr())).selves().Set, nft.Element{Key: nft.Concat(a, a), Comment: owner.String()}}
+}
+
+func bigEndian(port uint16) []byte { return binary.BigEndian.AppendUint16(nil, port) }
+
+// publishTries bounds how often tables that others remove at the same moment
+// are made anew.
+const publishTries = 16
+
+// publish makes the attachment's ports reachable, all or none. One that another
+// attachment has is an ErrTaken.
+func (h *Host) publish(c *rtnl.Conn, a Attachment) error {
+	if len(a.Ports) == 0 {
+		return nil
+	}
+	addrs, err := c.Addresses(0)
+	if err != nil {
+		return fmt.Errorf("list the host's addresses: %w", err)
+	}
+	err = h.withNFT(true, func(c *nft.Conn) error {
+		return h.records.during(func() error {
+			h.records.saveWish(a.wish())
+			return publishAll(c, a, addrs)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	h.forget(a.Ports, func(p Publication, f conntrack.Flow) bool {
+		return f.Server != p.Target && p.covers(f.Dst.Addr(), addrs)
+	})
+	if slices.ContainsFunc(a.Ports, Publication.isLoopback) {
+		return h.sysctl.Ensure(path.Join("net/ipv4/conf", a.VLANs.gatewayName(a.Bridge), "route_localnet"), "1")
+	}
+	return nil
+}
+
+// isLoopback says whether 127.0.0.1 leads there, too.
+func (p Publication) isLoopback() bool {
+	a := p.Host.Addr()
+	return a.Is4() && (a.IsUnspecified() || a.IsLoopback())
+}
+
+func publishAll(c *nft.Conn, a Attachment, addrs []rtnl.Addr) error {
+	fib := true
+	for range publishTries {
+		err := publishOnce(c, a, addrs, fib)
+		switch {
+		case fib && errors.Is(err, nft.ErrUnsupported):
+			fib = false // the kernel lacks CONFIG_NFT_FIB_*, or else fails once more
+		// Others took a port first, or removed or made a table at the same moment.
+		case !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT):
+			return err
+		}
+	}
+	return fmt.Errorf("tables of published ports come and go: %w", ErrBusy)
+}
+
+func publishOnce(c *nft.Conn, a Attachment, addrs []rtnl.Addr, fib bool) error {
+	var b nft.Batch
+	for _, family := range a.portFamilies() {
+		if err := portsOf(family).ensure(c, &b, addrs, fib); err != nil {
+			return err
+		}
+	}
+	for _, p := range a.Ports {
+		if err := p.checkFree(c, a.Key, addrs); err != nil {
+			return err
+		}
+	}
+	if err := claim(c, &b, entries(a.Key, a.Ports)); err != nil {
+		return err
+	}
+	return c.Commit(&b)
+}
+
+// entries are all that ports have in the tables.
+func entries(key Key, ports []Publication) (all []entry) {
+	selves := map[netip.Addr]bool{}
+	for _, p := range ports {
+		all = append(all, p.element(key))
+		if a := p.Target.Addr(); !selves[a] {
+			selves[a] = true
+			all = append(all, p.itself(key))
+		}
+	}
+	return all
+}
+
+func (a Attachment) portFamilies() (families []nft.Family) {
+	for _, p := range a.Ports {
+		if f := familyOf(p.Host.Addr()); !slices.Contains(families, f) {
+			families = append(families, f)
+		}
+	}
+	return families
+}
+
+// wish is what a reload is to restore.
+func (a Attachment) wish() wish { return wish{Key: a.Key, Ports: a.Ports} }
+
+// checkFree looks for another owner of the port: on the same address, or on all
+// addresses for one of them, or on one of them for all.
+func (p Publication) checkFree(c *nft.Conn, own Key, addrs []rtnl.Addr) error {
+	places := []Publication{p}
+	switch host := p.Host.Addr(); {
+	case !host.IsUnspecified() && host.Is4():
+		places = append(places, p.on(netip.IPv4Unspecified()))
+	case !host.IsUnspecified():
+		places = append(places, p.on(netip.IPv6Unspecified()))
+	default:
+		for _, a := range addrs {
+			if a.Prefix.Addr().Is4() == host.Is4() {
+				places = append(places, p.on(a.Prefix.Addr()))
+			}
+		}
+	}
+	for _, place := range places {
+		e := place.element(own)
+		holder, found, err := c.Element(e.set, e.Key)
+		if err != nil {
+			return err
+		}
+		if found && holder.Comment != e.Comment {
+			return fmt.Errorf("%v is published by %s: %w", place, holder.Comment, ErrTaken)
+		}
+	}
+	return nil
+}
+
+// needsHairpin says whether what a container sends to its own published port
+// goes back through its bridge port: where br_netfilter is at work, a bridge
+// forwards directly what is translated to an address behind itself.
+func (h *Host) needsHairpin(a Attachment) bool {
+	for _, family := range a.portFamilies() {
+		name := "net/bridge/bridge-nf-call-iptables"
+		if family == nft.IPv6 {
+			name = "net/bridge/bridge-nf-call-ip6tables"
+		}
+		if v, err := h.sysctl.Get(name); err == nil && v != "0" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,200 @@
+package bridge
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// recordsDir is where records are kept: like rules, they end with the boot.
+const recordsDir = "/run/flatnet"
+
+// A records is a directory that tells what [Host.Reload] has to restore: what
+// the kernel's own records, the links, don't say. Nothing else relies on it, so
+// one that can't be written is no reason to refuse an attachment. The zero
+// value keeps nothing.
+//
+//	.lock                   held exclusively by a reload, shared by whoever changes rules
+//	NETWORK/firewall:SUBNET a [Firewall]; the slash is written as "_"
+//	NETWORK/ID:IFNAME       a [wish]
+type records struct {
+	dir  string
+	warn func(string)
+}
+
+// A wish is what an attachment has in nf_tables beside its network's rules.
+type wish struct {
+	Key   Key
+	Ports []Publication `json:",omitempty"`
+	Guard *Guard        `json:",omitempty"` // nil: the port may send what it likes
+}
+
+// entries are the elements of sets that the wish comes to.
+func (w wish) entries() []entry {
+	all := entries(w.Key, w.Ports)
+	if w.Guard != nil {
+		all = append(all, w.Guard.entries(w.Key)...)
+	}
+	return all
+}
+
+// during runs fn while no reload is under way, which could otherwise restore
+// what fn removes.
+func (r records) during(fn func() error) error {
+	unlock, err := r.lock(unix.LOCK_SH)
+	if errors.Is(err, ErrBusy) {
+		return err
+	}
+	if err != nil {
+		r.say(fmt.Errorf("no lock, so a reload at this moment could go wrong: %w", err))
+		return fn()
+	}
+	defer unlock()
+	return fn()
+}
+
+// lockWait is how long a reload may take; it does for some milliseconds.
+const lockWait = 10 * time.Second
+
+// lock waits for the lock; how is LOCK_SH or LOCK_EX.
+func (r records) lock(how int) (unlock func() error, err error) {
+	if r.dir == "" {
+		return func() error { return nil }, nil
+	}
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(r.dir, ".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = waitFlock(f, how)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", f.Name(), err), f.Close())
+	}
+	return f.Close, nil
+}
+
+func waitFlock(f *os.File, how int) error {
+	own, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0) // f may be closed before the wait ends
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := error(unix.EINTR)
+		for errors.Is(err, unix.EINTR) {
+			err = unix.Flock(own, how)
+		}
+		unix.Close(own)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(lockWait):
+		return fmt.Errorf("another process holds the lock: %w", ErrBusy)
+	}
+}
+
+func (r records) say(err error) {
+	if err != nil && r.warn != nil {
+		r.warn(err.Error())
+	}
+}
+
+func (r records) firewallFile(f Firewall) string {
+	return filepath.Join(r.dir, f.Network, "firewall:"+strings.ReplaceAll(f.Subnet.String(), "/", "_"))
+}
+
+func (r records) wishFile(key Key) string {
+	return filepath.Join(r.dir, key.Network, key.ContainerID+":"+key.IfName)
+}
+
+func (r records) saveFirewall(f Firewall) { r.save(r.firewallFile(f), f) }
+func (r records) saveWish(w wish)         { r.save(r.wishFile(w.Key), w) }
+
+func (r records) save(path string, v any) {
+	if r.dir == "" {
+		return
+	}
+	data, err := json.Marshal(v)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(path), 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(path, data, 0o600)
+	}
+	if err != nil {
+		r.say(fmt.Errorf("flatnet reload will not restore this: %w", err))
+	}
+}
+
+// wish returns what is recorded for key; one of an earlier time may be broken.
+func (r records) wish(key Key) (w wish, ok bool) {
+	return w, r.dir != "" && load(r.wishFile(key), &w) == nil && w.Key == key
+}
+
+func load(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, v)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// dropWish and dropNetwork forget.
+func (r records) dropWish(key Key) error {
+	if r.dir == "" {
+		return nil
+	}
+	err := os.Remove(r.wishFile(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (r records) dropNetwork(network string) error {
+	if r.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(filepath.Join(r.dir, network))
+}
+
+// all reads every record. What can't be read is reported in the error, and
+// the rest is returned all the same.
+func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
+	files, err := filepath.Glob(filepath.Join(r.dir, "*", "*"))
+	for _, file := range files {
+		if strings.HasPrefix(filepath.Base(file), "firewall:") {
+			var f Firewall
+			lerr := load(file, &f)
+			if lerr == nil {
+				firewalls = append(firewalls, f)
+			}
+			err = errors.Join(err, lerr)
+			continue
+		}
+		var w wish
+		lerr := load(file, &w)
+		if lerr == nil {
+			wishes = append(wishes, w)
+		}
+		err = errors.Join(err, lerr)
+	}
+	return firewalls, wishes, err
+}

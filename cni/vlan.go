@@ -1,0 +1,53 @@
+package cni
+
+import (
+	"fmt"
+	"slices"
+
+	"flatnet/bridge"
+	"flatnet/internal/strictjson"
+)
+
+// maxVLAN is the highest VLAN ID (IEEE 802.1Q, 9.6: 0 and 4095 are reserved).
+const maxVLAN = 4094
+
+// readVLANs reads vlan, vlanTrunk and preserveDefaultVlan as the reference
+// bridge plugin does.
+func readVLANs(doc *strictjson.Object, bridgeName string) bridge.VLANs {
+	id, _ := doc.Uint("vlan", maxVLAN)
+	v := bridge.VLANs{ID: uint16(id), KeepDefault: doc.Bool("preserveDefaultVlan", false)}
+	if name := fmt.Sprintf("%s.%d", bridgeName, id); id != 0 && bridge.ValidIfName(name) != nil {
+		doc.Fail("vlan", "the bridge's name is too long for the interface %q", name)
+	}
+	for _, o := range doc.Objects("vlanTrunk") {
+		first, hasFirst := readVID(o, "minID")
+		last, hasLast := readVID(o, "maxID")
+		one, hasOne := readVID(o, "id")
+		switch {
+		case hasFirst != hasLast:
+			o.Fail("minID", "and maxID belong together")
+		case hasFirst && last < first:
+			o.Fail("maxID", "%d is less than minID %d", last, first)
+		case !hasFirst && !hasOne:
+			o.Fail("id", "must be given, or minID and maxID")
+		}
+		for vid := first; hasFirst && hasLast && vid <= last; vid++ {
+			v.Trunk = append(v.Trunk, vid)
+		}
+		if hasOne {
+			v.Trunk = append(v.Trunk, one)
+		}
+	}
+	slices.Sort(v.Trunk)
+	v.Trunk = slices.Compact(v.Trunk)
+	return v
+}
+
+// readVID reads a VLAN ID, and says whether there is one.
+func readVID(o *strictjson.Object, key string) (uint16, bool) {
+	n, ok := o.Uint(key, maxVLAN)
+	if ok && n == 0 {
+		o.Fail(key, "0 is no VLAN")
+	}
+	return uint16(n), ok
+}

@@ -1,0 +1,147 @@
+package ipam
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"flatnet/bridge"
+)
+
+// delegate is a Delegate to a shell script, whose results are an address each.
+func delegate(t *testing.T, script string, owners ...bridge.Owner) Delegate {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "plug"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	store := New(Config{Network: "net", Dir: filepath.Join(dir, "leases")}, func() ([]bridge.Owner, error) { return owners, nil })
+	return Delegate{Store: store, Plugin: Plugin{
+		Type: "plug", Path: "/nonexistent:" + dir, Conf: []byte(`{"name":"net"}`),
+		Decode: func(b []byte) (res bridge.Result, err error) {
+			for s := range strings.FieldsSeq(string(b)) {
+				p, perr := netip.ParsePrefix(s)
+				res.IPs, err = append(res.IPs, bridge.IP{Address: p}), errors.Join(err, perr)
+			}
+			return res, err
+		},
+	}}
+}
+
+func delegated(id string) bridge.Key {
+	return bridge.Key{Network: "net", ContainerID: id, IfName: "eth0"}
+}
+
+func TestDelegateRecordsWhatThePluginGives(t *testing.T) {
+	d := delegate(t, `[ $CNI_COMMAND != ADD ] || echo 10.1.2.3/24 fd01::3/64`)
+	lease, held, err := d.Lease(delegated("c1"), nil)
+	if err != nil || held || len(lease.Addresses) != 2 {
+		t.Fatalf("%+v, %v, %v", lease, held, err)
+	}
+	addrs := []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fd01::3")}
+	if err := d.Check(delegated("c1"), addrs); err != nil {
+		t.Error(err)
+	}
+	if keys, err := d.Keys(); err != nil || len(keys) != 1 || keys[0] != delegated("c1") {
+		t.Errorf("keys %v, %v", keys, err)
+	}
+	last := 0
+	for range 2 {
+		if err := d.Release(delegated("c1"), func() error { last++; return nil }); err != nil {
+			t.Error(err)
+		}
+	}
+	if keys, _ := d.Keys(); len(keys) != 0 || last != 2 {
+		t.Errorf("keys %v, the last one %d times", keys, last)
+	}
+}
+
+func TestDelegateAddressOfTwo(t *testing.T) {
+	const script = `[ $CNI_COMMAND != ADD ] || echo 10.1.2.3/24`
+	running := bridge.Owner{Key: delegated("c1"), Mark: delegated("c1").Mark()}
+	for name, owners := range map[string][]bridge.Owner{"of one that runs": {running}, "of one that is gone": nil} {
+		d := delegate(t, script, owners...)
+		if _, _, err := d.Lease(delegated("c1"), nil); err != nil {
+			t.Fatal(err)
+		}
+		// As if it had been long ago.
+		file := filepath.Join(d.Store.cfg.Dir, "net", fileName)
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(strings.Replace(string(content), `"boot": "`, `"boot": "x`, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = d.Lease(delegated("c2"), nil)
+		if owners == nil && err != nil || owners != nil && !errors.Is(err, bridge.ErrTaken) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestDelegateRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		name, script string
+		want         []netip.Addr
+		kind         error // nil: any
+		text         string
+	}{
+		{"no address", `:`, nil, bridge.ErrInvalid, "no address"},
+		{"what is no result", `echo hello`, nil, nil, "result of ADD"},
+		{"one address twice", `echo 10.1.2.3/24 10.1.2.3/25`, nil, bridge.ErrInvalid, "10.1.2.3 twice"},
+		{"another than wanted", `echo 10.1.2.3/24`, []netip.Addr{netip.MustParseAddr("10.1.2.4")}, bridge.ErrInvalid, "10.1.2.4"},
+		{"a failure without words", `exit 3`, nil, nil, "exit status 3"},
+		{"a failure with other words", `echo sorry; exit 3`, nil, nil, "sorry"},
+		{"a flood", `exec cat /dev/zero`, nil, nil, "more than 1048576 bytes"},
+	} {
+		d := delegate(t, tt.script)
+		_, _, err := d.Lease(delegated("c1"), tt.want)
+		if err == nil || tt.kind != nil && !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.text) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if keys, _ := d.Keys(); len(keys) != 0 {
+			t.Errorf("%s: recorded %v", tt.name, keys)
+		}
+	}
+}
+
+func TestPluginsOwnError(t *testing.T) {
+	d := delegate(t, `echo '{"cniVersion":"1.0.0","code":42,"msg":"out of luck","details":"today"}'; exit 1`)
+	_, _, err := d.Lease(delegated("c1"), nil)
+	want := bridge.PluginError{Plugin: "plug", Command: "ADD", Code: 42, Msg: "out of luck: today"}
+	var got bridge.PluginError
+	if !errors.As(err, &got) || got != want {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestPluginGetsItsInput(t *testing.T) {
+	d := delegate(t, `cat >"$0.$CNI_COMMAND"; echo "$CNI_CONTAINERID/$CNI_IFNAME" >>"$0.$CNI_COMMAND"`)
+	if err := errors.Join(d.Release(delegated("c1"), nil), d.Free(), d.GC()); err != nil {
+		t.Fatal(err)
+	}
+	path, err := d.Plugin.find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for command, want := range map[string]string{"DEL": "c1/eth0\n", "STATUS": "/\n", "GC": "/\n"} {
+		got, err := os.ReadFile(path + "." + command)
+		if err != nil || string(got) != `{"name":"net"}`+want {
+			t.Errorf("%s: %q, %v", command, got, err)
+		}
+	}
+}
+
+func TestPluginThatIsMissing(t *testing.T) {
+	d := delegate(t, ``)
+	for _, path := range []string{"", "relative", "/nonexistent", t.TempDir()} {
+		d.Plugin.Path = path
+		if err := d.Plugin.Find(); !errors.Is(err, bridge.ErrInvalid) || !strings.Contains(err.Error(), `"plug"`) {
+			t.Errorf("CNI_PATH %q: %v", path, err)
+		}
+	}
+}

@@ -1,0 +1,96 @@
+package rtnl
+
+import (
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Of linux/if_bridge.h and linux/if_link.h.
+const (
+	bridgeVLANInfo  = 2 // IFLA_BRIDGE_VLAN_INFO
+	vlanPVID        = 1 << 1
+	vlanUntagged    = 1 << 2
+	vlanRangeBegin  = 1 << 3
+	vlanRangeEnd    = 1 << 4
+	brVLANFiltering = 7 // IFLA_BR_VLAN_FILTERING
+	firstVID        = 1
+	lastVID         = 4094
+)
+
+// SetVLANFiltering makes a bridge keep VLANs apart. A kernel that can't is
+// EOPNOTSUPP, here and in what follows.
+func (c *Conn) SetVLANFiltering(bridge int) error {
+	b, err := encodeVLANFiltering(bridge)
+	return c.ack(unix.RTM_NEWLINK, 0, b, err)
+}
+
+func encodeVLANFiltering(bridge int) ([]byte, error) {
+	return encode(ifInfo(bridge, 0, 0), func(ae *netlink.AttributeEncoder) {
+		linkInfo(ae, "bridge", func(data *netlink.AttributeEncoder) error {
+			data.Uint8(brVLANFiltering, 1)
+			return nil
+		})
+	})
+}
+
+// AddVLANs adds a bridge port to VLANs: untagged frames belong to pvid, unless
+// that is 0, and those of the trunk's VLANs carry a tag. The trunk is sorted.
+func (c *Conn) AddVLANs(port int, pvid uint16, trunk []uint16) error {
+	b, err := encodeVLANs(port, pvid, trunk)
+	return c.ack(unix.RTM_SETLINK, 0, b, err)
+}
+
+func encodeVLANs(port int, pvid uint16, trunk []uint16) ([]byte, error) {
+	return encodePort(port, func(spec *netlink.AttributeEncoder) {
+		if pvid != 0 {
+			vlan(spec, vlanPVID|vlanUntagged, pvid)
+		}
+		for i := 0; i < len(trunk); {
+			j := i + 1
+			for j < len(trunk) && trunk[j] == trunk[j-1]+1 {
+				j++
+			}
+			vlans(spec, trunk[i], trunk[j-1])
+			i = j
+		}
+	})
+}
+
+// ClearVLANs takes a bridge port out of all VLANs.
+func (c *Conn) ClearVLANs(port int) error {
+	b, err := encodeClearVLANs(port)
+	return c.ack(unix.RTM_DELLINK, 0, b, err)
+}
+
+func encodeClearVLANs(port int) ([]byte, error) {
+	return encodePort(port, func(spec *netlink.AttributeEncoder) { vlans(spec, firstVID, lastVID) })
+}
+
+// encodePort is a message about a bridge port's IFLA_AF_SPEC.
+func encodePort(port int, attrs func(*netlink.AttributeEncoder)) ([]byte, error) {
+	h := ifInfo(port, 0, 0)
+	h[0] = unix.AF_BRIDGE
+	return encode(h, func(ae *netlink.AttributeEncoder) {
+		ae.Do(unix.IFLA_AF_SPEC, func() ([]byte, error) {
+			return encode(nil, attrs)
+		})
+	})
+}
+
+// vlans is the VLANs from first to last.
+func vlans(spec *netlink.AttributeEncoder, first, last uint16) {
+	if first == last {
+		vlan(spec, 0, first)
+		return
+	}
+	vlan(spec, vlanRangeBegin, first)
+	vlan(spec, vlanRangeEnd, last)
+}
+
+// vlan is struct bridge_vlan_info.
+func vlan(spec *netlink.AttributeEncoder, flags, vid uint16) {
+	b := make([]byte, 4)
+	native.PutUint16(b, flags)
+	native.PutUint16(b[2:], vid)
+	spec.Bytes(bridgeVLANInfo, b)
+}

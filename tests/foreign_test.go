@@ -1,0 +1,97 @@
+package tests
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+// Rulesets in the shape of others that drop what they don't know, and the name
+// by which the chain is told.
+var dropping = []struct{ name, load, chain string }{
+	{"iptables-nft, as Docker leaves it", `iptables-nft -N DOCKER-USER; iptables-nft -N DOCKER; iptables-nft -A FORWARD -j DOCKER-USER
+		iptables-nft -A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables-nft -A FORWARD -i docker0 ! -o docker0 -j ACCEPT
+		iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP`, "ip filter FORWARD"},
+	{"firewalld", `nft -f - <<'X'
+table inet firewalld {
+	chain filter_FORWARD {
+		type filter hook forward priority filter + 10; policy accept;
+		ct state { established, related } accept
+		iifname "lo" accept
+		reject with icmpx admin-prohibited
+	}
+}
+X`, "inet firewalld filter_FORWARD"},
+	{"a policy of nftables", `nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }'`, "inet filter forward"},
+}
+
+func TestForeignForwardPolicy(t *testing.T) {
+	for _, f := range dropping {
+		t.Run(f.name, func(t *testing.T) {
+			b := newBox(t)
+			b.Sh(f.load)
+			b.Outside.Serve(lab.OutsideAddr + ":80")
+			b.Outside.Serve("[" + outsideAddr6 + "]:80")
+			before := b.Run("nft", "-s", "list", "ruleset")
+
+			// Without being asked nothing is changed; it is said.
+			status := lab.Call{Command: "STATUS", Conf: strings.Replace(lab.Conf, "1.0.0", "1.1.0", 1)}
+			b.refused(status, 51, f.chain)
+			add := call("ADD", "c0")
+			b.NetNS("c0")
+			cmd := b.Cmd(program)
+			var stderr strings.Builder
+			cmd.Env, cmd.Stdin, cmd.Stderr = add.Env(), strings.NewReader(add.Conf), &stderr
+			if err := cmd.Run(); err != nil || !strings.Contains(stderr.String(), f.chain) {
+				t.Errorf("ADD: %v, says %q", err, stderr.String())
+			}
+			add.Command = "DEL"
+			b.do(add)
+			if after := b.Run("nft", "-s", "list", "ruleset"); after != before {
+				t.Errorf("was\n%s\nand is\n%s", before, after)
+			}
+
+			accept := func(c *lab.Call) {
+				c.Conf = publish(strings.Replace(dual, `"ipam"`, `"forwardAccept":true,"ipam"`, 1), mapping(8080, 80, ""))
+			}
+			c1 := b.attach("c1", accept)
+			c2 := b.attach("c2", func(c *lab.Call) { accept(c); c.Conf = strings.ReplaceAll(c.Conf, "8080", "8081") })
+			for _, addr := range []string{c1.addr, c1.addr6()} {
+				c1.Serve(net.JoinHostPort(addr, "80"))
+			}
+			works := func() {
+				t.Helper()
+				for _, to := range []string{lab.OutsideAddr, outsideAddr6} {
+					if _, err := c1.Ask(net.JoinHostPort(to, "80")); err != nil {
+						t.Error(err)
+					}
+				}
+				for _, to := range []string{lab.HostAddr, hostAddr6} {
+					if _, err := b.Outside.Ask(net.JoinHostPort(to, "8080")); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			works()
+			status.Conf = strings.TrimSuffix(status.Conf, "}") + `,"forwardAccept":true}`
+			b.do(status)
+			if f.chain == "ip filter FORWARD" {
+				if out := b.Run("iptables-nft", "-S", "FORWARD"); !strings.Contains(out, "-i "+bridgeName) {
+					t.Errorf("iptables shows %s", out)
+				}
+			}
+			b.do(c2.then("DEL"))
+			works()
+			b.Run("nft", "flush", "ruleset")
+			b.Sh(f.load)
+			b.reload()
+			works()
+			b.do(c1.then("DEL"))
+			if after := b.Run("nft", "-s", "list", "ruleset"); sorted(after) != sorted(before) {
+				t.Errorf("was\n%s\nand is\n%s", before, after)
+			}
+		})
+	}
+}

@@ -1,0 +1,226 @@
+package tests
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+// reboot does to the world what a reboot does: links, rules and namespaces go,
+// no DEL is sent, and the boot ID is another one.
+func (b box) reboot(ids ...string) {
+	b.t.Helper()
+	for _, id := range ids {
+		b.Run("ip", "netns", "del", id)
+	}
+	b.Sh(`nft flush ruleset; ip link del flatnet-br0
+		for l in $(ip -br link | grep -o '^fn-[^@ ]*'); do ip link del $l; done
+		uuid=$(cat /proc/sys/kernel/random/uuid); echo $uuid >/run/boot_id
+		mount --bind /run/boot_id /proc/sys/kernel/random/boot_id`)
+}
+
+// limited is a network of three addresses.
+func limited(c *lab.Call) {
+	c.Conf = conf(`"ipam":{"subnet":"10.87.1.0/24","rangeStart":"10.87.1.10","rangeEnd":"10.87.1.12"}`)
+}
+
+func wanting(ip string) func(*lab.Call) { return func(c *lab.Call) { c.Args = "IP=" + ip } }
+
+func TestSameAddressesAfterAReboot(t *testing.T) {
+	b := newBox(t)
+	c1, c2, fixed := b.attach("c1"), b.attach("c2"), b.attach("c3", wanting("10.87.1.77"))
+	b.reboot("c1", "c2", "c3")
+	// Not in the order in which they came first, and c1 asks by --ip for what it had.
+	for _, c := range []container{
+		b.attach("c3", wanting("10.87.1.77")), b.attach("c2"), b.attach("c1", wanting(c1.addr)), b.attach("c4"),
+	} {
+		want := map[string]string{"c1": c1.addr, "c2": c2.addr, "c3": fixed.addr}[c.add.ID]
+		if want != "" && c.addr != want {
+			t.Errorf("%s had %s and got %s", c.add.ID, want, c.addr)
+		}
+		if err := c.Ping(lab.OutsideAddr); err != nil {
+			t.Error(err)
+		}
+		b.do(c.then("CHECK"))
+	}
+}
+
+// A container that died with the reboot still holds its address: who wants just
+// this one is told so.
+func TestForeignWishAfterAReboot(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1")
+	b.reboot("c1")
+	b.NetNS("c2")
+	add := call("ADD", "c2")
+	add.Args = "IP=" + c1.addr
+	b.refused(add, 101, c1.addr, "c1")
+	if again := b.attach("c1"); again.addr != c1.addr {
+		t.Errorf("c1 had %s and got %s", c1.addr, again.addr)
+	}
+}
+
+func TestStaleLeasesAreTakenWhenThePoolIsExhausted(t *testing.T) {
+	b := newBox(t)
+	var had [3]string
+	for i := range had {
+		had[i] = b.attach(fmt.Sprint("old", i), limited).addr
+	}
+	b.NetNS("new0")
+	add := call("ADD", "new0")
+	limited(&add)
+	b.refused(add, 100, "10.87.1.10-10.87.1.12") // all three are running
+	b.reboot("old0", "old1", "old2", "new0")
+	running := b.attach("old1", limited)
+	if running.addr != had[1] {
+		t.Errorf("old1 had %s and got %s", had[1], running.addr)
+	}
+	// Two newcomers take the leases of those that did not come back, and a third
+	// finds none: nobody's who is running is taken.
+	taken := map[string]bool{running.addr: true}
+	for i := range 2 {
+		c := b.attach(fmt.Sprint("new", i), limited)
+		if taken[c.addr] {
+			t.Errorf("%s is given away twice", c.addr)
+		}
+		taken[c.addr] = true
+		if err := c.Ping(gateway); err != nil {
+			t.Error(err)
+		}
+	}
+	b.NetNS("new2")
+	add.ID, add.NetNS = "new2", "/run/netns/new2"
+	b.refused(add, 100, "10.87.1.10-10.87.1.12")
+	b.do(running.then("CHECK"))
+}
+
+// An ADD that has its lease and not yet its link keeps it, however short
+// addresses are; after a reboot it can't be in flight any more.
+func TestLeaseInFlightIsNotTaken(t *testing.T) {
+	b := newBox(t)
+	b.attach("c0", limited)
+	b.attach("c1", limited)
+	b.NetNS("flying")
+	add := call("ADD", "flying")
+	limited(&add)
+	del := add
+	del.Command = "DEL"
+	for n, leased, made := 1, "", false; leased == "" || made; n++ {
+		b.do(del)
+		r := b.Call(program, add, "strace", "-f", "-qq", "-E", "GOMAXPROCS=1", "-o", "/dev/null", "-e", fmt.Sprintf("inject=close:signal=KILL:when=%d", n))
+		if leased = b.leases()["flying"]; r.Exit == 0 {
+			t.Fatal("no ADD was killed between lease and link")
+		}
+		_, made = links(t, b.Place)["fn-flying"]
+	}
+	b.NetNS("c2")
+	second := call("ADD", "c2")
+	limited(&second)
+	b.refused(second, 100, "10.87.1.10-10.87.1.12")
+	b.reboot("c0", "c1", "flying", "c2")
+	for i := range 3 {
+		b.attach(fmt.Sprint("n", i), limited)
+	}
+}
+
+// Wherever a SIGKILL hits an ADD, the lease file is whole afterwards, the
+// container's DEL leaves nothing, and an ADD in a new namespace works.
+func TestKilledAnywhere(t *testing.T) {
+	for _, syscall := range []string{"sendto", "renameat", "fdatasync", "openat", "flock", "write"} {
+		t.Run(syscall, func(t *testing.T) {
+			b := newBox(t)
+			killed := 0
+			for n := 1; n < 100; n++ {
+				id := fmt.Sprint("k", n)
+				ns := b.NetNS(id)
+				add := call("ADD", id)
+				r := b.Call(program, add, "strace", "-f", "-qq", "-E", "GOMAXPROCS=1", "-o", "/dev/null",
+					"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", syscall, n))
+				if r.Stdout == "" {
+					killed++
+				}
+				b.leases()
+				if n%2 == 0 { // as after a reboot of the container's runtime
+					b.Run("ip", "netns", "del", id)
+					ns = b.NetNS(id)
+					addr := b.do(add).Addr()
+					if err := b.Ping(addr); err != nil {
+						t.Errorf("killed at %s %d: %v", syscall, n, err)
+					}
+				}
+				add.Command = "DEL"
+				b.do(add)
+				if b.clean(); t.Failed() {
+					t.Fatalf("killed at %s %d", syscall, n)
+				}
+				if out := ns.Run("ip", "-br", "link"); strings.Contains(out, "eth0") {
+					t.Errorf("killed at %s %d: the container has %s", syscall, n, out)
+				}
+				b.Run("ip", "netns", "del", id)
+				if r.Exit == 0 {
+					break
+				}
+			}
+			if killed == 0 {
+				t.Error("no ADD was killed: nothing is shown")
+			}
+		})
+	}
+}
+
+// A lease file that is not what it should be is set aside, with a message, and
+// rebuilt from what runs.
+func TestBrokenLeaseFiles(t *testing.T) {
+	for name, spoil := range map[string]func(whole string) string{
+		"empty":              func(string) string { return "" },
+		"torn":               func(s string) string { return s[:len(s)/2] },
+		"zeros":              func(s string) string { return strings.Repeat("\x00", len(s)) },
+		"somebody else's":    func(string) string { return `{"hello":["world"]}` },
+		"a list":             func(string) string { return `[]` },
+		"an address twice":   func(s string) string { return strings.Replace(s, "10.87.1.3", "10.87.1.2", 1) },
+		"what no address is": func(s string) string { return strings.Replace(s, `"10.87.1.3"`, `"ten"`, 1) },
+		"trailing data":      func(s string) string { return s + s },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			c1, c2 := b.attach("c1"), b.attach("c2")
+			broken := spoil(b.Read(leaseFile))
+			b.Write(leaseFile, broken)
+			b.NetNS("c3")
+			third := b.Call(program, call("ADD", "c3"), "sh", "-c", `exec "$0" 2>/run/stderr`)
+			if third.Exit != 0 || third.Addr() == c1.addr || third.Addr() == c2.addr {
+				t.Errorf("c3 got %s", third.Stdout)
+			}
+			if said := b.Read("/run/stderr"); !strings.Contains(said, leaseFile) || !strings.Contains(said, "rebuilt with 2 leases") {
+				t.Errorf("it says %q", said)
+			}
+			if kept := b.Read(leaseFile + ".broken-1"); kept != broken {
+				t.Errorf("set aside is %q", kept)
+			}
+			if l := b.leases(); len(l) != 3 || l["c1"] != c1.addr || l["c2"] != c2.addr {
+				t.Errorf("leases are %v", l)
+			}
+			b.do(c1.then("CHECK"))
+			b.do(c2.then("DEL"))
+		})
+	}
+}
+
+// Another tool may write the file, with the promised keys alone.
+func TestLeaseFileOfAnotherTool(t *testing.T) {
+	b := newBox(t)
+	b.Sh("mkdir -p /var/lib/flatnet/ipam")
+	b.Write(leaseFile, `{"subnet":"10.87.1.0/24","gateway":"10.87.1.1","allocations":{"theirs":"10.87.1.2","theirs/eth1":"10.87.1.3"}}`)
+	c := b.attach("c1")
+	if c.addr != "10.87.1.4" {
+		t.Errorf("c1 got %s", c.addr)
+	}
+	if again := b.attach("theirs"); again.addr != "10.87.1.2" {
+		t.Errorf("theirs had 10.87.1.2 and got %s", again.addr)
+	}
+	if l := b.leases(); len(l) != 3 || l["theirs/eth1"] != "10.87.1.3" {
+		t.Errorf("leases are %v", l)
+	}
+}

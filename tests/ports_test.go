@@ -1,0 +1,276 @@
+package tests
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+// publish is a call's configuration with port mappings.
+func publish(conf string, mappings ...string) string {
+	return strings.TrimSuffix(conf, "}") + `,"runtimeConfig":{"portMappings":[` + strings.Join(mappings, ",") + "]}}"
+}
+
+func mapping(host, container int, more string) string {
+	return fmt.Sprintf(`{"hostPort":%d,"containerPort":%d%s}`, host, container, more)
+}
+
+const (
+	dual = `{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet","ipam":{"type":"flatnet-ipam",
+		"ranges":[[{"subnet":"10.87.1.0/24"}],[{"subnet":"fd87:0:0:1::/64"}]]}}`
+	dualOther = `{"cniVersion":"1.0.0","name":"other","type":"flatnet","bridge":"br9","ipam":{"type":"flatnet-ipam",
+		"ranges":[[{"subnet":"10.87.9.0/24"}],[{"subnet":"fd87:0:0:9::/64"}]]}}`
+	hostAddr6    = "2001:db8::1"
+	outsideAddr6 = "2001:db8::2"
+)
+
+func (c container) addr6() string {
+	for _, ip := range c.result.IPs {
+		if addr, _, _ := strings.Cut(ip.Address, "/"); strings.Contains(addr, ":") {
+			return addr
+		}
+	}
+	return ""
+}
+
+// Bytes are read from a server in the container, by everybody who may want to.
+func TestPublishedPort(t *testing.T) {
+	for _, bridged := range []string{"0", "1"} { // br_netfilter
+		t.Run("bridge-nf-call="+bridged, func(t *testing.T) {
+			b := newBox(t)
+			b.Sh("for f in ip ip6; do f=/proc/sys/net/bridge/bridge-nf-call-${f}tables; test -e $f && echo " + bridged + " >$f; done")
+			before := b.state()
+			b.publishedPort()
+			b.Run("ip", "link", "del", bridgeName)
+			b.Run("ip", "link", "del", "br9")
+			b.same(before)
+		})
+	}
+}
+
+func (b box) publishedPort() {
+	t := b.t
+	web := b.attach("web", func(c *lab.Call) {
+		c.Conf = publish(dual, mapping(8080, 80, ""), mapping(8053, 53, `,"protocol":"udp"`))
+	})
+	sibling := b.attach("sibling", func(c *lab.Call) { c.Conf = dual })
+	other := b.attach("other", func(c *lab.Call) { c.Conf = dualOther })
+	for _, addr := range []string{web.addr, web.addr6()} {
+		web.Serve(net.JoinHostPort(addr, "80"))
+		web.ServeUDP(net.JoinHostPort(addr, "53"))
+	}
+	clients := []struct {
+		name string
+		from lab.Place
+		to   []string
+	}{
+		{"the outside", b.Outside, []string{lab.HostAddr, hostAddr6}},
+		{"the host by its own address", b.Place, []string{lab.HostAddr, hostAddr6, gateway}},
+		{"the host by 127.0.0.1", b.Place, []string{"127.0.0.1"}},
+		{"the container itself", web.Place, []string{lab.HostAddr, hostAddr6, gateway}},
+		{"a sibling", sibling.Place, []string{lab.HostAddr, hostAddr6, gateway}},
+		{"another network", other.Place, []string{lab.HostAddr, hostAddr6, gateway}},
+	}
+	for _, c := range clients {
+		for _, to := range c.to {
+			if got, err := c.from.Ask(net.JoinHostPort(to, "8080")); got == "" || err != nil {
+				t.Errorf("tcp from %s to %s: %q, %v", c.name, to, got, err)
+			}
+			own := web.addr
+			if strings.Contains(to, ":") {
+				own = web.addr6()
+			}
+			if got, err := c.from.AskUDP(net.JoinHostPort(to, "8053"), 0); !strings.HasPrefix(got, own+" to ") {
+				t.Errorf("udp from %s to %s: %q, %v", c.name, to, got, err)
+			}
+		}
+	}
+	b.do(web.then("DEL"))
+	for _, c := range clients {
+		if c.from == web.Place {
+			continue // has no interface any more
+		}
+		for _, to := range c.to {
+			if got, err := c.from.Ask(net.JoinHostPort(to, "8080")); err == nil {
+				t.Errorf("after DEL: tcp from %s to %s: %q", c.name, to, got)
+			}
+			if got, err := c.from.AskUDP(net.JoinHostPort(to, "8053"), 0); err == nil {
+				t.Errorf("after DEL: udp from %s to %s: %q", c.name, to, got)
+			}
+		}
+	}
+	b.do(sibling.then("DEL"))
+	b.do(other.then("DEL"))
+}
+
+// A port that another attachment has is refused by naming the holder, and the
+// loser leaves nothing.
+func TestPublishedPortIsTaken(t *testing.T) {
+	for _, c := range []struct{ first, second, names string }{
+		{mapping(80, 80, ""), mapping(80, 81, ""), "flatnet/c1/eth0"},
+		{mapping(80, 80, ""), mapping(80, 80, `,"hostIP":"127.0.0.1"`), "flatnet/c1/eth0"},
+		{mapping(80, 80, `,"hostIP":"192.0.2.1"`), mapping(80, 80, ""), "flatnet/c1/eth0"},
+		{mapping(80, 80, `,"hostIP":"192.0.2.1"`), mapping(80, 80, `,"hostIP":"0.0.0.0"`), "flatnet/c1/eth0"},
+		{mapping(80, 80, `,"hostIP":"192.0.2.1"`), mapping(80, 80, `,"hostIP":"192.0.2.1"`), "flatnet/c1/eth0"},
+		{mapping(80, 80, `,"hostIP":"192.0.2.1"`), mapping(80, 80, `,"hostIP":"127.0.0.1"`), ""},
+		{mapping(80, 80, ""), mapping(80, 80, `,"protocol":"udp"`), ""},
+		{mapping(80, 80, ""), mapping(81, 80, ""), ""},
+	} {
+		t.Run(c.first+" "+c.second, func(t *testing.T) {
+			b := newBox(t)
+			c1 := b.attach("c1", func(l *lab.Call) { l.Conf = publish(lab.Conf, c.first) })
+			before := b.state()
+			b.NetNS("c2")
+			add := call("ADD", "c2")
+			add.Conf = publish(lab.Conf, c.second)
+			if c.names == "" {
+				b.do(add)
+				add.Command = "DEL"
+				b.do(add)
+			} else {
+				b.refused(add, 101, c.names)
+			}
+			b.same(before)
+			b.do(c1.then("DEL"))
+			b.clean()
+		})
+	}
+}
+
+// What can't be published is refused before anything is touched.
+func TestPortMappingsAreRefused(t *testing.T) {
+	b := newBox(t)
+	b.NetNS("c1")
+	before := b.state()
+	for _, c := range []struct{ mapping, names string }{
+		{mapping(0, 80, ""), "runtimeConfig.portMappings[0].hostPort"},
+		{mapping(80, 65536, ""), "containerPort"},
+		{mapping(80, -1, ""), "containerPort"},
+		{mapping(80, 80, `,"protocol":"icmp"`), "icmp"},
+		{mapping(80, 80, `,"hostIP":"localhost"`), "localhost"},
+		{mapping(80, 80, `,"hostIP":"fe80::1%eth0"`), "fe80::1%eth0"},
+		{mapping(80, 80, `,"hostIP":"224.0.0.1"`), "224.0.0.1"},
+		{mapping(80, 80, `,"hostIP":"::1"`), "::1"},
+		{mapping(80, 80, "") + "," + mapping(80, 81, ""), "twice"},
+	} {
+		add := call("ADD", "c1")
+		add.Conf = publish(lab.Conf, c.mapping)
+		b.refused(add, 7, c.names)
+	}
+	b.same(before)
+}
+
+// Packets that the host forwards go where they are sent, and nobody gets at the
+// host's 127.0.0.1.
+func TestPublishedPortsHijackNothing(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1", func(c *lab.Call) {
+		c.Conf = publish(lab.Conf, mapping(8080, 80, ""), mapping(8081, 80, `,"hostIP":"198.51.100.7"`))
+	})
+	c1.Serve(c1.addr + ":80")
+	far := b.NetNS("far")
+	b.Sh("ip link add to-far type veth peer name eth0 netns far; ip addr add 203.0.113.1/24 dev to-far; ip link set to-far up")
+	far.Sh("ip link set lo up; ip addr add 203.0.113.2/24 dev eth0; ip addr add 198.51.100.7/32 dev lo; ip link set eth0 up; ip route add default via 203.0.113.1")
+	b.Run("ip", "route", "add", "198.51.100.7", "via", "203.0.113.2")
+	b.Outside.Run("ip", "route", "add", "default", "via", lab.HostAddr)
+	far.Serve("203.0.113.2:8080")
+	far.Serve("198.51.100.7:8081")
+	for _, to := range []string{"203.0.113.2:8080", "198.51.100.7:8081"} {
+		for name, from := range map[string]lab.Place{"outside": b.Outside, "host": b.Place, "container": c1.Place} {
+			got, err := from.Ask(to)
+			if want := map[string]string{"outside": lab.OutsideAddr, "host": "203.0.113.1", "container": "203.0.113.1"}[name]; got != want {
+				t.Errorf("%s to %s arrives as %q, not %q: %v", name, to, got, want, err)
+			}
+		}
+	}
+
+	// A server of the host's own, on 127.0.0.1 only. The neighbours send packets
+	// for it to the host's MAC address.
+	b.Serve("127.0.0.1:7070")
+	for name, n := range map[string]struct {
+		from lab.Place
+		via  string
+	}{"outside": {b.Outside, lab.HostAddr}, "container": {c1.Place, gateway}} {
+		n.from.Sh("ip route del local 127.0.0.0/8 table local 2>/dev/null || :; ip addr flush dev lo; echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet; ip route add 127.0.0.0/8 via " + n.via)
+		for _, to := range []string{"127.0.0.1:7070", "127.0.0.1:8080"} {
+			if got, err := n.from.Ask(to); err == nil {
+				t.Errorf("%s reaches %s: %q", name, to, got)
+			}
+		}
+	}
+}
+
+// Foreign tables are as they were, while ports come and go.
+func TestForeignRulesStay(t *testing.T) {
+	b := newBox(t)
+	b.Sh(`iptables-nft -N DOCKER; iptables-nft -A FORWARD -o docker0 -j DOCKER; iptables-nft -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j REDIRECT -p tcp --dport 9999
+		iptables-nft -A INPUT -p tcp --dport 22 -m comment --comment x -j ACCEPT; ip6tables-nft -A FORWARD -i eth9 -j DROP`)
+	cmd := b.Cmd("nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(firewalld)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v: %s", err, out)
+	}
+	before := b.Run("nft", "-s", "list", "ruleset")
+	c1 := b.attach("c1", func(c *lab.Call) { c.Conf = publish(dual, mapping(80, 80, ""), mapping(53, 53, `,"protocol":"udp"`)) })
+	c2 := b.attach("c2", func(c *lab.Call) { c.Conf = dualOther })
+	if during := b.Run("nft", "-s", "list", "ruleset"); !strings.HasPrefix(during, before) || during == before {
+		t.Errorf("was\n%s\nand is\n%s", before, during)
+	}
+	b.do(c1.then("DEL"))
+	b.do(c2.then("DEL"))
+	if after := b.Run("nft", "-s", "list", "ruleset"); after != before {
+		t.Errorf("was\n%s\nand is\n%s", before, after)
+	}
+}
+
+// firewalld has the shape of firewalld's table.
+const firewalld = `table inet firewalld {
+	chain filter_FORWARD {
+		type filter hook forward priority filter + 10; policy accept;
+		ct state { established, related } accept
+		ct status dnat accept
+		iifname "lo" accept
+		accept
+	}
+	chain nat_PREROUTING { type nat hook prerouting priority dstnat + 10; policy accept; }
+}
+`
+
+// A client that keeps sending from one port is served by whom the port leads to
+// at that moment.
+func TestUDPGoesToTheNewContainerAtOnce(t *testing.T) {
+	b := newBox(t)
+	const port = 40000
+	ask := func(to, want string) {
+		t.Helper()
+		if got, err := b.Outside.AskUDP(to, port); !strings.HasPrefix(got, want+" to ") {
+			t.Errorf("%s answers %q, not %s: %v", to, got, want, err)
+		}
+	}
+	udp := func(c *lab.Call) { c.Conf = publish(dual, mapping(8053, 53, `,"protocol":"udp"`)) }
+	b.Outside.AskUDP(lab.HostAddr+":8053", port) // before there is anybody
+	b.Outside.AskUDP("["+hostAddr6+"]:8053", port)
+	for _, id := range []string{"c1", "c2"} {
+		c := b.attach(id, udp)
+		c.ServeUDP(c.addr + ":53")
+		c.ServeUDP("[" + c.addr6() + "]:53")
+		if err := b.Ping(c.addr6()); err != nil { // the bridge's first question may be lost
+			t.Fatal(err)
+		}
+		ask(lab.HostAddr+":8053", c.addr)
+		ask("["+hostAddr6+"]:8053", c.addr6())
+		b.do(c.then("DEL"))
+	}
+}
+
+// The rules of published ports can be saved and loaded by nft itself.
+func TestRulesCanBeSaved(t *testing.T) {
+	b := newBox(t)
+	b.attach("c1", func(c *lab.Call) {
+		c.Conf = publish(dual, mapping(80, 80, ""), mapping(81, 80, `,"hostIP":"192.0.2.1"`), mapping(81, 80, `,"hostIP":"2001:db8::1"`))
+	})
+	b.Sh("nft list ruleset >/run/saved; nft flush ruleset; nft -f /run/saved; nft list ruleset >/run/loaded; cmp /run/saved /run/loaded")
+}

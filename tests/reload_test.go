@@ -1,0 +1,187 @@
+package tests
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"flatnet/tests/lab"
+)
+
+func (b box) reload() {
+	b.t.Helper()
+	b.Run(program, "reload")
+}
+
+// All that can be told apart by packets or by nft is as before, in every part
+// that was lost, and a second reload changes nothing.
+func TestReloadAfterAFlush(t *testing.T) {
+	b := newBox(t)
+	web := b.attach("web", func(c *lab.Call) { c.Conf = publish(dual, mapping(8080, 80, "")) })
+	b.attach("other", func(c *lab.Call) { c.Conf = strings.Replace(dualOther, `"bridge"`, `"internal":true,"bridge"`, 1) })
+	web.Serve(web.addr + ":80")
+	rules := func() string { return sorted(b.Run("nft", "list", "ruleset")) }
+	before := rules()
+	for _, lose := range []string{
+		"flush ruleset", "flush chain ip flatnet.ports translate", "flush map ip flatnet.ports everywhere",
+		"delete table ip6 flatnet.ports", "delete table ip flatnet", "flush chain ip6 flatnet-other internal-fd87_0_0_9__/64", "add table ip x",
+	} {
+		b.Run("nft", lose)
+		b.reload()
+		b.reload()
+		b.Sh("nft delete table ip x 2>/dev/null || :")
+		if after := rules(); after != before {
+			t.Errorf("after %s:\n%s\nnot\n%s", lose, after, before)
+		}
+		if _, err := b.Outside.Ask(net.JoinHostPort(lab.HostAddr, "8080")); err != nil {
+			t.Errorf("after %s: %v", lose, err)
+		}
+		b.do(web.then("CHECK"))
+	}
+	b.do(web.then("DEL"))
+	b.Run("nft", "flush", "ruleset")
+	b.reload()
+	if left := b.Run("nft", "list", "ruleset"); strings.Contains(left, "ports") || strings.Contains(left, "flatnet {") {
+		t.Errorf("what was removed is back:\n%s", left)
+	}
+}
+
+// sorted is a listing with its tables in order: nft lists them by age.
+func sorted(rules string) string {
+	tables := strings.SplitAfter(rules, "\n}\n")
+	for i := range tables {
+		for j := range i {
+			if tables[i] < tables[j] {
+				tables[i], tables[j] = tables[j], tables[i]
+			}
+		}
+	}
+	return strings.Join(tables, "")
+}
+
+// Reloads beside ADD and DEL bring nothing back and lose nothing.
+func TestReloadRace(t *testing.T) {
+	b := newBox(t)
+	const containers, rounds = 8, 6
+	var calls sync.WaitGroup
+	for i := range containers {
+		b.NetNS(fmt.Sprint("c", i))
+	}
+	stop := make(chan bool)
+	var reloads sync.WaitGroup
+	reloads.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, err := b.Try(program, "reload"); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	for i := range containers {
+		calls.Go(func() {
+			c := call("ADD", fmt.Sprint("c", i))
+			c.Conf = publish(lab.Conf, mapping(8000+i, 80, ""))
+			for range rounds {
+				for _, c.Command = range []string{"ADD", "DEL"} {
+					if r := b.Call(program, c); r.Exit != 0 {
+						t.Errorf("%s %s: %s", c.Command, c.ID, r.Stdout)
+					}
+				}
+			}
+			c.Command = "ADD"
+			if r := b.Call(program, c); r.Exit != 0 {
+				t.Errorf("ADD %s: %s", c.ID, r.Stdout)
+			}
+		})
+	}
+	calls.Wait()
+	close(stop)
+	reloads.Wait()
+	for i := range containers {
+		if list := b.Run("nft", "list", "map", "ip", "flatnet.ports", "everywhere"); !strings.Contains(list, fmt.Sprintf(`flatnet/c%d/eth0`, i)) {
+			t.Errorf("c%d's port is lost:\n%s", i, list)
+		}
+	}
+	for i := range containers {
+		b.do(lab.Call{Command: "DEL", ID: fmt.Sprint("c", i), IfName: "eth0", Conf: lab.Conf})
+	}
+	b.clean()
+}
+
+// A hundred ADDs at once, each with a port, and a hundred DELs.
+func TestParallelADDsWithPorts(t *testing.T) {
+	b := newBox(t)
+	const n = 100
+	var script strings.Builder
+	for i := range n {
+		fmt.Fprintf(&script, "netns add c%d\n", i)
+	}
+	cmd := b.Cmd("ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(script.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	all := func(command string) time.Duration {
+		begin := time.Now()
+		var calls sync.WaitGroup
+		for i := range n {
+			calls.Go(func() {
+				c := call(command, fmt.Sprint("c", i))
+				c.Conf = publish(lab.Conf, mapping(9000+i, 80, ""))
+				if r := b.Call(program, c); r.Exit != 0 {
+					t.Errorf("%s %s: %s", command, c.ID, r.Stdout)
+				}
+			})
+		}
+		calls.Wait()
+		return time.Since(begin)
+	}
+	adds := all("ADD")
+	list := b.Run("nft", "list", "map", "ip", "flatnet.ports", "everywhere")
+	for i := range n {
+		if !strings.Contains(list, fmt.Sprintf("tcp . %d comment \"flatnet/c%d/eth0\"", 9000+i, i)) {
+			t.Errorf("port %d is lost", 9000+i)
+		}
+	}
+	t.Logf("%d ADDs with ports at once: %v, DELs: %v", n, adds, all("DEL"))
+	b.clean()
+}
+
+// What an ADD with a port costs beside many mappings.
+func TestManyPorts(t *testing.T) {
+	b := newBox(t)
+	b.NetNS("probe")
+	measure := func() time.Duration {
+		best := time.Hour
+		for range 15 {
+			c := call("ADD", "probe")
+			c.Conf = publish(lab.Conf, mapping(80, 80, ""))
+			begin := time.Now()
+			b.do(c)
+			best = min(best, time.Since(begin))
+			c.Command = "DEL"
+			b.do(c)
+		}
+		return best
+	}
+	b.attach("first")
+	none := measure()
+	mappings := make([]string, 1000)
+	for i := range mappings {
+		mappings[i] = mapping(10000+i, 80, "")
+	}
+	begin := time.Now()
+	many := b.attach("many", func(c *lab.Call) { c.Conf = publish(lab.Conf, mappings...) })
+	whole := time.Since(begin)
+	t.Logf("ADD with one port (with nsenter): %v beside none, %v beside 1000 mappings; one ADD with 1000 ports %v", none, measure(), whole)
+	begin = time.Now()
+	b.do(many.then("DEL"))
+	t.Logf("its DEL %v", time.Since(begin))
+}
