@@ -3,7 +3,6 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"path"
 	"slices"
@@ -108,11 +107,7 @@ func (h *Host) makeBridge(c *rtnl.Conn, a Attachment) error {
 // advertisements (CVE-2020-10749). It is not for a bridge that somebody else
 // made and that has no gateway address: its router may be another one.
 func (h *Host) refuseRA(bridge string) error {
-	err := h.sysctl.Ensure(path.Join("net/ipv6/conf", bridge, "accept_ra"), "0")
-	if errors.Is(err, fs.ErrNotExist) { // no IPv6, or an MTU too small for it
-		return nil
-	}
-	return err
+	return ifPossible(h.sysctl.Ensure(path.Join("net/ipv6/conf", bridge, "accept_ra"), "0"))
 }
 
 // ensureGateways gives the bridge the addresses that it lacks.

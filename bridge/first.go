@@ -71,7 +71,7 @@ func (h *Host) announce(inside sandbox, a Attachment) error {
 			if addr.Prefix.Addr().Is6() {
 				name = path.Join("net/ipv6/conf", a.Key.IfName, "ndisc_notify")
 			}
-			err = errors.Join(err, h.sysctl.Ensure(name, "1"))
+			err = errors.Join(err, ifPossible(h.sysctl.Ensure(name, "1")))
 		}
 		return err
 	})

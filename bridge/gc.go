@@ -17,7 +17,13 @@ func (h *Host) GC(network string, valid []Key, alloc Allocator) error {
 			keys = append(keys, o.Key)
 		}
 	}
-	err = errors.Join(err, lerr)
+	_, wishes, werr := h.records.all()
+	for _, w := range wishes {
+		if w.Key.Network == network && !slices.Contains(keys, w.Key) {
+			keys = append(keys, w.Key)
+		}
+	}
+	err = errors.Join(err, lerr, werr)
 	for _, key := range keys {
 		if slices.Contains(valid, key) {
 			continue

@@ -18,28 +18,37 @@ import (
 // neighbour could send, and nothing forbids them (disable_ipv6, which runtimes
 // and images set). See Documentation/networking/ip-sysctl.rst.
 func settleIPv6(conf6 sysctl.Dir, a Attachment) error {
-	wanted := [][2]string{{"accept_dad", "0"}}
-	if a.DAD {
-		wanted[0][1] = "1"
-	}
-	if !a.AcceptRA {
-		wanted = append(wanted, [2]string{"accept_ra", "0"})
-	}
-	if len(a.ipv6()) > 0 {
-		wanted = append(wanted, [2]string{"disable_ipv6", "0"})
-	}
-	for _, w := range wanted {
-		err := conf6.Ensure(path.Join(a.Key.IfName, w[0]), w[1])
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && len(a.ipv6()) == 0:
-			return nil // no IPv6, or an MTU too small for it
-		case errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("%w: CONFIG_IPV6", ErrUnsupported)
-		case err != nil:
-			return err
+	ensure := func(name, value string) error {
+		if conf6 == "" {
+			return fs.ErrNotExist
 		}
+		return conf6.Ensure(path.Join(a.Key.IfName, name), value)
 	}
-	return nil
+	dad := "0"
+	if a.DAD {
+		dad = "1"
+	}
+	err := ifPossible(ensure("accept_dad", dad))
+	if err == nil && !a.AcceptRA {
+		err = ifPossible(ensure("accept_ra", "0"))
+	}
+	if err != nil || len(a.ipv6()) == 0 {
+		return err
+	}
+	if err = ensure("disable_ipv6", "0"); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: CONFIG_IPV6", ErrUnsupported)
+	}
+	return err
+}
+
+// ifPossible takes an error about a sysctl that an attachment can do without:
+// there is none (no IPv6, or an MTU too small for it), or /proc/sys is
+// read-only, as inside of other containers.
+func ifPossible(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EROFS) {
+		return nil
+	}
+	return err
 }
 
 func (a Attachment) ipv6() (addrs []netip.Addr) {

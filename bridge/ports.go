@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path"
 	"slices"
+	"strings"
 
 	"flatnet/internal/conntrack"
 	"flatnet/internal/nft"
@@ -129,7 +129,7 @@ func (h *Host) publish(c *rtnl.Conn, a Attachment) error {
 		return f.Server != p.Target && p.covers(f.Dst.Addr(), addrs)
 	})
 	if slices.ContainsFunc(a.Ports, Publication.isLoopback) {
-		return h.sysctl.Ensure(path.Join("net/ipv4/conf", a.VLANs.gatewayName(a.Bridge), "route_localnet"), "1")
+		return h.sysctl.Ensure(routeLocalnet(a.VLANs.gatewayName(a.Bridge)), "1")
 	}
 	return nil
 }
@@ -162,12 +162,17 @@ func publishOnce(c *nft.Conn, a Attachment, addrs []rtnl.Addr, fib bool) error {
 			return err
 		}
 	}
+	var free []Publication
 	for _, p := range a.Ports {
-		if err := p.checkFree(c, a.Key, addrs); err != nil {
+		ok, err := p.isFree(c, a.Key, addrs)
+		if err != nil {
 			return err
 		}
+		if ok {
+			free = append(free, p)
+		}
 	}
-	if err := claim(c, &b, entries(a.Key, a.Ports)); err != nil {
+	if err := claim(c, &b, entries(a.Key, free)); err != nil {
 		return err
 	}
 	return c.Commit(&b)
@@ -198,9 +203,11 @@ func (a Attachment) portFamilies() (families []nft.Family) {
 // wish is what a reload is to restore.
 func (a Attachment) wish() wish { return wish{Key: a.Key, Ports: a.Ports} }
 
-// checkFree looks for another owner of the port: on the same address, or on all
-// addresses for one of them, or on one of them for all.
-func (p Publication) checkFree(c *nft.Conn, own Key, addrs []rtnl.Addr) error {
+// isFree looks for another owner of the port: on the same address, or on all
+// addresses for one of them, or on one of them for all. Another attachment of
+// the same container is none, for runtimes ask for a container's ports in each
+// of its networks; the first one has them.
+func (p Publication) isFree(c *nft.Conn, own Key, addrs []rtnl.Addr) (bool, error) {
 	places := []Publication{p}
 	switch host := p.Host.Addr(); {
 	case !host.IsUnspecified() && host.Is4():
@@ -214,17 +221,27 @@ func (p Publication) checkFree(c *nft.Conn, own Key, addrs []rtnl.Addr) error {
 			}
 		}
 	}
-	for _, place := range places {
+	free := true
+	for i, place := range places {
 		e := place.element(own)
 		holder, found, err := c.Element(e.set, e.Key)
-		if err != nil {
-			return err
-		}
-		if found && holder.Comment != e.Comment {
-			return fmt.Errorf("%v is published by %s: %w", place, holder.Comment, ErrTaken)
+		switch {
+		case err != nil:
+			return false, err
+		case !found || holder.Comment == e.Comment:
+		case !own.sharesContainer(holder.Comment):
+			return false, fmt.Errorf("%v is published by %s: %w", place, holder.Comment, ErrTaken)
+		case i == 0:
+			free = false
 		}
 	}
-	return nil
+	return free, nil
+}
+
+// sharesContainer says whether a comment names an attachment of k's container.
+func (k Key) sharesContainer(comment string) bool {
+	parts := strings.Split(comment, "/")
+	return len(parts) == 3 && parts[1] == k.ContainerID
 }
 
 // needsHairpin says whether what a container sends to its own published port

@@ -65,6 +65,10 @@ const lockWait = 10 * time.Second
 
 // lock waits for the lock; how is LOCK_SH or LOCK_EX.
 func (r records) lock(how int) (unlock func() error, err error) {
+	return r.lockWithin(how, lockWait)
+}
+
+func (r records) lockWithin(how int, wait time.Duration) (unlock func() error, err error) {
 	if r.dir == "" {
 		return func() error { return nil }, nil
 	}
@@ -77,7 +81,7 @@ func (r records) lock(how int) (unlock func() error, err error) {
 	}
 	err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = waitFlock(f, how)
+		err = waitFlock(f, how, wait)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", f.Name(), err), f.Close())
@@ -85,7 +89,7 @@ func (r records) lock(how int) (unlock func() error, err error) {
 	return f.Close, nil
 }
 
-func waitFlock(f *os.File, how int) error {
+func waitFlock(f *os.File, how int, wait time.Duration) error {
 	own, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0) // f may be closed before the wait ends
 	if err != nil {
 		return err
@@ -102,7 +106,7 @@ func waitFlock(f *os.File, how int) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(lockWait):
+	case <-time.After(wait):
 		return fmt.Errorf("another process holds the lock: %w", ErrBusy)
 	}
 }

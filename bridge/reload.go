@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 
 	"flatnet/internal/nft"
@@ -36,20 +35,12 @@ func (h *Host) Reload() error {
 	if len(firewalls)+len(wishes) == 0 {
 		return rerr
 	}
-	c, err := h.route()
+	addrs, err := h.addresses()
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	addrs, err := c.Addresses(0)
-	if err != nil {
-		return fmt.Errorf("list the host's addresses: %w", err)
-	}
 	err = h.withNFT(true, func(c *nft.Conn) error {
-		err := restore(c, firewalls, wishes, addrs, true)
-		if errors.Is(err, nft.ErrUnsupported) {
-			err = restore(c, firewalls, wishes, addrs, false)
-		}
+		err := restore(c, firewalls, wishes, addrs)
 		for _, f := range firewalls {
 			err = errors.Join(err, h.unblock(c, []Firewall{f}))
 		}
@@ -58,7 +49,16 @@ func (h *Host) Reload() error {
 	return errors.Join(rerr, err)
 }
 
-func restore(c *nft.Conn, firewalls []Firewall, wishes []wish, addrs []rtnl.Addr, fib bool) error {
+// restore adds what is missing.
+func restore(c *nft.Conn, firewalls []Firewall, wishes []wish, addrs []rtnl.Addr) error {
+	err := restoreWith(c, firewalls, wishes, addrs, true)
+	if errors.Is(err, nft.ErrUnsupported) {
+		err = restoreWith(c, firewalls, wishes, addrs, false)
+	}
+	return err
+}
+
+func restoreWith(c *nft.Conn, firewalls []Firewall, wishes []wish, addrs []rtnl.Addr, fib bool) error {
 	var b nft.Batch
 	for _, f := range firewalls {
 		ok, err := f.stands(c)

@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 
 	"flatnet/internal/nft"
@@ -25,7 +26,7 @@ func table(family nft.Family, network string) nft.Table {
 // firewall makes the rules that are not there as they should be. As a rule all
 // are, and then nothing is sent but the question.
 func (h *Host) firewall(wanted []Firewall) error {
-	return h.withNFT(len(wanted) > 0, func(c *nft.Conn) error {
+	return h.unlessNeeded(wanted, h.withNFT(len(wanted) > 0, func(c *nft.Conn) error {
 		var missing []Firewall
 		for _, f := range wanted {
 			ok, err := f.postrouting().stands(c)
@@ -52,7 +53,17 @@ func (h *Host) firewall(wanted []Firewall) error {
 			}
 			return h.unblock(c, missing)
 		})
-	})
+	}))
+}
+
+// unlessNeeded lets a kernel without nf_tables pass, and says so, for networks
+// that only miss their isolation by it.
+func (h *Host) unlessNeeded(wanted []Firewall, err error) error {
+	if !errors.Is(err, ErrUnsupported) || slices.ContainsFunc(wanted, func(f Firewall) bool { return f.IPMasq || f.Internal }) {
+		return err
+	}
+	h.records.say(fmt.Errorf("network %s is not isolated from others: %w", wanted[0].Network, err))
+	return nil
 }
 
 // add puts all that a firewall needs into a batch, in place of what is there.
@@ -103,12 +114,12 @@ func checkChains(c *nft.Conn, chains []chain) (err error) {
 }
 
 func (h *Host) checkFirewall(wanted []Firewall) error {
-	return h.withNFT(len(wanted) > 0, func(c *nft.Conn) (err error) {
+	return h.unlessNeeded(wanted, h.withNFT(len(wanted) > 0, func(c *nft.Conn) (err error) {
 		for _, f := range wanted {
 			err = errors.Join(err, checkChains(c, f.chains()))
 		}
 		return err
-	})
+	}))
 }
 
 // removeRules deletes the network's tables.
@@ -129,7 +140,10 @@ func (h *Host) removeRules(network string) error {
 			if err := block(c, &b, network); err != nil {
 				return err
 			}
-			return errors.Join(c.Commit(&b), h.records.dropNetwork(network))
+			if err := c.Commit(&b); err != nil {
+				return err
+			}
+			return errors.Join(h.closeLoopback(network), h.records.dropNetwork(network))
 		})
 	})
 	// What is not there, or can't be, needs no removal.
@@ -138,6 +152,26 @@ func (h *Host) removeRules(network string) error {
 	}
 	return err
 }
+
+// closeLoopback sets route_localnet back on the network's bridges: the rules
+// that made it harmless are gone.
+func (h *Host) closeLoopback(network string) error {
+	firewalls, _, _ := h.records.all() // of what can't be read, a reload tells
+	var err error
+	used := map[string]bool{} // by other networks
+	for _, f := range firewalls {
+		used[f.Bridge] = used[f.Bridge] || f.Network != network
+	}
+	for bridge, used := range used {
+		name := routeLocalnet(bridge)
+		if v, gerr := h.sysctl.Get(name); !used && gerr == nil && v != "0" {
+			err = errors.Join(err, h.sysctl.Ensure(name, "0"))
+		}
+	}
+	return err
+}
+
+func routeLocalnet(bridge string) string { return path.Join("net/ipv4/conf", bridge, "route_localnet") }
 
 // withNFT runs fn with a socket to nf_tables, if there is need of one.
 func (h *Host) withNFT(need bool, fn func(*nft.Conn) error) error {

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
+	"slices"
 
 	"flatnet/internal/conntrack"
 	"flatnet/internal/nft"
+	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +35,9 @@ func (h *Host) unpublish(key Key) (wait func() error, err error) {
 			}
 			gone = append(gone, ports...)
 		}
+		if err := h.inherit(c, key, gone); err != nil {
+			return err
+		}
 		if err := guardsOf(key.Network).unguard(c, key, recorded.entries()); err != nil {
 			return err
 		}
@@ -47,6 +53,40 @@ func (h *Host) unpublish(key Key) (wait func() error, err error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c.Close, nil
+}
+
+// inherit gives ports that key had to another attachment of the same container
+// that wanted them, too.
+func (h *Host) inherit(c *nft.Conn, key Key, gone []Publication) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	_, wishes, _ := h.records.all() // of what can't be read, a reload tells
+	i := slices.IndexFunc(wishes, func(w wish) bool {
+		return w.Key.ContainerID == key.ContainerID && w.Key != key && len(w.Ports) > 0
+	})
+	if i < 0 {
+		return nil
+	}
+	addrs, err := h.addresses()
+	if err != nil {
+		return err
+	}
+	return restore(c, nil, wishes[i:i+1], addrs)
+}
+
+// addresses are the host's.
+func (h *Host) addresses() ([]rtnl.Addr, error) {
+	c, err := h.route()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	addrs, err := c.Addresses(0)
+	if err != nil {
+		return nil, fmt.Errorf("list the host's addresses: %w", err)
+	}
+	return addrs, nil
 }
 
 // unpublished is unpublish for those who have nothing to do meanwhile.
@@ -123,8 +163,9 @@ func (h *Host) checkPorts(a Attachment) error {
 		}
 		for _, p := range a.Ports {
 			e := p.element(a.Key)
-			found, _, eerr := c.Element(e.set, e.Key)
-			if eerr == nil && (found.Comment != e.Comment || !bytes.Equal(found.Data, e.Data)) {
+			found, ok, eerr := c.Element(e.set, e.Key)
+			mine := ok && found.Comment == e.Comment && bytes.Equal(found.Data, e.Data)
+			if eerr == nil && !mine && !(ok && found.Comment != e.Comment && a.Key.sharesContainer(found.Comment)) {
 				eerr = changed("%v does not lead to %s", p, p.Target)
 			}
 			err = errors.Join(err, eerr)

@@ -91,7 +91,7 @@ func readNetwork(doc *strictjson.Object, name string, own bool) bridge.Network {
 		PromiscMode:   doc.Bool("promiscMode", false),
 		Flat:          readFlat(doc, own),
 		Internal:      doc.Bool("internal", false),
-		Isolated:      readIsolation(doc),
+		Isolated:      readIsolation(doc, own),
 		ForwardAccept: doc.Bool("forwardAccept", false),
 		SpoofCheck:    doc.Bool("macspoofchk", false),
 		PortIsolated:  doc.Bool("portIsolation", false),

@@ -59,15 +59,16 @@ func parseHostIP(s string) (netip.Addr, error) {
 }
 
 // readIsolation reads whether other networks are kept away.
-func readIsolation(doc *strictjson.Object) bool {
+func readIsolation(doc *strictjson.Object, otherwise bool) bool {
 	switch s, ok := doc.String("isolation"); {
-	case !ok || s == "network":
-	case s == "none":
-		return false
-	default:
+	case !ok:
+		return otherwise
+	case s == "network":
+		return true
+	case s != "none":
 		doc.Fail("isolation", "%.60q is none of network, none", s)
 	}
-	return true
+	return false
 }
 
 // maxRate is far above any interface's rate, in bits, and far from overflows.

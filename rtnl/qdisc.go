@@ -62,7 +62,12 @@ func encodeTokenBucket(link int, t TokenBucket) ([]byte, error) {
 // AddIFB makes an intermediate functional block device, up: what is redirected
 // to it, its qdisc can hold back. A name that exists is EEXIST.
 func (c *Conn) AddIFB(name string, mac net.HardwareAddr, mtu uint32) error {
-	b, err := encode(ifInfo(0, unix.IFF_UP, unix.IFF_UP), func(ae *netlink.AttributeEncoder) {
+	b, err := encodeIFB(name, mac, mtu)
+	return c.ack(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, b, err)
+}
+
+func encodeIFB(name string, mac net.HardwareAddr, mtu uint32) ([]byte, error) {
+	return encode(ifInfo(0, unix.IFF_UP, unix.IFF_UP), func(ae *netlink.AttributeEncoder) {
 		ae.Bytes(unix.IFLA_ADDRESS, mac)
 		if mtu != 0 {
 			ae.Uint32(unix.IFLA_MTU, mtu)
@@ -70,20 +75,23 @@ func (c *Conn) AddIFB(name string, mac net.HardwareAddr, mtu uint32) error {
 		ae.String(unix.IFLA_IFNAME, name)
 		linkInfo(ae, "ifb", nil)
 	})
-	return c.ack(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, b, err)
 }
 
 // RedirectIngress sends all that a link receives to another link first, and
 // thence onward. The link must not have an ingress qdisc yet (EEXIST).
 func (c *Conn) RedirectIngress(from, to int) error {
-	b, err := encode(tcMsg(from, ingressHandle, tcIngress, 0), func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.TCA_KIND, "ingress")
-	})
+	b, err := encodeIngress(from)
 	if err := c.ack(unix.RTM_NEWQDISC, netlink.Create|netlink.Excl, b, err); err != nil {
 		return err
 	}
 	b, err = encodeRedirect(from, to)
 	return c.ack(unix.RTM_NEWTFILTER, netlink.Create|netlink.Excl, b, err)
+}
+
+func encodeIngress(link int) ([]byte, error) {
+	return encode(tcMsg(link, ingressHandle, tcIngress, 0), func(ae *netlink.AttributeEncoder) {
+		ae.String(unix.TCA_KIND, "ingress")
+	})
 }
 
 // encodeRedirect is a filter that matches everything. u32 is in more kernels

@@ -98,9 +98,10 @@ var arrows = map[string][]string{
 	"flatnet/internal/cli":        {"flatnet/bridge"},
 	"flatnet/internal/dns":        {"flatnet/bridge"},
 	"flatnet/ipam":                {"flatnet/bridge", "flatnet/internal/strictjson"},
-	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/sysctl"},
+	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/ns", "flatnet/internal/sysctl"},
 	"flatnet/rtnl":                {"flatnet/internal/nl"},
 	"flatnet/internal/nft":        {"flatnet/internal/nl"},
+	"flatnet/internal/conntrack":  {"flatnet/internal/nl"},
 	"flatnet/internal/nl":         nil,
 	"flatnet/internal/strictjson": nil,
 	"flatnet/internal/sysctl":     nil,
@@ -112,8 +113,8 @@ var users = map[string][]string{
 	"unsafe":                             {},
 	"reflect":                            {},
 	"os/exec":                            {"flatnet/ipam", "flatnet/internal/dns"},
-	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/rtnl"},
-	"golang.org/x/sys/unix":              {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/rtnl", "flatnet/ns", "flatnet/bridge", "flatnet/ipam", "flatnet/internal/sysctl"},
+	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/rtnl"},
+	"golang.org/x/sys/unix":              {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/rtnl", "flatnet/ns", "flatnet/bridge", "flatnet/ipam", "flatnet/internal/sysctl"},
 	"github.com/mdlayher/netlink/nltest": {},
 }
 

@@ -16,7 +16,7 @@ func (b box) reboot(ids ...string) {
 		b.Run("ip", "netns", "del", id)
 	}
 	b.Sh(`nft flush ruleset; ip link del flatnet-br0
-		for l in $(ip -br link | grep -o '^fn-[^@ ]*'); do ip link del $l; done
+		for l in $(ip -br link | grep -o '^fn-[^@ ]*'); do ip link del $l 2>/dev/null || :; done
 		uuid=$(cat /proc/sys/kernel/random/uuid); echo $uuid >/run/boot_id
 		mount --bind /run/boot_id /proc/sys/kernel/random/boot_id`)
 }

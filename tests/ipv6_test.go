@@ -247,3 +247,22 @@ func TestPrecedenceOfWantedMACs(t *testing.T) {
 		}
 	}
 }
+
+// Inside of other containers /proc/sys is read-only; what an attachment can do
+// without is then left.
+func TestReadOnlySysctls(t *testing.T) {
+	for name, edit := range map[string]func(*lab.Call){"IPv4": func(*lab.Call) {}, "dual stack": bothFamilies} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.Sh(`echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+				mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys`)
+			c := b.attach("c1", edit)
+			if err := c.Ping(lab.OutsideAddr); err != nil {
+				t.Error(err)
+			}
+			b.do(c.then("CHECK"))
+			b.do(c.then("DEL"))
+			b.clean()
+		})
+	}
+}

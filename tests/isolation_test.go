@@ -80,7 +80,9 @@ func TestIsolation(t *testing.T) {
 				}
 			}
 			asked.Wait()
-			// With a route of its own making, an internal container gets no further.
+			// With a route of its own making, an internal container gets no further:
+			// not even a packet.
+			b.Outside.Run("nft", `table inet watch { counter seen { }; chain in { type filter hook prerouting priority -400; ip saddr 10.87.5.0/24 counter name seen; ip6 saddr fd87:0:0:5::/64 counter name seen; }; }`)
 			in := members["internal"]
 			in.Sh("ip route add default via 10.87.5.1; ip -6 route add default via fd87:0:0:5::1")
 			b.Outside.Serve(lab.OutsideAddr + ":80")
@@ -89,6 +91,9 @@ func TestIsolation(t *testing.T) {
 				ask(in.Place, to, false, "internal to "+to)
 			}
 			asked.Wait()
+			if seen := b.Outside.Run("nft", "list", "counter", "inet", "watch", "seen"); !strings.Contains(seen, "packets 0 ") {
+				t.Errorf("the outside has seen the internal network: %s", seen)
+			}
 		})
 	}
 }

@@ -274,3 +274,117 @@ func TestRulesCanBeSaved(t *testing.T) {
 	})
 	b.Sh("nft list ruleset >/run/saved; nft flush ruleset; nft -f /run/saved; nft list ruleset >/run/loaded; cmp /run/saved /run/loaded")
 }
+
+// Where the kernel lacks fib, a set of the host's addresses says what is
+// addressed to it. Here a table of that kind is there already.
+func TestPublishedPortWithoutFib(t *testing.T) {
+	b := newBox(t)
+	first := b.attach("first", func(c *lab.Call) { c.Conf = publish(dual, mapping(9000, 80, "")) })
+	for family, typ := range map[string]string{"ip": "ipv4_addr", "ip6": "ipv6_addr"} {
+		table := family + " flatnet.ports"
+		listed := b.Run("nft", "list", "table", family, "flatnet.ports")
+		listed = strings.ReplaceAll(listed, "fib daddr type local", family+" daddr @host")
+		listed = strings.Replace(listed, "{\n", "{\n\tset host { type "+typ+"; }\n", 1)
+		b.Write("/run/table.nft", "delete table "+table+"\n"+listed)
+		b.Run("nft", "-f", "/run/table.nft")
+	}
+	b.reload() // nft writes the same rules in other words
+	web := b.attach("web", func(c *lab.Call) { c.Conf = publish(dual, mapping(8080, 80, "")) })
+	for _, addr := range []string{web.addr, web.addr6()} {
+		web.Serve(net.JoinHostPort(addr, "80"))
+	}
+	for to, from := range map[string]lab.Place{lab.HostAddr: b.Outside, hostAddr6: b.Outside, "127.0.0.1": b.Place, gateway: web.Place} {
+		if _, err := from.Ask(net.JoinHostPort(to, "8080")); err != nil {
+			t.Error(err)
+		}
+	}
+	b.Outside.Serve(lab.OutsideAddr + ":8080")
+	if as, err := web.Ask(lab.OutsideAddr + ":8080"); as != lab.HostAddr {
+		t.Errorf("the outside's own port arrives as %q: %v", as, err)
+	}
+	for _, c := range []container{first, web} {
+		b.do(c.then("CHECK"))
+	}
+	for _, c := range []container{first, web} {
+		b.do(c.then("DEL"))
+	}
+	b.clean()
+}
+
+// A sysctl that can't be set is named, and one that need not be set is not
+// touched. With the last attachment it is as before.
+func TestPublishedPortSysctl(t *testing.T) {
+	b := newBox(t)
+	const name = "/proc/sys/net/ipv4/conf/" + bridgeName + "/route_localnet"
+	plain := b.attach("plain")
+	if v := strings.TrimSpace(b.Run("cat", name)); v != "0" {
+		t.Errorf("without a port it is %s", v)
+	}
+	add := call("ADD", "web")
+	add.Conf = publish(lab.Conf, mapping(8080, 80, ""))
+	b.NetNS("web").Sh("for f in dad ra; do echo 0 >/proc/sys/net/ipv6/conf/default/accept_$f; done")
+	b.Sh("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys")
+	before := b.state()
+	b.refused(add, 0, "route_localnet")
+	b.same(before)
+	b.Sh("umount /proc/sys; echo 1 >" + name + "; mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys")
+	b.do(add)
+	add.Command = "DEL"
+	b.do(add)
+	b.Sh("umount /proc/sys")
+	b.do(plain.then("DEL"))
+	if v := strings.TrimSpace(b.Run("cat", name)); v != "0" {
+		t.Errorf("after the last DEL it is %s", v)
+	}
+	for _, other := range []string{"all", "default", "lo", lab.Uplink} {
+		if v := strings.TrimSpace(b.Run("cat", "/proc/sys/net/ipv4/conf/"+other+"/route_localnet")); v != "0" {
+			t.Errorf("that of %s is %s", other, v)
+		}
+	}
+}
+
+func TestPublishedSCTPPort(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1", func(c *lab.Call) { c.Conf = publish(lab.Conf, mapping(8132, 132, `,"protocol":"sctp"`)) })
+	c1.ServeSCTP(c1.addr + ":132")
+	for name, from := range map[string]lab.Place{"outside": b.Outside, "host": b.Place} {
+		if err := from.AskSCTP(lab.HostAddr + ":8132"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := from.AskSCTP(lab.HostAddr + ":8133"); err == nil {
+			t.Errorf("%s: another port answers", name)
+		}
+	}
+}
+
+// A runtime asks for a container's ports in each of its networks. They are
+// reached by the first, and when that is disconnected by the other.
+func TestPublishedPortInTwoNetworks(t *testing.T) {
+	b := newBox(t)
+	web := b.attach("web", func(c *lab.Call) { c.Conf = publish(dual, mapping(8080, 80, "")) })
+	second := container{Place: web.Place, add: web.add}
+	second.add.IfName, second.add.Conf = "eth1", publish(dualOther, mapping(8080, 80, ""))
+	second.result = b.do(second.add)
+	web.Serve("0.0.0.0:80")
+	reach := func() {
+		t.Helper()
+		for _, c := range []container{web, second} {
+			if c.result.Stdout != "" {
+				b.do(c.then("CHECK"))
+			}
+		}
+		if _, err := b.Outside.Ask(lab.HostAddr + ":8080"); err != nil {
+			t.Error(err)
+		}
+	}
+	reach()
+	b.do(web.then("DEL"))
+	web.result.Stdout = ""
+	reach()
+	b.Run("nft", "flush", "ruleset")
+	b.reload()
+	reach()
+	b.do(second.then("DEL"))
+	b.Run("ip", "link", "del", "br9")
+	b.clean()
+}
