@@ -18,12 +18,12 @@ func (h *Host) Delete(key Key, alloc Allocator) error {
 	}
 	defer c.Close()
 	wait, err := h.unpublish(key)
-	if err != nil {
-		return err
+	if err == nil {
+		defer wait()
 	}
-	defer wait()
-	// The link first: an address must not be leased anew while one has it.
-	if err := removeLinks(c, key); err != nil {
+	// The lease last: an address must not be leased anew while a port leads to
+	// it or a link has it.
+	if err := errors.Join(err, removeLinks(c, key)); err != nil {
 		return err
 	}
 	return alloc.Release(key, func() error { return h.removeRules(key.Network) })

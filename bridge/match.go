@@ -1,0 +1,74 @@
+package bridge
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"flatnet/internal/nft"
+)
+
+// Expressions that rules are put together of. Every kernel with nf_tables has
+// them, but for masquerade.
+
+// loopback4 is RFC 1122's.
+var loopback4 = netip.MustParsePrefix("127.0.0.0/8")
+
+func masquerade(parts ...[]nft.Expr) []nft.Expr { return rule(nft.Masquerade{}, parts...) }
+func drop(parts ...[]nft.Expr) []nft.Expr       { return rule(nft.Verdict{Code: nft.Drop}, parts...) }
+
+func rule(end nft.Expr, parts ...[]nft.Expr) (exprs []nft.Expr) {
+	for _, p := range parts {
+		exprs = append(exprs, p...)
+	}
+	return append(exprs, end)
+}
+
+func ifName(key nft.MetaKey, op nft.CmpOp, name string) []nft.Expr {
+	return []nft.Expr{nft.Meta{Key: key, Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: op, Data: nft.Name(name)}}
+}
+
+func oneGroup(key nft.MetaKey, group uint32) []nft.Expr {
+	return []nft.Expr{nft.Meta{Key: key, Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: hostOrder(group)}}
+}
+
+// anyGroup matches the bridges of all flatnet networks.
+func anyGroup(key nft.MetaKey) []nft.Expr {
+	return []nft.Expr{
+		nft.Meta{Key: key, Dst: nft.Reg1},
+		nft.Bitwise{Src: nft.Reg1, Dst: nft.Reg1, Mask: hostOrder(^uint32(groupIsolated ^ groupOpen))},
+		nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: hostOrder(groupIsolated & groupOpen)},
+	}
+}
+
+func hostOrder(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
+
+// A field is which address of a packet is meant.
+type field int
+
+const (
+	source field = iota
+	destination
+)
+
+// load loads an address of struct iphdr or struct ipv6hdr.
+func (f field) load(family nft.Family, dst nft.Reg) nft.Expr {
+	size, first := uint32(4), uint32(12)
+	if family == nft.IPv6 {
+		size, first = 16, 8
+	}
+	return nft.Payload{Dst: dst, Base: nft.NetworkHeader, Offset: first + uint32(f)*size, Len: size}
+}
+
+// match compares an address of the packet with a prefix.
+func match(f field, p netip.Prefix, op nft.CmpOp) []nft.Expr {
+	addr := p.Masked().Addr().AsSlice()
+	exprs := []nft.Expr{f.load(familyOf(p.Addr()), nft.Reg1)}
+	if !p.IsSingleIP() {
+		mask := make([]byte, len(addr))
+		for i := range p.Bits() {
+			mask[i/8] |= 0x80 >> (i % 8)
+		}
+		exprs = append(exprs, nft.Bitwise{Src: nft.Reg1, Dst: nft.Reg1, Mask: mask})
+	}
+	return append(exprs, nft.Cmp{Src: nft.Reg1, Op: op, Data: addr})
+}
