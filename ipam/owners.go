@@ -4,13 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"flatnet/bridge"
+	"flatnet/internal/sysctl"
 )
 
 // inFlight is for how many seconds a lease without a link may be one of an ADD
@@ -71,11 +70,11 @@ func (s *Store) rebuild() (*leases, error) {
 
 // bootID tells this boot from others (random(4)); empty if the kernel doesn't.
 func bootID() string {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if s := strings.TrimSpace(string(id)); err == nil && bridge.ValidName(s) == nil {
-		return s
+	id, err := sysctl.Proc.Get("kernel/random/boot_id")
+	if err != nil || bridge.ValidName(id) != nil {
+		return ""
 	}
-	return ""
+	return id
 }
 
 // bootTime is the time since boot in seconds, at least 1.

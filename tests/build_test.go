@@ -97,7 +97,7 @@ var arrows = map[string][]string{
 	"flatnet/internal/netavark":   {"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/strictjson"},
 	"flatnet/internal/cli":        {"flatnet/bridge"},
 	"flatnet/internal/dns":        {"flatnet/bridge"},
-	"flatnet/ipam":                {"flatnet/bridge", "flatnet/internal/strictjson"},
+	"flatnet/ipam":                {"flatnet/bridge", "flatnet/internal/strictjson", "flatnet/internal/sysctl"},
 	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/ns", "flatnet/internal/sysctl"},
 	"flatnet/rtnl":                {"flatnet/internal/nl"},
 	"flatnet/internal/nft":        {"flatnet/internal/nl"},

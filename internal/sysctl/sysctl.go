@@ -2,7 +2,9 @@
 package sysctl
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,11 +33,32 @@ func (d Dir) Pin(name string) (Dir, *os.File, error) {
 // Get reads a sysctl, named as a path such as net/ipv4/ip_forward. (Dots won't
 // do: an interface name may have some.)
 func (d Dir) Get(name string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(string(d), name))
+	var value string
+	err := d.file(name, unix.O_RDONLY, func(fd int) error {
+		b := make([]byte, 4096) // a page is the most that a sysctl gives at once
+		n, err := unix.Read(fd, b)
+		value = strings.TrimSpace(string(b[:max(0, n)]))
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("sysctl %s: %w", name, err)
 	}
-	return strings.TrimSpace(string(b)), nil
+	return value, nil
+}
+
+// file opens a sysctl for one system call. It is not an [os.File], which would
+// begin to poll it.
+func (d Dir) file(name string, flags int, call func(fd int) error) error {
+	path := filepath.Join(string(d), name)
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	err = unix.EINTR
+	for errors.Is(err, unix.EINTR) {
+		err = call(fd)
+	}
+	return errors.Join(err, unix.Close(fd))
 }
 
 // Ensure makes a sysctl have a value. It writes only what differs, so a
@@ -45,13 +68,10 @@ func (d Dir) Ensure(name, value string) error {
 	if err != nil || got == value {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(string(d), name), os.O_WRONLY, 0)
-	if err == nil {
-		_, err = f.WriteString(value)
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}
+	err = d.file(name, unix.O_WRONLY, func(fd int) error {
+		_, err := unix.Write(fd, []byte(value))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("sysctl %s is %q and must be %q: %w", name, got, value, err)
 	}
