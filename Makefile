@@ -4,6 +4,7 @@
 # A tag, or else the commit: the same in every clone, whatever its depth.
 VERSION  ?= $(shell git describe --tags --exact-match --dirty 2>/dev/null || git describe --always --abbrev=12 --exclude='*' --dirty 2>/dev/null || echo unknown)
 BIN      ?= bin/flatnet
+DIST     ?= dist
 FUZZTIME ?= 1m
 
 # Where Podman looks by default; for other runtimes: make install
@@ -15,9 +16,12 @@ export CONFDIR     ?= /etc/cni/net.d
 export NETAVARKDIR ?= $(PREFIX)/libexec/netavark
 export DOORS       ?=
 
+# What make long runs, behind the build tag of that name.
+LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels
+
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build install uninstall demo test bench fuzz lint clean
+.PHONY: help build release install uninstall demo test long cover bench fuzz lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -25,6 +29,14 @@ help: ## this list
 build: ## bin/flatnet: static, stripped and the same on every machine
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -buildmode=exe \
 		-ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(BIN) .
+
+release: ## in DIST: binaries for amd64 and arm64, each with its bill of materials, and checksums
+	rm -rf $(DIST)
+	for arch in amd64 arm64; do \
+		bin=$(DIST)/flatnet-$(VERSION)-linux-$$arch; \
+		GOARCH=$$arch $(MAKE) -s build BIN=$$bin && internal/sbom.sh $$bin $(VERSION) >$$bin.cdx.json || exit 1; \
+	done
+	cd $(DIST) && sha256sum flatnet-* >SHA256SUMS
 
 install: build ## flatnet, for people and through each door that this machine's Podman has
 	@internal/install.sh install $(BIN)
@@ -40,6 +52,14 @@ test: build ## all tests: units, end to end, Podman
 	@tests/setup.sh test
 	@cd tests && go run ./report .. .
 
+long: build ## faults at every system call, storms, disks and kernels at full length: hours
+	@tests/setup.sh long
+	cd tests && FLATNET_LONG=1 go test -tags long -count=1 -timeout=6h -v -run '$(LONG)' .
+
+cover: ## how much of each package the tests run, units and end to end together
+	@tests/setup.sh test
+	@tests/cover.sh
+
 bench: build ## ADD and DEL beside the floor and Debian's bridge plugin
 	@tests/setup.sh bench
 	@cd tests && go run ./bench
@@ -52,5 +72,5 @@ lint: ## gofmt, go vet and staticcheck
 	go vet ./... && $(STATICCHECK) ./...
 	cd tests && go vet ./... && $(STATICCHECK) ./...
 
-clean: ## removes what build made
-	rm -rf bin
+clean: ## removes what build and release made
+	rm -rf bin dist

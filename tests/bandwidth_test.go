@@ -19,7 +19,7 @@ func TestBandwidth(t *testing.T) {
 			c1 := b.attach("c1", func(l *lab.Call) {
 				l.Conf = strings.TrimSuffix(lab.Conf, "}") + fmt.Sprintf(
 					`,"runtimeConfig":{"bandwidth":{"ingressRate":%.0f,"ingressBurst":%.0f,"egressRate":%.0f,"egressBurst":%.0f}}}`,
-					c.ingress, c.ingress/100, c.egress, c.egress/100)
+					c.ingress, c.ingress/50, c.egress, c.egress/50)
 			})
 			b.do(c1.then("CHECK"))
 			c1.Drain(c1.addr + ":90")
@@ -30,12 +30,25 @@ func TestBandwidth(t *testing.T) {
 				to   string
 				want float64
 			}{{"to the container", b.Place, c1.addr, c.ingress}, {"from the container", c1.Place, gateway, c.egress}} {
-				// What the bucket holds at first is skipped, and the kernel counts
-				// Ethernet and TCP/IP headers, too.
-				got, err := way.from.Pour(way.to+":90", 1<<20, 3)
-				t.Logf("%s: %.1f Mbit/s", way.name, got/mbit)
-				if want := way.want; err != nil || want > 0 && (got < 0.9*want || got > 1.1*want) || want == 0 && got < 100*mbit {
-					t.Errorf("%s: %.1f Mbit/s instead of %.1f: %v", way.name, got/mbit, want/mbit, err)
+				// A transfer that gets no CPU time is slower, never faster: the best
+				// of some counts.
+				var got float64
+				least := 0.9 * way.want
+				if way.want == 0 { // no limit
+					least = 100 * mbit
+				}
+				for try := 0; try < 5 && got < least; try++ {
+					// What the bucket holds at first is skipped, and the kernel counts
+					// Ethernet and TCP/IP headers, too.
+					rate, err := way.from.Pour(way.to+":90", 1<<20, 3)
+					if err != nil {
+						t.Fatalf("%s: %v", way.name, err)
+					}
+					t.Logf("%s: %.1f Mbit/s", way.name, rate/mbit)
+					got = max(got, rate)
+				}
+				if got < least || way.want > 0 && got > 1.1*way.want {
+					t.Errorf("%s: %.1f Mbit/s instead of %.1f", way.name, got/mbit, way.want/mbit)
 				}
 			}
 			b.do(c1.then("DEL"))

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Usage: setup.sh demo|test|bench
+# Usage: setup.sh demo|test|long|bench
 # Installs what that make target needs and the machine lacks.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
@@ -22,6 +22,9 @@ iptables iptables
 strace strace
 gcc gcc
 libc6-dev /usr/include/stdlib.h'
+kernels='qemu-system-x86 qemu-system-x86_64
+kmod modprobe
+xz-utils xz'
 
 runtimes='containerd containerd
 buildah buildah'
@@ -56,6 +59,11 @@ demo)
 test) provide "$base
 $podman
 $runtimes
+$tools" ;;
+long) provide "$base
+$podman
+$runtimes
+$kernels
 $tools" ;;
 bench) provide "$base
 $tools

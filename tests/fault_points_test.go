@@ -1,0 +1,154 @@
+//go:build long
+
+package tests
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// long says whether the long versions of faults, storms and the like are
+// wanted: hours of machine time instead of minutes.
+var long = os.Getenv("FLATNET_LONG") != ""
+
+// A point is one system call of a run: the n-th of a name, over all threads.
+type point struct {
+	call    string
+	n       int
+	startup bool // before the program does anything: the Go runtime's own
+}
+
+// errnos are the errors that a call may well give. A call that isn't listed
+// has those of any.
+var errnos = map[string][]syscall.Errno{
+	"any":         {syscall.ENOMEM, syscall.EIO, syscall.EINTR, syscall.EPERM},
+	"bind":        {syscall.ENOMEM, syscall.EPERM, syscall.EADDRINUSE},
+	"close":       {syscall.EIO, syscall.EINTR},
+	"connect":     {syscall.ENOBUFS, syscall.EPERM},
+	"fcntl":       {syscall.EINTR, syscall.EBUSY},
+	"fdatasync":   {syscall.EIO, syscall.ENOSPC, syscall.EINTR},
+	"flock":       {syscall.EINTR, syscall.ENOLCK, syscall.ENOMEM},
+	"fsync":       {syscall.EIO, syscall.ENOSPC, syscall.EINTR},
+	"getsockname": {syscall.ENOBUFS},
+	"mkdirat":     {syscall.ENOSPC, syscall.EIO, syscall.EPERM, syscall.ENOMEM},
+	"openat":      {syscall.EMFILE, syscall.ENOMEM, syscall.EIO, syscall.EINTR, syscall.EPERM, syscall.ENOSPC, syscall.EBUSY},
+	"read":        {syscall.EIO, syscall.EINTR, syscall.ENOMEM},
+	"recvfrom":    {syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR},
+	"recvmsg":     {syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR},
+	"renameat":    {syscall.ENOSPC, syscall.EIO, syscall.EBUSY, syscall.EPERM},
+	"sendmsg":     {syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR, syscall.EPERM},
+	"sendto":      {syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR, syscall.EPERM},
+	"setns":       {syscall.EPERM, syscall.ENOMEM},
+	"setsockopt":  {syscall.ENOMEM, syscall.EPERM, syscall.ENOBUFS},
+	"socket":      {syscall.EMFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EPERM},
+	"unlinkat":    {syscall.EIO, syscall.EBUSY, syscall.EPERM},
+	"write":       {syscall.ENOSPC, syscall.EIO, syscall.EINTR, syscall.EBUSY},
+}
+
+// runtimeCalls are made by the Go runtime for itself, and how often varies
+// from run to run. Most can't fail in practice; the runtime ends the process
+// if they do, which is what killing it there shows as well.
+var runtimeCalls = map[string]bool{
+	"arch_prctl": true, "clone": true, "epoll_create1": true, "epoll_ctl": true, "epoll_pwait": true, "eventfd2": true,
+	"exit_group": true, "futex": true, "getpid": true, "gettid": true, "madvise": true, "mmap": true, "munmap": true,
+	"nanosleep": true, "prctl": true, "prlimit64": true, "rt_sigaction": true, "rt_sigprocmask": true, "rt_sigreturn": true,
+	"sched_getaffinity": true, "sched_yield": true, "sigaltstack": true, "tgkill": true,
+}
+
+// A fault is what happens at a point: an error, or the end of the process.
+type fault struct {
+	point
+	errno syscall.Errno // 0: SIGKILL
+}
+
+func (f fault) String() string {
+	if f.errno == 0 {
+		return fmt.Sprintf("SIGKILL at %s #%d", f.call, f.n)
+	}
+	return fmt.Sprintf("%s #%d: %v (errno %d)", f.call, f.n, f.errno, int(f.errno))
+}
+
+// wrapper is the command that runs a program with the fault.
+func (f fault) wrapper(inject string) []string {
+	how := "-kill"
+	if f.errno != 0 {
+		how = fmt.Sprint("-errno=", int(f.errno))
+	}
+	return []string{inject, "-o", traceFile, "-at", fmt.Sprint(f.call, ":", f.n), how}
+}
+
+const traceFile = "/run/trace"
+
+// points reads inject's log of a run.
+func points(trace string) []point {
+	var all []point
+	seen, startup := map[string]int{}, true
+	for line := range strings.Lines(trace) {
+		call, _, _ := strings.Cut(line, " ")
+		if strings.HasPrefix(line, "read 0") || call == "socket" || call == "mkdirat" {
+			startup = false
+		}
+		seen[call]++
+		all = append(all, point{call, seen[call], startup})
+	}
+	return all
+}
+
+// faults are what can happen at the points: SIGKILL, and each likely error of
+// the calls that aren't the runtime's. The short version has SIGKILL only after
+// calls that change something, one error at each point, another one at the
+// next, and a quarter of all that.
+func faults(all []point) []fault {
+	var list []fault
+	for i, p := range all {
+		if long || changes(all, i) {
+			list = append(list, fault{p, 0})
+		}
+		if runtimeCalls[p.call] || p.startup {
+			continue
+		}
+		likely, ok := errnos[p.call]
+		if !ok {
+			likely = errnos["any"]
+		}
+		if !long {
+			likely = likely[p.n%len(likely):][:1]
+		}
+		for _, e := range likely {
+			list = append(list, fault{p, e})
+		}
+	}
+	if long {
+		return list
+	}
+	var some []fault
+	for i := 0; i < len(list); i += 4 {
+		some = append(some, list[i])
+	}
+	return some
+}
+
+// changes says whether what a process that dies at point i leaves may differ
+// from what it leaves if it dies one call earlier.
+func changes(all []point, i int) bool {
+	if i == 0 {
+		return true
+	}
+	switch all[i-1].call {
+	case "sendto", "sendmsg", "write", "openat", "mkdirat", "renameat", "unlinkat", "flock", "fdatasync":
+		return true
+	}
+	return false
+}
+
+// tool builds a command of this module and returns its path.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	output(t, ".", "env", "CGO_ENABLED=0", "go", "build", "-o", path, "./"+name)
+	return path
+}

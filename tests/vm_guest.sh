@@ -1,0 +1,190 @@
+# What happens in a virtual machine: each line PASS or FAIL is a test, DONE is
+# the end. There are busybox, flatnet and confine, no /etc, and no module until
+# it is loaded.
+conf='{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet"}'
+dual='{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet","ipam":{"type":"flatnet-ipam","ranges":[[{"subnet":"10.87.1.0/24"}],[{"subnet":"fd00:87::/64"}]]}}'
+bare='{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet","ipMasq":false}'
+ported='{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet","runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80},{"hostPort":8053,"containerPort":53,"protocol":"udp"}]}}'
+as= # a command that runs flatnet
+
+# ok WHAT COMMAND...: the command must succeed.
+ok() {
+	what=$1
+	shift
+	if out=$("$@" 2>&1); then echo "PASS $what"; else echo "FAIL $what:" $out; fi
+}
+
+# refused WHAT TEXT COMMAND...: the command must fail and say TEXT.
+refused() {
+	what=$1 text=$2
+	shift 2
+	if out=$("$@" 2>&1); then
+		echo "FAIL $what: succeeded:" $out
+	else
+		case $out in
+		*"$text"*) echo "PASS $what" ;;
+		*) echo "FAIL $what: does not say $text:" $out ;;
+		esac
+	fi
+}
+
+# cni COMMAND ID [CONF]: a call about a container.
+cni() {
+	echo "${3:-$conf}" | CNI_COMMAND=$1 CNI_CONTAINERID=$2 CNI_NETNS=/run/netns/$2 CNI_IFNAME=eth0 $as flatnet
+}
+
+add() { cni ADD $1 "$2" >/run/result-$1 || { cat /run/result-$1; return 1; }; }
+check() { cni CHECK $1 "${2%\}},\"prevResult\":$(cat /run/result-$1)}"; }
+addr() { grep -o '10\.87\.1\.[0-9]*/24' /run/result-$1 | cut -d/ -f1; }
+addr6() { grep -o 'fd00:87::[0-9a-f]*/64' /run/result-$1 | cut -d/ -f1; }
+netns() { : >/run/netns/$1 && unshare --net=/run/netns/$1 true; }
+in_() { ns=$1; shift; nsenter --net=/run/netns/$ns "$@"; }
+pings() { in_ $1 ping -c1 -W5 $2; }
+
+# clean: nothing is left but the bridge. A rule would hold its module.
+clean() {
+	ip link | grep fn- && return 1
+	grep -E '^nft_masq [0-9]+ [^0]' /proc/modules && return 1
+	grep -A1 '"allocations"' /var/lib/flatnet/ipam/allocations.json | grep '10\.87' && return 1
+	return 0
+}
+
+# job: what flatnet is for.
+job() {
+	netns c1
+	netns c2
+	ok "$1: ADD" add c1 "$conf"
+	ok "$1: ADD of a second" add c2 "$conf"
+	ok "$1: host to container" ping -c1 -W5 $(addr c1)
+	ok "$1: container to gateway" pings c1 10.87.1.1
+	ok "$1: container to container" pings c1 $(addr c2)
+	ok "$1: container to the outside" pings c1 192.0.2.2
+	ok "$1: CHECK" check c1 "$conf"
+	ok "$1: DEL" cni DEL c1
+	ok "$1: DEL of what is gone" cni DEL c1
+	ok "$1: the other one is not hurt" pings c2 192.0.2.2
+	ok "$1: GC" cni GC x '{"cniVersion":"1.1.0","name":"flatnet","type":"flatnet","cni.dev/valid-attachments":[]}'
+	ok "$1: nothing is left" clean
+	umount /run/netns/c1 /run/netns/c2
+}
+
+# says FROM ADDRESS: what the server behind the published port says.
+says() {
+	got=$(in_ $1 nc -w 5 $2 8080 </dev/null)
+	[ "$got" = "I am c1" ] || { echo "got $got"; return 1; }
+}
+
+# ports: a published port, read from the outside and by a neighbour.
+ports() {
+	netns c1
+	netns c2
+	ok "$1: ADD with ports" add c1 "$ported"
+	ok "$1: ADD of a neighbour" add c2 "$conf"
+	in_ c1 nc -ll -p 80 -e echo "I am c1" &
+	server=$!
+	sleep 1
+	ok "$1: port from the outside" says outside 192.0.2.1
+	ok "$1: port from a neighbour" says c2 192.0.2.1
+	ok "$1: port from the container itself" says c1 192.0.2.1
+	ok "$1: CHECK with ports" check c1 "$ported"
+	ok "$1: DEL with ports" cni DEL c1 "$ported"
+	refused "$1: the port is closed" "got" says outside 192.0.2.1
+	ok "$1: DEL of the neighbour" cni DEL c2
+	kill $server
+	ok "$1: no port is left" clean
+	umount /run/netns/c1 /run/netns/c2
+}
+
+# vlan NETWORK ID FIRST: a configuration with a VLAN, of addresses from FIRST on.
+vlan() {
+	echo '{"cniVersion":"1.0.0","name":"'$1'","type":"flatnet","bridge":"brv","vlan":'$2',"isDefaultGateway":false,"isGateway":false,"ipMasq":false,"ipam":{"type":"flatnet-ipam","subnet":"10.87.1.0/24","rangeStart":"'$3'"}}'
+}
+
+# vlans: containers of one VLAN reach each other and nobody else.
+vlans() {
+	red=$(vlan red 100 10.87.1.10) blue=$(vlan blue 200 10.87.1.20)
+	for c in c1 c2 c3; do netns $c; done
+	ok "VLANs: ADD" add c1 "$red"
+	ok "VLANs: ADD of a second" add c2 "$red"
+	ok "VLANs: ADD in another VLAN" add c3 "$blue"
+	ok "VLANs: in one VLAN" pings c1 $(addr c2)
+	refused "VLANs: into another VLAN" "100% packet loss" pings c1 $(addr c3)
+	ok "VLANs: CHECK" check c1 "$red"
+	ok "VLANs: DEL" cni DEL c1 "$red"
+	ok "VLANs: DEL of the second" cni DEL c2 "$red"
+	ok "VLANs: DEL in another VLAN" cni DEL c3 "$blue"
+	red=$(echo "$red" | sed 's/"isGateway":false/"isGateway":true/')
+	ok "VLANs: ADD with a gateway" add c1 "$red"
+	ok "VLANs: the gateway" pings c1 10.87.1.1
+	ok "VLANs: DEL with a gateway" cni DEL c1 "$red"
+	ok "VLANs: nothing is left" clean
+	ip link del brv
+	ip link | grep brv && ip link del brv.100
+	for c in c1 c2 c3; do umount /run/netns/$c; done
+}
+
+# outside: a network that has no route back.
+outside() {
+	netns outside
+	in_ outside ip link add up0 type veth # busybox calls the peer veth0
+	in_ outside ip link set up0 netns 1
+	ip addr add 192.0.2.1/24 dev up0
+	ip link set up0 up
+	ip link set lo up
+	ip route add default via 192.0.2.2
+	in_ outside ip addr add 192.0.2.2/24 dev veth0
+	in_ outside ip link set veth0 up
+}
+
+echo "kernel $(uname -r)"
+netns c1
+refused "without bridge" CONFIG_BRIDGE add c1 "$conf"
+load bridge
+refused "without veth" CONFIG_VETH add c1 "$conf"
+load veth
+outside
+refused "without nf_tables" CONFIG_NF_TABLES add c1 "$conf"
+ok "without nf_tables: ADD that masquerades nothing" add c1 "$bare"
+ok "without nf_tables: packets" ping -c1 -W5 $(addr c1)
+ok "without nf_tables: CHECK" check c1 "$bare"
+ok "without nf_tables: DEL" cni DEL c1 "$bare"
+load nf_tables
+refused "without nft_chain_nat" CONFIG_NFT_NAT add c1 "$conf"
+load nft_chain_nat
+refused "without nft_masq" CONFIG_NFT_MASQ add c1 "$conf"
+ok "without parts of nf_tables: DEL" cni DEL c1
+load nft_masq
+load nft_nat
+umount /run/netns/c1
+job "built in as WSL2 has it"
+ports "built in as WSL2 has it"
+
+netns c1
+if [ -e /proc/net/if_inet6 ]; then
+	ok "dual stack: ADD" add c1 "$dual"
+	ok "dual stack: packets" ping -c1 -W5 $(addr6 c1)
+	ok "dual stack: DEL" cni DEL c1 "$dual"
+else
+	refused "without IPv6: dual stack" CONFIG_IPV6 add c1 "$dual"
+fi
+ok "both families: nothing is left" clean
+umount /run/netns/c1
+
+as="confine -caps -noexec"
+job "two capabilities, no further process"
+ports "two capabilities, no further process"
+as=
+ip link del flatnet-br0
+vlans
+as="confine -caps -noexec"
+mkdir -p /var/lib/flatnet
+mount -t tmpfs leases /var/lib/flatnet
+mount -o remount,ro /
+refused "the root is read-only" "Read-only" touch /x
+job "read-only root"
+umount /var/lib/flatnet
+netns c1
+refused "read-only leases" "read-only file system" add c1 "$conf"
+ok "read-only leases: nothing is left" clean
+echo DONE
+poweroff -f
