@@ -132,7 +132,11 @@ func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error 
 		if err := h.refuseRA(br.gateway.Name); err != nil {
 			return err
 		}
-		if err := c.AddAddress(br.gateway.Index, want, false); err != nil && !errors.Is(err, unix.EEXIST) {
+		err := c.AddAddress(br.gateway.Index, want, false)
+		if want.Addr().Is6() && errors.Is(err, unix.EOPNOTSUPP) { // nobody serves that family
+			err = fmt.Errorf("%w: CONFIG_IPV6", ErrUnsupported)
+		}
+		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("give %s the address %s: %w", br.gateway.Name, want, err)
 		}
 	}

@@ -36,6 +36,7 @@ const (
 type folder struct {
 	dir  *os.File
 	lock *os.File // nil: not locked, for reading only
+	self *os.File // the directory as it is locked
 }
 
 // openFolder opens the folder of a network in the data directory. Without
@@ -75,16 +76,16 @@ func openFolder(dataDir, network string, create bool) (folder, error) {
 
 func (f folder) path(name string) string { return filepath.Join(f.dir.Name(), name) }
 
-// close unlocks the folder as well: only this descriptor has the lock.
+// close unlocks the folder as well: only these descriptors have the locks.
+// Nothing is written through them, so what close(2) may say is of no interest:
+// the leases stand as they are.
 func (f folder) close() error {
-	if f.dir == nil {
-		return nil
+	for _, file := range [...]*os.File{f.self, f.lock, f.dir} {
+		if file != nil {
+			file.Close()
+		}
 	}
-	err := f.dir.Close()
-	if f.lock != nil {
-		err = errors.Join(err, f.lock.Close())
-	}
-	return err
+	return nil
 }
 
 // read returns the lease file. One that is too long is an errBroken.

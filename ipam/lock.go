@@ -16,42 +16,32 @@ import (
 // each, so this passes only if one of them is stuck.
 const lockWait = 10 * time.Second
 
-// locked returns the folder with its lock, which makes other processes and
+// locked returns the folder with its locks, which make other processes and
 // goroutines wait, or a [bridge.ErrBusy] after the wait. Without create, a
 // folder that has neither lock nor lease file is an fs.ErrNotExist.
+//
+// The lock file is what other tools may lock, too. But somebody may remove it
+// while it is held, and others then make and lock a new one; so the folder
+// itself is locked as well.
 func (f folder) locked(create bool, wait time.Duration) (folder, error) {
 	timer := time.After(wait)
-	for {
-		lock, err := f.openLock(create)
-		if err != nil {
-			return f, err
-		}
-		if err := flock(lock, timer); err != nil {
-			return f, err
-		}
-		current, err := f.isLock(lock)
-		if current {
-			f.lock = lock
-			return f, nil
-		}
-		if err := errors.Join(err, lock.Close()); err != nil {
-			return f, err
-		}
+	lock, err := f.openLock(create)
+	if err != nil {
+		return f, err
 	}
-}
-
-// isLock says whether an open file is still the lock file. Who removed that
-// one while we waited may have let others make a new one, which then counts.
-func (f folder) isLock(lock *os.File) (bool, error) {
-	var ours, now unix.Stat_t
-	err := unix.Fstat(int(lock.Fd()), &ours)
-	if err == nil {
-		err = f.stat(lockName, &now)
+	if err := flock(lock, timer); err != nil {
+		return f, err
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, &fs.PathError{Op: "stat", Path: lock.Name(), Err: err}
+	f.lock = lock
+	self, err := openAt(f.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return f, err
 	}
-	return err == nil && ours.Dev == now.Dev && ours.Ino == now.Ino, nil
+	if err := flock(self, timer); err != nil {
+		return f, err
+	}
+	f.self = self
+	return f, nil
 }
 
 func (f folder) stat(name string, st *unix.Stat_t) error {
