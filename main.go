@@ -47,14 +47,14 @@ func main() {
 		}.Main(call))
 	}
 	call := cni.Call{Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	os.Exit(cni.Main(call, engine{host, dns.Find()}))
+	os.Exit(cni.Main(call, engine{host}))
 }
 
 // An engine joins the protocol to the host and to the addresses.
-type engine struct {
-	host  *bridge.Host
-	names dns.Server
-}
+type engine struct{ host *bridge.Host }
+
+// records is the names' server when there is nothing to start.
+var records = dns.Server{Dir: dns.Dir}
 
 func (e engine) allocator(c *cni.Config) (bridge.Allocator, error) {
 	cfg := ipam.Config{
@@ -124,7 +124,8 @@ func (e engine) Add(c *cni.Config) (bridge.Result, error) {
 // name makes the container known by its names, and returns the result's DNS
 // settings with the servers that know them.
 func (e engine) name(c *cni.Config, result bridge.Result) (bridge.DNS, error) {
-	if !e.names.Installed() {
+	names := dns.Find()
+	if !names.Installed() {
 		fmt.Fprintln(os.Stderr, "flatnet: dnsEnabled: aardvark-dns is not installed, so containers will not find each other by name")
 	}
 	r := dns.Record{Key: c.Request.Key, Internal: c.Network.Internal}
@@ -139,7 +140,7 @@ func (e engine) name(c *cni.Config, result bridge.Result) (bridge.DNS, error) {
 			r.Listen = append(r.Listen, ip.Gateway)
 		}
 	}
-	servers, err := e.names.Add(r)
+	servers, err := names.Add(r)
 	if len(servers) > 0 {
 		result.DNS.Nameservers = servers
 		result.DNS.Search = append(result.DNS.Search, dns.SearchDomain)
@@ -175,7 +176,7 @@ func (e engine) Del(c *cni.Config) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(e.names.Remove(c.Request.Key), e.host.Delete(c.Request.Key, alloc))
+	return errors.Join(records.Remove(c.Request.Key), e.host.Delete(c.Request.Key, alloc))
 }
 
 func (e engine) GC(c *cni.Config, valid []bridge.Key) error {
@@ -183,7 +184,7 @@ func (e engine) GC(c *cni.Config, valid []bridge.Key) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(e.names.Keep(c.Network.Name, valid), e.host.GC(c.Network.Name, valid, alloc))
+	err = errors.Join(records.Keep(c.Network.Name, valid), e.host.GC(c.Network.Name, valid, alloc))
 	if d, ok := alloc.(ipam.Delegate); ok {
 		err = errors.Join(err, d.GC())
 	}

@@ -206,6 +206,12 @@ func openAt(parent *os.File, name string, flags int, perm uint32) (*os.File, err
 	for {
 		fd, err := unix.Openat(at, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
 		switch {
+		case err == nil && flags&unix.O_NONBLOCK != 0:
+			// It did not keep us waiting; os.File would begin to poll it.
+			if err := unix.SetNonblock(fd, false); err != nil {
+				return nil, errors.Join(&fs.PathError{Op: "fcntl", Path: path, Err: err}, unix.Close(fd))
+			}
+			return os.NewFile(uintptr(fd), path), nil
 		case err == nil:
 			return os.NewFile(uintptr(fd), path), nil
 		case errors.Is(err, unix.ELOOP):

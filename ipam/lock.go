@@ -64,6 +64,9 @@ func (f folder) openLock(create bool) (*os.File, error) {
 
 // flock locks a file, or closes it and returns an error.
 func flock(lock *os.File, timer <-chan time.Time) error {
+	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		return nil
+	}
 	done := make(chan error, 1)
 	go func() {
 		err := error(unix.EINTR)

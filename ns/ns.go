@@ -17,8 +17,9 @@ var ErrNotNetNS = errors.New("not a network namespace")
 
 // An NS is an open network namespace. It lives at least until it is closed.
 type NS struct {
-	f  *os.File
-	id identity
+	fd   int // no [os.File], which would begin to poll it
+	path string
+	id   identity
 }
 
 // identity tells namespaces apart: device and inode of the nsfs file (ioctl_ns(2)).
@@ -33,12 +34,11 @@ func Open(path string) (*NS, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	f := os.NewFile(uintptr(fd), path)
 	id, err := identify(fd)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), unix.Close(fd))
 	}
-	return &NS{f, id}, nil
+	return &NS{fd, path, id}, nil
 }
 
 // Current opens the calling thread's namespace.
@@ -67,13 +67,17 @@ func identify(fd int) (identity, error) {
 }
 
 // FD is the namespace's file descriptor, valid until Close.
-func (n *NS) FD() int { return int(n.f.Fd()) }
+func (n *NS) FD() int { return n.fd }
 
 // Path is what the namespace was opened by.
-func (n *NS) Path() string { return n.f.Name() }
+func (n *NS) Path() string { return n.path }
 
-// Close gives the file descriptor back.
-func (n *NS) Close() error { return n.f.Close() }
+// Close gives the file descriptor back. Nobody may use the namespace meanwhile.
+func (n *NS) Close() error {
+	fd := n.fd
+	n.fd = -1
+	return os.NewSyscallError("close", unix.Close(fd))
+}
 
 // Same says whether both are one namespace.
 func (n *NS) Same(other *NS) bool { return n.id == other.id }

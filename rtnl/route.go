@@ -1,6 +1,7 @@
 package rtnl
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -42,9 +43,23 @@ func (c *Conn) Routes(ipv6 bool) ([]Route, error) {
 	return unicast, nil
 }
 
-// DefaultRouteLink is the index of the link that the main table's default route
-// of least priority value leads out of; 0 if there is none.
+// DefaultRouteLink is the index of the link that the default route leads out
+// of; 0 if there is none.
 func (c *Conn) DefaultRouteLink(ipv6 bool) (int, error) {
+	// It is the route to an address that nobody has, be the tables ever so long.
+	nobody := "198.51.100.1" // RFC 5737
+	if ipv6 {
+		nobody = "3fff::1" // RFC 9637
+	}
+	r, err := c.routeTo(netip.MustParseAddr(nobody))
+	switch {
+	case errors.Is(err, unix.ENETUNREACH):
+		return 0, nil
+	case err == nil && r.Dst.Bits() == 0 && r.Index != 0:
+		return r.Index, nil
+	}
+	// Somebody has a route for just that address, or a rule; or the kernel is
+	// older than 4.13 and does not say which route it took.
 	routes, err := c.Routes(ipv6)
 	best := Route{}
 	for _, r := range routes {
@@ -54,6 +69,25 @@ func (c *Conn) DefaultRouteLink(ipv6 bool) (int, error) {
 		}
 	}
 	return best.Index, err
+}
+
+// routeTo asks which route (RTM_F_FIB_MATCH) leads to an address.
+func (c *Conn) routeTo(a netip.Addr) (Route, error) {
+	h := make([]byte, unix.SizeofRtMsg)
+	h[0], h[1] = family(a), byte(a.BitLen())
+	native.PutUint32(h[8:], unix.RTM_F_FIB_MATCH)
+	b, err := encode(h, func(ae *netlink.AttributeEncoder) { ae.Bytes(unix.RTA_DST, a.AsSlice()) })
+	if err != nil {
+		return Route{}, err
+	}
+	msgs, err := c.nl.Do(unix.RTM_GETROUTE, 0, b)
+	if err != nil {
+		return Route{}, err
+	}
+	if len(msgs) != 1 {
+		return Route{}, fmt.Errorf("route to %s: %d answers", a, len(msgs))
+	}
+	return decodeRoute(msgs[0].Data)
 }
 
 // AddRoute adds a unicast route. One of the same destination, table and

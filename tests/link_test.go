@@ -202,3 +202,29 @@ func TestBridgeKeepsItsMAC(t *testing.T) {
 		})
 	}
 }
+
+// The MTU is that of the default route's device, be it found by one question or
+// in the tables.
+func TestInheritedMTU(t *testing.T) {
+	for _, c := range []struct {
+		name, host string
+		want       int
+	}{
+		{"IPv4 before IPv6", "ip -6 route add default dev other metric 5", lab.UplinkMTU},
+		{"a route to the address that is asked for", "ip route add 198.51.100.0/24 dev other", lab.UplinkMTU},
+		{"a rule against that address", "ip rule add prohibit to 198.51.100.0/24", lab.UplinkMTU},
+		{"the lowest metric", "ip route add default dev other metric 5; ip route replace default via " + lab.OutsideAddr + " metric 7; ip route del default metric 0", 1300},
+		{"several devices", "ip route replace default nexthop dev other nexthop via " + lab.OutsideAddr, 1300},
+		{"IPv6 alone", "ip route del default; ip -6 route replace default dev other", 1300},
+		{"none", "ip route del default; ip -6 route del default", 1500},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBox(t)
+			b.Sh("ip link add other mtu 1300 type veth peer peer; ip link set other up; ip link set peer up; " + c.host)
+			ctr := b.attach("c1", func(*lab.Call) {})
+			if got := links(t, ctr.Place)["eth0"].MTU; got != c.want {
+				t.Errorf("MTU %d, want %d; %s", got, c.want, b.Sh("ip route; ip -6 route"))
+			}
+		})
+	}
+}
