@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mdlayher/netlink"
@@ -15,7 +16,7 @@ import (
 // network byte order, as everywhere in nfnetlink. The first error sticks.
 type codec struct {
 	w   *netlink.AttributeEncoder // nil when reading
-	r   map[uint16][]byte         // what has not been read yet
+	r   []netlink.Attribute       // what has not been read yet
 	err error
 }
 
@@ -30,17 +31,12 @@ func encode(pass func(*codec)) ([]byte, error) {
 }
 
 func decode(b []byte, pass func(*codec)) error {
-	c := &codec{r: map[uint16][]byte{}}
-	d, err := netlink.NewAttributeDecoder(b)
+	attrs, err := netlink.UnmarshalAttributes(b)
 	if err != nil {
 		return err
 	}
-	for d.Next() {
-		c.r[d.Type()] = d.Bytes()
-	}
-	if c.fail(d.Err()); c.err == nil {
-		pass(c)
-	}
+	c := &codec{r: attrs}
+	pass(c)
 	return c.err
 }
 
@@ -50,16 +46,28 @@ func (c *codec) fail(err error) {
 	}
 }
 
-// has says that there is an attribute to read.
-func (c *codec) has(typ uint16) bool {
-	_, ok := c.r[typ]
-	return ok
+// find is the index of an attribute to read, the last one of its type; -1 if
+// there is none.
+func (c *codec) find(typ uint16) int {
+	for i := len(c.r) - 1; i >= 0; i-- {
+		if c.r[i].Type&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER) == typ {
+			return i
+		}
+	}
+	return -1
 }
 
+// has says that there is an attribute to read.
+func (c *codec) has(typ uint16) bool { return c.find(typ) >= 0 }
+
 func (c *codec) take(typ uint16) ([]byte, bool) {
-	b, ok := c.r[typ]
-	delete(c.r, typ)
-	return b, ok
+	i := c.find(typ)
+	if i < 0 {
+		return nil, false
+	}
+	b := c.r[i].Data
+	c.r = slices.Delete(c.r, i, i+1)
+	return b, true
 }
 
 // takeN takes an attribute that must have n bytes.

@@ -3,6 +3,8 @@ package nft
 import (
 	"errors"
 	"testing"
+
+	"github.com/mdlayher/netlink"
 )
 
 func TestCommentAmongOtherUserData(t *testing.T) {
@@ -18,7 +20,7 @@ func TestCommentAmongOtherUserData(t *testing.T) {
 		{[]byte{commentTag, 4, 'h', 'i', 0}, "", errUserData},
 	}
 	for _, tt := range tests {
-		c := &codec{r: map[uint16][]byte{1: tt.data}}
+		c := &codec{r: []netlink.Attribute{{Type: 1, Data: tt.data}}}
 		if got := c.comment(1, ""); got != tt.want || !errors.Is(c.err, tt.err) {
 			t.Errorf("%v: got %q, %v", tt.data, got, c.err)
 		}
@@ -35,7 +37,7 @@ func TestCodecRefusesWrongSizesAndValues(t *testing.T) {
 		"attribute 5 has 1 bytes instead of 12": func(c *codec) { c.takeN(5, 12) },
 	}
 	for want, pass := range tests {
-		c := &codec{r: map[uint16][]byte{1: {0, 0, 0}, 2: {0, 0, 1, 1}, 5: {1}}}
+		c := &codec{r: []netlink.Attribute{{Type: 1, Data: []byte{0, 0, 0}}, {Type: 2, Data: []byte{0, 0, 1, 1}}, {Type: 5, Data: []byte{1}}}}
 		if pass(c); c.err == nil || c.err.Error() != want {
 			t.Errorf("got %v, want %s", c.err, want)
 		}

@@ -58,8 +58,8 @@ func passExpr(c *codec, e Expr) Expr {
 // rest says that no attribute is left that has a meaning: one that is zero is
 // a default that this or a newer kernel spells out.
 func (c *codec) rest() bool {
-	for _, b := range c.r {
-		for _, x := range b {
+	for _, a := range c.r {
+		for _, x := range a.Data {
 			if x != 0 {
 				return false
 			}
