@@ -117,7 +117,7 @@ func (h *Host) publish(c *rtnl.Conn, a Attachment) error {
 		return fmt.Errorf("list the host's addresses: %w", err)
 	}
 	err = h.withNFT(true, func(c *nft.Conn) error {
-		return h.records.during(func() error {
+		return h.records.alone(func() error {
 			h.records.saveWish(a.wish())
 			return publishAll(c, a, addrs)
 		})

@@ -21,7 +21,7 @@ const recordsDir = "/run/flatnet"
 // one that can't be written is no reason to refuse an attachment. The zero
 // value keeps nothing.
 //
-//	.lock                   held exclusively by a reload, shared by whoever changes rules
+//	.lock                   held exclusively by a reload or a claim of ports, shared by whoever else changes rules
 //	NETWORK/firewall:SUBNET a [Firewall]; the slash is written as "_"
 //	NETWORK/ID:IFNAME       a [wish]
 type records struct {
@@ -47,8 +47,15 @@ func (w wish) entries() []entry {
 
 // during runs fn while no reload is under way, which could otherwise restore
 // what fn removes.
-func (r records) during(fn func() error) error {
-	unlock, err := r.lock(unix.LOCK_SH)
+func (r records) during(fn func() error) error { return r.locked(unix.LOCK_SH, fn) }
+
+// alone is during, and no other attachment gets ports meanwhile: the kernel
+// takes one port of all addresses beside the same of a single one, so of two
+// claims at one moment neither would find the other.
+func (r records) alone(fn func() error) error { return r.locked(unix.LOCK_EX, fn) }
+
+func (r records) locked(how int, fn func() error) error {
+	unlock, err := r.lock(how)
 	if errors.Is(err, ErrBusy) {
 		return err
 	}
@@ -60,7 +67,8 @@ func (r records) during(fn func() error) error {
 	return fn()
 }
 
-// lockWait is how long a reload may take; it does for some milliseconds.
+// lockWait is how long a reload, or others' claims of ports, may take; they do for
+// some milliseconds each.
 const lockWait = 10 * time.Second
 
 // lock waits for the lock; how is LOCK_SH or LOCK_EX.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"flatnet/tests/lab"
@@ -141,6 +143,38 @@ func TestPublishedPortIsTaken(t *testing.T) {
 }
 
 // What can't be published is refused before anything is touched.
+// Of those who want one port of all addresses and of a single one at one moment,
+// one gets it.
+func TestPublishedPortWantedByMany(t *testing.T) {
+	b := newBox(t)
+	b.attach("stays")
+	for round := range 5 {
+		var got atomic.Int32
+		var wg sync.WaitGroup
+		for i := range 6 {
+			add := call("ADD", fmt.Sprint("c", round, "x", i))
+			b.Run("ip", "netns", "add", add.ID)
+			more := ""
+			if i%2 == 0 {
+				more = `,"hostIP":"` + lab.HostAddr + `"`
+			}
+			add.Conf = publish(lab.Conf, mapping(8080, 80, more))
+			wg.Go(func() {
+				if b.Call(program, add).Exit == 0 {
+					got.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if got.Load() != 1 {
+			t.Errorf("%d of them have the port: %s", got.Load(), b.Sh("nft list table ip flatnet.ports"))
+		}
+		for i := range 6 {
+			b.do(call("DEL", fmt.Sprint("c", round, "x", i)))
+		}
+	}
+}
+
 func TestPortMappingsAreRefused(t *testing.T) {
 	b := newBox(t)
 	b.NetNS("c1")
