@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"flatnet/internal/flock"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -87,36 +89,13 @@ func (r records) lockWithin(how int, wait time.Duration) (unlock func() error, e
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = waitFlock(f, how, wait)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", f.Name(), err), f.Close())
+	if err := flock.Lock(f, how, wait); err != nil {
+		if errors.Is(err, flock.ErrHeld) {
+			err = fmt.Errorf("%s: %w: %w", f.Name(), err, ErrBusy)
+		}
+		return nil, errors.Join(err, f.Close())
 	}
 	return f.Close, nil
-}
-
-func waitFlock(f *os.File, how int, wait time.Duration) error {
-	own, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0) // f may be closed before the wait ends
-	if err != nil {
-		return err
-	}
-	done := make(chan error, 1)
-	go func() {
-		err := error(unix.EINTR)
-		for errors.Is(err, unix.EINTR) {
-			err = unix.Flock(own, how)
-		}
-		unix.Close(own)
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(wait):
-		return fmt.Errorf("another process holds the lock: %w", ErrBusy)
-	}
 }
 
 func (r records) say(err error) {

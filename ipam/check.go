@@ -67,7 +67,8 @@ func (s *Store) peek() (*leases, error) {
 	if err == nil {
 		var l *leases
 		l, err = s.read(f)
-		if err = errors.Join(err, f.close()); err == nil {
+		f.close()
+		if err == nil {
 			return l, nil
 		}
 	}

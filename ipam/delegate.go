@@ -93,12 +93,12 @@ func (d Delegate) GC() error {
 
 // record notes what another plugin has leased to key. An address can't be two
 // running containers', whatever the plugin thinks: that is a [bridge.ErrTaken].
-func (s *Store) record(key bridge.Key, addrs []netip.Addr) (err error) {
+func (s *Store) record(key bridge.Key, addrs []netip.Addr) error {
 	f, l, err := s.open(true)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.close()) }()
+	defer f.close()
 	now, err := bootTime()
 	if err != nil {
 		return err

@@ -36,7 +36,6 @@ const (
 type folder struct {
 	dir  *os.File
 	lock *os.File // nil: not locked, for reading only
-	self *os.File // the directory as it is locked
 }
 
 // openFolder opens the folder of a network in the data directory. Without
@@ -79,13 +78,12 @@ func (f folder) path(name string) string { return filepath.Join(f.dir.Name(), na
 // close unlocks the folder as well: only these descriptors have the locks.
 // Nothing is written through them, so what close(2) may say is of no interest:
 // the leases stand as they are.
-func (f folder) close() error {
-	for _, file := range [...]*os.File{f.self, f.lock, f.dir} {
+func (f folder) close() {
+	for _, file := range [...]*os.File{f.lock, f.dir} {
 		if file != nil {
 			file.Close()
 		}
 	}
-	return nil
 }
 
 // read returns the lease file. One that is too long is an errBroken.

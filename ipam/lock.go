@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flatnet/bridge"
+	"flatnet/internal/flock"
 )
 
 // lockWait is how long others may hold the lock. They do for a millisecond
@@ -24,23 +25,21 @@ const lockWait = 10 * time.Second
 // while it is held, and others then make and lock a new one; so the folder
 // itself is locked as well.
 func (f folder) locked(create bool, wait time.Duration) (folder, error) {
-	timer := time.After(wait)
-	lock, err := f.openLock(create)
+	end := time.Now().Add(wait)
+	file, err := f.openLock(create)
 	if err != nil {
 		return f, err
 	}
-	if err := flock(lock, timer); err != nil {
-		return f, err
+	f.lock = file
+	for _, each := range [...]*os.File{f.lock, f.dir} {
+		err := flock.Lock(each, unix.LOCK_EX, time.Until(end))
+		if errors.Is(err, flock.ErrHeld) {
+			err = fmt.Errorf("%s: %w: %w", each.Name(), err, bridge.ErrBusy)
+		}
+		if err != nil {
+			return f, err
+		}
 	}
-	f.lock = lock
-	self, err := openAt(f.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return f, err
-	}
-	if err := flock(self, timer); err != nil {
-		return f, err
-	}
-	f.self = self
 	return f, nil
 }
 
@@ -60,30 +59,4 @@ func (f folder) openLock(create bool) (*os.File, error) {
 		}
 	}
 	return openAt(f.dir, lockName, unix.O_RDWR|unix.O_CREAT, 0o600)
-}
-
-// flock locks a file, or closes it and returns an error.
-func flock(lock *os.File, timer <-chan time.Time) error {
-	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-		return nil
-	}
-	done := make(chan error, 1)
-	go func() {
-		err := error(unix.EINTR)
-		for errors.Is(err, unix.EINTR) {
-			err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
-		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			return errors.Join(&fs.PathError{Op: "flock", Path: lock.Name(), Err: err}, lock.Close())
-		}
-		return nil
-	case <-timer:
-		// Closing does not end the wait in the kernel: it has to come after it.
-		go func() { <-done; lock.Close() }()
-		return fmt.Errorf("%s: another process holds the lock: %w", lock.Name(), bridge.ErrBusy)
-	}
 }

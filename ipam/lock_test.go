@@ -21,13 +21,6 @@ func hold(t *testing.T, dir string) folder {
 	return f
 }
 
-func release(t *testing.T, f folder) {
-	t.Helper()
-	if err := f.close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestLockThatOthersHold(t *testing.T) {
 	s := store(t.TempDir(), small(t))
 	mustLease(t, s, key("c1"))
@@ -44,7 +37,7 @@ func TestLockThatOthersHold(t *testing.T) {
 	if got := listed(t, s); got != "c1/eth0=10.87.1.2" {
 		t.Errorf("List: %s", got)
 	}
-	release(t, f)
+	f.close()
 	// Those that gave up let go of the lock as soon as they get it.
 	s.wait = lockWait
 	for range 100 {
@@ -67,8 +60,8 @@ func TestLockFileReplaced(t *testing.T) {
 		t.Errorf("another locked it, too: %v", err)
 	}
 	f.close()
-	release(t, held)
-	release(t, hold(t, dir))
+	held.close()
+	hold(t, dir).close()
 }
 
 // Leases without a lock file are locked anew; it is not taken for nothing there.

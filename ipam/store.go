@@ -70,7 +70,7 @@ func (s *Store) Lease(key bridge.Key, want []netip.Addr) (got bridge.Lease, held
 	if err != nil {
 		return got, false, err
 	}
-	defer func() { err = errors.Join(err, f.close()) }()
+	defer f.close()
 	now, err := bootTime()
 	if err != nil {
 		return got, false, err
@@ -100,12 +100,12 @@ func (s *Store) Lease(key bridge.Key, want []netip.Addr) (got bridge.Lease, held
 // Release takes key's addresses back. It makes no directory and no file.
 // Without a lease file, it is the host's links that say whether key was the
 // network's last, and last then runs unlocked.
-func (s *Store) Release(key bridge.Key, last func() error) (err error) {
+func (s *Store) Release(key bridge.Key, last func() error) error {
 	f, l, err := s.open(false)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.close()) }()
+	defer f.close()
 	if name, ok := l.find(key); ok {
 		l.remove(name)
 		if err := f.write(l.encode()); err != nil {
@@ -121,12 +121,12 @@ func (s *Store) Release(key bridge.Key, last func() error) (err error) {
 // Free reports an error unless an attachment that asks for nothing would get a
 // lease now: a [bridge.ErrExhausted] if there is no address. It makes the
 // directory as Lease would and tries to write there, but leases nothing.
-func (s *Store) Free() (err error) {
+func (s *Store) Free() error {
 	f, l, err := s.open(true)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.close()) }()
+	defer f.close()
 	now, err := bootTime()
 	if err != nil {
 		return err
@@ -150,13 +150,13 @@ func (s *Store) open(create bool) (folder, *leases, error) {
 	case err == nil:
 		l, err = s.load(f)
 	case !create && errors.Is(err, fs.ErrNotExist):
-		f, err = folder{}, f.close()
-		if err == nil {
-			l, err = s.rebuild()
-		}
+		f.close()
+		f = folder{}
+		l, err = s.rebuild()
 	}
 	if err != nil {
-		return folder{}, nil, errors.Join(err, f.close())
+		f.close()
+		return folder{}, nil, err
 	}
 	return f, l, nil
 }
