@@ -11,6 +11,7 @@ import (
 func (p nv) lookup(from, name string) string {
 	out, err := p.Try("exec", from, "busybox", "nslookup", name)
 	if err != nil {
+		p.t.Logf("%s asks for %s: %v", from, name, err)
 		return ""
 	}
 	_, answer, _ := strings.Cut(out, "Name:")

@@ -10,13 +10,24 @@ import (
 	"flatnet/tests/lab"
 )
 
-// Podman 5.4 of Debian 13, which knows no CNI, goes through its verbs.
-func TestNetavarkPodman(t *testing.T) {
-	b := newBox(t)
-	podman, err := b.Trixie(program)
+// Podman 5.4 with netavark 1.14, of Debian 13, goes through its verbs: it knows
+// no CNI. So does the newest that Debian has, which is 5.8 with 1.17 so far.
+func TestNetavarkPodman(t *testing.T)    { testPodman(t, "trixie") }
+func TestNetavarkPodmanSid(t *testing.T) { testPodman(t, "sid") }
+
+// netavarkPodman is a suite's Podman, or skips the test.
+func (b box) netavarkPodman(suite string) lab.Podman {
+	b.t.Helper()
+	podman, err := b.Debian(suite, program)
 	if err != nil {
-		t.Skipf("NO PODMAN 5 TO TEST THE NETAVARK DOOR WITH: %v", err)
+		b.t.Skipf("NO PODMAN OF DEBIAN %s TO TEST THE NETAVARK DOOR WITH: %v", suite, err)
 	}
+	return podman
+}
+
+func testPodman(t *testing.T, suite string) {
+	b := newBox(t)
+	podman := b.netavarkPodman(suite)
 	podman.Do("network", "create", "--driver", "flatnet", "flatnet")
 	podman.Do("network", "create", "--driver", "flatnet", "second")
 	podman.Do("network", "create", "--driver", "flatnet", "--ipv6", "--subnet", "10.99.6.0/24", "--subnet", "fd00:6::/64", "dual")

@@ -12,12 +12,12 @@ import (
 
 // Published ports are right only if bytes come through: conmon listens on them
 // itself, so that a connection alone says nothing.
-func TestNetavarkPorts(t *testing.T) {
+func TestNetavarkPorts(t *testing.T)    { testNetavarkPorts(t, "trixie") }
+func TestNetavarkPortsSid(t *testing.T) { testNetavarkPorts(t, "sid") }
+
+func testNetavarkPorts(t *testing.T, suite string) {
 	b := newBox(t)
-	podman, err := b.Trixie(program)
-	if err != nil {
-		t.Skipf("NO PODMAN 5 TO TEST THE NETAVARK DOOR WITH: %v", err)
-	}
+	podman := b.netavarkPodman(suite)
 	podman.Do("network", "create", "--driver", "flatnet", "--disable-dns", "flatnet")
 	podman.Do("network", "create", "--driver", "flatnet", "--disable-dns", "second")
 	podman.Do("network", "create", "--driver", "flatnet", "--disable-dns", "--subnet", "10.99.6.0/24", "--subnet", "fd00:6::/64", "dual")

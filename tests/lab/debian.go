@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// trixiePackages are Podman 5.4, netavark 1.14 and what they need.
-const trixiePackages = "podman,netavark,aardvark-dns,runc,conmon,nftables,iproute2,iputils-ping,jq,busybox-static,procps,ca-certificates"
+// podmanPackages are Podman with netavark and what they need.
+const podmanPackages = "podman,netavark,aardvark-dns,runc,conmon,nftables,iproute2,iputils-ping,jq,busybox-static,procps,ca-certificates"
 
 // netavarkConf lets Podman 5 work where [containersConf] lets Podman 4.
 const netavarkConf = `[network]
@@ -28,14 +28,14 @@ events_logger = "file"
 lock_type = "file"
 `
 
-// NetavarkPlugin is where [World.Trixie] puts the plugin.
+// NetavarkPlugin is where [World.Debian] puts the plugin.
 const NetavarkPlugin = "/usr/libexec/netavark/flatnet"
 
-// enterTrixie makes root $1, with plugin $2, the root of a mount namespace of
+// enterRoot makes root $1, with plugin $2, the root of a mount namespace of
 // its own, and keeps that for as long as its input lasts. Nothing that is
 // written gets into $1.
-const enterTrixie = `
-d=/run/trixie
+const enterRoot = `
+d=/run/debian
 mkdir -p $d/upper $d/work $d/root
 mount -t overlay overlay -o lowerdir=$1,upperdir=$d/upper,workdir=$d/work $d/root
 cd $d/root
@@ -54,16 +54,17 @@ echo ready
 exec cat >/dev/null
 `
 
-// Trixie is the same world as a Debian 13 sees it, whose Podman has no CNI but
-// netavark with program as its plugin, and an image. An error says why there is
-// none; as a rule the machine has no debootstrap, or can't reach its mirror.
-func (w *World) Trixie(program string) (Podman, error) {
+// Debian is the same world as another Debian sees it, from 13 (trixie) on: its
+// Podman has no CNI but netavark with program as its plugin, and an image. An
+// error says why there is none; as a rule the machine has no debootstrap, or
+// can't reach its mirror.
+func (w *World) Debian(suite, program string) (Podman, error) {
 	w.TB.Helper()
-	root, err := trixie()
+	root, err := debian(suite)
 	if err != nil {
 		return Podman{}, err
 	}
-	cmd := w.Cmd("unshare", "--mount", "--propagation", "private", "sh", "-ec", enterTrixie, "sh", root, program)
+	cmd := w.Cmd("unshare", "--mount", "--propagation", "private", "sh", "-ec", enterRoot, "sh", root, program)
 	d := *w
 	d.Place.world = &d
 	p := Podman{&d}
@@ -75,7 +76,7 @@ func (w *World) Trixie(program string) (Podman, error) {
 		d.pid, err = strconv.Atoi(strings.TrimSpace(string(child)))
 	}
 	if err != nil {
-		w.TB.Fatalf("process of the trixie root: %v", err)
+		w.TB.Fatalf("process of the %s root: %v", suite, err)
 	}
 	d.Write("/etc/containers/containers.conf", netavarkConf)
 	image, err := busybox()
@@ -97,19 +98,19 @@ func (w *World) Cgroup() string { return "--cgroup-parent=/" + w.cgroup() }
 // In is the same Podman for another test.
 func (p Podman) In(t TB) Podman { return Podman{p.World.In(t)} }
 
-// trixie returns a root file system of Debian 13. It is made once for a user
-// of the machine.
-func trixie() (string, error) {
+// debian returns a root file system of a suite. It is made once for a user of
+// the machine.
+func debian(suite string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
 	cache = filepath.Join(cache, "flatnet-tests")
-	root := filepath.Join(cache, "trixie")
+	root := filepath.Join(cache, suite)
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return "", err
 	}
-	lock, err := os.Create(filepath.Join(cache, "lock"))
+	lock, err := os.Create(filepath.Join(cache, suite+".lock"))
 	if err != nil {
 		return "", err
 	}
@@ -120,16 +121,16 @@ func trixie() (string, error) {
 	if _, err := os.Stat(root); err == nil {
 		return root, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	temp := root + ".tmp"
 	if err := os.RemoveAll(temp); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+trixiePackages, "trixie", temp)
+	cmd := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+podmanPackages, suite, temp)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		os.RemoveAll(temp)
-		return "", fmt.Errorf("debootstrap trixie: %w: %s", err, out[max(0, len(out)-500):])
+		return "", fmt.Errorf("debootstrap %s: %w: %s", suite, err, out[max(0, len(out)-500):])
 	}
 	return root, os.Rename(temp, root)
 }
