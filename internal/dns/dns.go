@@ -87,7 +87,9 @@ func (s Server) Add(r Record) (servers []string, err error) {
 	if err := s.edit(r.Key.Network, of(r.Key), &r); err != nil {
 		return nil, err
 	}
-	err = s.reload()
+	if err = s.tell(); err == nil {
+		err = s.ensure()
+	}
 	deadline := time.Now().Add(serveWait)
 	for _, a := range r.Listen {
 		if err == nil {
@@ -112,10 +114,8 @@ func (s Server) await(addr netip.Addr, r Record, deadline time.Time) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("aardvark-dns at %s: %w", addr, err)
 		}
-		if p, err := s.process(); err == nil && p == nil {
-			if err := s.start(); err != nil {
-				return err
-			}
+		if err := s.ensure(); err != nil {
+			return err
 		}
 	}
 }

@@ -18,23 +18,33 @@ import (
 // processName is the program's name, and that of its process.
 const processName = "aardvark-dns"
 
-// startWait is how long the server may take to start.
-const startWait = 10 * time.Second
+const (
+	// startWait is how long the server may take to start.
+	startWait = 10 * time.Second
+	// retryWait is how long a start that fails is tried again: a server that
+	// ends removes its pid file before it lets its addresses go.
+	retryWait = 2 * time.Second
+	// retryPause is between two such tries.
+	retryPause = 50 * time.Millisecond
+)
 
-// reload makes the server read its files, which begins with starting it if it
-// does not run.
-func (s Server) reload() error {
-	p, err := s.process()
-	if err != nil {
-		return err
+// ensure starts the server if it does not run.
+func (s Server) ensure() error {
+	for until := time.Now().Add(retryWait); ; <-time.After(retryPause) {
+		p, err := s.process()
+		if err != nil {
+			return err
+		}
+		if p != nil {
+			return p.Release()
+		}
+		if err := s.start(); err == nil || time.Now().After(until) {
+			return err
+		}
 	}
-	if p == nil {
-		return s.start()
-	}
-	return hangUp(p)
 }
 
-// tell is reload without the start.
+// tell makes the server read its files, if it runs.
 func (s Server) tell() error {
 	p, err := s.process()
 	if err != nil || p == nil {
