@@ -33,6 +33,12 @@ var (
 	ErrLimited = errors.New("limited connectivity")
 )
 
+// unsupported is an [ErrUnsupported] that says so in its own words.
+type unsupported struct{ error }
+
+func (unsupported) Is(target error) bool { return target == ErrUnsupported }
+func (u unsupported) Unwrap() error      { return u.error }
+
 // A PluginError is what another plugin, to which flatnet delegates, says of its
 // failure (SPEC 1.1.0, section 5, "Error"). Its code is handed on.
 type PluginError struct {

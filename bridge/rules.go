@@ -184,7 +184,7 @@ func (h *Host) withNFT(need bool, fn func(*nft.Conn) error) error {
 		err = fn(c)
 	}
 	if errors.Is(err, nft.ErrUnsupported) {
-		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+		return unsupported{err}
 	}
 	return err
 }
