@@ -56,6 +56,7 @@ type Firewall struct {
 	Isolated bool
 	// ForwardAccept inserts an accept rule into foreign chains that block the network.
 	ForwardAccept bool `json:",omitempty"`
+	ServesDNS     bool `json:",omitempty"` // at the gateway
 }
 
 // Priorities of linux/netfilter_ipv4.h.

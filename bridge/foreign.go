@@ -8,11 +8,14 @@ import (
 	"strings"
 
 	"flatnet/internal/nft"
+
+	"golang.org/x/sys/unix"
 )
 
 // Other people's tables may drop what containers send to the outside and get
-// from there, and no rule in a table of our own can help against that. They are
-// only read, unless the configuration asks for an accept rule (forwardAccept).
+// from there, or what they ask the DNS server at the gateway, and no rule in a
+// table of our own can help against that. They are only read, unless the
+// configuration asks for an accept rule (forwardAccept).
 
 // A blocker is a foreign base chain that drops what it does not know, and knows
 // nothing of the network.
@@ -20,13 +23,16 @@ type blocker struct{ nft.Chain }
 
 func (b blocker) String() string { return fmt.Sprintf("%v %s", b.Table, b.Name) }
 
+// portDNS is that of DNS (RFC 1035, section 4.2).
+const portDNS = 53
+
 // ours says whether a table is one of flatnet's.
 func ours(t nft.Table) bool {
 	rest, ok := strings.CutPrefix(t.Name, "flatnet")
 	return ok && (rest == "" || rest[0] == '-' || rest[0] == '.')
 }
 
-// foreignChains lists the chains of all foreign tables that forwarded packets may pass.
+// foreignChains lists the chains of all foreign tables that packets of containers may pass.
 func foreignChains(c *nft.Conn) (found []nft.Chain, err error) {
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6, nft.Inet} {
 		all, err := c.Chains(family)
@@ -42,7 +48,10 @@ func foreignChains(c *nft.Conn) (found []nft.Chain, err error) {
 	return found, nil
 }
 
-func isForward(ch nft.Chain) bool { return ch.Type == nft.Filter && ch.Hook == nft.Forward }
+// filters says whether a chain may drop what containers send.
+func filters(ch nft.Chain) bool {
+	return ch.Type == nft.Filter && (ch.Hook == nft.Forward || ch.Hook == nft.Input)
+}
 
 // blockers finds what blocks the firewalls' network.
 func blockers(c *nft.Conn, firewalls []Firewall) (found []blocker, err error) {
@@ -51,8 +60,7 @@ func blockers(c *nft.Conn, firewalls []Firewall) (found []blocker, err error) {
 		return nil, err
 	}
 	for _, ch := range chains {
-		passes := slices.ContainsFunc(firewalls, func(f Firewall) bool { return f.passes(ch.Table.Family) })
-		if !passes || !isForward(ch) {
+		if !filters(ch) || !slices.ContainsFunc(firewalls, func(f Firewall) bool { return f.passes(ch) }) {
 			continue
 		}
 		rules, err := c.Rules(ch.Table, ch.Name)
@@ -62,7 +70,9 @@ func blockers(c *nft.Conn, firewalls []Firewall) (found []blocker, err error) {
 		if !drops(ch, rules) {
 			continue
 		}
-		known, err := mentioned(c, chains, ch.Table, firewalls[0].Bridge)
+		known, err := mentioned(c, chains, ch.Table, func(r nft.Rule) bool {
+			return mentions(r, firewalls[0].Bridge) || ch.Hook == nft.Input && mentionsDNS(r)
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -73,8 +83,8 @@ func blockers(c *nft.Conn, firewalls []Firewall) (found []blocker, err error) {
 	return found, nil
 }
 
-// mentioned says whether any rule of a table is about an interface.
-func mentioned(c *nft.Conn, chains []nft.Chain, t nft.Table, name string) (bool, error) {
+// mentioned says whether any rule of a table is about something.
+func mentioned(c *nft.Conn, chains []nft.Chain, t nft.Table, about func(nft.Rule) bool) (bool, error) {
 	for _, ch := range chains {
 		if ch.Table != t {
 			continue
@@ -83,16 +93,20 @@ func mentioned(c *nft.Conn, chains []nft.Chain, t nft.Table, name string) (bool,
 		if err != nil {
 			return false, err
 		}
-		if slices.ContainsFunc(rules, func(r nft.Rule) bool { return mentions(r, name) }) {
+		if slices.ContainsFunc(rules, about) {
 			return true, nil
 		}
 	}
 	return false, nil
 }
 
-// passes says whether the subnet's packets pass chains of a family.
-func (f Firewall) passes(family nft.Family) bool {
-	return !f.Internal && (family == nft.Inet || family == familyOf(f.Subnet.Addr()))
+// passes says whether packets from the subnet pass a chain, and are to.
+func (f Firewall) passes(ch nft.Chain) bool {
+	wanted := !f.Internal
+	if ch.Hook == nft.Input {
+		wanted = f.ServesDNS
+	}
+	return wanted && (ch.Table.Family == nft.Inet || ch.Table.Family == familyOf(f.Subnet.Addr()))
 }
 
 // drops says whether the chain drops what no rule has accepted: by its policy
@@ -136,6 +150,20 @@ func mentions(r nft.Rule, name string) bool {
 	return false
 }
 
+// mentionsDNS says whether a rule is about the port.
+func mentionsDNS(r nft.Rule) bool {
+	for i, e := range r.Exprs {
+		cmp, ok := e.(nft.Cmp)
+		if !ok || i == 0 || !bytes.Equal(cmp.Data, bigEndian(portDNS)) {
+			continue
+		}
+		if port, ok := r.Exprs[i-1].(nft.Payload); ok && port == dstPort(port.Dst) {
+			return true
+		}
+	}
+	return false
+}
+
 func (f Firewall) comment() string {
 	if f.ForwardAccept {
 		return "flatnet network " + f.Network + ", forwardAccept"
@@ -163,16 +191,33 @@ func (h *Host) unblock(c *nft.Conn, firewalls []Firewall) error {
 }
 
 func blocked(found []blocker, network string) error {
-	return fmt.Errorf("%v drops what containers of network %s send to the outside, unless a rule accepts it (forwardAccept would add one)", found, network)
+	var chains []string
+	for _, ch := range found {
+		what := "what containers of network " + network + " send to the outside"
+		if ch.Hook == nft.Input {
+			what = "the DNS queries of network " + network
+		}
+		chains = append(chains, fmt.Sprintf("%v drops %s", ch, what))
+	}
+	return fmt.Errorf("%s, unless a rule accepts it (forwardAccept would add one)", strings.Join(chains, ", "))
 }
 
 // accept is, so that iptables-nft can show it, what that writes itself.
 func (f Firewall) accept(ch blocker) []nft.Rule {
+	matches := [][]nft.Expr{ifName(nft.MetaOifName, nft.Equal, f.Bridge), ifName(nft.MetaIifName, nft.Equal, f.Bridge)}
+	if ch.Hook == nft.Input {
+		matches = nil
+		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			matches = append(matches, slices.Concat(ifName(nft.MetaIifName, nft.Equal, f.Bridge), []nft.Expr{
+				nft.Meta{Key: nft.MetaL4Proto, Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: []byte{protocol}},
+				dstPort(nft.Reg1), nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: bigEndian(portDNS)},
+			}))
+		}
+	}
 	var rules []nft.Rule
-	for _, key := range []nft.MetaKey{nft.MetaOifName, nft.MetaIifName} {
+	for _, m := range matches {
 		rules = append(rules, nft.Rule{
-			Table: ch.Table, Chain: ch.Name, Comment: f.comment(),
-			Exprs: rule(nft.Verdict{Code: nft.Accept}, ifName(key, nft.Equal, f.Bridge)),
+			Table: ch.Table, Chain: ch.Name, Comment: f.comment(), Exprs: rule(nft.Verdict{Code: nft.Accept}, m),
 		})
 	}
 	return rules
@@ -182,7 +227,7 @@ func (f Firewall) accept(ch blocker) []nft.Rule {
 func block(c *nft.Conn, b *nft.Batch, network string) error {
 	chains, err := foreignChains(c)
 	for _, ch := range chains {
-		if !isForward(ch) {
+		if !filters(ch) {
 			continue
 		}
 		rules, rerr := c.Rules(ch.Table, ch.Name)

@@ -59,6 +59,11 @@ func (f field) load(family nft.Family, dst nft.Reg) nft.Expr {
 	return nft.Payload{Dst: dst, Base: nft.NetworkHeader, Offset: first + uint32(f)*size, Len: size}
 }
 
+// dstPort loads the destination port of struct tcphdr, udphdr or sctphdr.
+func dstPort(dst nft.Reg) nft.Payload {
+	return nft.Payload{Dst: dst, Base: nft.TransportHeader, Offset: 2, Len: 2}
+}
+
 // match compares an address of the packet with a prefix.
 func match(f field, p netip.Prefix, op nft.CmpOp) []nft.Expr {
 	addr := p.Masked().Addr().AsSlice()

@@ -39,6 +39,7 @@ type Network struct {
 	SpoofCheck       bool // a container's port sends nothing that has another's MAC or IP address
 	PortIsolated     bool // containers of the network don't reach each other
 	ForwardAccept    bool // foreign chains that drop what containers send get a rule that accepts it
+	ServesDNS        bool // containers ask a DNS server at the gateways
 	LinkFirst        bool // addresses are leased when the link is there: another plugin may use it
 	NoAddress        bool // the container's interface stays down, and nothing is leased
 	DAD              bool // IPv6 addresses are used after duplicate address detection; needs LinkFirst

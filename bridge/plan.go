@@ -95,6 +95,7 @@ func (n Network) firewall(subnet netip.Prefix, gateway netip.Addr) Firewall {
 	f := Firewall{
 		Network: n.Name, Bridge: n.VLANs.gatewayName(n.Bridge), Subnet: subnet, Gateway: gateway,
 		IPMasq: n.IPMasq, Internal: n.Internal, Isolated: n.Isolated, ForwardAccept: n.ForwardAccept,
+		ServesDNS: n.ServesDNS && n.IsGateway,
 	}
 	for _, p := range n.Flat {
 		if p.Addr().Is4() == subnet.Addr().Is4() {

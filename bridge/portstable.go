@@ -140,7 +140,7 @@ func (t portsTable) dnat(m nft.Bounded, withAddr bool) []nft.Expr {
 	}
 	const target = 8 // the word where what is found goes
 	return append(exprs,
-		nft.Payload{Dst: port, Base: nft.TransportHeader, Offset: 2, Len: 2}, // of struct tcphdr, udphdr and sctphdr
+		dstPort(port),
 		nft.Lookup{Set: m.Name, Src: nft.Reg1, Dst: nft.Reg32(target)},
 		nft.Translate{Dest: true, Family: t.Family, Addr: nft.Reg32(target), Port: nft.Reg32(target + t.words())})
 }

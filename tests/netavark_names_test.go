@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"flatnet/tests/lab"
@@ -82,6 +83,67 @@ func (p nv) namesOfSeveral() {
 	}
 	p.Do("rm", "-fat0")
 	p.World.Run("nft", "delete", "table", "inet", "netavark")
+}
+
+// A host whose own firewall drops what it doesn't know keeps containers from
+// the server, unless the network is to have a rule there. The ruleset is that
+// of iptables-nft in shape.
+func (p nv) namesBehindFirewall() {
+	p.World.Sh(`nft -f - <<'X'
+table ip filter {
+	chain INPUT {
+		type filter hook input priority filter; policy drop;
+		ct state established,related accept
+		iifname "lo" accept
+	}
+	chain FORWARD { type filter hook forward priority filter; policy drop; }
+}
+X`)
+	defer p.World.Run("nft", "delete", "table", "ip", "filter")
+	before := p.World.Run("nft", "-s", "list", "ruleset")
+	ask := []string{"busybox", "nslookup", "-timeout=1", "-retry=1", "a"}
+	connect := []string{"busybox", "nc", "-w", "1", "10.87.3.1", "53", "-e", "true"}
+	status := lab.Call{Command: "STATUS"}
+	for _, accept := range []string{"true", "false"} {
+		p.Do("network", "create", "--driver", "flatnet", "-o", "forwardAccept="+accept, "walled")
+		args := slices.Concat([]string{"run", "-d", p.cgroup, "--name", "a", "--network", "walled"}, sleep)
+		cmd := p.World.Cmd(append([]string{"podman"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "ip filter INPUT drops the DNS queries") != (accept == "false") {
+			p.t.Errorf("forwardAccept=%s: %s, %v", accept, out, err)
+		}
+		status.Conf = `{"cniVersion":"1.1.0","name":"walled","type":"flatnet","bridge":"flatnet-br3","ipam":{"subnet":"10.87.3.0/24"},"dnsEnabled":true,"forwardAccept":` + accept + `}`
+		if r := p.World.Call(lab.NetavarkPlugin, status); (r.Code == 51 && strings.Contains(r.Msg, "INPUT")) != (accept == "false") {
+			p.t.Errorf("STATUS with forwardAccept %s: %s", accept, r.Stdout)
+		}
+		for _, question := range [][]string{ask, connect} {
+			if out, err := p.Try(append([]string{"exec", "a"}, question...)...); (err == nil) != (accept == "true") {
+				p.t.Errorf("forwardAccept=%s, %v: %s, %v", accept, question, out, err)
+			}
+		}
+		if accept == "true" {
+			var added []string
+			for line := range strings.Lines(p.World.Run("nft", "-s", "list", "table", "ip", "filter")) {
+				if !strings.Contains(before, line) {
+					added = append(added, strings.TrimSpace(line))
+				}
+			}
+			const comment = ` accept comment "flatnet network walled, forwardAccept"`
+			want := []string{`iifname "flatnet-br3" udp dport 53` + comment, `iifname "flatnet-br3" tcp dport 53` + comment,
+				`iifname "flatnet-br3"` + comment, `oifname "flatnet-br3"` + comment}
+			if !slices.Equal(added, want) {
+				p.t.Errorf("rules are added: %q, want %q", added, want)
+			}
+		}
+		p.Do("rm", "-fat0")
+		p.Do("network", "rm", "walled")
+		if after := p.World.Run("nft", "-s", "list", "ruleset"); after != before {
+			p.t.Errorf("was\n%s\nand is\n%s", before, after)
+		}
+	}
+	p.World.Run("nft", "add", "rule", "ip", "filter", "INPUT", "tcp", "dport", "53", "accept")
+	if r := p.World.Call(lab.NetavarkPlugin, status); !strings.Contains(r.Msg, "FORWARD") || strings.Contains(r.Msg, "INPUT") {
+		p.t.Errorf("STATUS where the host's firewall knows DNS: %s", r.Stdout)
+	}
 }
 
 // In an internal network containers know each other, and nobody else.

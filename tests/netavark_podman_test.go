@@ -58,6 +58,7 @@ func testPodman(t *testing.T, suite string) {
 		{"names that are asked for while the server comes and goes", nv.flapping},
 		{"names of several networks", nv.namesOfSeveral},
 		{"names in an internal network", nv.namesInternal},
+		{"names behind the host's firewall", nv.namesBehindFirewall},
 		{"no names where the server is not installed", nv.noServer},
 		{"many at once", nv.storm},
 	} {

@@ -3,7 +3,6 @@ package netavark
 import (
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -55,22 +54,19 @@ type routeJSON struct {
 
 // create completes and validates a definition. It looks at the host and
 // changes nothing: the network comes to be with its first container.
-func (p Plugin) create(doc *strictjson.Object, data []byte) ([]byte, error) {
+func (p Plugin) create(doc *strictjson.Object) ([]byte, error) {
 	n := readNetwork(doc)
 	var d definition
 	d.ID, _ = doc.String("id")
 	d.Driver, _ = doc.String("driver")
 	d.Created, _ = doc.String("created")
+	d.Labels, d.Options = readMap(doc, "labels"), readMap(doc, "options")
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
-	var err error
-	if d.Labels, d.Options, err = readMaps(data); err != nil {
-		return nil, err
-	}
 	for _, key := range slices.Sorted(maps.Keys(d.Options)) {
-		if key != "mtu" && key != "isolate" {
-			return nil, fmt.Errorf("options.%s: flatnet knows no such option, only mtu and isolate", key)
+		if key != "mtu" && key != "isolate" && key != "forwardAccept" {
+			return nil, fmt.Errorf("options.%s: flatnet knows no such option, only mtu, isolate and forwardAccept", key)
 		}
 	}
 	switch missing := n.dns && !p.Names.Installed(); {
@@ -87,18 +83,18 @@ func (p Plugin) create(doc *strictjson.Object, data []byte) ([]byte, error) {
 	return encode(n.define(d))
 }
 
-// readMaps reads the objects whose keys are the user's. What is wrong with the
-// text of the document has been found by strictjson.
-func readMaps(data []byte) (labels, options map[string]string, err error) {
-	var d struct {
-		Labels  map[string]string `json:"labels"`
-		Options map[string]string `json:"options"`
+// readMap reads an object whose keys are the user's.
+func readMap(doc *strictjson.Object, key string) map[string]string {
+	o := doc.Object(key)
+	m := map[string]string{}
+	for k, v := range o.All() {
+		s, ok := v.(string)
+		if !ok {
+			o.Fail(k, "want a string")
+		}
+		m[k] = s
 	}
-	err = json.Unmarshal(data, &d)
-	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
-		return nil, nil, fmt.Errorf("%s: want strings, got: %s", wrong.Field, wrong.Value)
-	}
-	return d.Labels, d.Options, err
+	return m
 }
 
 // complete chooses what the user left open: subnets, gateways, the bridge. An
@@ -168,6 +164,9 @@ func (p Plugin) settle(n *network, used []claim) error {
 			return err
 		}
 	}
+	// Other firewalls are no reason against a network: when its first container
+	// comes, they may have changed, and what they do is said.
+	network.ForwardAccept = true
 	// It would need the leases only to judge attachments that are there.
 	return p.Host.Status(network, unleased{})
 }

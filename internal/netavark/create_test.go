@@ -49,13 +49,13 @@ func TestCreate(t *testing.T) {
 				`"subnets":[{"subnet":"10.99.11.0/24","gateway":"10.99.11.1","lease_range":{"start_ip":"10.99.11.5","end_ip":"10.99.11.9"}},{"subnet":"fd00:2::/64","gateway":"fd00:2::1"}],` +
 				`"ipv6_enabled":true,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
 		}, {
-			// podman network create --driver flatnet --internal --interface-name br9 -o mtu=1400 -o isolate=false --label a=b --label c --dns 9.9.9.9 s7
+			// podman network create --driver flatnet --internal --interface-name br9 -o mtu=1400 -o isolate=false -o forwardAccept=true --label a=b --label c --dns 9.9.9.9 s7
 			"everything that is echoed",
-			`{"name":"s7","id":"9debcee65fb7","driver":"flatnet","network_interface":"br9","created":"0001-01-01T00:00:00Z","ipv6_enabled":false,"internal":true,"dns_enabled":true,"network_dns_servers":["9.9.9.9"],"labels":{"a":"<b>","c":""},"options":{"isolate":"false","mtu":"1400"}}`,
+			`{"name":"s7","id":"9debcee65fb7","driver":"flatnet","network_interface":"br9","created":"0001-01-01T00:00:00Z","ipv6_enabled":false,"internal":true,"dns_enabled":true,"network_dns_servers":["9.9.9.9"],"labels":{"a":"<b>","c":""},"options":{"forwardAccept":"true","isolate":"false","mtu":"1400"}}`,
 			`{"name":"s7","id":"9debcee65fb7","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"br9",` +
 				`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
 				`"ipv6_enabled":false,"internal":true,"dns_enabled":true,"network_dns_servers":["9.9.9.9"],` +
-				`"labels":{"a":"<b>","c":""},"options":{"isolate":"false","mtu":"1400"},"ipam_options":{"driver":"flatnet"}}`,
+				`"labels":{"a":"<b>","c":""},"options":{"forwardAccept":"true","isolate":"false","mtu":"1400"},"ipam_options":{"driver":"flatnet"}}`,
 		}, {
 			// podman network create --driver flatnet --disable-dns --route 10.5.0.0/16,10.99.13.9,50 --subnet 10.99.13.0/24 s11
 			"routes",

@@ -124,7 +124,7 @@ func (p Plugin) serve(call Call) (reply []byte, undo func() error, err error) {
 	}
 	switch command {
 	case "create":
-		reply, err = p.create(doc, data)
+		reply, err = p.create(doc)
 	case "setup":
 		var a attachment
 		if a, err = readSetup(doc, path); err == nil {
@@ -180,6 +180,7 @@ func (p Plugin) allocator(network string, sets ipam.Sets) bridge.Allocator {
 
 func (p Plugin) setup(a attachment) ([]byte, error) {
 	alloc := p.allocator(a.network.Name, a.sets)
+	a.network.ServesDNS = a.dns && p.Names.Installed()
 	result, err := p.Host.Add(a.network, a.request, alloc)
 	if err != nil {
 		return nil, err

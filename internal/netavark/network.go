@@ -33,6 +33,7 @@ type network struct {
 	upstream []netip.Addr // network_dns_servers
 	mtu      uint32       // options.mtu
 	isolated bool         // options.isolate
+	accept   bool         // options.forwardAccept
 }
 
 // A subnet is one element of subnets. All but prefix may be invalid.
@@ -73,6 +74,7 @@ func readNetwork(o *strictjson.Object) network {
 	options := o.Object("options")
 	n.mtu = readMTU(options)
 	n.isolated = readIsolate(options)
+	n.accept = readForwardAccept(options)
 	return n
 }
 
@@ -128,6 +130,15 @@ func readIsolate(options *strictjson.Object) bool {
 	return true
 }
 
+// readForwardAccept reads what has the same name in a CNI configuration.
+func readForwardAccept(options *strictjson.Object) bool {
+	s, ok := options.String("forwardAccept")
+	if ok && s != "true" && s != "false" {
+		options.Fail("forwardAccept", "%.60q is neither true nor false", s)
+	}
+	return s == "true"
+}
+
 // sets are the network's range sets, one for each subnet.
 func (n network) sets() (ipam.Sets, error) {
 	if len(n.subnets) == 0 {
@@ -158,7 +169,7 @@ func (n network) validate() (bridge.Network, ipam.Sets, error) {
 	out := bridge.Network{
 		Name: n.name, Bridge: n.bridge, MTU: n.mtu,
 		IsGateway: true, IsDefaultGateway: !n.internal, IPMasq: !n.internal,
-		Internal: n.internal, Isolated: n.isolated,
+		Internal: n.internal, Isolated: n.isolated, ForwardAccept: n.accept,
 		Flat:   []netip.Prefix{netip.MustParsePrefix(bridge.DefaultFlat)},
 		Routes: n.routes,
 	}

@@ -47,7 +47,7 @@ func TestSetup(t *testing.T) {
 	gateways := []netip.Prefix{netip.MustParsePrefix("10.87.4.1/24"), netip.MustParsePrefix("fd11:f40a:4470::1/64")}
 	network := bridge.Network{
 		Name: "six", Bridge: "flatnet-br4",
-		IsGateway: true, IsDefaultGateway: true, IPMasq: true, Isolated: true,
+		IsGateway: true, IsDefaultGateway: true, IPMasq: true, Isolated: true, ServesDNS: true,
 		Subnets: gateways, Flat: []netip.Prefix{netip.MustParsePrefix("10.87.0.0/16")},
 	}
 	if !reflect.DeepEqual(b.host.network, network) {
@@ -123,6 +123,7 @@ func TestSetupHonoursTheNetwork(t *testing.T) {
 		{"mtu 0", change(`"options":{"mtu":"0"}`), func(n bridge.Network) bool { return n.MTU == 0 }},
 		{"isolate by default", least, func(n bridge.Network) bool { return n.Isolated }},
 		{"isolate strict", change(`"options":{"isolate":"strict"}`), func(n bridge.Network) bool { return n.Isolated }},
+		{"forwardAccept", change(`"options":{"forwardAccept":"true"}`), func(n bridge.Network) bool { return n.ForwardAccept }},
 		{"isolate false", change(`"options":{"isolate":"false"}`), func(n bridge.Network) bool { return !n.Isolated }},
 		{"internal", change(`"internal":true`), func(n bridge.Network) bool {
 			return n.Internal && n.IsGateway && !n.IsDefaultGateway && !n.IPMasq
