@@ -61,12 +61,30 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 	a, err := Plan(n, r, lease)
 	if err == nil {
 		var res Result
-		if res, err = h.apply(c, inside, br, a, ""); err == nil {
+		res, err = h.apply(c, inside, br, a, "")
+		if err != nil && br.gone(c) {
+			res, err = h.applyAgain(c, inside, n, a)
+		}
+		if err == nil {
 			res.DNS = n.DNS
 			return res, nil
 		}
 	}
 	return Result{}, errors.Join(err, h.undo(r.Key, alloc, held))
+}
+
+// applyAgain is apply after the network's last attachment before this one took
+// the bridge along ([Host.DeleteWithBridge]). This one's lease was not there
+// yet; now it is, so that happens once.
+func (h *Host) applyAgain(c *rtnl.Conn, inside sandbox, n Network, a Attachment) (Result, error) {
+	if err := errors.Join(h.unpublished(a.Key), removeLinks(c, a.Key)); err != nil {
+		return Result{}, err
+	}
+	br, err := findBridge(c, n.Bridge, n.VLANs)
+	if err != nil {
+		return Result{}, err
+	}
+	return h.apply(c, inside, br, a, "")
 }
 
 // undo removes what a failed ADD made: any link of key's, for there was none

@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"flatnet/rtnl"
 
@@ -11,7 +12,14 @@ import (
 
 // Delete removes an attachment: its link, its lease and, with the network's
 // last attachment, the network's rules. What is gone already is no error.
-func (h *Host) Delete(key Key, alloc Allocator) error {
+func (h *Host) Delete(key Key, alloc Allocator) error { return h.remove(key, alloc, false) }
+
+// DeleteWithBridge is Delete where nobody else cares for bridges: the network's
+// last attachment takes along the one that was made for it, unless that has a
+// port of somebody else's.
+func (h *Host) DeleteWithBridge(key Key, alloc Allocator) error { return h.remove(key, alloc, true) }
+
+func (h *Host) remove(key Key, alloc Allocator, withBridge bool) error {
 	c, err := h.route()
 	if err != nil {
 		return err
@@ -26,7 +34,28 @@ func (h *Host) Delete(key Key, alloc Allocator) error {
 	if err := errors.Join(err, removeLinks(c, key)); err != nil {
 		return err
 	}
-	return alloc.Release(key, func() error { return h.removeRules(key.Network) })
+	return alloc.Release(key, func() error {
+		err := h.removeRules(key.Network)
+		if withBridge {
+			err = errors.Join(err, removeBridge(c, key.Network))
+		}
+		return err
+	})
+}
+
+// removeBridge removes what makeBridge made for a network, once it has no ports.
+func removeBridge(c *rtnl.Conn, network string) error {
+	links, err := c.Links()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	for _, l := range links {
+		used := slices.ContainsFunc(links, func(port rtnl.Link) bool { return port.Master == l.Index })
+		if l.Kind == "bridge" && l.Alias == bridgeAlias(network) && !used {
+			err = errors.Join(err, deleteLink(c, l))
+		}
+	}
+	return err
 }
 
 func removeLinks(c *rtnl.Conn, key Key) error {

@@ -32,10 +32,20 @@ func findBridge(c *rtnl.Conn, name string, v VLANs) (bridgeState, error) {
 			return b, err
 		}
 	}
-	if b.addrs, err = c.Addresses(b.gateway.Index); err != nil {
+	b.addrs, err = c.Addresses(b.gateway.Index)
+	if errors.Is(err, unix.ENODEV) { // now it is not
+		return bridgeState{}, nil
+	}
+	if err != nil {
 		return b, fmt.Errorf("list addresses of %s: %w", b.gateway.Name, err)
 	}
 	return b, nil
+}
+
+// gone says whether a bridge that was found is there no more.
+func (b bridgeState) gone(c *rtnl.Conn) bool {
+	_, err := c.LinkByIndex(b.Index)
+	return b.Index != 0 && errors.Is(err, unix.ENODEV)
 }
 
 // findKind looks for a link of a kind; it is zero if there is none.
@@ -59,6 +69,7 @@ func (b bridgeState) has(p netip.Prefix) bool {
 // ensureBridge makes the bridge, or what it lacks: up, with the gateway
 // addresses. Any number of processes may do so at once.
 func (h *Host) ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeState, error) {
+	alias := ""
 	if br.Index == 0 {
 		if err := h.makeBridge(c, a); err != nil {
 			return br, fmt.Errorf("make bridge %s: %w", a.Bridge, err)
@@ -67,9 +78,10 @@ func (h *Host) ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeS
 		if br, err = findBridge(c, a.Bridge, a.VLANs); err != nil {
 			return br, err
 		}
+		alias = bridgeAlias(a.Key.Network)
 	}
-	if promisc := a.PromiscMode && br.Flags&unix.IFF_PROMISC == 0; !br.Up() || promisc {
-		if err := c.SetLink(rtnl.LinkChange{Index: br.Index, Up: true, Promisc: promisc}); err != nil {
+	if promisc := a.PromiscMode && br.Flags&unix.IFF_PROMISC == 0; !br.Up() || promisc || alias != "" {
+		if err := c.SetLink(rtnl.LinkChange{Index: br.Index, Up: true, Promisc: promisc, Alias: alias}); err != nil {
 			return br, fmt.Errorf("raise bridge %s: %w", a.Bridge, err)
 		}
 	}
@@ -84,6 +96,9 @@ func (h *Host) ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeS
 	}
 	return br, h.ensureGateways(c, br, a)
 }
+
+// bridgeAlias is what a bridge says that was made for a network.
+func bridgeAlias(network string) string { return aliasWord + " " + network }
 
 func (h *Host) makeBridge(c *rtnl.Conn, a Attachment) error {
 	var mac HardwareAddr

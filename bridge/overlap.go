@@ -1,11 +1,14 @@
 package bridge
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
 )
 
 // checkOverlap reports a subnet that the bridge has no address in yet and that
@@ -29,7 +32,9 @@ func checkOverlap(c *rtnl.Conn, br bridgeState, n Network) error {
 	}
 	for _, a := range addrs {
 		if p := n.overlapped(fresh, a.Prefix.Masked()); p.IsValid() && a.Index != br.gateway.Index {
-			return n.overlaps(c, p, "address "+a.Prefix.String(), a.Index)
+			if err := n.overlaps(c, p, "address "+a.Prefix.String(), a.Index); err != nil {
+				return err
+			}
 		}
 	}
 	for _, ipv6 := range []bool{false, true} {
@@ -39,7 +44,9 @@ func checkOverlap(c *rtnl.Conn, br bridgeState, n Network) error {
 		}
 		for _, r := range routes {
 			if p := n.overlapped(fresh, r.Dst); p.IsValid() && r.Index != br.gateway.Index {
-				return n.overlaps(c, p, "route to "+r.Dst.String(), r.Index)
+				if err := n.overlaps(c, p, "route to "+r.Dst.String(), r.Index); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -64,11 +71,17 @@ func (n Network) overlapped(subnets []netip.Prefix, other netip.Prefix) netip.Pr
 	return netip.Prefix{}
 }
 
+// overlaps is nil if the interface is gone, or is the bridge after all: others
+// may make and remove it meanwhile.
 func (n Network) overlaps(c *rtnl.Conn, p netip.Prefix, what string, index int) error {
 	name := fmt.Sprintf("interface %d", index)
-	if l, err := c.LinkByIndex(index); err == nil {
+	l, err := c.LinkByIndex(index)
+	if errors.Is(err, unix.ENODEV) || err == nil && l.Name == n.VLANs.gatewayName(n.Bridge) {
+		return nil
+	}
+	if err == nil {
 		name = "interface " + l.Name
 	}
-	return fmt.Errorf("subnet %s of network %s overlaps with the %s of %s; choose another ipam.subnet: %w",
+	return fmt.Errorf("subnet %s of network %s overlaps with the %s of %s; choose another subnet: %w",
 		p, n.Name, what, name, ErrConflict)
 }

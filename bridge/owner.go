@@ -14,7 +14,8 @@ type Owner struct {
 	Addresses []netip.Addr
 }
 
-// aliasWord begins the alias of each host end, so that people see whose it is.
+// aliasWord begins the alias of each host end and bridge, so that people see
+// whose it is.
 const aliasWord = "flatnet"
 
 // noAddress stands in an alias for no addresses at all.

@@ -42,7 +42,7 @@ func (h *fakeHost) Add(n bridge.Network, r bridge.Request, _ bridge.Allocator) (
 	return res, nil
 }
 
-func (h *fakeHost) Delete(key bridge.Key, _ bridge.Allocator) error {
+func (h *fakeHost) DeleteWithBridge(key bridge.Key, _ bridge.Allocator) error {
 	h.deleted = append(h.deleted, key)
 	return nil
 }

@@ -37,7 +37,7 @@ const apiVersion = "1.0.0"
 // A Host attaches and detaches; [bridge.Host] is one.
 type Host interface {
 	Add(bridge.Network, bridge.Request, bridge.Allocator) (bridge.Result, error)
-	Delete(bridge.Key, bridge.Allocator) error
+	DeleteWithBridge(bridge.Key, bridge.Allocator) error
 	Status(bridge.Network, bridge.Allocator) error
 	Owners() ([]bridge.Owner, error)
 }
@@ -198,5 +198,5 @@ func (p Plugin) setup(a attachment) ([]byte, error) {
 // teardown takes nothing from the namespace, the network's definition or the
 // kernel for granted: all may be gone.
 func (p Plugin) teardown(key bridge.Key) error {
-	return errors.Join(p.Names.Remove(key), p.Host.Delete(key, p.allocator(key.Network, ipam.Sets{})))
+	return errors.Join(p.Names.Remove(key), p.Host.DeleteWithBridge(key, p.allocator(key.Network, ipam.Sets{})))
 }
