@@ -75,7 +75,7 @@ func (e engine) allocator(c *cni.Config) (bridge.Allocator, error) {
 			c.Network.Subnets = append(c.Network.Subnets, r.Gateway())
 		}
 	}
-	c.Network.ServesDNS = c.DNS && e.names.Installed()
+	c.Network.ServesDNS = c.DNS && dns.Find().Installed()
 	store := ipam.New(cfg, e.host.Owners)
 	if c.IPAM.Type == "" {
 		return store, nil
