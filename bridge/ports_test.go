@@ -3,6 +3,8 @@ package bridge
 import (
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 
@@ -80,6 +82,24 @@ func TestRecords(t *testing.T) {
 	}
 	if got, ok := r.wish(testKey); !ok || !reflect.DeepEqual(got, w) {
 		t.Errorf("got %+v, %v", got, ok)
+	}
+	// One that is being written, one that goes at this moment, and one that is broken.
+	for name, bad := range map[string]bool{"c9:eth0": false, "firewall:10.0.0.0_8": false, "c8:eth0": true} {
+		path := filepath.Join(r.dir, "flatnet", name)
+		content := ""
+		if bad {
+			content = "{"
+		}
+		if err := errors.Join(os.WriteFile(path, []byte(content), 0o600), os.Symlink("gone", path+"-")); err != nil {
+			t.Fatal(err)
+		}
+		firewalls, wishes, err := r.all()
+		if (err != nil) != bad || len(firewalls) != 1 || len(wishes) != 1 {
+			t.Errorf("beside %s: got %v, %v, %v", name, firewalls, wishes, err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := errors.Join(r.dropWish(testKey), r.dropWish(testKey), r.dropNetwork("flatnet"), r.dropNetwork("flatnet")); err != nil {
 		t.Error(err)

@@ -136,9 +136,14 @@ func (r records) wish(key Key) (w wish, ok bool) {
 	return w, r.dir != "" && load(r.wishFile(key), &w) == nil && w.Key == key
 }
 
+// load reads a record. An empty one is about to be written, or was when its
+// writer was killed: like a missing one it is an fs.ErrNotExist.
 func load(path string, v any) error {
 	data, err := os.ReadFile(path)
-	if err == nil {
+	switch {
+	case err == nil && len(data) == 0:
+		err = fs.ErrNotExist
+	case err == nil:
 		err = json.Unmarshal(data, v)
 	}
 	if err != nil {
@@ -167,25 +172,29 @@ func (r records) dropNetwork(network string) error {
 }
 
 // all reads every record. What can't be read is reported in the error, and
-// the rest is returned all the same.
+// the rest is returned all the same. Others may add and drop records meanwhile.
 func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
 	files, err := filepath.Glob(filepath.Join(r.dir, "*", "*"))
 	for _, file := range files {
+		var lerr error
 		if strings.HasPrefix(filepath.Base(file), "firewall:") {
-			var f Firewall
-			lerr := load(file, &f)
-			if lerr == nil {
-				firewalls = append(firewalls, f)
-			}
-			err = errors.Join(err, lerr)
-			continue
-		}
-		var w wish
-		lerr := load(file, &w)
-		if lerr == nil {
-			wishes = append(wishes, w)
+			firewalls, lerr = appendRecord(firewalls, file)
+		} else {
+			wishes, lerr = appendRecord(wishes, file)
 		}
 		err = errors.Join(err, lerr)
 	}
 	return firewalls, wishes, err
+}
+
+func appendRecord[T any](to []T, file string) ([]T, error) {
+	var v T
+	err := load(file, &v)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return to, nil
+	case err != nil:
+		return to, err
+	}
+	return append(to, v), nil
 }
