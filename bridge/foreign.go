@@ -244,15 +244,16 @@ func block(c *nft.Conn, b *nft.Batch, network string) error {
 // blocked reports foreign chains that block the network, unless the next ADD
 // will take care of them.
 func (h *Host) blocked(n Network, alloc Allocator) error {
-	keys, err := alloc.Keys()
-	if n.ForwardAccept && (err != nil || len(keys) == 0) {
-		return nil
+	if n.ForwardAccept {
+		if attached, err := h.attached(n.Name, alloc); err != nil || !attached {
+			return err
+		}
 	}
 	var firewalls []Firewall
 	for _, p := range n.Subnets {
 		firewalls = append(firewalls, n.firewall(p.Masked(), p.Addr()))
 	}
-	err = h.withNFT(len(firewalls) > 0, func(c *nft.Conn) error {
+	err := h.withNFT(len(firewalls) > 0, func(c *nft.Conn) error {
 		found, err := blockers(c, firewalls)
 		if err == nil && len(found) > 0 {
 			err = fmt.Errorf("%w: %w", blocked(found, n.Name), ErrConflict)

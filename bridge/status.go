@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"flatnet/internal/nft"
 	"flatnet/rtnl"
@@ -65,9 +66,8 @@ func (h *Host) available(c *rtnl.Conn, n Network) error {
 // limited compares what all attachments share with what they need, if there
 // are any.
 func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
-	keys, err := alloc.Keys()
-	if err != nil || len(keys) == 0 {
-		return nil // what is wrong with the leases, Free says
+	if attached, err := h.attached(n.Name, alloc); err != nil || !attached {
+		return err
 	}
 	br, err := findBridge(c, n.Bridge, n.VLANs)
 	if err != nil {
@@ -80,7 +80,25 @@ func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
 	for _, p := range n.Subnets {
 		a.Firewall = append(a.Firewall, n.firewall(p.Masked(), p.Addr()))
 	}
-	return errors.Join(checkBridge(br, a), h.checkForward(a), h.checkFirewall(a.Firewall))
+	err = errors.Join(checkBridge(br, a), h.checkForward(a), h.checkFirewall(a.Firewall))
+	if err != nil { // the last DEL may have come between
+		if attached, aerr := h.attached(n.Name, alloc); aerr == nil && !attached {
+			return nil
+		}
+	}
+	return err
+}
+
+// attached says whether a network has containers that may miss something. A
+// lease alone does not say so: it outlives a reboot, and an ADD that is under
+// way has it before all else. Nor does a link that ADD has not finished.
+func (h *Host) attached(network string, alloc Allocator) (bool, error) {
+	keys, err := alloc.Keys()
+	if err != nil || len(keys) == 0 {
+		return false, nil // what is wrong with the leases, Free says
+	}
+	owners, err := h.Owners()
+	return slices.ContainsFunc(owners, func(o Owner) bool { return o.Key.Network == network }), err
 }
 
 // gateways are the addresses that the bridge should have.

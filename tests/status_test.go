@@ -23,6 +23,10 @@ func TestSTATUS(t *testing.T) {
 		{"a fresh host", "", ":", `"x":1`, 0, nil},
 		{"a container that is attached", there, ":", `"x":1`, 0, nil},
 
+		// Leases outlive a reboot, and runtimes may make no ADD until STATUS says yes.
+		{"a reboot", there, "ip link del fn-c1; ip link del flatnet-br0; nft flush ruleset; echo 0 >/proc/sys/net/ipv4/ip_forward", `"x":1`, 0, nil},
+		{"an ADD that has no more than its lease", there, "ip link del fn-c1; nft flush ruleset", `"x":1`, 0, nil},
+
 		{"pool exhausted", there, ":", small, 50, []string{"10.87.1.10", "free"}},
 		{"lease directory read-only", "", "mkdir -p /var/lib/flatnet/ipam; mount --bind -o ro /var/lib/flatnet/ipam /var/lib/flatnet/ipam; mount -o remount,ro,bind /var/lib/flatnet/ipam",
 			`"x":1`, 50, []string{"/var/lib/flatnet/ipam", "read-only"}},
