@@ -157,18 +157,28 @@ func (r records) dropWish(key Key) error {
 	if r.dir == "" {
 		return nil
 	}
-	err := os.Remove(r.wishFile(key))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	path := r.wishFile(key)
+	return unlessGone(os.Remove(path), path)
 }
 
 func (r records) dropNetwork(network string) error {
 	if r.dir == "" {
 		return nil
 	}
-	return os.RemoveAll(filepath.Join(r.dir, network))
+	path := filepath.Join(r.dir, network)
+	return unlessGone(os.RemoveAll(path), path)
+}
+
+// unlessGone is the error of a removal, if there was anything to remove: a
+// read-only file system, or what is no directory, refuse that as well.
+func unlessGone(err error, path string) error {
+	if err == nil {
+		return nil
+	}
+	if _, serr := os.Lstat(path); errors.Is(serr, fs.ErrNotExist) || errors.Is(serr, unix.ENOTDIR) {
+		return nil
+	}
+	return err
 }
 
 // all reads every record. What can't be read is reported in the error, and

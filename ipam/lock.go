@@ -50,6 +50,9 @@ func (f folder) stat(name string, st *unix.Stat_t) error {
 func (f folder) openLock(create bool) (*os.File, error) {
 	if !create {
 		lock, err := openAt(f.dir, lockName, unix.O_RDWR, 0)
+		if errors.Is(err, unix.EROFS) { // a DEL without a lease writes nothing
+			lock, err = openAt(f.dir, lockName, unix.O_RDONLY, 0)
+		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return lock, err
 		}
