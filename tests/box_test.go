@@ -161,8 +161,13 @@ func (l link) ipv4() []string {
 // leases is the promised part of the lease file.
 func (b box) leases() map[string]string {
 	b.t.Helper()
+	return b.leasesIn(leaseFile)
+}
+
+func (b box) leasesIn(path string) map[string]string {
+	b.t.Helper()
 	file := struct{ Allocations map[string]string }{map[string]string{}}
-	if content := b.Read(leaseFile); content != "" {
+	if content := b.Read(path); content != "" {
 		fromJSON(b.t, content, &file)
 	}
 	return file.Allocations

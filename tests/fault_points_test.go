@@ -1,11 +1,10 @@
-//go:build long
-
 package tests
 
 import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,31 +21,12 @@ type point struct {
 	startup bool // before the program does anything: the Go runtime's own
 }
 
-// errnos are the errors that a call may well give. A call that isn't listed
-// has those of any.
-var errnos = map[string][]syscall.Errno{
-	"any":         {syscall.ENOMEM, syscall.EIO, syscall.EINTR, syscall.EPERM},
-	"bind":        {syscall.ENOMEM, syscall.EPERM, syscall.EADDRINUSE},
-	"close":       {syscall.EIO, syscall.EINTR},
-	"connect":     {syscall.ENOBUFS, syscall.EPERM},
-	"fcntl":       {syscall.EINTR, syscall.EBUSY},
-	"fdatasync":   {syscall.EIO, syscall.ENOSPC, syscall.EINTR},
-	"flock":       {syscall.EINTR, syscall.ENOLCK, syscall.ENOMEM},
-	"fsync":       {syscall.EIO, syscall.ENOSPC, syscall.EINTR},
-	"getsockname": {syscall.ENOBUFS},
-	"mkdirat":     {syscall.ENOSPC, syscall.EIO, syscall.EPERM, syscall.ENOMEM},
-	"openat":      {syscall.EMFILE, syscall.ENOMEM, syscall.EIO, syscall.EINTR, syscall.EPERM, syscall.ENOSPC, syscall.EBUSY},
-	"read":        {syscall.EIO, syscall.EINTR, syscall.ENOMEM},
-	"recvfrom":    {syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR},
-	"recvmsg":     {syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR},
-	"renameat":    {syscall.ENOSPC, syscall.EIO, syscall.EBUSY, syscall.EPERM},
-	"sendmsg":     {syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR, syscall.EPERM},
-	"sendto":      {syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR, syscall.EPERM},
-	"setns":       {syscall.EPERM, syscall.ENOMEM},
-	"setsockopt":  {syscall.ENOMEM, syscall.EPERM, syscall.ENOBUFS},
-	"socket":      {syscall.EMFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EPERM},
-	"unlinkat":    {syscall.EIO, syscall.EBUSY, syscall.EPERM},
-	"write":       {syscall.ENOSPC, syscall.EIO, syscall.EINTR, syscall.EBUSY},
+// errnos are the errors that every call meets.
+var errnos = []syscall.Errno{syscall.ENOMEM, syscall.ENOSPC, syscall.EIO, syscall.EINTR, syscall.EBUSY, syscall.ENOBUFS, syscall.EPERM}
+
+// further are errors that only some calls give.
+var further = map[string][]syscall.Errno{
+	"bind": {syscall.EADDRINUSE}, "flock": {syscall.ENOLCK}, "openat": {syscall.EMFILE, syscall.EROFS}, "socket": {syscall.EMFILE},
 }
 
 // runtimeCalls are made by the Go runtime for itself, and how often varies
@@ -98,23 +78,24 @@ func points(trace string) []point {
 	return all
 }
 
-// faults are what can happen at the points: SIGKILL, and each likely error of
-// the calls that aren't the runtime's. The short version has SIGKILL only after
-// calls that change something, one error at each point, another one at the
-// next, and a quarter of all that.
+// faults are what can happen at the points: SIGKILL, and each error at the
+// calls that aren't the runtime's. Before the program does anything, one
+// SIGKILL at the first call of each name says it all. The short version has
+// SIGKILL only after calls that change something, one error at each point,
+// another one at the next, and a fifth of all that.
 func faults(all []point) []fault {
 	var list []fault
 	for i, p := range all {
+		if p.startup && p.n > 1 {
+			continue
+		}
 		if long || changes(all, i) {
 			list = append(list, fault{p, 0})
 		}
 		if runtimeCalls[p.call] || p.startup {
 			continue
 		}
-		likely, ok := errnos[p.call]
-		if !ok {
-			likely = errnos["any"]
-		}
+		likely := slices.Concat(errnos, further[p.call])
 		if !long {
 			likely = likely[p.n%len(likely):][:1]
 		}
@@ -126,7 +107,7 @@ func faults(all []point) []fault {
 		return list
 	}
 	var some []fault
-	for i := 0; i < len(list); i += 4 {
+	for i := 0; i < len(list); i += 5 {
 		some = append(some, list[i])
 	}
 	return some

@@ -1,5 +1,3 @@
-//go:build long
-
 // Package differential compares flatnet's reading of a configuration with that
 // of the CNI project's own libraries: its types, and host-local's reader.
 package differential

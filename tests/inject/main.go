@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Command inject runs a program and lets a fault happen at one of its system
 // calls: the program is killed there, or the call fails and does nothing.
 //
@@ -5,7 +7,8 @@
 //
 // The log has a line for each call in the order in which the program's threads
 // came to them, "NAME ARG1", and "(INJECTED)" behind the one with the fault.
-// Unlike strace's inject, N counts over all threads. The exit status is the
+// Unlike strace's inject, N counts over all threads. It knows the registers and
+// system calls of amd64 only. The exit status is the
 // program's, and 137 if it was killed.
 package main
 

@@ -44,16 +44,19 @@ type Reply struct {
 	CNIVersion        string
 	SupportedVersions []string
 	Interfaces        []struct{ Name, Mac, Sandbox string }
-	IPs               []struct {
-		Version, Address, Gateway string
-		Interface                 *int
-	}
-	Routes []struct{ Dst, GW string }
-	DNS    struct{ Nameservers []string }
+	IPs               []IP
+	Routes            []struct{ Dst, GW string }
+	DNS               struct{ Nameservers []string }
 
 	Code    int
 	Msg     string
 	Details string
+}
+
+// An IP is one address of a result.
+type IP struct {
+	Version, Address, Gateway string
+	Interface                 *int
 }
 
 // Addr is the first address of a result, without its prefix length.
