@@ -16,7 +16,8 @@ export CONFDIR     ?= /etc/cni/net.d
 export NETAVARKDIR ?= $(PREFIX)/libexec/netavark
 export DOORS       ?=
 
-# What make long runs, behind the build tag of that name.
+# What make long runs at full length. make test runs most of it in short; the
+# rest is behind the build tag long.
 LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
