@@ -85,6 +85,35 @@ func (p nv) namesOfSeveral() {
 	p.World.Run("nft", "delete", "table", "inet", "netavark")
 }
 
+// The CNI door makes containers known by what it is told of their names, to
+// those of the other door as well.
+func (p nv) namesOfBothDoors() {
+	p.run("web", flatnet)
+	p.World.Run("ip", "netns", "add", "cni1")
+	defer p.World.Run("ip", "netns", "del", "cni1")
+	c := lab.Call{Command: "ADD", ID: "cni1", NetNS: "/run/netns/cni1", IfName: "eth0", Args: "IgnoreUnknown=1;K8S_POD_NAME=pod1",
+		Conf: `{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet","dnsEnabled":true,"runtimeConfig":{"aliases":{"flatnet":["www"]}}}`}
+	r := p.World.Call(lab.NetavarkPlugin, c)
+	if r.Exit != 0 || !slices.Equal(r.DNS.Nameservers, []string{gateway}) {
+		p.t.Fatalf("ADD: %s", r.Stdout)
+	}
+	for _, name := range []string{"pod1", "www"} {
+		if got := p.lookup("web", name); got != r.Addr() {
+			p.t.Errorf("web finds %s at %q, want %s", name, got, r.Addr())
+		}
+	}
+	if out := p.World.Run("ip", "netns", "exec", "cni1", "busybox", "nslookup", "web", gateway); !strings.Contains(out, p.addr("web", "flatnet")) {
+		p.t.Errorf("the other door's container finds %s", out)
+	}
+	c.Command = "DEL"
+	if r := p.World.Call(lab.NetavarkPlugin, c); r.Exit != 0 {
+		p.t.Errorf("DEL: %s", r.Stdout)
+	}
+	if got := p.lookup("web", "pod1.dns.podman"); got != "" {
+		p.t.Errorf("a container that is gone is found at %s", got)
+	}
+}
+
 // A host whose own firewall drops what it doesn't know keeps containers from
 // the server, unless the network is to have a rule there. The ruleset is that
 // of iptables-nft in shape.

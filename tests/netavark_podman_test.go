@@ -57,6 +57,7 @@ func testPodman(t *testing.T, suite string) {
 		{"names", nv.names},
 		{"names that are asked for while the server comes and goes", nv.flapping},
 		{"names of several networks", nv.namesOfSeveral},
+		{"names of both doors", nv.namesOfBothDoors},
 		{"names in an internal network", nv.namesInternal},
 		{"names behind the host's firewall", nv.namesBehindFirewall},
 		{"no names where the server is not installed", nv.noServer},
@@ -131,19 +132,24 @@ func (p nv) inspect(network, format string) string {
 func (p nv) networks() {
 	const format = "{{.NetworkInterface}} {{range .Subnets}}{{.Subnet}} {{.Gateway}} {{end}}{{.IPv6Enabled}} {{.Internal}} {{.DNSEnabled}} {{.IPAMOptions.driver}} {{.Options}} {{.Labels}}"
 	for _, n := range []struct {
-		want string
-		args []string
+		want, inside string
+		args         []string
 	}{
-		{"flatnet-br5 10.87.5.0/24 10.87.5.1 false true true flatnet map[isolate:true mtu:1300] map[a:b]",
+		{"flatnet-br5 10.87.5.0/24 10.87.5.1 false true true flatnet map[isolate:true mtu:1300] map[a:b]", "mtu 1300 ",
 			[]string{"--subnet", "10.87.5.0/24", "--internal", "-o", "mtu=1300", "-o", "isolate=true", "--label", "a=b"}},
-		{"br-x 10.87.3.0/24 10.87.3.1 false false true flatnet map[] map[]", []string{"--interface-name", "br-x"}},
-		{"flatnet-4f3567b 10.99.1.0/24 10.99.1.254 false false false flatnet map[] map[]",
+		{"br-x 10.87.3.0/24 10.87.3.1 false false true flatnet map[] map[]", "mtu 1400 ", []string{"--interface-name", "br-x"}},
+		{"flatnet-4f3567b 10.99.1.0/24 10.99.1.254 false false false flatnet map[] map[]", "inet 10.99.1.65/24 ",
 			[]string{"--subnet", "10.99.1.0/24", "--gateway", "10.99.1.254", "--ip-range", "10.99.1.64/26", "--disable-dns"}},
 	} {
 		p.Do(slices.Concat([]string{"network", "create", "--driver", "flatnet"}, n.args, []string{"extra"})...)
 		if got := p.inspect("extra", format); got != n.want {
 			p.t.Errorf("%v: %q, want %q", n.args, got, n.want)
 		}
+		p.run("a", []string{"extra"})
+		if out := p.Do("exec", "a", "ip", "addr", "show", "eth0"); !strings.Contains(out, n.inside) {
+			p.t.Errorf("%v: no %q inside: %s", n.args, n.inside, out)
+		}
+		p.Do("rm", "-fat0")
 		p.Do("network", "rm", "extra")
 	}
 	if got := p.inspect("flatnet", format); !strings.HasPrefix(got, "flatnet-br0 10.87.1.0/24 10.87.1.1 ") {
