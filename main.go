@@ -11,6 +11,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -156,12 +157,32 @@ func resolvConf(c *cni.Config) error {
 	if c.IPAM.ResolvConf == "" || len(dns.Nameservers)+len(dns.Search)+len(dns.Options) > 0 || dns.Domain != "" {
 		return nil
 	}
-	data, err := os.ReadFile(c.IPAM.ResolvConf)
+	data, err := readSmall(c.IPAM.ResolvConf)
 	if err != nil {
 		return fmt.Errorf("ipam.resolvConf: %w", err)
 	}
 	c.Network.DNS = cni.ParseResolvConf(data)
 	return nil
+}
+
+// maxSmall is far above the length of any resolv.conf.
+const maxSmall = 64 << 10
+
+// readSmall reads a regular file. It waits for nobody, such as a FIFO's writer.
+func readSmall(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file", path))
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxSmall+1))
+	if err == nil && len(data) > maxSmall {
+		err = fmt.Errorf("%s is longer than %d bytes", path, maxSmall)
+	}
+	return data, err
 }
 
 func (e engine) Check(c *cni.Config, prev bridge.Result) error {

@@ -35,7 +35,10 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 	if err != nil {
 		return Result{}, err
 	}
-	if err := checkOverlap(c, br, n); err != nil {
+	if err := n.checkRequest(r); err != nil {
+		return Result{}, err
+	}
+	if err := errors.Join(checkOverlap(c, br, n, n.fresh(br)), h.checkShared(br, n.Name, n.Subnets)); err != nil {
 		return Result{}, err
 	}
 	if n.MTU == 0 {

@@ -115,14 +115,19 @@ func (h *Host) makeBridge(c *rtnl.Conn, a Attachment) error {
 	case err != nil:
 		return err
 	}
-	return h.refuseRA(a.Bridge)
+	return h.settleIPv6(a.Bridge)
 }
 
-// refuseRA keeps containers from changing the host's routes by router
-// advertisements (CVE-2020-10749). It is not for a bridge that somebody else
-// made and that has no gateway address: its router may be another one.
-func (h *Host) refuseRA(bridge string) error {
-	return ifPossible(h.sysctl.Ensure(path.Join("net/ipv6/conf", bridge, "accept_ra"), "0"))
+// settleIPv6 keeps containers from changing the host's routes by router
+// advertisements (CVE-2020-10749), and lets the link-local address be used at
+// once, since nothing is forwarded to containers without it. It is not for a
+// bridge that somebody else made and that has no gateway address: its router may
+// be another one.
+func (h *Host) settleIPv6(bridge string) error {
+	conf := path.Join("net/ipv6/conf", bridge)
+	return errors.Join(
+		ifPossible(h.sysctl.Ensure(path.Join(conf, "accept_ra"), "0")),
+		ifPossible(h.sysctl.Ensure(path.Join(conf, "accept_dad"), "0")))
 }
 
 // ensureGateways gives the bridge the addresses that it lacks.
@@ -131,7 +136,7 @@ func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error 
 		if br.has(want) {
 			continue
 		}
-		for _, have := range br.inTheWay(want, a.Gateways) {
+		for _, have := range br.inTheWay(want, slices.Concat(a.Gateways, a.Siblings)) {
 			if !a.ForceAddress {
 				return br.conflict(have, want)
 			}
@@ -144,7 +149,7 @@ func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error 
 		if err := c.SetLink(rtnl.LinkChange{Index: br.gateway.Index, MAC: br.gateway.MAC}); err != nil {
 			return fmt.Errorf("keep the MAC of %s: %w", br.gateway.Name, err)
 		}
-		if err := h.refuseRA(br.gateway.Name); err != nil {
+		if err := h.settleIPv6(br.gateway.Name); err != nil {
 			return err
 		}
 		err := c.AddAddress(br.gateway.Index, want, false)

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"net/netip"
 	"path"
 
 	"flatnet/rtnl"
@@ -47,7 +48,11 @@ func (h *Host) address(c *rtnl.Conn, inside sandbox, n Network, r Request, l Lea
 		return Result{}, err
 	}
 	n.Subnets = a.Gateways
-	if err := checkOverlap(c, br, n); err != nil {
+	err = checkOverlap(c, br, n, n.fresh(br))
+	for _, addr := range a.owner().Addresses {
+		err = errors.Join(err, h.checkShared(br, n.Name, []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}))
+	}
+	if err != nil {
 		return Result{}, err
 	}
 	res, err := h.apply(c, inside, br, a, name)

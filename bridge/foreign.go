@@ -245,7 +245,7 @@ func block(c *nft.Conn, b *nft.Batch, network string) error {
 // will take care of them.
 func (h *Host) blocked(n Network, alloc Allocator) error {
 	if n.ForwardAccept {
-		if attached, err := h.attached(n.Name, alloc); err != nil || !attached {
+		if owners, err := h.attached(n.Name, alloc); err != nil || len(owners) == 0 {
 			return err
 		}
 	}

@@ -107,6 +107,9 @@ func (k Key) ifbName() string {
 // a letter or digit and goes on with those, underscores, dots and hyphens.
 func ValidName(s string) error { return validID(s, maxNetworkName) }
 
+// ValidContainerID accepts a CNI container ID, in the same way.
+func ValidContainerID(s string) error { return validID(s, maxContainerID) }
+
 func validID(s string, limit int) error {
 	switch {
 	case s == "":

@@ -5,25 +5,29 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
 )
 
-// checkOverlap reports a subnet that the bridge has no address in yet and that
-// an address or route of another interface has a part in: it is likely to be a
-// VPN's or the host's own network, which the bridge would cut off. Once the
-// bridge has its address, or if it is to have none, there is nothing to look for.
-func checkOverlap(c *rtnl.Conn, br bridgeState, n Network) error {
-	var fresh []netip.Prefix
+// fresh are those of the network's subnets that the bridge has no address in yet.
+func (n Network) fresh(br bridgeState) (subnets []netip.Prefix) {
 	for _, p := range n.Subnets {
-		p = p.Masked()
-		if !slices.ContainsFunc(br.addrs, func(a rtnl.Addr) bool { return p.Contains(a.Prefix.Addr()) }) {
-			fresh = append(fresh, p)
+		if !slices.ContainsFunc(br.addrs, func(a rtnl.Addr) bool { return p.Masked().Contains(a.Prefix.Addr()) }) {
+			subnets = append(subnets, p)
 		}
 	}
-	if len(fresh) == 0 || !n.IsGateway {
+	return subnets
+}
+
+// checkOverlap reports a subnet that an address or route of another interface
+// has a part in: it is likely to be a VPN's or the host's own network, which
+// the bridge cuts off or is cut off by. A bridge that is to have no address
+// does neither.
+func checkOverlap(c *rtnl.Conn, br bridgeState, n Network, subnets []netip.Prefix) error {
+	if len(subnets) == 0 || !n.IsGateway {
 		return nil
 	}
 	addrs, err := c.Addresses(0)
@@ -31,7 +35,7 @@ func checkOverlap(c *rtnl.Conn, br bridgeState, n Network) error {
 		return fmt.Errorf("list addresses: %w", err)
 	}
 	for _, a := range addrs {
-		if p := n.overlapped(fresh, a.Prefix.Masked()); p.IsValid() && a.Index != br.gateway.Index {
+		if p := overlapped(subnets, a.Prefix.Masked()); p.IsValid() && a.Index != br.gateway.Index {
 			if err := n.overlaps(c, p, "address "+a.Prefix.String(), a.Index); err != nil {
 				return err
 			}
@@ -43,7 +47,7 @@ func checkOverlap(c *rtnl.Conn, br bridgeState, n Network) error {
 			return fmt.Errorf("list routes: %w", err)
 		}
 		for _, r := range routes {
-			if p := n.overlapped(fresh, r.Dst); p.IsValid() && r.Index != br.gateway.Index {
+			if p := overlapped(subnets, r.Dst); p.IsValid() && r.Index != br.gateway.Index && !n.isOverlay(r.Dst, p) {
 				if err := n.overlaps(c, p, "route to "+r.Dst.String(), r.Index); err != nil {
 					return err
 				}
@@ -54,21 +58,22 @@ func checkOverlap(c *rtnl.Conn, br bridgeState, n Network) error {
 }
 
 // overlapped finds the subnet that a prefix of another interface overlaps. A
-// default route takes nothing away, and a wider prefix inside the flat range is
-// how an overlay reaches the flat networks of other hosts.
-func (n Network) overlapped(subnets []netip.Prefix, other netip.Prefix) netip.Prefix {
-	if other.Bits() == 0 {
-		return netip.Prefix{}
-	}
+// default route takes nothing away.
+func overlapped(subnets []netip.Prefix, other netip.Prefix) netip.Prefix {
 	for _, p := range subnets {
-		overlay := other.Bits() < p.Bits() && slices.ContainsFunc(n.Flat, func(flat netip.Prefix) bool {
-			return flat.Bits() <= other.Bits() && flat.Contains(other.Addr())
-		})
-		if p.Overlaps(other) && !overlay {
+		if p = p.Masked(); other.Bits() > 0 && p.Overlaps(other) {
 			return p
 		}
 	}
 	return netip.Prefix{}
+}
+
+// isOverlay says whether a route that is wider than a subnet lies in the flat
+// range: that is how an overlay reaches the flat networks of other hosts.
+func (n Network) isOverlay(dst, subnet netip.Prefix) bool {
+	return dst.Bits() < subnet.Bits() && slices.ContainsFunc(n.Flat, func(flat netip.Prefix) bool {
+		return flat.Bits() <= dst.Bits() && flat.Contains(dst.Addr())
+	})
 }
 
 // overlaps is nil if the interface is gone, or is the bridge after all: others
@@ -84,4 +89,29 @@ func (n Network) overlaps(c *rtnl.Conn, p netip.Prefix, what string, index int) 
 	}
 	return fmt.Errorf("subnet %s of network %s overlaps with the %s of %s; choose another subnet: %w",
 		p, n.Name, what, name, ErrConflict)
+}
+
+// checkShared reports another network that has containers behind the bridge
+// with addresses in any of the prefixes: its leases are not ours, so both would
+// give the same ones. The bridge says which network it was made for, and only
+// if that is another one, there is anything to look for.
+func (h *Host) checkShared(br bridgeState, network string, prefixes []netip.Prefix) error {
+	made, ok := strings.CutPrefix(br.Alias, aliasWord+" ")
+	if !ok || made == network {
+		return nil
+	}
+	owners, err := h.Owners()
+	if err != nil {
+		return err
+	}
+	for _, o := range owners {
+		for _, a := range o.Addresses {
+			i := slices.IndexFunc(prefixes, func(p netip.Prefix) bool { return p.Masked().Contains(a) })
+			if o.Key.Network != network && i >= 0 {
+				return fmt.Errorf("%s of network %s is used by network %s on the same bridge %s: %s has %s; choose another subnet and bridge: %w",
+					prefixes[i].Masked(), network, o.Key.Network, br.Name, o.Key, a, ErrConflict)
+			}
+		}
+	}
+	return nil
 }

@@ -46,7 +46,7 @@ func TestOverlapWithWhatComesAndGoes(t *testing.T) {
 		})))
 		n := flatNetwork()
 		n.Subnets = []netip.Prefix{pfx("10.87.1.1/24")}
-		err := checkOverlap(c, bridgeState{}, n)
+		err := checkOverlap(c, bridgeState{}, n, n.Subnets)
 		if errors.Is(err, ErrConflict) != conflict || conflict && !strings.Contains(err.Error(), "interface other") {
 			t.Errorf("%q: %v", name, err)
 		}

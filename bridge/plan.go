@@ -17,6 +17,7 @@ type Attachment struct {
 
 	Bridge       string
 	Gateways     []netip.Prefix // addresses of the bridge
+	Siblings     []netip.Prefix // those that it may have for the network's other subnets
 	ForceAddress bool
 	PromiscMode  bool
 	HairpinMode  bool
@@ -42,7 +43,7 @@ func Plan(n Network, r Request, l Lease) (Attachment, error) {
 	}
 	a := Attachment{
 		Key: r.Key, MTU: n.MTU, MAC: r.MAC,
-		Bridge: n.Bridge, ForceAddress: n.ForceAddress, PromiscMode: n.PromiscMode, HairpinMode: n.HairpinMode,
+		Bridge: n.Bridge, Siblings: n.gateways(), ForceAddress: n.ForceAddress, PromiscMode: n.PromiscMode, HairpinMode: n.HairpinMode,
 		Group: groupOf(n.Isolated), SpoofCheck: n.SpoofCheck, Bandwidth: r.Bandwidth, PortIsolated: n.PortIsolated, VLANs: n.VLANs, NoAddress: n.NoAddress, DAD: n.DAD, AcceptRA: n.AcceptRA,
 	}
 	gateway := map[bool]netip.Addr{} // of the first address of each family, by Is4
@@ -79,6 +80,32 @@ func Plan(n Network, r Request, l Lease) (Attachment, error) {
 		a.MAC = addressMAC(a.Addresses[0].Prefix.Addr())
 	}
 	return a, nil
+}
+
+// checkRequest finds out before anything is touched what can't be had of the
+// network, as far as its subnets tell: with another plugin's leases, none do.
+func (n Network) checkRequest(r Request) error {
+	if len(n.Subnets) == 0 {
+		return nil
+	}
+	var addrs []Address
+	direct := false // routes may make other gateways reachable
+	for _, p := range n.Subnets {
+		addrs = append(addrs, Address{Prefix: p})
+	}
+	if _, err := publications(r.Ports, addrs); err != nil {
+		return err
+	}
+	for _, route := range n.Routes {
+		direct = direct || route.Scope != nil
+	}
+	for _, route := range n.Routes {
+		inside := func(p netip.Prefix) bool { return p.Masked().Contains(route.Gateway) }
+		if route.Gateway.IsValid() && !direct && !slices.ContainsFunc(n.Subnets, inside) {
+			return fmt.Errorf("gateway %s of the route to %s is in none of the network's subnets: %w", route.Gateway, route.Dst, ErrInvalid)
+		}
+	}
+	return nil
 }
 
 // addressMAC is the MAC that goes with an address unless another is asked for.

@@ -31,6 +31,9 @@ func publications(ports []PortMapping, addrs []Address) ([]Publication, error) {
 	}
 	var all []Publication
 	for _, p := range ports {
+		if p.HostIP == netip.IPv6Loopback() {
+			return nil, fmt.Errorf("hostIP ::1 of host port %d: Linux translates nothing that is sent there: %w", p.HostPort, ErrInvalid)
+		}
 		found := false
 		for _, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
 			host := p.HostIP
@@ -40,9 +43,6 @@ func publications(ports []PortMapping, addrs []Address) ([]Publication, error) {
 			i := slices.IndexFunc(addrs, func(a Address) bool { return a.Prefix.Addr().Is4() == any.Is4() })
 			if i < 0 || host.Is4() != any.Is4() {
 				continue
-			}
-			if host == netip.IPv6Loopback() {
-				return nil, fmt.Errorf("port %d can't be published on ::1, to which Linux translates nothing: %w", p.HostPort, ErrInvalid)
 			}
 			found = true
 			pub := Publication{p.Protocol, netip.AddrPortFrom(host, p.HostPort), netip.AddrPortFrom(addrs[i].Prefix.Addr(), p.ContainerPort)}
@@ -55,7 +55,7 @@ func publications(ports []PortMapping, addrs []Address) ([]Publication, error) {
 			all = append(all, pub)
 		}
 		if !found {
-			return nil, fmt.Errorf("port %d can't be published on %s: the container has no address of that family: %w", p.HostPort, p.HostIP, ErrInvalid)
+			return nil, fmt.Errorf("hostIP %s of host port %d: the container has no address of that family: %w", p.HostIP, p.HostPort, ErrInvalid)
 		}
 	}
 	return all, nil

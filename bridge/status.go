@@ -22,10 +22,10 @@ func (h *Host) Status(n Network, alloc Allocator) error {
 	}
 	defer c.Close()
 	if err := h.limited(c, n, alloc); err != nil {
-		return fmt.Errorf("%w: %w", ErrLimited, err)
+		return limiting(err)
 	}
 	if err := h.blocked(n, alloc); err != nil {
-		return fmt.Errorf("%w: %w", ErrLimited, err)
+		return limiting(err)
 	}
 	err = h.available(c, n)
 	if !n.NoAddress {
@@ -37,6 +37,14 @@ func (h *Host) Status(n Network, alloc Allocator) error {
 	return nil
 }
 
+// limiting is an [ErrLimited], unless it only says that the caller may not look.
+func limiting(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: %w", ErrLimited, err)
+}
+
 // available looks for what an ADD would stumble over: a kernel that lacks
 // something, a bridge that is none or has another address, a foreign network in
 // the way.
@@ -45,7 +53,7 @@ func (h *Host) available(c *rtnl.Conn, n Network) error {
 	if err != nil {
 		return err
 	}
-	err = checkOverlap(c, br, n)
+	err = errors.Join(checkOverlap(c, br, n, n.Subnets), h.checkShared(br, n.Name, n.Subnets))
 	for _, k := range [...]struct{ kind, config string }{{"bridge", "CONFIG_BRIDGE"}, {"veth", "CONFIG_VETH"}} {
 		if has, herr := c.HasKind(k.kind); herr != nil {
 			err = errors.Join(err, herr)
@@ -66,7 +74,8 @@ func (h *Host) available(c *rtnl.Conn, n Network) error {
 // limited compares what all attachments share with what they need, if there
 // are any.
 func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
-	if attached, err := h.attached(n.Name, alloc); err != nil || !attached {
+	owners, err := h.attached(n.Name, alloc)
+	if err != nil || len(owners) == 0 {
 		return err
 	}
 	br, err := findBridge(c, n.Bridge, n.VLANs)
@@ -74,31 +83,34 @@ func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
 		return err
 	}
 	a := Attachment{Bridge: n.Bridge, VLANs: n.VLANs, Group: groupOf(n.Isolated)}
-	for _, gw := range n.gateways() {
-		a.addGateway(gw)
-	}
 	for _, p := range n.Subnets {
+		if !slices.ContainsFunc(owners, func(o Owner) bool { return slices.ContainsFunc(o.Addresses, p.Masked().Contains) }) {
+			continue // of several subnets, some may have no container yet
+		}
+		if n.IsGateway && p.Addr().IsValid() {
+			a.addGateway(p)
+		}
 		a.Firewall = append(a.Firewall, n.firewall(p.Masked(), p.Addr()))
 	}
 	err = errors.Join(checkBridge(br, a), h.checkForward(a), h.checkFirewall(a.Firewall))
 	if err != nil { // the last DEL may have come between
-		if attached, aerr := h.attached(n.Name, alloc); aerr == nil && !attached {
+		if owners, aerr := h.attached(n.Name, alloc); aerr == nil && len(owners) == 0 {
 			return nil
 		}
 	}
 	return err
 }
 
-// attached says whether a network has containers that may miss something. A
+// attached are the containers of a network that may miss something. A
 // lease alone does not say so: it outlives a reboot, and an ADD that is under
 // way has it before all else. Nor does a link that ADD has not finished.
-func (h *Host) attached(network string, alloc Allocator) (bool, error) {
+func (h *Host) attached(network string, alloc Allocator) ([]Owner, error) {
 	keys, err := alloc.Keys()
 	if err != nil || len(keys) == 0 {
-		return false, nil // what is wrong with the leases, Free says
+		return nil, nil // what is wrong with the leases, Free says
 	}
 	owners, err := h.Owners()
-	return slices.ContainsFunc(owners, func(o Owner) bool { return o.Key.Network == network }), err
+	return slices.DeleteFunc(owners, func(o Owner) bool { return o.Key.Network != network }), err
 }
 
 // gateways are the addresses that the bridge should have.

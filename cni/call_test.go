@@ -231,7 +231,11 @@ func TestErrorCodes(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &r); err != nil {
 			t.Fatal(err)
 		}
-		if want := (reply{"1.1.0", tt.code, strings.ReplaceAll(tt.err.Error(), "\n", "; "), ""}); status != 1 || r != want {
+		msg := strings.ReplaceAll(tt.err.Error(), "\n", "; ")
+		if tt.code == 3 || tt.code == 4 {
+			msg = "CNI_NETNS: " + msg
+		}
+		if want := (reply{"1.1.0", tt.code, msg, ""}); status != 1 || r != want {
 			t.Errorf("got %+v, want %+v", r, want)
 		}
 	}

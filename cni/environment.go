@@ -71,10 +71,7 @@ func validCommand(s string) error {
 	return fmt.Errorf("%.20q is none of ADD, DEL, CHECK, GC, STATUS, VERSION", s)
 }
 
-func validContainerID(_, s string) error {
-	_, err := bridge.NewKey("network", s, "eth0")
-	return err
-}
+func validContainerID(_, s string) error { return bridge.ValidContainerID(s) }
 
 func validIfName(command, s string) error {
 	if command == "ADD" {

@@ -78,7 +78,11 @@ func encodeError(version string, err error) []byte {
 	w.String("cniVersion", version)
 	w.Uint("code", errorCode(err))
 	// Joined errors come one a line.
-	w.String("msg", strings.ReplaceAll(err.Error(), "\n", "; "))
+	msg := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if errors.Is(err, bridge.ErrNoContainer) || errors.Is(err, bridge.ErrNetNS) {
+		msg = "CNI_NETNS: " + msg
+	}
+	w.String("msg", msg)
 	w.End('}')
 	return append(w.Bytes, '\n')
 }

@@ -152,7 +152,11 @@ func readRoutes(ipam *strictjson.Object) []bridge.Route {
 			o.Fail("dst", "%w", err)
 			continue
 		}
-		routes = append(routes, readRoute(o, dst))
+		r := readRoute(o, dst)
+		if gw := r.Gateway; gw.IsUnspecified() || gw.IsMulticast() || gw.IsLoopback() {
+			o.Fail("gw", "%v is no gateway's address", gw)
+		}
+		routes = append(routes, r)
 	}
 	return routes
 }

@@ -38,9 +38,11 @@ func readPorts(runtime *strictjson.Object) []bridge.PortMapping {
 }
 
 func readPort(o *strictjson.Object, key string) uint16 {
-	n, _ := o.Uint(key, math.MaxUint16)
-	if n == 0 {
-		o.Fail(key, "want a number from 1 to %d", math.MaxUint16)
+	n, ok := o.Uint(key, math.MaxUint16)
+	if n == 0 && ok {
+		o.Fail(key, "0 is no port")
+	} else if n == 0 {
+		o.Fail(key, "is missing")
 	}
 	return uint16(n)
 }

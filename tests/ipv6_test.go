@@ -266,3 +266,13 @@ func TestReadOnlySysctls(t *testing.T) {
 		})
 	}
 }
+
+// Nothing is forwarded to containers as long as the bridge's own link-local
+// address may not be used.
+func TestBridgeIsReadyForIPv6(t *testing.T) {
+	b := newBox(t)
+	b.attach("c1", func(c *lab.Call) { c.Conf = dual })
+	if out := b.Run("ip", "-6", "addr", "show", "dev", bridgeName, "scope", "link", "-tentative"); !strings.Contains(out, "fe80:") {
+		t.Errorf("link-local address: %s", b.Run("ip", "-6", "addr", "show", "dev", bridgeName))
+	}
+}

@@ -1,6 +1,8 @@
 package tests
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"flatnet/tests/lab"
@@ -20,6 +22,8 @@ func TestOverlaps(t *testing.T) {
 		{"route to a part", vpn + "ip route add 10.87.1.128/25 dev vpn0", lab.Conf, []string{"10.87.1.128/25", "vpn0"}},
 		{"route in another table", vpn + "ip route add 10.87.1.0/24 dev vpn0 table 51820", lab.Conf, []string{"10.87.1.0/24", "vpn0"}},
 		{"route to all private addresses", vpn + "ip route add 10.0.0.0/8 dev vpn0", lab.Conf, []string{"10.0.0.0/8", "vpn0"}},
+		{"a wider subnet in the flat range", vpn + "ip addr add 10.87.0.1/16 dev vpn0", lab.Conf, []string{"10.87.1.0/24", "10.87.0.1/16", "vpn0"}},
+		{"a part of a subnet of flatnet's", "ip link add br9 up type bridge; ip addr add 10.87.1.1/24 dev br9", conf(`"ipam":{"subnet":"10.87.1.128/25"}`), []string{"10.87.1.128/25", "10.87.1.1/24", "br9"}},
 		{"IPv6", vpn + "ip addr add fd87:1::9/64 dev vpn0 nodad", conf(`"ipam":{"subnet":"fd87:1::/64"}`), []string{"fd87:1::/64", "vpn0"}},
 		{"one of two", vpn + "ip addr add fd87:1::9/64 dev vpn0 nodad", conf(`"ipam":{"ranges":[[{"subnet":"10.87.1.0/24"}],[{"subnet":"fd87:1::/64"}]]}`), []string{"fd87:1::/64", "vpn0"}},
 
@@ -49,7 +53,7 @@ func TestOverlaps(t *testing.T) {
 	}
 }
 
-// An overlap that comes later does not hurt a network that is in use.
+// An overlap that comes later does not hurt a network that is in use, but it is told.
 func TestOverlapThatComesLater(t *testing.T) {
 	b := newBox(t)
 	b.attach("c1")
@@ -57,5 +61,97 @@ func TestOverlapThatComesLater(t *testing.T) {
 	c2 := b.attach("c2")
 	if err := b.Ping(c2.addr); err != nil {
 		t.Error(err)
+	}
+	status := call("STATUS", "")
+	status.Conf = strings.Replace(lab.Conf, "1.0.0", "1.1.0", 1)
+	b.refused(status, 50, "10.87.1.0/24", "10.87.1.200/32", lab.Uplink)
+}
+
+// Networks keep their leases apart, so two can't share a subnet: both would
+// give the same addresses.
+func TestNetworksOfOneSubnet(t *testing.T) {
+	other := strings.Replace(lab.Conf, `"name":"flatnet"`, `"name":"other"`, 1)
+	delegated := strings.Replace(other, `}`, `,"isGateway":true,"ipam":{"type":"host-local","subnet":"10.87.1.0/24"}}`, 1)
+	for name, conf := range map[string]string{"their own": other, "delegated": delegated} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			c1 := b.attach("c1")
+			b.NetNS("c2")
+			before := b.state()
+			add := call("ADD", "c2")
+			add.Conf = conf
+			b.refused(add, 0, "other", "flatnet", bridgeName, "10.87.1.2")
+			b.same(before)
+			status := add
+			status.Command, status.Conf = "STATUS", strings.Replace(conf, "1.0.0", "1.1.0", 1)
+			if name == "their own" {
+				b.refused(status, 50, "flatnet", bridgeName)
+			}
+			if err := b.Ping(c1.addr); err != nil {
+				t.Error(err)
+			}
+			// A network that has no container any more is in nobody's way.
+			b.do(c1.then("DEL"))
+			b.do(add)
+		})
+	}
+}
+
+// The bridge has a gateway in each subnet of a set that is in use.
+func TestSubnetsOfOneSet(t *testing.T) {
+	b := newBox(t)
+	ipam := conf(`"ipam":{"ranges":[[{"subnet":"10.87.1.0/24","rangeStart":"10.87.1.2","rangeEnd":"10.87.1.2"},{"subnet":"10.87.2.0/24"}]]}`)
+	ipam = strings.Replace(ipam, "1.0.0", "1.1.0", 1)
+	status := call("STATUS", "")
+	status.Conf = ipam
+	var all []container
+	for i, want := range []string{"10.87.1.2", "10.87.2.2", "10.87.2.3"} {
+		c := b.attach(fmt.Sprint("c", i), func(l *lab.Call) { l.Conf = ipam })
+		if c.addr != want {
+			t.Errorf("c%d has %s, want %s", i, c.addr, want)
+		}
+		b.do(status)
+		b.isTrue(c)
+		all = append(all, c)
+	}
+	for _, c := range all {
+		c.Run("ping", "-c", "1", "-W", "3", lab.OutsideAddr)
+		for _, to := range all {
+			c.Run("ping", "-c", "1", "-W", "3", to.addr)
+		}
+		b.do(c.then("CHECK"))
+	}
+	for _, c := range all {
+		b.do(c.then("DEL"))
+	}
+	b.clean()
+}
+
+// What can be known from the configuration alone is refused before there is
+// even a directory.
+func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
+	for name, conf := range map[string]string{
+		"hostIP ::1":                  publish(lab.Conf, mapping(80, 80, `,"hostIP":"::1"`)),
+		"hostIP of no family of ours": publish(lab.Conf, mapping(80, 80, `,"hostIP":"2001:db8::1"`)),
+		"a port twice":                publish(lab.Conf, mapping(80, 80, ""), mapping(80, 81, "")),
+		"a gateway out of reach":      conf(`"ipam":{"routes":[{"dst":"10.0.0.0/8","gw":"192.168.1.1"}]}`),
+		"no gateway's address":        conf(`"ipam":{"routes":[{"dst":"10.0.0.0/8","gw":"0.0.0.0"}]}`),
+		"a multicast gateway":         conf(`"ipam":{"routes":[{"dst":"10.0.0.0/8","gw":"224.0.0.1"}]}`),
+		"resolvConf without an end":   conf(`"ipam":{"resolvConf":"/dev/zero"}`),
+		"resolvConf that is a FIFO":   conf(`"ipam":{"resolvConf":"/run/fifo"}`),
+		"resolvConf that is too long": conf(`"ipam":{"resolvConf":"/run/long"}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.Sh("mkfifo /run/fifo; head -c 100000 /dev/zero >/run/long")
+			b.NetNS("c1")
+			before := b.state() + b.Sh("cat /proc/sys/net/ipv4/ip_forward; find /var/lib/flatnet /run/flatnet 2>/dev/null || true")
+			add := call("ADD", "c1")
+			add.Conf = conf
+			b.refused(add, 0)
+			if after := b.state() + b.Sh("cat /proc/sys/net/ipv4/ip_forward; find /var/lib/flatnet /run/flatnet 2>/dev/null || true"); after != before {
+				t.Errorf("was\n%s\nand is\n%s", before, after)
+			}
+		})
 	}
 }
