@@ -97,14 +97,15 @@ var arrows = map[string][]string{
 	"flatnet/internal/netavark":   {"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/strictjson"},
 	"flatnet/internal/cli":        {"flatnet/bridge"},
 	"flatnet/internal/dns":        {"flatnet/bridge"},
-	"flatnet/ipam":                {"flatnet/bridge", "flatnet/internal/strictjson", "flatnet/internal/sysctl"},
-	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/ns", "flatnet/internal/sysctl"},
+	"flatnet/ipam":                {"flatnet/bridge", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/flock"},
+	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/ns", "flatnet/internal/sysctl", "flatnet/internal/flock"},
 	"flatnet/rtnl":                {"flatnet/internal/nl"},
 	"flatnet/internal/nft":        {"flatnet/internal/nl"},
 	"flatnet/internal/conntrack":  {"flatnet/internal/nl"},
 	"flatnet/internal/nl":         nil,
 	"flatnet/internal/strictjson": nil,
 	"flatnet/internal/sysctl":     nil,
+	"flatnet/internal/flock":      nil,
 	"flatnet/ns":                  nil,
 }
 
@@ -114,7 +115,7 @@ var users = map[string][]string{
 	"reflect":                            {},
 	"os/exec":                            {"flatnet/ipam", "flatnet/internal/dns"},
 	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/rtnl"},
-	"golang.org/x/sys/unix":              {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/rtnl", "flatnet/ns", "flatnet/bridge", "flatnet/ipam", "flatnet/internal/sysctl"},
+	"golang.org/x/sys/unix":              {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/rtnl", "flatnet/ns", "flatnet/bridge", "flatnet/ipam", "flatnet/internal/sysctl", "flatnet/internal/flock"},
 	"github.com/mdlayher/netlink/nltest": {},
 }
 
