@@ -41,7 +41,7 @@ func main() {
 	c := count{output: map[string]string{}}
 	ok := true
 	for _, dir := range os.Args[1:] {
-		cmd := exec.Command("go", "test", "-json", "-race", "-count=1", "-timeout=15m", "./...")
+		cmd := exec.Command("go", "test", "-json", "-race", "-count=1", "-timeout=30m", "./...")
 		cmd.Dir, cmd.Stderr = dir, os.Stderr
 		if err := run(cmd, &c); err != nil {
 			fmt.Printf("go test in %s: %v\n", dir, err)
