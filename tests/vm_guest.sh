@@ -1,10 +1,16 @@
 # What happens in a virtual machine: each line PASS or FAIL is a test, DONE is
-# the end. There are busybox, flatnet and confine, no /etc, and no module until
-# it is loaded.
+# the end. There are busybox, flatnet, confine and peer (the laboratory's, see
+# lab/udp.go), no /etc, and no module until it is loaded.
 conf='{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet"}'
 dual='{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet","ipam":{"type":"flatnet-ipam","ranges":[[{"subnet":"10.87.1.0/24"}],[{"subnet":"fd00:87::/64"}]]}}'
 bare='{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet","ipMasq":false}'
-ported='{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet","runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80},{"hostPort":8053,"containerPort":53,"protocol":"udp"}]}}'
+ports='"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80},{"hostPort":8053,"containerPort":53,"protocol":"udp"}]}'
+ported=${conf%\}},$ports}
+dualported=${dual%\}},$ports}
+netavark='{"container_id":"c1","container_name":"c1","port_mappings":[{"container_port":80,"host_ip":"","host_port":8080,"protocol":"tcp","range":1}],
+	"network":{"name":"flatnet","id":"f1a7","driver":"flatnet","network_interface":"flatnet-br0","dns_enabled":false,"internal":false,"ipv6_enabled":false,
+		"ipam_options":{"driver":"flatnet"},"subnets":[{"subnet":"10.87.1.0/24","gateway":"10.87.1.1"}]},
+	"network_options":{"interface_name":"eth0","aliases":["c1"]}}'
 as= # a command that runs flatnet
 
 # ok WHAT COMMAND...: the command must succeed.
@@ -39,13 +45,17 @@ addr() { grep -o '10\.87\.1\.[0-9]*/24' /run/result-$1 | cut -d/ -f1; }
 addr6() { grep -o 'fd00:87::[0-9a-f]*/64' /run/result-$1 | cut -d/ -f1; }
 netns() { : >/run/netns/$1 && unshare --net=/run/netns/$1 true; }
 in_() { ns=$1; shift; nsenter --net=/run/netns/$ns "$@"; }
-pings() { in_ $1 ping -c1 -W5 $2; }
+pings() { in_ $1 ping -c1 -W${3:-60} $2; }
 
-# clean: nothing is left but the bridge. A rule would hold its module.
+# rules: what nf_tables has of flatnet's, by the modules that they hold.
+rules() { grep -E '^nft_(masq|nat|chain_nat) [0-9]+ [^0]' /proc/modules; }
+
+# clean: nothing is left but the bridge.
 clean() {
 	ip link | grep fn- && return 1
-	grep -E '^nft_masq [0-9]+ [^0]' /proc/modules && return 1
+	rules && return 1
 	grep -A1 '"allocations"' /var/lib/flatnet/ipam/allocations.json | grep '10\.87' && return 1
+	grep 1 /proc/sys/net/ipv4/conf/*/route_localnet && return 1
 	return 0
 }
 
@@ -55,10 +65,11 @@ job() {
 	netns c2
 	ok "$1: ADD" add c1 "$conf"
 	ok "$1: ADD of a second" add c2 "$conf"
-	ok "$1: host to container" ping -c1 -W5 $(addr c1)
+	ok "$1: host to container" ping -c1 -W60 $(addr c1)
 	ok "$1: container to gateway" pings c1 10.87.1.1
 	ok "$1: container to container" pings c1 $(addr c2)
 	ok "$1: container to the outside" pings c1 192.0.2.2
+	ok "$1: rules are there" rules
 	ok "$1: CHECK" check c1 "$conf"
 	ok "$1: DEL" cni DEL c1
 	ok "$1: DEL of what is gone" cni DEL c1
@@ -68,31 +79,62 @@ job() {
 	umount /run/netns/c1 /run/netns/c2
 }
 
-# says FROM ADDRESS: what the server behind the published port says.
-says() {
-	got=$(in_ $1 nc -w 5 $2 8080 </dev/null)
-	[ "$got" = "I am c1" ] || { echo "got $got"; return 1; }
+# serve: c1 serves its bytes by TCP and its address by UDP.
+serve() {
+	in_ c1 nc -ll -p 80 -e cat /run/bytes &
+	tcp=$!
+	sleep 100000 | FLATNET_LAB_ROLE=serve-udp in_ c1 peer $(addr c1):53 &
+	udp=$!
+	until in_ c1 netstat -ltn | grep -q :80; do :; done
+	until in_ c1 netstat -lun | grep -q :53; do :; done
 }
 
-# ports: a published port, read from the outside and by a neighbour.
+# bytes FROM ADDRESS: the published TCP port leads to all that c1 serves.
+bytes() { in_ $1 nc -w 60 $2 8080 </dev/null | cmp - /run/bytes; }
+
+# datagram FROM ADDRESS: the published UDP port leads to c1. One may be lost.
+datagram() {
+	for try in 1 2 3 4 5; do
+		got=$(FLATNET_LAB_ROLE=ask-udp in_ $1 peer "0 $2:8053") && break
+	done
+	case $got in
+	"$(addr c1) to "*) ;;
+	*) echo "got $got" && return 1 ;;
+	esac
+}
+
+# ports: published ports, read from wherever somebody may be.
 ports() {
 	netns c1
 	netns c2
 	ok "$1: ADD with ports" add c1 "$ported"
 	ok "$1: ADD of a neighbour" add c2 "$conf"
-	in_ c1 nc -ll -p 80 -e echo "I am c1" &
-	server=$!
-	sleep 1
-	ok "$1: port from the outside" says outside 192.0.2.1
-	ok "$1: port from a neighbour" says c2 192.0.2.1
-	ok "$1: port from the container itself" says c1 192.0.2.1
+	serve
+	for from in "outside 192.0.2.1" "c2 192.0.2.1" "c2 10.87.1.1" "c1 192.0.2.1" "host 192.0.2.1" "host 127.0.0.1"; do
+		ok "$1: TCP port, from and to $from" bytes $from
+		ok "$1: UDP port, from and to $from" datagram $from
+	done
 	ok "$1: CHECK with ports" check c1 "$ported"
 	ok "$1: DEL with ports" cni DEL c1 "$ported"
-	refused "$1: the port is closed" "got" says outside 192.0.2.1
+	refused "$1: the TCP port is closed" "EOF on -" bytes outside 192.0.2.1
+	refused "$1: the UDP port is closed" "got" datagram outside 192.0.2.1
 	ok "$1: DEL of the neighbour" cni DEL c2
-	kill $server
+	kill $tcp $udp
 	ok "$1: no port is left" clean
 	umount /run/netns/c1 /run/netns/c2
+}
+
+# podman: what Podman 5 asks for.
+podman() {
+	netns c1
+	ok "$1: setup" sh -c "echo '$netavark' | $as flatnet setup /run/netns/c1 >/run/result-c1"
+	serve
+	ok "$1: the outside, after setup" pings c1 192.0.2.2
+	ok "$1: TCP port, after setup" bytes outside 192.0.2.1
+	ok "$1: teardown" sh -c "echo '$netavark' | $as flatnet teardown /run/netns/c1"
+	kill $tcp $udp
+	ok "$1: nothing is left after teardown" clean
+	umount /run/netns/c1
 }
 
 # vlan NETWORK ID FIRST: a configuration with a VLAN, of addresses from FIRST on.
@@ -108,7 +150,7 @@ vlans() {
 	ok "VLANs: ADD of a second" add c2 "$red"
 	ok "VLANs: ADD in another VLAN" add c3 "$blue"
 	ok "VLANs: in one VLAN" pings c1 $(addr c2)
-	refused "VLANs: into another VLAN" "100% packet loss" pings c1 $(addr c3)
+	refused "VLANs: into another VLAN" "100% packet loss" pings c1 $(addr c3) 5
 	ok "VLANs: CHECK" check c1 "$red"
 	ok "VLANs: DEL" cni DEL c1 "$red"
 	ok "VLANs: DEL of the second" cni DEL c2 "$red"
@@ -123,20 +165,30 @@ vlans() {
 	for c in c1 c2 c3; do umount /run/netns/$c; done
 }
 
+# uplink NS LINK NUMBER: addresses of the way between the host and the outside.
+uplink() {
+	dad=/proc/sys/net/ipv6/conf/$2/accept_dad
+	in_ $1 sh -c "[ ! -e $dad ] || echo 0 >$dad"
+	in_ $1 ip addr add 192.0.2.$3/24 dev $2
+	in_ $1 ip addr add 2001:db8::$3/64 dev $2
+	in_ $1 ip link set $2 up
+}
+
 # outside: a network that has no route back.
 outside() {
 	netns outside
 	in_ outside ip link add up0 type veth # busybox calls the peer veth0
 	in_ outside ip link set up0 netns 1
-	ip addr add 192.0.2.1/24 dev up0
-	ip link set up0 up
+	uplink host up0 1
+	uplink outside veth0 2
 	ip link set lo up
 	ip route add default via 192.0.2.2
-	in_ outside ip addr add 192.0.2.2/24 dev veth0
-	in_ outside ip link set veth0 up
 }
 
 echo "kernel $(uname -r)"
+: >/run/netns/host
+mount --bind /proc/1/ns/net /run/netns/host
+dd if=/dev/urandom of=/run/bytes bs=1000 count=300 2>/dev/null
 netns c1
 refused "without bridge" CONFIG_BRIDGE add c1 "$conf"
 load bridge
@@ -145,7 +197,7 @@ load veth
 outside
 refused "without nf_tables" CONFIG_NF_TABLES add c1 "$conf"
 ok "without nf_tables: ADD that masquerades nothing" add c1 "$bare"
-ok "without nf_tables: packets" ping -c1 -W5 $(addr c1)
+ok "without nf_tables: packets" ping -c1 -W60 $(addr c1)
 ok "without nf_tables: CHECK" check c1 "$bare"
 ok "without nf_tables: DEL" cni DEL c1 "$bare"
 load nf_tables
@@ -158,12 +210,18 @@ load nft_nat
 umount /run/netns/c1
 job "built in as WSL2 has it"
 ports "built in as WSL2 has it"
+podman "built in as WSL2 has it"
 
 netns c1
 if [ -e /proc/net/if_inet6 ]; then
-	ok "dual stack: ADD" add c1 "$dual"
-	ok "dual stack: packets" ping -c1 -W5 $(addr6 c1)
-	ok "dual stack: DEL" cni DEL c1 "$dual"
+	ok "dual stack: ADD" add c1 "$dualported"
+	ok "dual stack: packets" ping -c1 -W60 $(addr6 c1)
+	serve
+	ok "dual stack: TCP port by IPv4" bytes outside 192.0.2.1
+	ok "dual stack: TCP port by IPv6" bytes outside 2001:db8::1
+	ok "dual stack: DEL" cni DEL c1 "$dualported"
+	refused "dual stack: the port is closed" "EOF on -" bytes outside 2001:db8::1
+	kill $tcp $udp
 else
 	refused "without IPv6: dual stack" CONFIG_IPV6 add c1 "$dual"
 fi
@@ -173,6 +231,7 @@ umount /run/netns/c1
 as="confine -caps -noexec"
 job "two capabilities, no further process"
 ports "two capabilities, no further process"
+podman "two capabilities, no further process"
 as=
 ip link del flatnet-br0
 vlans
