@@ -11,8 +11,11 @@ import (
 	"testing"
 )
 
-func TestBinaryIsStaticAndStripped(t *testing.T) {
-	f, err := elf.Open(program)
+func TestBinaryIsStaticAndStripped(t *testing.T) { staticAndStripped(t, program) }
+
+func staticAndStripped(t *testing.T, binary string) {
+	t.Helper()
+	f, err := elf.Open(binary)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,6 +23,7 @@ func TestBinaryIsStaticAndStripped(t *testing.T) {
 	if f.Type != elf.ET_EXEC {
 		t.Errorf("type %v: position-independent", f.Type)
 	}
+	stack := false
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
 			t.Errorf("%v: dynamically linked", p.Type)
@@ -27,6 +31,10 @@ func TestBinaryIsStaticAndStripped(t *testing.T) {
 		if p.Flags&(elf.PF_W|elf.PF_X) == elf.PF_W|elf.PF_X {
 			t.Errorf("%v is writable and executable", p.Type)
 		}
+		stack = stack || p.Type == elf.PT_GNU_STACK
+	}
+	if !stack {
+		t.Error("no PT_GNU_STACK: whether the stack is executable is up to the kernel")
 	}
 	if f.Section(".symtab") != nil || f.Section(".debug_info") != nil || f.Section(".zdebug_info") != nil {
 		t.Error("not stripped")
