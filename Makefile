@@ -22,7 +22,7 @@ LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build release install uninstall demo test long cover bench fuzz lint clean
+.PHONY: help build release install uninstall demo test long cover bench fuzz lint vuln clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -72,6 +72,13 @@ lint: ## gofmt, go vet and staticcheck
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "gofmt -w: $$out"; exit 1; }
 	go vet ./... && $(STATICCHECK) ./...
 	cd tests && go vet ./... && $(STATICCHECK) ./...
+
+vuln: ## govulncheck; VULNDB=file:///DIR is a copy of its database, where vuln.go.dev is not reached
+	@GOBIN=$(CURDIR)/bin go install golang.org/x/vuln/cmd/govulncheck@v1.9.0
+	@for dir in . tests; do \
+		(cd $$dir && $(CURDIR)/bin/govulncheck $(if $(VULNDB),-db $(VULNDB)) ./...); \
+		case $$? in 0) ;; 3) exit 1 ;; *) echo "NOT CHECKED for known vulnerabilities: $$dir" ;; esac; \
+	done
 
 clean: ## removes what build and release made
 	rm -rf bin dist
