@@ -73,7 +73,7 @@ lint: ## gofmt, go vet and staticcheck
 	go vet ./... && $(STATICCHECK) ./...
 	cd tests && go vet ./... && $(STATICCHECK) ./...
 
-vuln: ## govulncheck; VULNDB=file:///DIR is a copy of its database, where vuln.go.dev is not reached
+vuln: ## govulncheck; VULNDB=file:///DIR is a copy of its database, where the public one is not reached
 	@GOBIN=$(CURDIR)/bin go install golang.org/x/vuln/cmd/govulncheck@v1.9.0
 	@for dir in . tests; do \
 		(cd $$dir && $(CURDIR)/bin/govulncheck $(if $(VULNDB),-db $(VULNDB)) ./...); \
