@@ -80,11 +80,8 @@ var scenarios = []scenario{
 	{"reload", like(publish(lab.Conf)), func(b box) { b.Run("nft", "flush", "ruleset") }, command("", "reload"),
 		func(b box) { b.Run(program, "reload") }, false, ""},
 	{"setup", like(lab.Conf), nothing, command(netavarkCall, "setup", "/run/netns/c1"), teardown, true, ""},
-	{"teardown", like(lab.Conf), func(b box) {
-		if r := command(netavarkCall, "setup", "/run/netns/c1")(b); r.Exit != 0 {
-			b.t.Fatalf("setup: %s", r.Stdout)
-		}
-	}, command(netavarkCall, "teardown", "/run/netns/c1"), teardown, false, ""},
+	{"teardown", like(lab.Conf), setUp, command(netavarkCall, "teardown", "/run/netns/c1"), teardown, false, ""},
+	{"last teardown", otherNetwork, setUp, command(netavarkCall, "teardown", "/run/netns/c1"), teardown, false, ""},
 }
 
 // netavarkCall is what Podman 5 tells the plugin of c1, see PODMAN.md.
@@ -93,6 +90,12 @@ const netavarkCall = `{"container_id":"c1","container_name":"c1",
 	"network":{"name":"flatnet","id":"f1a7","driver":"flatnet","network_interface":"flatnet-br0","dns_enabled":false,"internal":false,"ipv6_enabled":false,
 		"ipam_options":{"driver":"flatnet"},"subnets":[{"subnet":"10.87.1.0/24","gateway":"10.87.1.1"}]},
 	"network_options":{"interface_name":"eth0","aliases":["c1"]}}`
+
+func setUp(b box) {
+	if r := command(netavarkCall, "setup", "/run/netns/c1")(b); r.Exit != 0 {
+		b.t.Fatalf("setup: %s", r.Stdout)
+	}
+}
 
 func teardown(b box) {
 	if r := command(netavarkCall, "teardown", "/run/netns/c1")(b); r.Exit != 0 {
@@ -139,8 +142,8 @@ func (b box) talk() error {
 	return errors.Join(n1.Ping(b.Read("/run/n2")), n1.Ping(lab.OutsideAddr))
 }
 
-// footprint is all that flatnet may leave: interfaces but for the bridge, which
-// is shared, rules, leases, and files but for the temporary one, which the next
+// footprint is all that flatnet may leave: interfaces but for the bridges, which
+// are shared, rules, leases, and files but for the temporary one, which the next
 // change of a lease takes away.
 func (b box) footprint() string {
 	b.t.Helper()
@@ -149,7 +152,7 @@ func (b box) footprint() string {
 		addrs = append(addrs, id+"="+addr)
 	}
 	slices.Sort(addrs)
-	rest := b.Sh(`ip -o link | sed 's/^[0-9]*: \([^:@]*\).*/\1/' | grep -vx ` + bridgeName + ` | sort
+	rest := b.Sh(`ip -o link | sed 's/^[0-9]*: \([^:@]*\).*/\1/' | grep -vxe ` + bridgeName + ` -e br9 | sort
 		find /var/lib/flatnet /run/flatnet -type f ! -name .lock ! -name 'allocations.json*' 2>/dev/null | sort`)
 	return sorted(b.Run("nft", "list", "ruleset")) + rest + strings.Join(addrs, "\n")
 }
