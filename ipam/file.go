@@ -46,7 +46,7 @@ func decode(network string, data []byte) (*leases, error) {
 	l := newLeases(network, allocations.Len())
 	if subnet != "" {
 		if l.subnet, err = netip.ParsePrefix(subnet); err != nil {
-			return nil, fmt.Errorf("%w: subnet: %w", errBroken, err)
+			return nil, fmt.Errorf("%w: subnet: %q is not a subnet", errBroken, subnet)
 		}
 	}
 	if gateway != "" {
@@ -188,10 +188,10 @@ func appendAddrs(b []byte, addrs []netip.Addr) []byte {
 // parseAddr reads an address as a lease has it: without zone, and IPv4 as IPv4.
 func parseAddr(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
-	if err == nil && !isPlain(a) {
-		err = fmt.Errorf("%q is not a plain address", s)
+	if err != nil || !isPlain(a) {
+		return a, fmt.Errorf("%q is not a plain IP address", s)
 	}
-	return a, err
+	return a, nil
 }
 
 func isPlain(a netip.Addr) bool { return a.IsValid() && a.Zone() == "" && !a.Is4In6() }

@@ -188,6 +188,62 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 	}
 }
 
+// What parses is not believed either, unless it was written here in this boot:
+// a running container's address is its own, whatever the file says.
+func TestForeignFile(t *testing.T) {
+	const (
+		kept    = "lease file is foreign and kept as allocations.json.broken-1; rebuilt with 2 leases of running containers: FILE: subnet 192.168.0.0/24 is not the network's"
+		changed = "lease file FILE did not have the addresses of %s running containers; they are added"
+		live    = "c1/eth0=10.87.1.2,fd00::2 c1/eth1=10.87.1.3"
+	)
+	for _, tt := range []struct{ name, file, want, warned string }{
+		{"of another subnet", `{"subnet": "192.168.0.0/24", "gateway": "192.168.0.1", "allocations": {}}`, live + " new/eth0=10.87.1.4", kept},
+		{"of another subnet, with its leases", `{"subnet": "192.168.0.0/24", "allocations": {"x": "192.168.0.2"}}`, live + " new/eth0=10.87.1.4", kept},
+		{"of another network of this boot", `{"subnet": "192.168.0.0/24", "allocations": {}, "boot": "BOOT"}`, live + " new/eth0=10.87.1.4", kept},
+		{"empty", `{"subnet": "10.87.1.0/24", "allocations": {}}`, live + " new/eth0=10.87.1.4", fmt.Sprintf(changed, "2")},
+		{"without a subnet", `{"allocations": {}}`, live + " new/eth0=10.87.1.4", fmt.Sprintf(changed, "2")},
+		{"of another boot", `{"allocations": {"c1": "10.87.1.2,fd00::2"}, "boot": "another"}`, live + " new/eth0=10.87.1.4", fmt.Sprintf(changed, "1")},
+		{"with others", `{"allocations": {"x": "10.87.1.4", "y": "10.87.1.77"}}`, live + " new/eth0=10.87.1.5 x/eth0=10.87.1.4 y/eth0=10.87.1.77", fmt.Sprintf(changed, "2")},
+		{"with its addresses at others", `{"allocations": {"x": "10.87.1.2", "y": "10.87.1.4,fd00::2", "c1": "10.87.1.3", "c1/eth1": "10.87.1.50"}}`,
+			live + " new/eth0=10.87.1.5 y/eth0=10.87.1.4", fmt.Sprintf(changed, "2")},
+		{"as it is", `{"allocations": {"c1": "fd00::2,10.87.1.2", "c1/eth1": "10.87.1.3", "x": "10.87.1.4"}}`, "c1/eth0=fd00::2,10.87.1.2 c1/eth1=10.87.1.3" + " new/eth0=10.87.1.5 x/eth0=10.87.1.4", ""},
+		{"of before the subnet was changed", `{"subnet": "192.168.0.0/24", "allocations": {"c1": "10.87.1.2,fd00::2", "c1/eth1": "10.87.1.3", "x": "192.168.0.7"}, "boot": "BOOT"}`,
+			live + " new/eth0=10.87.1.4 x/eth0=192.168.0.7", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var warned []string
+			s := New(Config{Network: "flatnet", Dir: t.TempDir(), Sets: sets(t, []Range{rng(t, "10.87.1.0/24")}), Warn: func(m string) { warned = append(warned, m) }},
+				owners(owner(key("c1"), "10.87.1.2", "fd00::2"), owner(keyIf("c1", "eth1"), "10.87.1.3")))
+			file := s.cfg.Dir + "/allocations.json"
+			content := strings.ReplaceAll(tt.file, "BOOT", bootID())
+			writeFile(t, file, content)
+			mustLease(t, s, key("new"))
+			mustLease(t, s, key("new"))
+			if got := listed(t, s); got != tt.want {
+				t.Errorf("leases are %s, want %s", got, tt.want)
+			}
+			if got, want := strings.Join(warned, "\n"), strings.ReplaceAll(tt.warned, "FILE", file); got != want {
+				t.Errorf("warned %q, want %q", got, want)
+			}
+			if tt.warned == kept && readFile(t, file+".broken-1") != content {
+				t.Error("set aside is another")
+			}
+		})
+	}
+}
+
+// A DEL knows no ranges, and the rules stay for who is not in the file.
+func TestReleaseFromAForeignFile(t *testing.T) {
+	s := New(Config{Network: "flatnet", Dir: t.TempDir()}, owners(owner(key("c2"), "10.87.1.3")))
+	writeFile(t, s.cfg.Dir+"/allocations.json", `{"subnet": "192.168.0.0/24", "allocations": {"c1": "10.87.1.3"}}`)
+	if err := s.Release(key("c1"), func() error { return errors.New("c2 lives") }); err != nil {
+		t.Error(err)
+	}
+	if got := listed(t, s); got != "c2/eth0=10.87.1.3" {
+		t.Errorf("left %s", got)
+	}
+}
+
 func TestNothingIsSetAsideWhenOwnersAreUnknown(t *testing.T) {
 	failure := errors.New("no netlink")
 	s := New(Config{Network: "flatnet", Dir: t.TempDir(), Sets: small(t)}, func() ([]bridge.Owner, error) { return nil, failure })

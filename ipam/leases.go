@@ -66,6 +66,40 @@ func (l *leases) remove(name string) {
 	delete(l.byName, name)
 }
 
+// adopt gives the owners of other's leases all that they have there, and
+// returns how many had not. Who had one of those addresses loses it.
+func (l *leases) adopt(other *leases) (changed int) {
+	for _, name := range other.names() {
+		o := other.byName[name]
+		if name, ok := l.find(o.key); ok {
+			if same(l.byName[name].addrs, o.addrs) {
+				continue
+			}
+			l.remove(name)
+		}
+		changed++
+		for _, a := range o.addrs {
+			l.take(a)
+		}
+		l.put(o.key, o.addrs, 0)
+	}
+	return changed
+}
+
+// take removes an address from the lease that has it.
+func (l *leases) take(a netip.Addr) {
+	name, ok := l.holder[a]
+	if !ok {
+		return
+	}
+	le := l.byName[name]
+	l.remove(name)
+	le.addrs = slices.DeleteFunc(le.addrs, func(b netip.Addr) bool { return a == b })
+	if len(le.addrs) > 0 {
+		l.put(le.key, le.addrs, le.time)
+	}
+}
+
 // names lists the names in order.
 func (l *leases) names() []string {
 	names := make([]string, 0, len(l.byName))

@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -34,38 +33,6 @@ func (l *leases) stale(owners []bridge.Owner) func(lease) bool {
 		return le.time == 0 && !marks[le.key.Mark()] && !keys[le.key] &&
 			!slices.ContainsFunc(le.addrs, func(a netip.Addr) bool { return addrs[a] })
 	}
-}
-
-// rebuild returns the leases of the network that the host's links tell of.
-func (s *Store) rebuild() (*leases, error) {
-	owners, err := s.owners()
-	if err != nil {
-		return nil, fmt.Errorf("leases of network %s can't be rebuilt: %w", s.cfg.Network, err)
-	}
-	owners = slices.SortedStableFunc(slices.Values(owners), func(a, b bridge.Owner) int {
-		return cmp.Compare(a.Key.String(), b.Key.String())
-	})
-	l := newLeases(s.cfg.Network, 0)
-	l.describe(s.cfg.Sets)
-	for _, o := range owners {
-		if _, err := bridge.NewKey(l.network, o.Key.ContainerID, o.Key.IfName); err != nil || o.Key.Network != l.network {
-			continue
-		}
-		var addrs []netip.Addr
-		for _, a := range o.Addresses {
-			if isPlain(a) && l.holder[a] == "" && !slices.Contains(addrs, a) {
-				addrs = append(addrs, a)
-			}
-		}
-		if name, ok := l.find(o.Key); ok { // by another link
-			addrs = append(addrs, l.byName[name].addrs...)
-			l.remove(name)
-		}
-		if len(addrs) > 0 {
-			l.put(o.Key, addrs, 0)
-		}
-	}
-	return l, nil
 }
 
 // bootID tells this boot from others (random(4)); empty if the kernel doesn't.

@@ -25,7 +25,7 @@ type Config struct {
 	Network string       // CNI network name
 	Dir     string       // data directory, absolute, see [DefaultDir]
 	Sets    Sets         // may be zero, but for leasing
-	Warn    func(string) // told when a lease file was broken or lost; nil: nobody
+	Warn    func(string) // told what was wrong with the lease file; nil: nobody
 }
 
 // A Store is the [bridge.Allocator] over a network's lease file. It holds
@@ -44,8 +44,8 @@ type Store struct {
 var _ bridge.Allocator = (*Store)(nil)
 
 // New returns the store of a network. owners lists what the host's links say
-// of their owners, of all networks; it is asked only if a lease file is broken
-// or missing, and before a network is declared exhausted.
+// of their owners, of all networks; it is asked if a lease file is broken or
+// missing, once in each boot, and before a network is declared exhausted.
 func New(cfg Config, owners func() ([]bridge.Owner, error)) *Store {
 	return &Store{cfg, owners, lockWait}
 }
@@ -159,56 +159,4 @@ func (s *Store) open(create bool) (folder, *leases, error) {
 		return folder{}, nil, err
 	}
 	return f, l, nil
-}
-
-// load reads the leases of a locked folder. A broken file is set aside, and
-// like a missing one rebuilt.
-func (s *Store) load(f folder) (*leases, error) {
-	l, broken := s.read(f)
-	missing := errors.Is(broken, fs.ErrNotExist)
-	if broken == nil || !missing && !errors.Is(broken, errBroken) {
-		return l, broken
-	}
-	l, err := s.rebuild()
-	if err != nil {
-		return nil, errors.Join(broken, err)
-	}
-	if missing && len(l.byName) == 0 {
-		return l, nil
-	}
-	aside, what := "", "missing"
-	if !missing {
-		if aside, err = f.setAside(); err != nil {
-			return nil, errors.Join(broken, err)
-		}
-		what = "broken and kept as " + aside
-		if aside == "" {
-			what = "broken and not kept, as others are"
-		}
-	}
-	if err := f.write(l.encode()); err != nil {
-		if aside != "" {
-			err = errors.Join(err, f.remove(aside))
-		}
-		return nil, errors.Join(broken, err)
-	}
-	if s.cfg.Warn != nil {
-		s.cfg.Warn(fmt.Sprintf("lease file is %s; rebuilt with %d leases of running containers: %v", what, len(l.byName), broken))
-	}
-	return l, nil
-}
-
-// read reads the leases of a folder, locked or not.
-func (s *Store) read(f folder) (*leases, error) {
-	data, err := f.read()
-	if err == nil {
-		var l *leases
-		if l, err = decode(s.cfg.Network, data); err == nil {
-			return l, nil
-		}
-	}
-	if errors.Is(err, errBroken) {
-		err = fmt.Errorf("%s: %w", f.path(fileName), err)
-	}
-	return nil, err
 }

@@ -208,6 +208,42 @@ func TestBrokenLeaseFiles(t *testing.T) {
 	}
 }
 
+// A file that says nothing wrong but not the truth either: who runs keeps the
+// address, and nobody else gets it.
+func TestForeignLeaseFiles(t *testing.T) {
+	for name, c := range map[string]struct{ file, says string }{
+		"of another subnet":   {`{"subnet":"192.168.0.0/24","gateway":"192.168.0.1","allocations":{}}`, "192.168.0.0/24"},
+		"of other containers": {`{"subnet":"10.87.1.0/24","gateway":"10.87.1.1","allocations":{"x":"10.87.1.7"}}`, "1 running container"},
+		"of nobody":           {`{"subnet":"10.87.1.0/24","gateway":"10.87.1.1","allocations":{}}`, "1 running container"},
+		"at another address":  {`{"subnet":"10.87.1.0/24","gateway":"10.87.1.1","allocations":{"c1":"10.87.1.9"}}`, "1 running container"},
+		"its address another": {`{"subnet":"10.87.1.0/24","gateway":"10.87.1.1","allocations":{"x":"10.87.1.2"}}`, "1 running container"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			c1 := b.attach("c1")
+			b.Write(leaseFile, c.file)
+			b.NetNS("c2")
+			second := b.Call(program, call("ADD", "c2"), "sh", "-c", `exec "$0" 2>/run/stderr`)
+			if second.Exit != 0 || second.Addr() == c1.addr {
+				t.Errorf("c1 has %s, and c2 got %s", c1.addr, second.Stdout)
+			}
+			if said := b.Read("/run/stderr"); !strings.Contains(said, leaseFile) || !strings.Contains(said, c.says) {
+				t.Errorf("it says %q", said)
+			}
+			if b.leases()["c1"] != c1.addr {
+				t.Errorf("leases are %v", b.leases())
+			}
+			for _, addr := range []string{c1.addr, second.Addr()} {
+				if err := b.Ping(addr); err != nil {
+					t.Error(err)
+				}
+			}
+			b.do(c1.then("CHECK"))
+			b.do(c1.then("DEL"))
+		})
+	}
+}
+
 // Another tool may write the file, with the promised keys alone.
 func TestLeaseFileOfAnotherTool(t *testing.T) {
 	b := newBox(t)
