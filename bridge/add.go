@@ -54,6 +54,7 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 	if err != nil {
 		return Result{}, err
 	}
+	defer lease.end()
 	if held {
 		// A link of an earlier namespace of this container, for which no DEL was
 		// sent, makes room.

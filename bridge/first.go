@@ -28,6 +28,7 @@ func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Netwo
 		return res, nil
 	}
 	lease, held, err := alloc.Lease(r.Key, r.IPs)
+	defer lease.end()
 	if err == nil {
 		res, err = h.address(c, inside, n, r, lease, res.Interfaces[1].Name)
 	}

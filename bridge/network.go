@@ -9,6 +9,7 @@
 package bridge
 
 import (
+	"io"
 	"net/netip"
 )
 
@@ -111,6 +112,16 @@ type Lease struct {
 	Addresses []Address
 	Routes    []Route // of a delegated IPAM plugin
 	DNS       DNS     // of a delegated IPAM plugin
+
+	// Flight, if not nil, is closed when the link is made, or never will be:
+	// until then nobody else is given these addresses for want of a link.
+	Flight io.Closer
+}
+
+func (l Lease) end() {
+	if l.Flight != nil {
+		l.Flight.Close() // nothing was written to it
+	}
 }
 
 // An Address is one leased address in its subnet.

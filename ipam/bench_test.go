@@ -18,16 +18,18 @@ func BenchmarkLease(b *testing.B) {
 			}
 			for i := range n {
 				id := fmt.Sprintf("%x", sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
-				l.put(key(id), addrs(fmt.Sprintf("10.87.%d.%d", 1+i/256, i%256)), 0)
+				l.put(key(id), addrs(fmt.Sprintf("10.87.%d.%d", 1+i/256, i%256)))
 			}
 			if err := f.write(l.encode()); err != nil {
 				b.Fatal(err)
 			}
 			f.close()
 			for b.Loop() {
-				if _, _, err := s.Lease(key("c1"), nil); err != nil {
+				l, _, err := s.Lease(key("c1"), nil)
+				if err != nil {
 					b.Fatal(err)
 				}
+				l.Flight.Close()
 				if err := s.Release(key("c1"), nil); err != nil {
 					b.Fatal(err)
 				}

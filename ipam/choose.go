@@ -10,7 +10,7 @@ import (
 
 // choose returns one address of each set for an attachment that had old, which
 // l has no more. It gives up stale leases in l only where a set has no more.
-func (s *Store) choose(l *leases, want, old []netip.Addr) ([]netip.Addr, error) {
+func (s *Store) choose(f folder, l *leases, want, old []netip.Addr) ([]netip.Addr, error) {
 	sets := s.cfg.Sets
 	if len(sets.sets) == 0 {
 		return nil, fmt.Errorf("network %s has no ranges to lease from: %w", s.cfg.Network, bridge.ErrInvalid)
@@ -39,7 +39,7 @@ func (s *Store) choose(l *leases, want, old []netip.Addr) ([]netip.Addr, error) 
 		}
 		a, ok := sets.next(set, last[set], func(a netip.Addr) bool { return l.holder[a] == "" })
 		if !ok {
-			if a, err = s.reclaim(l, set, owners); err != nil {
+			if a, err = s.reclaim(f, l, set, owners); err != nil {
 				return nil, err
 			}
 		}
@@ -50,12 +50,12 @@ func (s *Store) choose(l *leases, want, old []netip.Addr) ([]netip.Addr, error) 
 
 // reclaim gives up one stale lease in l, that which next-fit comes to first
 // and so was leased first, and returns the address of a set that it had.
-func (s *Store) reclaim(l *leases, set int, owners func() ([]bridge.Owner, error)) (netip.Addr, error) {
+func (s *Store) reclaim(f folder, l *leases, set int, owners func() ([]bridge.Owner, error)) (netip.Addr, error) {
 	links, err := owners()
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("no free address, and which leases are stale is not known: %w", err)
 	}
-	isStale := l.stale(links)
+	isStale := l.stale(f, links)
 	a, ok := s.cfg.Sets.next(set, l.last[set], func(a netip.Addr) bool { return isStale(l.byName[l.holder[a]]) })
 	if !ok {
 		return a, fmt.Errorf("network %s has leased all of %v: %w", s.cfg.Network, s.cfg.Sets.sets[set], bridge.ErrExhausted)

@@ -99,11 +99,6 @@ func (s *Store) record(key bridge.Key, addrs []netip.Addr) error {
 		return err
 	}
 	defer f.close()
-	now, err := bootTime()
-	if err != nil {
-		return err
-	}
-	l.settle(bootID(), now)
 	for _, a := range addrs {
 		name, taken := l.holder[a]
 		if !taken {
@@ -113,11 +108,11 @@ func (s *Store) record(key bridge.Key, addrs []netip.Addr) error {
 		if err != nil {
 			return err
 		}
-		if holder := l.byName[name]; !l.stale(owners)(holder) {
+		if holder := l.byName[name]; !l.stale(f, owners)(holder) {
 			return fmt.Errorf("address %s is leased to %s: %w", a, holder.key, bridge.ErrTaken)
 		}
 		l.remove(name)
 	}
-	l.put(key, addrs, now)
+	l.put(key, addrs)
 	return f.write(l.encode())
 }

@@ -3,7 +3,6 @@ package ipam
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -18,13 +17,6 @@ const usualIfName = "eth0"
 // errBroken is a lease file that can't be one of ours or of a tool that keeps
 // the promised format.
 var errBroken = errors.New("not a lease file")
-
-// A detail is kept for a lease only while it says something: an interface name
-// that is not the usual one, or a time that may still matter.
-type detail struct {
-	ifName string
-	time   int64
-}
 
 // decode reads a lease file. Other tools read and write subnet, gateway and
 // allocations; the rest is nobody else's, so it may be missing or anything.
@@ -54,13 +46,13 @@ func decode(network string, data []byte) (*leases, error) {
 			return nil, fmt.Errorf("%w: gateway: %w", errBroken, err)
 		}
 	}
-	details := readDetails(doc.Object("details"))
+	ifNames := readDetails(doc.Object("details"))
 	for name, value := range allocations.All() {
 		text, ok := value.(string)
 		if !ok {
 			return nil, fmt.Errorf("%w: allocations: %s: not a string", errBroken, name)
 		}
-		if err := l.read(network, name, text, details[name]); err != nil {
+		if err := l.read(network, name, text, ifNames[name]); err != nil {
 			return nil, fmt.Errorf("%w: allocations: %w", errBroken, err)
 		}
 	}
@@ -79,8 +71,8 @@ func decode(network string, data []byte) (*leases, error) {
 }
 
 // read adds one line of the allocations.
-func (l *leases) read(network, name, text string, d detail) error {
-	key, err := keyOf(network, name, d.ifName)
+func (l *leases) read(network, name, text, ifName string) error {
+	key, err := keyOf(network, name, ifName)
 	if err != nil {
 		return err
 	}
@@ -96,18 +88,16 @@ func (l *leases) read(network, name, text string, d detail) error {
 		l.holder[a] = name
 		addrs = append(addrs, a)
 	}
-	l.byName[name] = lease{key, addrs, d.time}
+	l.byName[name] = lease{key, addrs}
 	return nil
 }
 
-// readDetails takes what can be read of the details.
-func readDetails(o *strictjson.Object) map[string]detail {
-	all := map[string]detail{}
+// readDetails takes the interface names that can be read of the details.
+func readDetails(o *strictjson.Object) map[string]string {
+	all := map[string]string{}
 	for name, value := range o.All() {
 		if d, ok := value.(*strictjson.Object); ok {
-			ifName, _ := d.String("ifname")
-			time, _ := d.Uint("time", math.MaxInt64)
-			all[name] = detail{ifName, int64(time)}
+			all[name], _ = d.String("ifname")
 		}
 	}
 	return all
@@ -133,21 +123,17 @@ func (l *leases) encode() []byte {
 	b = appendAddrs(b, l.last)
 	b = append(b, "\",\n  \"details\": "...)
 	b = appendObject(b, l.detailed(names), func(b []byte, name string) []byte {
-		b = fmt.Appendf(b, "{\"ifname\": %q", l.byName[name].key.IfName)
-		if t := l.byName[name].time; t > 0 {
-			b = fmt.Appendf(b, ", \"time\": %d", t)
-		}
-		return append(b, '}')
+		return fmt.Appendf(b, "{\"ifname\": %q}", l.byName[name].key.IfName)
 	})
 	return append(b, "\n}\n"...)
 }
 
-// detailed picks the names of leases that have more to say than their address.
+// detailed picks the names that do not say which interface they mean.
 func (l *leases) detailed(names []string) []string {
 	var with []string
 	for _, name := range names {
-		lease := l.byName[name]
-		if lease.time > 0 || name == lease.key.ContainerID && lease.key.IfName != usualIfName {
+		key := l.byName[name].key
+		if name == key.ContainerID && key.IfName != usualIfName {
 			with = append(with, name)
 		}
 	}

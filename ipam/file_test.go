@@ -27,10 +27,10 @@ func TestEncode(t *testing.T) {
 `; got != want {
 		t.Errorf("empty: got %s", got)
 	}
-	l.put(bridge.Key{Network: "flatnet", ContainerID: "c2", IfName: `q"\<`}, addrs("10.87.1.3", "fd00::3"), 0)
-	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth0"}, addrs("10.87.1.2"), 0)
-	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth1"}, addrs("10.87.1.4"), 77)
-	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: `"\`}, addrs("10.87.1.5"), 0)
+	l.put(bridge.Key{Network: "flatnet", ContainerID: "c2", IfName: `q"\<`}, addrs("10.87.1.3", "fd00::3"))
+	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth0"}, addrs("10.87.1.2"))
+	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth1"}, addrs("10.87.1.4"))
+	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: `"\`}, addrs("10.87.1.5"))
 	if got, want := string(l.encode()), `{
   "subnet": "10.87.1.0/24",
   "gateway": "10.87.1.1",
@@ -43,7 +43,6 @@ func TestEncode(t *testing.T) {
   "boot": "b0",
   "last": "10.87.1.4,",
   "details": {
-    "c1/eth1": {"ifname": "eth1", "time": 77},
     "c2": {"ifname": "q\"\\<"}
   }
 }
@@ -69,7 +68,7 @@ func TestDecodeTolerates(t *testing.T) {
 		{"details not an object", `{` + lease + `, "details": []}`, "eth0"},
 		{"details of another type", `{` + lease + `, "details": {"c1": "eth7"}}`, "eth0"},
 		{"details without a name", `{` + lease + `, "details": {"c1": {}}}`, "eth0"},
-		{"details with a bad name", `{` + lease + `, "details": {"c1": {"ifname": "a/b", "time": -1}}}`, "eth0"},
+		{"details with a bad name", `{` + lease + `, "details": {"c1": {"ifname": "a/b"}}}`, "eth0"},
 		{"details of nobody", `{` + lease + `, "details": {"c9": {"ifname": "eth9"}}}`, "eth0"},
 		{"details", `{` + lease + `, "details": {"c1": {"ifname": "eth7", "more": 1}}}`, "eth7"},
 	} {
@@ -79,7 +78,7 @@ func TestDecodeTolerates(t *testing.T) {
 				t.Fatal(err)
 			}
 			key := bridge.Key{Network: "n", ContainerID: "c1", IfName: tt.ifName}
-			if name, ok := l.find(key); !ok || name != "c1" || join(l.byName[name].addrs) != "10.0.0.2" || l.byName[name].time != 0 {
+			if name, ok := l.find(key); !ok || name != "c1" || join(l.byName[name].addrs) != "10.0.0.2" {
 				t.Errorf("got %+v", l)
 			}
 			if back, err := decode("n", l.encode()); err != nil || !reflect.DeepEqual(back.byName, l.byName) {
@@ -133,9 +132,9 @@ func TestDecodeRefuses(t *testing.T) {
 func TestNames(t *testing.T) {
 	key := func(id, ifName string) bridge.Key { return bridge.Key{Network: "n", ContainerID: id, IfName: ifName} }
 	l := newLeases("n", 0)
-	l.put(key("c1", "net0"), addrs("10.0.0.2"), 0)
-	l.put(key("c1", "eth0"), addrs("10.0.0.3"), 0)
-	l.put(key("c2", "eth0"), addrs("10.0.0.4"), 0)
+	l.put(key("c1", "net0"), addrs("10.0.0.2"))
+	l.put(key("c1", "eth0"), addrs("10.0.0.3"))
+	l.put(key("c2", "eth0"), addrs("10.0.0.4"))
 	for _, tt := range []struct {
 		key  bridge.Key
 		name string
@@ -159,9 +158,9 @@ func TestNames(t *testing.T) {
 func FuzzLeaseFile(f *testing.F) {
 	for _, s := range []string{
 		`{"subnet": "10.87.1.0/24", "gateway": "10.87.1.1", "allocations": {"c1": "10.87.1.2", "c1/eth1": "10.87.1.3,fd00::2"}}`,
-		`{"allocations": {"c1": "10.87.1.2"}, "boot": "b-0", "last": "10.87.1.2,,fd00::1", "details": {"c1": {"ifname": "net\"0", "time": 5}}}`,
+		`{"allocations": {"c1": "10.87.1.2"}, "boot": "b-0", "last": "10.87.1.2,,fd00::1", "details": {"c1": {"ifname": "net\"0"}}}`,
 		`{"allocations": {}, "subnet": "::ffff:1.2.3.4/120", "gateway": "fe80::1%x", "last": "fe80::1%\"", "boot": "\""}`,
-		`{"allocations": {"c1/\u007f": "10.87.1.2"}, "ALLOCATIONS": {"c2/<": "::"}, "details": {"c2/<": {"time": 9223372036854775807}}}`,
+		`{"allocations": {"c1/\u007f": "10.87.1.2"}, "ALLOCATIONS": {"c2/<": "::"}, "details": {"c2/<": {"time": 5}}}`,
 		`{"allocations": {"c1": "10.87.1.2", "c1/\"\\": "10.87.1.3"}}`,
 		`{"allocations": null}`, `[]`, ``,
 	} {

@@ -28,7 +28,9 @@ func (s *Store) load(f folder) (*leases, error) {
 	}
 	if wrong == nil {
 		changed := l.adopt(links)
-		if changed == 0 && (s.inSubnet(l) || l.boot == bootID()) {
+		recent := l.boot == links.boot
+		l.boot = links.boot
+		if changed == 0 && (s.inSubnet(l) || recent) {
 			return l, nil
 		}
 		if s.inSubnet(l) {
@@ -58,11 +60,6 @@ func (s *Store) inSubnet(l *leases) bool {
 
 // correct writes leases that links have changed.
 func (s *Store) correct(f folder, l *leases, changed int) error {
-	now, err := bootTime()
-	if err != nil {
-		return err
-	}
-	l.settle(bootID(), now)
 	if err := f.write(l.encode()); err != nil {
 		return err
 	}
@@ -146,7 +143,7 @@ func (s *Store) rebuild() (*leases, error) {
 			l.remove(name)
 		}
 		if len(addrs) > 0 {
-			l.put(o.Key, addrs, 0)
+			l.put(o.Key, addrs)
 		}
 	}
 	return l, nil

@@ -10,18 +10,14 @@ import (
 	"flatnet/bridge"
 )
 
-// full returns a store whose three addresses are leased by c1, c2 and c3, by
-// an ADD as long ago as said, in this boot or another; c3 came first.
-func full(t *testing.T, age int64, boot string, list ...bridge.Owner) *Store {
+// full returns a store whose three addresses are leased by c1, c2 and c3 in
+// this boot; c3 came first.
+func full(t *testing.T, list ...bridge.Owner) *Store {
 	t.Helper()
-	now, err := bootTime()
-	if err != nil {
-		t.Fatal(err)
-	}
 	l := newLeases("flatnet", 0)
-	l.boot, l.last = boot, addrs("10.87.1.3")
+	l.boot, l.last = bootID(), addrs("10.87.1.3")
 	for i, id := range []string{"c1", "c2", "c3"} {
-		l.put(key(id), addrs(fmt.Sprint("10.87.1.", i+2)), now-age)
+		l.put(key(id), addrs(fmt.Sprint("10.87.1.", i+2)))
 	}
 	dir := t.TempDir()
 	writeFile(t, dir+"/allocations.json", string(l.encode()))
@@ -29,49 +25,56 @@ func full(t *testing.T, age int64, boot string, list ...bridge.Owner) *Store {
 }
 
 func TestStaleLeasesAreReclaimed(t *testing.T) {
-	boot := bootID()
-	if boot == "" {
-		t.Fatal("no boot ID")
-	}
 	c1, c2, c3 := owner(key("c1"), "10.87.1.2"), owner(key("c2"), "10.87.1.3"), owner(key("c3"), "10.87.1.4")
 	for _, tt := range []struct {
 		name   string
-		age    int64
-		boot   string
+		flying string // by ID
 		owners []bridge.Owner
 		want   string // empty: exhausted
 	}{
-		{"all, the oldest first", 121, boot, nil, "10.87.1.4"},
-		{"all of the last boot", 0, "another", nil, "10.87.1.4"},
-		{"all of a boot that took longer", -1000, boot, nil, "10.87.1.4"},
-		{"boot not known", 0, "", nil, "10.87.1.4"},
-		{"all in flight", 0, boot, nil, ""},
-		{"all in flight for long", 110, boot, nil, ""},
-		{"only one", 121, boot, []bridge.Owner{c1, c3}, "10.87.1.3"},
-		{"none", 121, boot, []bridge.Owner{c1, c2, c3}, ""},
-		{"link without alias yet", 121, boot, []bridge.Owner{c1, c2, {Mark: c3.Mark}}, ""},
-		{"link with another mark", 121, boot, []bridge.Owner{c1, c2, {Key: c3.Key}}, ""},
-		{"address on a link of another interface", 121, boot, []bridge.Owner{c1, c2, owner(keyIf("c3", "net0"), "10.87.1.4")}, ""},
-		{"address in another network", 121, boot, []bridge.Owner{c1, c2,
+		{"all, the oldest first", "", nil, "10.87.1.4"},
+		{"all in flight", "c1 c2 c3", nil, ""},
+		{"all but one in flight", "c1 c3", nil, "10.87.1.3"},
+		{"in flight and with links", "c3", []bridge.Owner{c1, c2}, ""},
+		{"others in flight", "c4", nil, "10.87.1.4"},
+		{"only one", "", []bridge.Owner{c1, c3}, "10.87.1.3"},
+		{"none", "", []bridge.Owner{c1, c2, c3}, ""},
+		{"link without alias yet", "", []bridge.Owner{c1, c2, {Mark: c3.Mark}}, ""},
+		{"link with another mark", "", []bridge.Owner{c1, c2, {Key: c3.Key}}, ""},
+		{"address on a link of another interface", "", []bridge.Owner{c1, c2, owner(keyIf("c3", "net0"), "10.87.1.4")}, ""},
+		{"address in another network", "", []bridge.Owner{c1, c2,
 			owner(bridge.Key{Network: "other", ContainerID: "c3", IfName: "eth0"}, "10.87.1.4")}, "10.87.1.4"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := full(t, tt.age, tt.boot, tt.owners...)
+			s := full(t, tt.owners...)
+			f, err := openFolder(s.cfg.Dir, "flatnet", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.close()
+			for id := range strings.FieldsSeq(tt.flying) {
+				flight, err := f.fly(key(id))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer flight.Close()
+			}
 			free := s.Free()
 			if got := listed(t, s); got != "c1/eth0=10.87.1.2 c2/eth0=10.87.1.3 c3/eth0=10.87.1.4" {
 				t.Errorf("Free changed them: %s", got)
 			}
 			l, _, err := s.Lease(key("new"), nil)
 			if tt.want == "" {
-				const text = "network flatnet has leased all of [10.87.1.1-10.87.1.4]: no free address"
+				const text = "network flatnet has leased all of [10.87.1.2-10.87.1.4]: no free address"
 				if !errors.Is(err, bridge.ErrExhausted) || err.Error() != text || !errors.Is(free, bridge.ErrExhausted) {
 					t.Errorf("got %s, %v, free %v", leased(l), err, free)
 				}
 				return
 			}
 			if err != nil || leased(l) != tt.want || free != nil {
-				t.Errorf("got %s, %v, free %v", leased(l), err, free)
+				t.Fatalf("got %s, %v, free %v", leased(l), err, free)
 			}
+			l.Flight.Close()
 			if got := listed(t, s); strings.Count(got, "=") != 3 {
 				t.Errorf("more than needed: %s", got)
 			}
@@ -79,8 +82,31 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 	}
 }
 
+// A flight ends when it is closed, and only that of its owner.
+func TestFlight(t *testing.T) {
+	s := full(t)
+	first, _, err := s.Lease(key("c1"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, _, err := s.Lease(key("c1"), nil) // its runtime does not wait for the first
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Flight.Close()
+	for i, want := range []string{"10.87.1.4", "10.87.1.3", "10.87.1.4"} {
+		if got := mustLease(t, s, key(fmt.Sprint("new", i))); got != want {
+			t.Errorf("took %s, not %s", got, want)
+		}
+	}
+	second.Flight.Close()
+	if got := mustLease(t, s, key("new3")); got != "10.87.1.2" {
+		t.Errorf("took %s", got)
+	}
+}
+
 func TestOwnersAreAskedOnlyWhenExhausted(t *testing.T) {
-	s, asked := full(t, 200, bootID()), 0
+	s, asked := full(t), 0
 	s.owners = func() ([]bridge.Owner, error) { asked++; return nil, nil }
 	mustRelease(t, s, key("c2"))
 	mustLease(t, s, key("c4"))
@@ -103,11 +129,14 @@ func TestOwnersAreAskedOnlyWhenExhausted(t *testing.T) {
 // A stale lease belongs to its owner until somebody needs its address, and
 // is no stale one while its owner's ADD is in flight anew.
 func TestOwnerComesBackAfterReboot(t *testing.T) {
-	s := full(t, 0, "another")
+	s := full(t)
+	file := s.cfg.Dir + "/allocations.json"
+	writeFile(t, file, strings.Replace(readFile(t, file), bootID(), "another", 1))
 	l, held, err := s.Lease(key("c3"), addrs("10.87.1.4"))
 	if err != nil || !held || leased(l) != "10.87.1.4" {
 		t.Fatal(leased(l), held, err)
 	}
+	defer l.Flight.Close()
 	if got := mustLease(t, s, key("new")); got != "10.87.1.2" {
 		t.Errorf("took %s", got)
 	}
@@ -265,7 +294,7 @@ func TestNothingIsSetAsideWhenOwnersAreUnknown(t *testing.T) {
 // Wherever a crash tore the file, no live address is lost, and it is either
 // whole or set aside with a message.
 func TestFileTornAtEveryByte(t *testing.T) {
-	whole := full(t, 0, bootID())
+	whole := full(t)
 	mustLease(t, whole, keyIf("c2", "net0"), "10.87.1.9")
 	data := readFile(t, whole.cfg.Dir+"/allocations.json")
 	dir := t.TempDir()

@@ -12,9 +12,6 @@ import (
 type lease struct {
 	key   bridge.Key
 	addrs []netip.Addr
-	// time is when it was last given to its owner, in seconds of
-	// CLOCK_BOOTTIME; 0 if that is so long ago that nothing depends on it.
-	time int64
 }
 
 // leases are the leases of one network: the lease file's content. No two hold
@@ -26,7 +23,7 @@ type leases struct {
 	network string
 	subnet  netip.Prefix // of the first range, for other tools
 	gateway netip.Addr   // of the first range, for other tools
-	boot    string       // boot ID that the times belong to
+	boot    string       // boot ID of when it was written
 	last    []netip.Addr // next-fit: the address leased last, by range set; invalid: none
 	byName  map[string]lease
 	holder  map[netip.Addr]string // name by address
@@ -48,12 +45,12 @@ func (l *leases) find(key bridge.Key) (string, bool) {
 }
 
 // put adds a lease, none of whose addresses is held, to a key that has none.
-func (l *leases) put(key bridge.Key, addrs []netip.Addr, time int64) {
+func (l *leases) put(key bridge.Key, addrs []netip.Addr) {
 	name := key.ContainerID
 	if _, ok := l.byName[name]; ok {
 		name += "/" + key.IfName
 	}
-	l.byName[name] = lease{key, addrs, time}
+	l.byName[name] = lease{key, addrs}
 	for _, a := range addrs {
 		l.holder[a] = name
 	}
@@ -81,7 +78,7 @@ func (l *leases) adopt(other *leases) (changed int) {
 		for _, a := range o.addrs {
 			l.take(a)
 		}
-		l.put(o.key, o.addrs, 0)
+		l.put(o.key, o.addrs)
 	}
 	return changed
 }
@@ -96,7 +93,7 @@ func (l *leases) take(a netip.Addr) {
 	l.remove(name)
 	le.addrs = slices.DeleteFunc(le.addrs, func(b netip.Addr) bool { return a == b })
 	if len(le.addrs) > 0 {
-		l.put(le.key, le.addrs, le.time)
+		l.put(le.key, le.addrs)
 	}
 }
 
@@ -129,16 +126,4 @@ func keyOf(network, name, ifName string) (bridge.Key, error) {
 		ifName = usualIfName
 	}
 	return bridge.NewKey(network, id, ifName)
-}
-
-// settle brings the times up to date: none is kept that is of an earlier boot,
-// or so long ago that the ADD which it was given to has ended.
-func (l *leases) settle(boot string, now int64) {
-	for name, lease := range l.byName {
-		if lease.time > 0 && (l.boot != boot || lease.time > now || now-lease.time > inFlight) {
-			lease.time = 0
-			l.byName[name] = lease
-		}
-	}
-	l.boot = boot
 }

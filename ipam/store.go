@@ -58,7 +58,8 @@ func New(cfg Config, owners func() ([]bridge.Owner, error)) *Store {
 // A wanted address that another has is a [bridge.ErrTaken], one that can't be
 // had a [bridge.ErrInvalid]. A set without a free address is a
 // [bridge.ErrExhausted], unless some lease of it is stale: then that is given
-// up which has been leased for the longest.
+// up which has been leased for the longest. A lease is not stale while its
+// owner has a link, or its Flight is open.
 func (s *Store) Lease(key bridge.Key, want []netip.Addr) (got bridge.Lease, held bool, err error) {
 	if k, err := bridge.NewKey(s.cfg.Network, key.ContainerID, key.IfName); err != nil || k != key {
 		return got, false, fmt.Errorf("attachment %q of network %q: %w", key, s.cfg.Network, bridge.ErrInvalid)
@@ -71,25 +72,25 @@ func (s *Store) Lease(key bridge.Key, want []netip.Addr) (got bridge.Lease, held
 		return got, false, err
 	}
 	defer f.close()
-	now, err := bootTime()
-	if err != nil {
-		return got, false, err
-	}
-	l.settle(bootID(), now)
 	var old []netip.Addr
 	if name, ok := l.find(key); ok {
 		old = l.byName[name].addrs
 		l.remove(name)
 	}
-	addrs, err := s.choose(l, want, old)
+	addrs, err := s.choose(f, l, want, old)
 	if err != nil {
 		return got, false, err
 	}
-	l.put(key, addrs, now)
+	l.put(key, addrs)
 	l.describe(s.cfg.Sets)
-	if err := f.write(l.encode()); err != nil {
+	flight, err := f.fly(key)
+	if err != nil {
 		return got, false, err
 	}
+	if err := f.write(l.encode()); err != nil {
+		return got, false, errors.Join(err, flight.Close())
+	}
+	got.Flight = flight
 	for _, a := range addrs {
 		_, r, _ := s.cfg.Sets.locate(a)
 		got.Addresses = append(got.Addresses, bridge.Address{Prefix: netip.PrefixFrom(a, r.subnet.Bits()), Gateway: r.gateway})
@@ -127,12 +128,7 @@ func (s *Store) Free() error {
 		return err
 	}
 	defer f.close()
-	now, err := bootTime()
-	if err != nil {
-		return err
-	}
-	l.settle(bootID(), now)
-	if _, err := s.choose(l, nil, nil); err != nil {
+	if _, err := s.choose(f, l, nil, nil); err != nil {
 		return err
 	}
 	return f.probe(l.encode())

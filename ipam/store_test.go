@@ -39,13 +39,14 @@ func store(dir string, s Sets) *Store {
 	return New(Config{Network: "flatnet", Dir: dir, Sets: s}, nobody)
 }
 
-// mustLease leases and returns the addresses.
+// mustLease leases, ends the flight and returns the addresses.
 func mustLease(t *testing.T, s *Store, k bridge.Key, want ...string) string {
 	t.Helper()
 	l, _, err := s.Lease(k, addrs(want...))
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.Flight.Close()
 	return leased(l)
 }
 
@@ -371,6 +372,7 @@ func TestCheck(t *testing.T) {
 
 func TestFree(t *testing.T) {
 	s := store(t.TempDir(), small(t))
+	s.owners = owners(owner(key("c1")), owner(key("c2")), owner(key("c3")))
 	for _, k := range []bridge.Key{key("c1"), key("c2"), key("c3")} {
 		if err := s.Free(); err != nil {
 			t.Errorf("before %s: %v", k, err)

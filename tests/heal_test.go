@@ -1,8 +1,10 @@
 package tests
 
 import (
+	"bufio"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"flatnet/tests/lab"
@@ -96,33 +98,94 @@ func TestStaleLeasesAreTakenWhenThePoolIsExhausted(t *testing.T) {
 	b.do(running.then("CHECK"))
 }
 
+// die deletes a namespace without DEL. The kernel takes its link a little later.
+func (b box) die(id string) {
+	b.t.Helper()
+	b.Sh("ip netns del " + id + "; while ip link show fn-" + id + " >/dev/null 2>&1; do :; done")
+}
+
+// stop begins an ADD and stops it between its lease and its link, where it waits
+// for the lock of the published ports. The returned function kills it.
+func (b box) stop(add lab.Call) (kill func()) {
+	b.t.Helper()
+	add.Conf = strings.TrimSuffix(add.Conf, "}") + `,"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}}`
+	b.Write("/run/conf", add.Conf)
+	cmd := b.Cmd("sh", "-ec", `umask 077; mkdir -p /run/flatnet
+		exec 9>>/run/flatnet/.lock; flock 9
+		"$0" </run/conf >/run/stopped 2>&1 9>&- & add=$!
+		until grep -q '"'$CNI_CONTAINERID'"' `+leaseFile+`; do kill -0 $add; done
+		kill -STOP $add
+		while grep -hq '^State:.[^T]' /proc/$add/task/*/status; do :; done
+		exec 9>&-; echo stopped; read end || :
+		kill -KILL $add; wait $add || :`, program)
+	cmd.Env = append(add.Env(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
+	end, err := cmd.StdinPipe()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	kill = sync.OnceFunc(func() { end.Close(); cmd.Wait() })
+	b.t.Cleanup(kill)
+	if said, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		b.t.Fatalf("%s said %q, %v: %s", add.ID, said, err, b.Read("/run/stopped"))
+	}
+	return kill
+}
+
 // An ADD that has its lease and not yet its link keeps it, however short
-// addresses are; after a reboot it can't be in flight any more.
+// addresses are, and for as long as it takes; once it is killed, it does not.
 func TestLeaseInFlightIsNotTaken(t *testing.T) {
 	b := newBox(t)
-	b.attach("c0", limited)
+	c0 := b.attach("c0", limited)
 	b.attach("c1", limited)
 	b.NetNS("flying")
-	add := call("ADD", "flying")
-	limited(&add)
-	del := add
-	del.Command = "DEL"
-	for n, leased, made := 1, "", false; leased == "" || made; n++ {
-		b.do(del)
-		r := b.Call(program, add, "strace", "-f", "-qq", "-E", "GOMAXPROCS=1", "-o", "/dev/null", "-e", fmt.Sprintf("inject=close:signal=KILL:when=%d", n))
-		if leased = b.leases()["flying"]; r.Exit == 0 {
-			t.Fatal("no ADD was killed between lease and link")
-		}
-		_, made = links(t, b.Place)["fn-flying"]
-	}
 	b.NetNS("c2")
-	second := call("ADD", "c2")
-	limited(&second)
-	b.refused(second, 100, "10.87.1.10-10.87.1.12")
-	b.reboot("c0", "c1", "flying", "c2")
-	for i := range 3 {
-		b.attach(fmt.Sprint("n", i), limited)
+	flying, add := call("ADD", "flying"), call("ADD", "c2")
+	limited(&flying)
+	limited(&add)
+	kill := b.stop(flying)
+	leased := b.leases()["flying"]
+	if _, made := links(t, b.Place)["fn-flying"]; made || leased == "" {
+		t.Fatalf("the ADD is stopped too early or too late: lease %q, link %v", leased, made)
 	}
+	b.refused(add, 100, "10.87.1.10-10.87.1.12")
+	b.die("c0")
+	if got := b.do(add).Addr(); got != c0.addr {
+		t.Errorf("c2 got %s; c0 had %s, and the one in flight has %s", got, c0.addr, leased)
+	}
+	b.NetNS("c3")
+	add = call("ADD", "c3")
+	limited(&add)
+	b.refused(add, 100, "10.87.1.10-10.87.1.12")
+	kill()
+	if got := b.do(add).Addr(); got != leased {
+		t.Errorf("c3 got %s; the killed one had %s", got, leased)
+	}
+}
+
+// A container whose namespace went without DEL holds up nobody.
+func TestStaleLeaseIsTakenAtOnce(t *testing.T) {
+	b := newBox(t)
+	var all [3]container
+	for i := range all {
+		all[i] = b.attach(fmt.Sprint("c", i), limited)
+	}
+	b.die("c1")
+	for i := range 3 {
+		id := fmt.Sprint("new", i)
+		if got := b.attach(id, limited); got.addr != all[1].addr {
+			t.Errorf("%s got %s, c1 had %s", id, got.addr, all[1].addr)
+		}
+		b.die(id)
+	}
+	b.do(all[0].then("CHECK"))
+	b.do(all[2].then("CHECK"))
 }
 
 // Wherever a SIGKILL hits an ADD, the lease file is whole afterwards, the
