@@ -50,8 +50,15 @@ func openFolder(dataDir, network string, create bool) (folder, error) {
 	if !filepath.IsAbs(dataDir) {
 		return folder{}, fmt.Errorf("data directory %q is not an absolute path: %w", dataDir, bridge.ErrInvalid)
 	}
-	// Not with a trailing slash, which would follow a link.
-	path := filepath.Clean(dataDir)
+	f, err := openPath(filepath.Clean(dataDir), network, create)
+	if err != nil {
+		return f, fmt.Errorf("data directory %q (ipam.dataDir): %w", dataDir, err)
+	}
+	return f, nil
+}
+
+// openPath opens a path without a trailing slash, which would follow a link.
+func openPath(path, network string, create bool) (folder, error) {
 	base, err := openDir(nil, path)
 	if create && errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(path, 0o700); err != nil {

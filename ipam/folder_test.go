@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -64,7 +65,11 @@ func TestPlacesThatAreRefused(t *testing.T) {
 			errs := verbs(s)
 			_, _, errs["Lease"] = s.Lease(bridge.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}, nil)
 			for verb, err := range errs {
-				if !errors.Is(err, tt.kind) || tt.text != "" && err.Error() != tt.text {
+				text := tt.text
+				if tt.kind == bridge.ErrConflict {
+					text = fmt.Sprintf("data directory %q (ipam.dataDir): %s", tt.dir, tt.text)
+				}
+				if !errors.Is(err, tt.kind) || text != "" && err.Error() != text {
 					t.Errorf("%s: %v", verb, err)
 				}
 			}
