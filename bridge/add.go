@@ -128,9 +128,11 @@ func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment,
 	if err := h.forward(a); err != nil {
 		return Result{}, err
 	}
-	if err := h.publish(c, a); err != nil {
+	published, err := h.publish(c, a)
+	if err != nil {
 		return Result{}, err
 	}
+	defer published() // once the link says whose the ports are
 	made := name == ""
 	if made {
 		if name, err = addVeth(c, inside.netns, a); err != nil {

@@ -16,10 +16,19 @@ type entry struct {
 	nft.Element
 }
 
+// same says whether both are at one place.
+func (e entry) same(o entry) bool {
+	return e.set.Table == o.set.Table && e.set.Name == o.set.Name && bytes.Equal(e.Key, o.Key)
+}
+
 // claim puts into a batch the entries that are not there as they should be, in
-// place of what an earlier owner left under their keys. If somebody else makes
-// one of them first, the batch fails (EEXIST).
-func claim(c *nft.Conn, b *nft.Batch, wanted []entry) error {
+// place of stale ones. An earlier owner's under their keys is replaced only in
+// sets, whose keys are addresses and bridge ports: these are the attachment's
+// own now. If somebody else makes one of them first, the batch fails (EEXIST).
+func claim(c *nft.Conn, b *nft.Batch, wanted, stale []entry) error {
+	for _, e := range stale {
+		b.Delete(nft.Elements{Set: e.set, List: []nft.Element{e.Element}})
+	}
 	var missing []entry
 	for _, e := range wanted {
 		old, found, err := c.Element(e.set, e.Key)
@@ -28,7 +37,7 @@ func claim(c *nft.Conn, b *nft.Batch, wanted []entry) error {
 			return err
 		case found && old.Comment == e.Comment && bytes.Equal(old.Data, e.Data):
 			continue
-		case found:
+		case found && !slices.ContainsFunc(stale, e.same) && (e.Data == nil || old.Comment == e.Comment):
 			b.Delete(nft.Elements{Set: e.set, List: []nft.Element{e.Element}})
 		}
 		missing = append(missing, e)

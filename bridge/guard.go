@@ -120,7 +120,7 @@ func (h *Host) guard(a Attachment, port string) error {
 			h.records.saveWish(w)
 			for range publishTries {
 				var b nft.Batch
-				if err := errors.Join(guardsOf(a.Key.Network).ensure(c, &b), claim(c, &b, w.Guard.entries(a.Key))); err != nil {
+				if err := errors.Join(guardsOf(a.Key.Network).ensure(c, &b), claim(c, &b, w.Guard.entries(a.Key), nil)); err != nil {
 					return err
 				}
 				err := c.Commit(&b)

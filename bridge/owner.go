@@ -33,18 +33,24 @@ func (o Owner) alias() string {
 	return fmt.Sprintf("%s %s %s", aliasWord, o.Key, strings.Join(addrs, ","))
 }
 
+// parseKey reads what [Key.String] wrote.
+func parseKey(s string) (Key, bool) {
+	parts := strings.Split(s, "/")
+	if len(parts) != 3 {
+		return Key{}, false
+	}
+	key, err := NewKey(parts[0], parts[1], parts[2])
+	return key, err == nil
+}
+
 // parseOwner reads what a link's MAC and alias say. The key stays zero if the
 // alias is not flatnet's, or is of another owner than the mark.
 func parseOwner(link string, mark HardwareAddr, alias string) Owner {
 	o := Owner{Link: link, Mark: mark}
 	word, rest, _ := strings.Cut(alias, " ")
 	owner, addrs, _ := strings.Cut(rest, " ")
-	parts := strings.Split(owner, "/")
-	if word != aliasWord || len(parts) != 3 {
-		return o
-	}
-	key, err := NewKey(parts[0], parts[1], parts[2])
-	if err != nil || key.Mark() != mark {
+	key, ok := parseKey(owner)
+	if word != aliasWord || !ok || key.Mark() != mark {
 		return o
 	}
 	if addrs == noAddress {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"flatnet/internal/conntrack"
 	"flatnet/internal/nft"
@@ -107,31 +106,56 @@ func bigEndian(port uint16) []byte { return binary.BigEndian.AppendUint16(nil, p
 const publishTries = 16
 
 // publish makes the attachment's ports reachable, all or none. One that another
-// attachment has is an ErrTaken.
-func (h *Host) publish(c *rtnl.Conn, a Attachment) error {
+// attachment has is an ErrTaken. If there is no error, published must be called
+// when the link is there: until then nobody takes the ports for left over.
+func (h *Host) publish(c *rtnl.Conn, a Attachment) (published func(), err error) {
+	published = func() {}
 	if len(a.Ports) == 0 {
-		return nil
+		return published, nil
 	}
 	addrs, err := c.Addresses(0)
 	if err != nil {
-		return fmt.Errorf("list the host's addresses: %w", err)
+		return nil, fmt.Errorf("list the host's addresses: %w", err)
 	}
-	err = h.withNFT(true, func(c *nft.Conn) error {
-		return h.records.alone(func() error {
+	var replaced []Publication
+	err = h.withNFT(true, func(n *nft.Conn) error {
+		return h.records.alone(func() (err error) {
 			h.records.saveWish(a.wish())
-			return publishAll(c, a, addrs)
+			yields := func(string) (bool, error) { return false, nil }
+			if f := h.records.hold(a.Key); f != nil {
+				published = func() { f.Close() }
+				yields = func(holder string) (bool, error) { return h.gone(c, holder) }
+			}
+			replaced, err = publishAll(n, a, addrs, yields)
+			return err
 		})
 	})
+	h.forget(replaced, func(p Publication, f conntrack.Flow) bool { return f.Server == p.Target })
+	if err == nil {
+		h.forget(a.Ports, func(p Publication, f conntrack.Flow) bool {
+			return f.Server != p.Target && p.covers(f.Dst.Addr(), addrs)
+		})
+		if slices.ContainsFunc(a.Ports, Publication.isLoopback) {
+			err = h.sysctl.Ensure(routeLocalnet(a.VLANs.gatewayName(a.Bridge)), "1")
+		}
+	}
 	if err != nil {
-		return err
+		published()
+		return nil, err
 	}
-	h.forget(a.Ports, func(p Publication, f conntrack.Flow) bool {
-		return f.Server != p.Target && p.covers(f.Dst.Addr(), addrs)
-	})
-	if slices.ContainsFunc(a.Ports, Publication.isLoopback) {
-		return h.sysctl.Ensure(routeLocalnet(a.VLANs.gatewayName(a.Bridge)), "1")
+	return published, nil
+}
+
+// gone says whether the attachment that an element names went without a DEL: it
+// has no link any more, and no ADD of it is about to make one. In this order,
+// for an ADD lets go of its record when it has made the link.
+func (h *Host) gone(c *rtnl.Conn, owner string) (bool, error) {
+	key, ok := parseKey(owner)
+	if !ok || h.records.held(key) {
+		return false, nil
 	}
-	return nil
+	links, err := hostEnds(c, key)
+	return err == nil && len(links) == 0, err
 }
 
 // isLoopback says whether 127.0.0.1 leads there, too.
@@ -140,42 +164,58 @@ func (p Publication) isLoopback() bool {
 	return a.Is4() && (a.IsUnspecified() || a.IsLoopback())
 }
 
-func publishAll(c *nft.Conn, a Attachment, addrs []rtnl.Addr) error {
+// publishAll returns what it has replaced; yields says whether an owner's
+// elements may be.
+func publishAll(c *nft.Conn, a Attachment, addrs []rtnl.Addr, yields func(owner string) (bool, error)) ([]Publication, error) {
 	fib := true
 	for range publishTries {
-		err := publishOnce(c, a, addrs, fib)
+		replaced, err := publishOnce(c, a, addrs, yields, fib)
 		switch {
 		case fib && errors.Is(err, nft.ErrUnsupported):
 			fib = false // the kernel lacks CONFIG_NFT_FIB_*, or else fails once more
 		// Others took a port first, or removed or made a table at the same moment.
 		case !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT):
-			return err
+			return replaced, err
 		}
 	}
-	return fmt.Errorf("tables of published ports come and go: %w", ErrBusy)
+	return nil, fmt.Errorf("tables of published ports come and go: %w", ErrBusy)
 }
 
-func publishOnce(c *nft.Conn, a Attachment, addrs []rtnl.Addr, fib bool) error {
+func publishOnce(c *nft.Conn, a Attachment, addrs []rtnl.Addr, yields func(owner string) (bool, error), fib bool) (replaced []Publication, err error) {
 	var b nft.Batch
 	for _, family := range a.portFamilies() {
 		if err := portsOf(family).ensure(c, &b, addrs, fib); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	var free []Publication
+	var stale []entry
 	for _, p := range a.Ports {
-		ok, err := p.isFree(c, a.Key, addrs)
+		ok, old, err := p.isFree(c, a.Key, addrs, yields)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if ok {
 			free = append(free, p)
 		}
+		for _, e := range old {
+			if !slices.ContainsFunc(stale, e.same) {
+				stale = append(stale, e)
+			}
+		}
 	}
-	if err := claim(c, &b, entries(a.Key, free)); err != nil {
-		return err
+	for _, e := range stale {
+		if p, ok := portsOf(e.set.Table.Family).publication(e); ok {
+			replaced = append(replaced, p)
+		}
 	}
-	return c.Commit(&b)
+	if err := claim(c, &b, entries(a.Key, free), stale); err != nil {
+		return nil, err
+	}
+	if err := c.Commit(&b); err != nil {
+		return nil, err
+	}
+	return replaced, nil
 }
 
 // entries are all that ports have in the tables.
@@ -206,8 +246,8 @@ func (a Attachment) wish() wish { return wish{Key: a.Key, Ports: a.Ports} }
 // isFree looks for another owner of the port: on the same address, or on all
 // addresses for one of them, or on one of them for all. Another attachment of
 // the same container is none, for runtimes ask for a container's ports in each
-// of its networks; the first one has them.
-func (p Publication) isFree(c *nft.Conn, own Key, addrs []rtnl.Addr) (bool, error) {
+// of its networks; the first one has them. What is in the way and yields is stale.
+func (p Publication) isFree(c *nft.Conn, own Key, addrs []rtnl.Addr, yields func(owner string) (bool, error)) (free bool, stale []entry, err error) {
 	places := []Publication{p}
 	switch host := p.Host.Addr(); {
 	case !host.IsUnspecified() && host.Is4():
@@ -221,27 +261,35 @@ func (p Publication) isFree(c *nft.Conn, own Key, addrs []rtnl.Addr) (bool, erro
 			}
 		}
 	}
-	free := true
+	free = true
 	for i, place := range places {
 		e := place.element(own)
 		holder, found, err := c.Element(e.set, e.Key)
+		if err != nil {
+			return false, nil, err
+		}
+		if !found || holder.Comment == e.Comment {
+			continue
+		}
+		old, err := yields(holder.Comment)
 		switch {
 		case err != nil:
-			return false, err
-		case !found || holder.Comment == e.Comment:
+			return false, nil, err
+		case old:
+			stale = append(stale, entry{e.set, holder})
 		case !own.sharesContainer(holder.Comment):
-			return false, fmt.Errorf("%v is published by %s: %w", place, holder.Comment, ErrTaken)
+			return false, nil, fmt.Errorf("%v is published by %s: %w", place, holder.Comment, ErrTaken)
 		case i == 0:
 			free = false
 		}
 	}
-	return free, nil
+	return free, stale, nil
 }
 
 // sharesContainer says whether a comment names an attachment of k's container.
 func (k Key) sharesContainer(comment string) bool {
-	parts := strings.Split(comment, "/")
-	return len(parts) == 3 && parts[1] == k.ContainerID
+	other, ok := parseKey(comment)
+	return ok && other.ContainerID == k.ContainerID
 }
 
 // needsHairpin says whether what a container sends to its own published port

@@ -196,6 +196,26 @@ func (t portsTable) add(b *nft.Batch, fib bool) {
 	}
 }
 
+// owners lists those that have elements. Of a set that changes all the time
+// nothing is said.
+func (t portsTable) owners(c *nft.Conn) (keys []Key, err error) {
+	for _, set := range t.sets() {
+		all, err := c.Elements(set)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EAFNOSUPPORT) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range all {
+			if key, ok := parseKey(e.Comment); ok {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys, nil
+}
+
 // remove removes the table if no port is published. If one is published at this
 // moment, nothing happens.
 func (t portsTable) remove(c *nft.Conn) error {

@@ -25,7 +25,7 @@ const recordsDir = "/run/flatnet"
 //
 //	.lock                   held exclusively by a reload or a claim of ports, shared by whoever else changes rules
 //	NETWORK/firewall:SUBNET a [Firewall]; the slash is written as "_"
-//	NETWORK/ID:IFNAME       a [wish]
+//	NETWORK/ID:IFNAME       a [wish]; locked as long as an ADD with ports goes on
 type records struct {
 	dir  string
 	warn func(string)
@@ -102,6 +102,33 @@ func (r records) say(err error) {
 	if err != nil && r.warn != nil {
 		r.warn(err.Error())
 	}
+}
+
+// hold keeps the record of an ADD that goes on from being taken for a vanished
+// attachment's, until it is closed: nil if there is no record to keep.
+func (r records) hold(key Key) *os.File {
+	if r.dir == "" {
+		return nil
+	}
+	f, err := os.Open(r.wishFile(key))
+	if err != nil {
+		return nil
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// held says whether an ADD holds the record, or could.
+func (r records) held(key Key) bool {
+	f, err := os.Open(r.wishFile(key))
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
 }
 
 func (r records) firewallFile(f Firewall) string {

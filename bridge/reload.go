@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"flatnet/internal/nft"
@@ -11,8 +12,9 @@ import (
 )
 
 // Reload restores in one transaction the rules of all attachments that the
-// host's links tell of, such as after nft flush ruleset. It removes nothing, and
-// what is there it leaves alone.
+// host's links tell of, such as after nft flush ruleset. It removes published
+// ports, and records, of containers that went without a DEL; what else is there
+// it leaves alone.
 func (h *Host) Reload() error {
 	unlock, err := h.records.lock(unix.LOCK_EX)
 	if err != nil {
@@ -20,6 +22,11 @@ func (h *Host) Reload() error {
 	}
 	defer unlock()
 	firewalls, wishes, rerr := h.records.all()
+	c, err := h.route()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
 	owners, err := h.Owners()
 	if err != nil {
 		return err
@@ -31,22 +38,53 @@ func (h *Host) Reload() error {
 	}
 	// What is left of containers that went without a DEL is not restored.
 	firewalls = slices.DeleteFunc(firewalls, func(f Firewall) bool { return !networks[f.Network] })
-	wishes = slices.DeleteFunc(wishes, func(w wish) bool { return !alive[w.Key] })
-	if len(firewalls)+len(wishes) == 0 {
-		return rerr
-	}
-	addrs, err := h.addresses()
+	addrs, err := c.Addresses(0)
 	if err != nil {
-		return err
+		return fmt.Errorf("list the host's addresses: %w", err)
 	}
-	err = h.withNFT(true, func(c *nft.Conn) error {
-		err := restore(c, firewalls, wishes, addrs)
+	err = h.withNFT(true, func(n *nft.Conn) error {
+		dead, err := h.sweep(c, n, wishes, alive)
+		wishes = slices.DeleteFunc(wishes, func(w wish) bool { return slices.Contains(dead, w.Key) })
+		err = errors.Join(err, restore(n, firewalls, wishes, addrs))
 		for _, f := range firewalls {
-			err = errors.Join(err, h.unblock(c, []Firewall{f}))
+			err = errors.Join(err, h.unblock(n, []Firewall{f}))
 		}
 		return err
 	})
+	if errors.Is(err, ErrUnsupported) && len(firewalls)+len(wishes) == 0 {
+		err = nil
+	}
 	return errors.Join(rerr, err)
+}
+
+// sweep removes what attachments have that went without a DEL, and returns their
+// keys.
+func (h *Host) sweep(c *rtnl.Conn, n *nft.Conn, wishes []wish, alive map[Key]bool) (dead []Key, err error) {
+	all := map[Key]wish{}
+	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
+		owners, oerr := portsOf(family).owners(n)
+		err = errors.Join(err, oerr)
+		for _, key := range owners {
+			all[key] = wish{Key: key}
+		}
+	}
+	for _, w := range wishes {
+		all[w.Key] = w
+	}
+	for key := range all {
+		if alive[key] {
+			continue
+		}
+		gone, gerr := h.gone(c, key.String())
+		err = errors.Join(err, gerr)
+		if gone {
+			dead = append(dead, key)
+		}
+	}
+	for _, key := range dead {
+		err = errors.Join(err, h.removeElements(n, key, all[key]))
+	}
+	return dead, err
 }
 
 // restore adds what is missing.

@@ -26,33 +26,38 @@ func (h *Host) unpublish(key Key) (wait func() error, err error) {
 		return nil, err
 	}
 	recorded, ok := h.records.wish(key)
-	var gone []Publication
-	remove := func() error {
-		for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
-			ports, err := portsOf(family).unpublish(c, key, recorded.entries())
-			if err != nil {
-				return err
-			}
-			gone = append(gone, ports...)
-		}
-		if err := h.inherit(c, key, gone); err != nil {
-			return err
-		}
-		if err := guardsOf(key.Network).unguard(c, key, recorded.entries()); err != nil {
-			return err
-		}
-		return h.records.dropWish(key)
-	}
+	remove := func() error { return h.removeElements(c, key, recorded) }
 	if ok {
 		err = h.records.during(remove)
 	} else { // and so nothing that a reload could restore
 		err = remove()
 	}
-	h.forget(gone, func(p Publication, f conntrack.Flow) bool { return f.Server == p.Target })
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c.Close, nil
+}
+
+// removeElements removes all that key has, and the record of it.
+func (h *Host) removeElements(c *nft.Conn, key Key, recorded wish) error {
+	var gone []Publication
+	defer func() {
+		h.forget(gone, func(p Publication, f conntrack.Flow) bool { return f.Server == p.Target })
+	}()
+	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
+		ports, err := portsOf(family).unpublish(c, key, recorded.entries())
+		if err != nil {
+			return err
+		}
+		gone = append(gone, ports...)
+	}
+	if err := h.inherit(c, key, gone); err != nil {
+		return err
+	}
+	if err := guardsOf(key.Network).unguard(c, key, recorded.entries()); err != nil {
+		return err
+	}
+	return h.records.dropWish(key)
 }
 
 // inherit gives ports that key had to another attachment of the same container

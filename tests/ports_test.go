@@ -142,6 +142,61 @@ func TestPublishedPortIsTaken(t *testing.T) {
 	}
 }
 
+// A container whose namespace vanished has no port any more: another one gets
+// it, on one of the addresses, too, and a reload takes it away. One whose ADD is
+// about to make the link has it.
+func TestPublishedPortOfAVanishedContainer(t *testing.T) {
+	b := newBox(t)
+	b.attach("stays")
+	add := func(id, more string) lab.Call {
+		c := call("ADD", id)
+		c.Conf = publish(dual, mapping(8080, 80, more), mapping(8053, 53, `,"protocol":"udp"`))
+		return c
+	}
+	ask := func(c container) {
+		t.Helper()
+		for _, addr := range []string{c.addr, c.addr6()} {
+			c.Serve(net.JoinHostPort(addr, "80"))
+			c.ServeUDP(net.JoinHostPort(addr, "53"))
+		}
+		if _, err := b.Outside.Ask(lab.HostAddr + ":8080"); err != nil {
+			t.Error(err)
+		}
+		if got, err := b.Outside.AskUDP(lab.HostAddr+":8053", 40000); !strings.HasPrefix(got, c.addr+" to ") {
+			t.Errorf("udp: %q, %v", got, err)
+		}
+	}
+	first := b.attach("c1", func(c *lab.Call) { *c = add("c1", "") })
+	ask(first)
+	b.NetNS("c2")
+	second := add("c2", `,"hostIP":"`+lab.HostAddr+`"`)
+	b.refused(second, 101, "flatnet/c1/eth0")
+	b.Run("ip", "link", "del", "fn-c1")
+	record := strings.TrimSpace(b.Sh("find /run/flatnet -name c1:eth0"))
+	if r := b.Call(program, second, "flock", "-s", record); r.Code != 101 {
+		t.Errorf("while c1's ADD goes on: %s", r.Stdout)
+	}
+	b.Run("ip", "netns", "del", "c2")
+	ask(b.attach("c2", func(c *lab.Call) { *c = second }))
+	b.do(first.then("DEL"))
+	if list := b.Run("nft", "list", "ruleset"); !strings.Contains(list, "flatnet/c2/eth0") || strings.Contains(list, "/c1/") {
+		t.Errorf("after the DEL of who vanished:\n%s", list)
+	}
+	b.Run("ip", "link", "del", "fn-c2")
+	record = strings.TrimSpace(b.Sh("find /run/flatnet -name c2:eth0"))
+	b.Run("flock", "-s", record, program, "reload")
+	if list := b.Run("nft", "list", "ruleset"); !strings.Contains(list, "flatnet/c2/eth0") {
+		t.Error("a reload takes the ports of an ADD that goes on")
+	}
+	b.reload()
+	if list := b.Run("nft", "list", "ruleset"); strings.Contains(list, "ports") {
+		t.Errorf("after a reload:\n%s", list)
+	}
+	if left := b.Sh("find /run/flatnet -name 'c[12]:*'"); left != "" {
+		t.Errorf("records are left: %s", left)
+	}
+}
+
 // What can't be published is refused before anything is touched.
 // Of those who want one port of all addresses and of a single one at one moment,
 // one gets it.
