@@ -154,7 +154,8 @@ func (h *Host) removeRules(network string) error {
 }
 
 // closeLoopback sets route_localnet back on the network's bridges: the rules
-// that made it harmless are gone.
+// that made it harmless are gone. Where /proc/sys is read-only somebody else has
+// set it, and it is only said.
 func (h *Host) closeLoopback(network string) error {
 	firewalls, _, _ := h.records.all() // of what can't be read, a reload tells
 	var err error
@@ -165,7 +166,12 @@ func (h *Host) closeLoopback(network string) error {
 	for bridge, used := range used {
 		name := routeLocalnet(bridge)
 		if v, gerr := h.sysctl.Get(name); !used && gerr == nil && v != "0" {
-			err = errors.Join(err, h.sysctl.Ensure(name, "0"))
+			eerr := h.sysctl.Ensure(name, "0")
+			if errors.Is(eerr, unix.EROFS) || errors.Is(eerr, unix.EACCES) || errors.Is(eerr, unix.EPERM) {
+				h.records.say(eerr)
+				eerr = nil
+			}
+			err = errors.Join(err, eerr)
 		}
 	}
 	return err
