@@ -124,7 +124,7 @@ func (h *Host) publish(c *rtnl.Conn, a Attachment) (published func(), err error)
 			yields := func(string) (bool, error) { return false, nil }
 			if f := h.records.hold(a.Key); f != nil {
 				published = func() { f.Close() }
-				yields = func(holder string) (bool, error) { return h.gone(c, holder) }
+				yields = func(holder string) (bool, error) { return h.yields(c, holder, a) }
 			}
 			replaced, err = publishAll(n, a, addrs, yields)
 			return err
@@ -144,6 +144,18 @@ func (h *Host) publish(c *rtnl.Conn, a Attachment) (published func(), err error)
 		return nil, err
 	}
 	return published, nil
+}
+
+// yields says whether what an element's owner has may be replaced: it is gone,
+// or the same container's in an internal network, where it is of less use.
+func (h *Host) yields(c *rtnl.Conn, owner string, a Attachment) (bool, error) {
+	if a.Key.sharesContainer(owner) && !a.internal() {
+		key, _ := parseKey(owner)
+		if w, ok := h.records.wish(key); ok && w.Internal {
+			return true, nil
+		}
+	}
+	return h.gone(c, owner)
 }
 
 // gone says whether the attachment that an element names went without a DEL: it
@@ -241,12 +253,16 @@ func (a Attachment) portFamilies() (families []nft.Family) {
 }
 
 // wish is what a reload is to restore.
-func (a Attachment) wish() wish { return wish{Key: a.Key, Ports: a.Ports} }
+func (a Attachment) wish() wish { return wish{Key: a.Key, Ports: a.Ports, Internal: a.internal()} }
+
+func (a Attachment) internal() bool {
+	return slices.ContainsFunc(a.Firewall, func(f Firewall) bool { return f.Internal })
+}
 
 // isFree looks for another owner of the port: on the same address, or on all
 // addresses for one of them, or on one of them for all. Another attachment of
 // the same container is none, for runtimes ask for a container's ports in each
-// of its networks; the first one has them. What is in the way and yields is stale.
+// of its networks; the first one that is not internal has them. What is in the way and yields is stale.
 func (p Publication) isFree(c *nft.Conn, own Key, addrs []rtnl.Addr, yields func(owner string) (bool, error)) (free bool, stale []entry, err error) {
 	places := []Publication{p}
 	switch host := p.Host.Addr(); {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,8 @@ type wish struct {
 	Key   Key
 	Ports []Publication `json:",omitempty"`
 	Guard *Guard        `json:",omitempty"` // nil: the port may send what it likes
+	// Internal is the network, where nobody outside reaches published ports.
+	Internal bool `json:",omitempty"`
 }
 
 // entries are the elements of sets that the wish comes to.
@@ -209,7 +212,8 @@ func unlessGone(err error, path string) error {
 }
 
 // all reads every record. What can't be read is reported in the error, and
-// the rest is returned all the same. Others may add and drop records meanwhile.
+// the rest is returned all the same. Wishes of internal networks come last.
+// Others may add and drop records meanwhile.
 func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
 	files, err := filepath.Glob(filepath.Join(r.dir, "*", "*"))
 	for _, file := range files {
@@ -221,6 +225,15 @@ func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
 		}
 		err = errors.Join(err, lerr)
 	}
+	slices.SortStableFunc(wishes, func(a, b wish) int {
+		switch {
+		case a.Internal == b.Internal:
+			return 0
+		case b.Internal:
+			return -1
+		}
+		return 1
+	})
 	return firewalls, wishes, err
 }
 

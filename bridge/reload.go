@@ -165,15 +165,18 @@ func (t portsTable) restore(c *nft.Conn, b *nft.Batch, wishes []wish, addrs []rt
 	return lacking(c, b, wanted)
 }
 
-// lacking puts into the batch those entries that are not there.
+// lacking puts into the batch those entries that are not there; of several for
+// one place, the first.
 func lacking(c *nft.Conn, b *nft.Batch, wanted []entry) error {
 	var missing []entry
+	seen := map[string]bool{}
 	for _, e := range wanted {
 		_, found, err := c.Element(e.set, e.Key)
 		if err != nil {
 			return err
 		}
-		if !found {
+		if place := e.set.String() + string(e.Key); !found && !seen[place] {
+			seen[place] = true
 			missing = append(missing, e)
 		}
 	}

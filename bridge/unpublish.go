@@ -60,24 +60,24 @@ func (h *Host) removeElements(c *nft.Conn, key Key, recorded wish) error {
 	return h.records.dropWish(key)
 }
 
-// inherit gives ports that key had to another attachment of the same container
+// inherit gives ports that key had to other attachments of the same container
 // that wanted them, too.
 func (h *Host) inherit(c *nft.Conn, key Key, gone []Publication) error {
 	if len(gone) == 0 {
 		return nil
 	}
 	_, wishes, _ := h.records.all() // of what can't be read, a reload tells
-	i := slices.IndexFunc(wishes, func(w wish) bool {
-		return w.Key.ContainerID == key.ContainerID && w.Key != key && len(w.Ports) > 0
+	wishes = slices.DeleteFunc(wishes, func(w wish) bool {
+		return w.Key.ContainerID != key.ContainerID || w.Key == key || len(w.Ports) == 0
 	})
-	if i < 0 {
+	if len(wishes) == 0 {
 		return nil
 	}
 	addrs, err := h.addresses()
 	if err != nil {
 		return err
 	}
-	return restore(c, nil, wishes[i:i+1], addrs)
+	return restore(c, nil, wishes, addrs)
 }
 
 // addresses are the host's.

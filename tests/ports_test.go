@@ -420,8 +420,15 @@ func TestPublishedPortSysctl(t *testing.T) {
 	b.do(add)
 	add.Command = "DEL"
 	b.do(add)
+	b.do(plain.then("DEL")) // says that it can't set the sysctl back
 	b.Sh("umount /proc/sys")
-	b.do(plain.then("DEL"))
+	if v := strings.TrimSpace(b.Run("cat", name)); v != "1" {
+		t.Errorf("after the last DEL with a read-only /proc/sys it is %s", v)
+	}
+	add.Command = "ADD"
+	b.do(add)
+	add.Command = "DEL"
+	b.do(add)
 	if v := strings.TrimSpace(b.Run("cat", name)); v != "0" {
 		t.Errorf("after the last DEL it is %s", v)
 	}
@@ -449,11 +456,32 @@ func TestPublishedSCTPPort(t *testing.T) {
 // A runtime asks for a container's ports in each of its networks. They are
 // reached by the first, and when that is disconnected by the other.
 func TestPublishedPortInTwoNetworks(t *testing.T) {
+	t.Run("both normal", func(t *testing.T) { inTwoNetworks(t, dual, dualOther) })
+	t.Run("the first internal", func(t *testing.T) {
+		inTwoNetworks(t, dual, strings.Replace(dualOther, `"bridge"`, `"internal":true,"bridge"`, 1))
+	})
+}
+
+// inTwoNetworks attaches a container to the second network first, if that is
+// internal: the outside must reach it in any case.
+func inTwoNetworks(t *testing.T, conf1, conf2 string) {
+	internal := strings.Contains(conf2, "internal")
 	b := newBox(t)
-	web := b.attach("web", func(c *lab.Call) { c.Conf = publish(dual, mapping(8080, 80, "")) })
-	second := container{Place: web.Place, add: web.add}
-	second.add.IfName, second.add.Conf = "eth1", publish(dualOther, mapping(8080, 80, ""))
-	second.result = b.do(second.add)
+	place := b.NetNS("web")
+	attached := func(ifName, conf string) container {
+		c := container{Place: place, add: call("ADD", "web")}
+		c.add.IfName, c.add.Conf = ifName, publish(conf, mapping(8080, 80, ""))
+		c.result = b.do(c.add)
+		return c
+	}
+	var web, second container
+	if internal {
+		second = attached("eth1", conf2)
+	}
+	web = attached("eth0", conf1)
+	if !internal {
+		second = attached("eth1", conf2)
+	}
 	web.Serve("0.0.0.0:80")
 	reach := func() {
 		t.Helper()
@@ -462,10 +490,17 @@ func TestPublishedPortInTwoNetworks(t *testing.T) {
 				b.do(c.then("CHECK"))
 			}
 		}
-		if _, err := b.Outside.Ask(lab.HostAddr + ":8080"); err != nil {
+		from := b.Outside
+		if internal && web.result.Stdout == "" {
+			from = b.Place // as before it had another network
+		}
+		if _, err := from.Ask(lab.HostAddr + ":8080"); err != nil {
 			t.Error(err)
 		}
 	}
+	reach()
+	b.Run("nft", "flush", "ruleset")
+	b.reload()
 	reach()
 	b.do(web.then("DEL"))
 	web.result.Stdout = ""
