@@ -33,6 +33,9 @@ type Guard struct {
 //			meta protocol arp iifname . arp saddr ether != @macs drop
 //			meta protocol arp iifname . arp saddr ip != @addrs4 drop
 //			meta protocol ip6 iifname . ip6 saddr != @addrs6 drop
+//			meta protocol ip6 icmpv6 type nd-neighbor-advert iifname . icmpv6 taddr != @addrs6 drop
+//			meta protocol 8021q drop
+//			meta protocol 8021ad drop
 //		}
 //		chain prerouting { type filter hook prerouting priority -300; iifname @guarded goto check; }
 //	}
@@ -55,11 +58,15 @@ func (t guardTable) sets() []nft.Set {
 const beforeAll = -300
 
 func (t guardTable) chains() []chain {
-	check := func(protocol uint16, set string, where nft.Payload) []nft.Expr {
+	is := func(protocol uint16) []nft.Expr {
+		return []nft.Expr{nft.Meta{Key: nft.MetaProtocol, Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: bigEndian(protocol)}}
+	}
+	check := func(protocol uint16, set string, where nft.Payload, also ...nft.Expr) []nft.Expr {
 		var exprs []nft.Expr
 		if protocol != 0 {
-			exprs = append(exprs, nft.Meta{Key: nft.MetaProtocol, Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: bigEndian(protocol)})
+			exprs = is(protocol)
 		}
+		exprs = append(exprs, also...)
 		where.Dst = nft.Reg2
 		return append(exprs, nft.Meta{Key: nft.MetaIifName, Dst: nft.Reg1}, where,
 			nft.Lookup{Set: set, Src: nft.Reg1, Invert: true}, nft.Verdict{Code: nft.Drop})
@@ -71,12 +78,21 @@ func (t guardTable) chains() []chain {
 	add := func(ch *chain, exprs ...nft.Expr) {
 		ch.rules = append(ch.rules, nft.Rule{Table: t.Table, Chain: ch.Name, Exprs: exprs, Comment: "flatnet"})
 	}
-	// Offsets are of struct ethhdr, iphdr, arphdr with what follows it, and ipv6hdr.
+	// Offsets are of struct ethhdr, iphdr, arphdr with what follows it, ipv6hdr and
+	// nd_msg.
 	add(&chains[0], check(0, "macs", nft.Payload{Base: nft.LinkHeader, Offset: 6, Len: 6})...)
 	add(&chains[0], check(unix.ETH_P_IP, "addrs4", nft.Payload{Base: nft.NetworkHeader, Offset: 12, Len: 4})...)
 	add(&chains[0], check(unix.ETH_P_ARP, "macs", nft.Payload{Base: nft.NetworkHeader, Offset: 8, Len: 6})...)
 	add(&chains[0], check(unix.ETH_P_ARP, "addrs4", nft.Payload{Base: nft.NetworkHeader, Offset: 14, Len: 4})...)
 	add(&chains[0], check(unix.ETH_P_IPV6, "addrs6", nft.Payload{Base: nft.NetworkHeader, Offset: 8, Len: 16})...)
+	const advert = 136 // NDISC_NEIGHBOUR_ADVERTISEMENT of net/ndisc.h
+	add(&chains[0], check(unix.ETH_P_IPV6, "addrs6", nft.Payload{Base: nft.TransportHeader, Offset: 8, Len: 16},
+		nft.Meta{Key: nft.MetaL4Proto, Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: []byte{unix.IPPROTO_ICMPV6}},
+		nft.Payload{Dst: nft.Reg1, Base: nft.TransportHeader, Len: 1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: []byte{advert}})...)
+	// The outermost tag is off here. What a second one hides, nobody has looked at.
+	for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
+		add(&chains[0], drop(is(tag))...)
+	}
 	add(&chains[1], nft.Meta{Key: nft.MetaIifName, Dst: nft.Reg1}, nft.Lookup{Set: "guarded", Src: nft.Reg1},
 		nft.Verdict{Code: nft.Goto, Chain: "check"})
 	return chains

@@ -1,8 +1,12 @@
 package tests
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -153,6 +157,29 @@ func TestSpoofCheck(t *testing.T) {
 	b.Run("nft", "flush", "ruleset")
 	b.reload()
 	honest()
+	// Advertisements, from the liar's own address, of somebody else's.
+	victim.Sh("ip link set eth0 down")
+	liar.Sh("cd /proc/sys/net/ipv6; echo 1 >conf/all/forwarding; echo 1 >conf/eth0/proxy_ndp; echo 0 >neigh/eth0/proxy_delay; ip neigh add proxy " + victim.addr6() + " dev eth0")
+	witness.Try("ping", "-n", "-c", "1", "-W", "1", victim.addr6())
+	if n := witness.Run("ip", "neigh", "show", victim.addr6()); strings.Contains(n, "lladdr") {
+		t.Errorf("the liar advertises %s: %s", victim.addr6(), n)
+	}
+	// Packets behind two VLAN tags, which to their receiver are none.
+	witness.Run("nft", "table ip watch { counter seen { }; counter honest { }; chain in { type filter hook prerouting priority -400; ip saddr 10.87.1.77 counter name seen; ip saddr "+liar.addr+" ip protocol 253 counter name honest; }; }")
+	const tag = "81000000"
+	for _, tags := range []string{"", tag, tag + tag} {
+		liar.SendFrame("eth0", taggedIPv4(t, liar, witness, "10.87.1.77", tags))
+		liar.SendFrame("eth0", taggedIPv4(t, liar, witness, liar.addr, tags))
+	}
+	if n := witness.Run("nft", "list", "counter", "ip", "watch", "honest"); !strings.Contains(n, "packets 2 ") {
+		t.Errorf("of three packets two have at most one tag: %s", n)
+	}
+	if seen := witness.Run("nft", "list", "counter", "ip", "watch", "seen"); !strings.Contains(seen, "packets 0 ") {
+		t.Errorf("is heard as 10.87.1.77: %s", seen)
+	}
+	liar.Sh("ip neigh del proxy " + victim.addr6() + " dev eth0")
+	victim.Sh("ip link set eth0 up; ip addr add " + victim.addr6() + "/64 dev eth0 nodad")
+	honest()
 	// Frames with another MAC address.
 	liar.Sh("ip link set eth0 address 02:00:00:00:00:99")
 	if liar.Ping(gateway) == nil {
@@ -162,4 +189,23 @@ func TestSpoofCheck(t *testing.T) {
 		b.do(c.then("DEL"))
 	}
 	b.clean()
+}
+
+// taggedIPv4 is a frame between containers, with VLAN tags in hexadecimal, and
+// an empty packet of the protocol that is for experiments (RFC 3692).
+func taggedIPv4(t *testing.T, from, to container, source, tags string) []byte {
+	t.Helper()
+	mac := func(c container) string { return strings.ReplaceAll(links(t, c.Place)["eth0"].Address, ":", "") }
+	frame, err := hex.DecodeString(mac(to) + mac(from) + tags + "0800")
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, dst := netip.MustParseAddr(source).As4(), netip.MustParseAddr(to.addr).As4()
+	header := slices.Concat([]byte{0x45, 0, 0, 20, 0, 0, 0, 0, 64, 253, 0, 0}, src[:], dst[:])
+	var sum uint32
+	for word := range slices.Chunk(header, 2) {
+		sum += uint32(binary.BigEndian.Uint16(word))
+	}
+	binary.BigEndian.PutUint16(header[10:], ^uint16(sum+sum>>16))
+	return append(frame, header...)
 }
