@@ -28,7 +28,7 @@ func NewHost() *Host {
 	warn := func(s string) { fmt.Fprintln(os.Stderr, "flatnet:", s) }
 	return &Host{
 		route: rtnl.Dial, nft: nft.Dial, sysctl: sysctl.Proc,
-		records: records{recordsDir, warn}, warn: warn,
+		records: records{ownRecords(), warn}, warn: warn,
 	}
 }
 

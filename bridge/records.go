@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +18,20 @@ import (
 )
 
 // recordsDir is where records are kept: like rules, they end with the boot.
+// Those of each network namespace are in a directory of its own, for several may
+// share a /run. Its name is the namespace's inode number, which another one may
+// have had before; so a reload removes what no link tells of.
 const recordsDir = "/run/flatnet"
+
+// ownRecords is the directory of the calling thread's namespace; none if there
+// is no telling.
+func ownRecords() string {
+	var st unix.Stat_t
+	if unix.Stat("/proc/thread-self/ns/net", &st) != nil {
+		return ""
+	}
+	return filepath.Join(recordsDir, strconv.FormatUint(st.Ino, 10))
+}
 
 // A records is a directory that tells what [Host.Reload] has to restore: what
 // the kernel's own records, the links, don't say. Nothing else relies on it, so
@@ -180,6 +194,19 @@ func load(path string, v any) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// freshRecord is how young a record of a network is kept although no link tells
+// of it: an ADD writes it before the link has its alias.
+const freshRecord = 30 * time.Second
+
+// dropOld forgets a firewall, unless its record is fresh.
+func (r records) dropOld(f Firewall) error {
+	file := r.firewallFile(f)
+	if st, err := os.Stat(file); err != nil || time.Since(st.ModTime()) < freshRecord {
+		return nil
+	}
+	return os.Remove(file)
 }
 
 // dropWish and dropNetwork forget.

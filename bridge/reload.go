@@ -14,7 +14,8 @@ import (
 // Reload restores in one transaction the rules of all attachments that the
 // host's links tell of, such as after nft flush ruleset. It removes published
 // ports, and records, of containers that went without a DEL; what else is there
-// it leaves alone.
+// it leaves alone. Attachments of which there is no record are named in the
+// error.
 func (h *Host) Reload() error {
 	unlock, err := h.records.lock(unix.LOCK_EX)
 	if err != nil {
@@ -32,12 +33,10 @@ func (h *Host) Reload() error {
 		return err
 	}
 	alive := map[Key]bool{}
-	networks := map[string]bool{}
 	for _, o := range owners {
-		alive[o.Key], networks[o.Key.Network] = true, true
+		alive[o.Key] = true
 	}
-	// What is left of containers that went without a DEL is not restored.
-	firewalls = slices.DeleteFunc(firewalls, func(f Firewall) bool { return !networks[f.Network] })
+	firewalls, idle := inUse(firewalls, owners)
 	addrs, err := c.Addresses(0)
 	if err != nil {
 		return fmt.Errorf("list the host's addresses: %w", err)
@@ -45,16 +44,73 @@ func (h *Host) Reload() error {
 	err = h.withNFT(true, func(n *nft.Conn) error {
 		dead, err := h.sweep(c, n, wishes, alive)
 		wishes = slices.DeleteFunc(wishes, func(w wish) bool { return slices.Contains(dead, w.Key) })
-		err = errors.Join(err, restore(n, firewalls, wishes, addrs))
+		err = errors.Join(err, h.dropIdle(n, idle), restore(n, firewalls, wishes, addrs), h.reflect(c, wishes))
 		for _, f := range firewalls {
 			err = errors.Join(err, h.unblock(n, []Firewall{f}))
 		}
 		return err
 	})
 	if errors.Is(err, ErrUnsupported) && len(firewalls)+len(wishes) == 0 {
-		err = nil
+		return rerr // and so there is nothing to restore
 	}
-	return errors.Join(rerr, err)
+	return errors.Join(rerr, err, unrecorded(firewalls, owners))
+}
+
+// inUse tells the firewalls of subnets in which an attachment has an address
+// from the others, which are not restored.
+func inUse(all []Firewall, owners []Owner) (used, idle []Firewall) {
+	for _, f := range all {
+		if slices.ContainsFunc(owners, func(o Owner) bool {
+			return o.Key.Network == f.Network && slices.ContainsFunc(o.Addresses, f.Subnet.Contains)
+		}) {
+			used = append(used, f)
+		} else {
+			idle = append(idle, f)
+		}
+	}
+	return used, idle
+}
+
+// unrecorded names the attachments with an address in no firewall's subnet.
+func unrecorded(firewalls []Firewall, owners []Owner) (err error) {
+	for _, o := range owners {
+		for _, a := range o.Addresses {
+			if o.Key != (Key{}) && !slices.ContainsFunc(firewalls, func(f Firewall) bool { return f.Network == o.Key.Network && f.Subnet.Contains(a) }) {
+				err = errors.Join(err, fmt.Errorf("network %s: no record of %s of %s, whose rules and published ports are not restored", o.Key.Network, a, o.Key))
+			}
+		}
+	}
+	return err
+}
+
+// dropIdle removes records of firewalls that nobody uses, unless they stand: then
+// a DEL will come that needs them.
+func (h *Host) dropIdle(n *nft.Conn, idle []Firewall) (err error) {
+	for _, f := range idle {
+		ok, serr := f.postrouting().stands(n)
+		if serr == nil && !ok {
+			serr = h.records.dropOld(f)
+		}
+		err = errors.Join(err, serr)
+	}
+	return err
+}
+
+// reflect sets hairpin mode where br_netfilter came after the attachment.
+func (h *Host) reflect(c *rtnl.Conn, wishes []wish) (err error) {
+	for _, w := range wishes {
+		if !h.needsHairpin(Attachment{Ports: w.Ports}) {
+			continue
+		}
+		links, lerr := hostEnds(c, w.Key)
+		err = errors.Join(err, lerr)
+		for _, l := range links {
+			if herr := c.SetHairpin(l.Index); herr != nil && !errors.Is(herr, unix.ENODEV) && l.Master != 0 {
+				err = errors.Join(err, fmt.Errorf("hairpin mode of %s: %w", l.Name, herr))
+			}
+		}
+	}
+	return err
 }
 
 // sweep removes what attachments have that went without a DEL, and returns their

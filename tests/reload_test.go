@@ -49,6 +49,69 @@ func TestReloadAfterAFlush(t *testing.T) {
 	}
 }
 
+// What there is no record of is named, and the rest restored.
+func TestReloadWithoutRecords(t *testing.T) {
+	b := newBox(t)
+	lost := b.attach("lost", func(c *lab.Call) { c.Conf = publish(dual, mapping(8080, 80, "")) })
+	kept := b.attach("kept", func(c *lab.Call) { c.Conf = publish(dualOther, mapping(8081, 80, "")) })
+	kept.Serve("0.0.0.0:80")
+	b.Sh("nft flush ruleset; rm -r /run/flatnet/*/flatnet")
+	_, err := b.Try(program, "reload")
+	for _, name := range []string{"network flatnet", "flatnet/lost/eth0", lost.addr, lost.addr6()} {
+		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "kept") {
+			t.Errorf("reload does not name %s: %v", name, err)
+		}
+	}
+	if _, err := b.Outside.Ask(lab.HostAddr + ":8081"); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []container{lost, kept} {
+		b.do(c.then("DEL"))
+	}
+}
+
+// Records of an earlier namespace of the same inode number are not restored, and
+// go.
+func TestReloadIgnoresOldRecords(t *testing.T) {
+	b := newBox(t)
+	old := b.attach("old", func(c *lab.Call) { c.Conf = publish(dual, mapping(8080, 80, "")) })
+	other := b.attach("other", func(c *lab.Call) { c.Conf = publish(dualOther, mapping(8081, 80, "")) })
+	b.Sh("cp -a /run/flatnet /run/saved")
+	b.do(old.then("DEL"))
+	b.do(other.then("DEL"))
+	b.Sh("rm -r /run/flatnet; mv /run/saved /run/flatnet; find /run/flatnet -type f -exec touch -d @1 {} +")
+	c := b.attach("c1")
+	before := b.state()
+	b.reload()
+	b.same(before)
+	if left := strings.Fields(b.Sh("find /run/flatnet -name '*:*'")); len(left) != 1 || !strings.HasSuffix(left[0], "/flatnet/firewall:10.87.1.0_24") {
+		t.Errorf("left are %v", left)
+	}
+	b.do(c.then("DEL"))
+}
+
+// Where br_netfilter is switched on late, a reload lets a container reach its own
+// published port again.
+func TestReloadAfterBridgeNetfilter(t *testing.T) {
+	b := newBox(t)
+	if _, err := b.Try("test", "-e", "/proc/sys/net/bridge/bridge-nf-call-iptables"); err != nil {
+		t.Log("no br_netfilter here, so only a plain reload is tried: load the module")
+	}
+	bridged := func(v string) {
+		b.Sh("for f in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do test ! -e $f || echo " + v + " >$f; done")
+	}
+	bridged("0")
+	c := b.attach("c1", func(c *lab.Call) { c.Conf = publish(dual, mapping(8080, 80, "")) })
+	c.Serve("[::]:80")
+	bridged("1")
+	b.reload()
+	for _, host := range []string{lab.HostAddr, hostAddr6} {
+		if _, err := c.Ask(net.JoinHostPort(host, "8080")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // sorted is a listing with its tables in order: nft lists them by age.
 func sorted(rules string) string {
 	tables := strings.SplitAfter(rules, "\n}\n")
