@@ -180,7 +180,7 @@ func (h *Host) unblock(c *nft.Conn, firewalls []Firewall) error {
 		return err
 	}
 	if !f.ForwardAccept {
-		h.records.say(blocked(found, f.Network))
+		h.records.say(blocked(found, f))
 		return nil
 	}
 	var b nft.Batch
@@ -190,16 +190,35 @@ func (h *Host) unblock(c *nft.Conn, firewalls []Firewall) error {
 	return c.Commit(&b)
 }
 
-func blocked(found []blocker, network string) error {
-	var chains []string
-	for _, ch := range found {
-		what := "what containers of network " + network + " send to the outside"
-		if ch.Hook == nft.Input {
-			what = "the DNS queries of network " + network
-		}
-		chains = append(chains, fmt.Sprintf("%v drops %s", ch, what))
+// blocked names the chains by what they drop, and says what helps.
+func blocked(found []blocker, f Firewall) error {
+	advice := "forwardAccept would add one"
+	if f.ForwardAccept {
+		advice = "flatnet reload adds one"
 	}
-	return fmt.Errorf("%s, unless a rule accepts it (forwardAccept would add one)", strings.Join(chains, ", "))
+	var texts []string
+	for _, drop := range []struct {
+		hook nft.Hook
+		what string
+	}{
+		{nft.Forward, "what containers of network " + f.Network + " send to the outside"},
+		{nft.Input, "the DNS queries of network " + f.Network},
+	} {
+		var chains []string
+		for _, ch := range found {
+			if ch.Hook == drop.hook {
+				chains = append(chains, ch.String())
+			}
+		}
+		switch len(chains) {
+		case 0:
+		case 1:
+			texts = append(texts, chains[0]+" drops "+drop.what)
+		default:
+			texts = append(texts, strings.Join(chains, ", ")+" drop "+drop.what)
+		}
+	}
+	return fmt.Errorf("%s, unless a rule accepts it (%s)", strings.Join(texts, "; "), advice)
 }
 
 // accept is, so that iptables-nft can show it, what that writes itself.
@@ -256,7 +275,7 @@ func (h *Host) blocked(n Network, alloc Allocator) error {
 	err := h.withNFT(len(firewalls) > 0, func(c *nft.Conn) error {
 		found, err := blockers(c, firewalls)
 		if err == nil && len(found) > 0 {
-			err = fmt.Errorf("%w: %w", blocked(found, n.Name), ErrConflict)
+			err = fmt.Errorf("%w: %w", blocked(found, firewalls[0]), ErrConflict)
 		}
 		return err
 	})

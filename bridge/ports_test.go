@@ -140,6 +140,20 @@ func TestWhatDropsForwarded(t *testing.T) {
 	}
 }
 
+func TestBlockedSaysWhatHelps(t *testing.T) {
+	chain := func(name string, hook nft.Hook) blocker {
+		return blocker{nft.Chain{Table: nft.Table{Family: nft.IPv4, Name: "filter"}, Name: name, Hook: hook}}
+	}
+	found := []blocker{chain("FORWARD", nft.Forward), chain("INPUT", nft.Input), chain("OTHER", nft.Forward)}
+	for accept, want := range map[bool]string{false: "forwardAccept would add one", true: "flatnet reload adds one"} {
+		want = "table ip filter FORWARD, table ip filter OTHER drop what containers of network n send to the outside; " +
+			"table ip filter INPUT drops the DNS queries of network n, unless a rule accepts it (" + want + ")"
+		if got := blocked(found, Firewall{Network: "n", ForwardAccept: accept}).Error(); got != want {
+			t.Errorf("got %s", got)
+		}
+	}
+}
+
 func TestOursIsNoForeignTable(t *testing.T) {
 	for name, want := range map[string]bool{"flatnet": true, "flatnet-x": true, "flatnet.ports": true, "flatnetwork": false, "filter": false} {
 		if ours(nft.Table{Name: name}) != want {

@@ -218,6 +218,12 @@ func (r records) dropWish(key Key) error {
 	return unlessGone(os.Remove(path), path)
 }
 
+// know says whether there may be a record of the network.
+func (r records) know(network string) bool {
+	_, err := os.Stat(filepath.Join(r.dir, network))
+	return r.dir != "" && !errors.Is(err, fs.ErrNotExist)
+}
+
 func (r records) dropNetwork(network string) error {
 	if r.dir == "" {
 		return nil

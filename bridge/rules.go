@@ -125,7 +125,7 @@ func (h *Host) checkFirewall(wanted []Firewall) error {
 // removeRules deletes the network's tables.
 func (h *Host) removeRules(network string) error {
 	err := h.withNFT(true, func(c *nft.Conn) error {
-		return h.records.during(func() error {
+		remove := func() error {
 			var b nft.Batch
 			for _, family := range []nft.Family{nft.IPv4, nft.IPv6, nft.Bridge} {
 				t := table(family, network)
@@ -144,7 +144,11 @@ func (h *Host) removeRules(network string) error {
 				return err
 			}
 			return errors.Join(h.closeLoopback(network), h.records.dropNetwork(network))
-		})
+		}
+		if !h.records.know(network) { // and so nothing that a reload could restore
+			return remove()
+		}
+		return h.records.during(remove)
 	})
 	// What is not there, or can't be, needs no removal.
 	if errors.Is(err, ErrUnsupported) || errors.Is(err, unix.ENOENT) {
