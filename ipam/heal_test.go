@@ -65,7 +65,7 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 			}
 			l, _, err := s.Lease(key("new"), nil)
 			if tt.want == "" {
-				const text = "network flatnet has leased all of [10.87.1.2-10.87.1.4]: no free address"
+				const text = "network flatnet has leased all of [10.87.1.1-10.87.1.4]: no free address"
 				if !errors.Is(err, bridge.ErrExhausted) || err.Error() != text || !errors.Is(free, bridge.ErrExhausted) {
 					t.Errorf("got %s, %v, free %v", leased(l), err, free)
 				}

@@ -56,12 +56,6 @@ func NewRange(subnet netip.Prefix, start, end, gateway netip.Addr) (Range, error
 	if r.end.Less(r.start) || r.start == r.end && r.start == r.gateway {
 		return Range{}, fmt.Errorf("range %s of subnet %s has no address to lease: %w", r, subnet, bridge.ErrInvalid)
 	}
-	switch r.gateway { // not to be named as one that is leased
-	case r.start:
-		r.start = r.start.Next()
-	case r.end:
-		r.end = r.end.Prev()
-	}
 	return r, nil
 }
 
