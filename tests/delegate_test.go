@@ -82,7 +82,7 @@ func (b box) shapeOf(typ, version, keys string) string {
 	for _, l := range []link{links(b.t, b.Place)["br0"], links(b.t, c.Place)["eth0"]} {
 		fmt.Fprintln(&s, l.IfName, l.Linkinfo.Kind, "up", l.up(), "mtu", l.MTU, "promisc", l.Promiscuity, "addresses", l.global())
 	}
-	s.WriteString(c.Sh("ip route; ip -6 route | grep -v '^fe80' || :; ip -6 addr show dev eth0 tentative"))
+	s.WriteString(c.Sh("ip route; ip -6 route | grep -v '^fe80' || :; ip -6 addr show dev eth0 scope global tentative"))
 	for _, dir := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv6/conf/br0/accept_ra"} {
 		s.WriteString(dir + " " + b.Run("cat", "/proc/sys/"+dir))
 	}
