@@ -51,7 +51,7 @@ func (h *Host) address(c *rtnl.Conn, inside sandbox, n Network, r Request, l Lea
 	n.Subnets = a.Gateways
 	err = checkOverlap(c, br, n, n.fresh(br))
 	for _, addr := range a.owner().Addresses {
-		err = errors.Join(err, h.checkShared(br, n.Name, []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}))
+		err = errors.Join(err, h.checkShared(br, n, []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}))
 	}
 	if err != nil {
 		return Result{}, err

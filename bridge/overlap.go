@@ -94,10 +94,11 @@ func (n Network) overlaps(c *rtnl.Conn, p netip.Prefix, what string, index int) 
 // checkShared reports another network that has containers behind the bridge
 // with addresses in any of the prefixes: its leases are not ours, so both would
 // give the same ones. The bridge says which network it was made for, and only
-// if that is another one, there is anything to look for.
-func (h *Host) checkShared(br bridgeState, network string, prefixes []netip.Prefix) error {
+// if that is another one, there is anything to look for. In a VLAN, addresses
+// are in nobody's way.
+func (h *Host) checkShared(br bridgeState, n Network, prefixes []netip.Prefix) error {
 	made, ok := strings.CutPrefix(br.Alias, aliasWord+" ")
-	if !ok || made == network {
+	if !ok || made == n.Name || n.VLANs.ID != 0 {
 		return nil
 	}
 	owners, err := h.Owners()
@@ -107,9 +108,9 @@ func (h *Host) checkShared(br bridgeState, network string, prefixes []netip.Pref
 	for _, o := range owners {
 		for _, a := range o.Addresses {
 			i := slices.IndexFunc(prefixes, func(p netip.Prefix) bool { return p.Masked().Contains(a) })
-			if o.Key.Network != network && i >= 0 {
+			if o.Key.Network != n.Name && i >= 0 {
 				return fmt.Errorf("%s of network %s is used by network %s on the same bridge %s: %s has %s; choose another subnet and bridge: %w",
-					prefixes[i].Masked(), network, o.Key.Network, br.Name, o.Key, a, ErrConflict)
+					prefixes[i].Masked(), n.Name, o.Key.Network, br.Name, o.Key, a, ErrConflict)
 			}
 		}
 	}
