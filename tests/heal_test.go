@@ -110,8 +110,8 @@ func (b box) stop(add lab.Call) (kill func()) {
 	b.t.Helper()
 	add.Conf = strings.TrimSuffix(add.Conf, "}") + `,"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}}`
 	b.Write("/run/conf", add.Conf)
-	cmd := b.Cmd("sh", "-ec", `umask 077; mkdir -p /run/flatnet
-		exec 9>>/run/flatnet/.lock; flock 9
+	cmd := b.Cmd("sh", "-ec", `umask 077; records=/run/flatnet/$(stat -Lc %i /proc/self/ns/net); mkdir -p $records
+		exec 9>>$records/.lock; flock 9
 		"$0" </run/conf >/run/stopped 2>&1 9>&- & add=$!
 		until grep -q '"'$CNI_CONTAINERID'"' `+leaseFile+`; do kill -0 $add; done
 		kill -STOP $add
