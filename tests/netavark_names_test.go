@@ -8,16 +8,23 @@ import (
 	"flatnet/tests/lab"
 )
 
-// lookup asks for a name as a program in a container does.
-func (p nv) lookup(from, name string) string {
-	out, err := p.Try("exec", from, "busybox", "nslookup", name)
-	if err != nil {
-		p.t.Logf("%s asks for %s: %v", from, name, err)
-		return ""
+// lookup asks for a name as a program in a container does. It asks again if no
+// answer has reached us, for podman exec may lose one on a busy machine.
+func (p nv) lookup(from, name string) (addr string) {
+	for range 3 {
+		out, err := p.Try("exec", from, "busybox", "nslookup", name)
+		said := fmt.Sprint(out, err)
+		_, answer, _ := strings.Cut(out, "Name:")
+		_, addr, _ = strings.Cut(answer, "Address: ")
+		addr, _, _ = strings.Cut(addr, "\n")
+		if addr != "" {
+			break
+		}
+		p.t.Logf("%s asks for %s: %s", from, name, said)
+		if strings.Contains(said, "NXDOMAIN") {
+			break
+		}
 	}
-	_, answer, _ := strings.Cut(out, "Name:")
-	_, addr, _ := strings.Cut(answer, "Address: ")
-	addr, _, _ = strings.Cut(addr, "\n")
 	return addr
 }
 
