@@ -16,8 +16,7 @@ export CONFDIR     ?= /etc/cni/net.d
 export NETAVARKDIR ?= $(PREFIX)/libexec/netavark
 export DOORS       ?=
 
-# What make long runs at full length. make test runs most of it in short; the
-# rest is behind the build tag long.
+# What make long runs at full length, and make test in short.
 LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -58,7 +57,7 @@ test: build ## all tests: units, end to end, Podman
 
 long: build ## faults at every system call, storms, disks and kernels at full length: hours
 	@tests/setup.sh long
-	cd tests && FLATNET_LONG=1 go test -tags long -count=1 -timeout=6h -v -run '$(LONG)' .
+	cd tests && FLATNET_LONG=1 go test -count=1 -timeout=6h -v -run '$(LONG)' .
 
 cover: ## how much of each package the tests run, units and end to end together
 	@tests/setup.sh test

@@ -54,8 +54,8 @@ func main() {
 // An engine joins the protocol to the host and to the addresses.
 type engine struct{ host *bridge.Host }
 
-// records is the names' server when there is nothing to start.
-var records = dns.Server{Dir: dns.Dir}
+// records is the names' server where there is nothing to start.
+func records() dns.Server { return dns.Server{Dir: dns.Dir} }
 
 func (e engine) allocator(c *cni.Config) (bridge.Allocator, error) {
 	cfg := ipam.Config{
@@ -198,7 +198,7 @@ func (e engine) Del(c *cni.Config) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(records.Remove(c.Request.Key), e.host.Delete(c.Request.Key, alloc))
+	return errors.Join(records().Remove(c.Request.Key), e.host.Delete(c.Request.Key, alloc))
 }
 
 func (e engine) GC(c *cni.Config, valid []bridge.Key) error {
@@ -206,7 +206,7 @@ func (e engine) GC(c *cni.Config, valid []bridge.Key) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(records.Keep(c.Network.Name, valid), e.host.GC(c.Network.Name, valid, alloc))
+	err = errors.Join(records().Keep(c.Network.Name, valid), e.host.GC(c.Network.Name, valid, alloc))
 	if d, ok := alloc.(ipam.Delegate); ok {
 		err = errors.Join(err, d.GC())
 	}

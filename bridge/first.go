@@ -49,11 +49,11 @@ func (h *Host) address(c *rtnl.Conn, inside sandbox, n Network, r Request, l Lea
 		return Result{}, err
 	}
 	n.Subnets = a.Gateways
-	err = checkOverlap(c, br, n, n.fresh(br))
+	var own []netip.Prefix // another network may have the rest of the subnet
 	for _, addr := range a.owner().Addresses {
-		err = errors.Join(err, h.checkShared(br, n, []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}))
+		own = append(own, netip.PrefixFrom(addr, addr.BitLen()))
 	}
-	if err != nil {
+	if err := errors.Join(checkOverlap(c, br, n, n.fresh(br)), checkShared(c, br, n, own)); err != nil {
 		return Result{}, err
 	}
 	res, err := h.apply(c, inside, br, a, name)

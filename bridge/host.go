@@ -43,13 +43,16 @@ func (h *Host) Owners() ([]Owner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
-	var owners []Owner
+	return ownersOf(links), nil
+}
+
+func ownersOf(links []rtnl.Link) (owners []Owner) {
 	for _, l := range links {
 		if l.Kind == "veth" && len(l.MAC) == len(HardwareAddr{}) {
 			owners = append(owners, parseOwner(l.Name, HardwareAddr(l.MAC), l.Alias))
 		}
 	}
-	return owners, nil
+	return owners
 }
 
 // hostEnds finds the host ends of key's veth pairs: normally one, under one of

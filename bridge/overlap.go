@@ -96,16 +96,17 @@ func (n Network) overlaps(c *rtnl.Conn, p netip.Prefix, what string, index int) 
 // give the same ones. The bridge says which network it was made for, and only
 // if that is another one, there is anything to look for. In a VLAN, addresses
 // are in nobody's way.
-func (h *Host) checkShared(br bridgeState, n Network, prefixes []netip.Prefix) error {
+func checkShared(c *rtnl.Conn, br bridgeState, n Network, prefixes []netip.Prefix) error {
 	made, ok := strings.CutPrefix(br.Alias, aliasWord+" ")
 	if !ok || made == n.Name || n.VLANs.ID != 0 {
 		return nil
 	}
-	owners, err := h.Owners()
+	links, err := c.Links()
 	if err != nil {
-		return err
+		return fmt.Errorf("list links: %w", err)
 	}
-	for _, o := range owners {
+	ports := slices.DeleteFunc(links, func(l rtnl.Link) bool { return l.Master != br.Index })
+	for _, o := range ownersOf(ports) {
 		for _, a := range o.Addresses {
 			i := slices.IndexFunc(prefixes, func(p netip.Prefix) bool { return p.Masked().Contains(a) })
 			if o.Key.Network != n.Name && i >= 0 {

@@ -108,7 +108,7 @@ func (r records) lockWithin(how int, wait time.Duration) (unlock func() error, e
 	}
 	if err := flock.Lock(f, how, wait); err != nil {
 		if errors.Is(err, flock.ErrHeld) {
-			err = fmt.Errorf("%s: %w: %w", f.Name(), err, ErrBusy)
+			err = fmt.Errorf("%w: %w", err, ErrBusy)
 		}
 		return nil, errors.Join(err, f.Close())
 	}

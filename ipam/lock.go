@@ -34,7 +34,7 @@ func (f folder) locked(create bool, wait time.Duration) (folder, error) {
 	for _, each := range [...]*os.File{f.lock, f.dir} {
 		err := flock.Lock(each, unix.LOCK_EX, time.Until(end))
 		if errors.Is(err, flock.ErrHeld) {
-			err = fmt.Errorf("%s: %w: %w", each.Name(), err, bridge.ErrBusy)
+			err = fmt.Errorf("%w: %w", err, bridge.ErrBusy)
 		}
 		if err != nil {
 			return f, err

@@ -104,7 +104,7 @@ var arrows = map[string][]string{
 	"flatnet/cni":                 {"flatnet/bridge", "flatnet/internal/strictjson"},
 	"flatnet/internal/netavark":   {"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/strictjson"},
 	"flatnet/internal/cli":        {"flatnet/bridge"},
-	"flatnet/internal/dns":        {"flatnet/bridge"},
+	"flatnet/internal/dns":        {"flatnet/bridge", "flatnet/internal/flock"},
 	"flatnet/ipam":                {"flatnet/bridge", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/flock"},
 	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/ns", "flatnet/internal/sysctl", "flatnet/internal/flock"},
 	"flatnet/rtnl":                {"flatnet/internal/nl"},

@@ -54,6 +54,7 @@ func testPodman(t *testing.T, suite string) {
 		{"a namespace that is gone", nv.noNamespace},
 		{"a setup that fails", nv.failing},
 		{"both doors on one network", nv.bothDoors},
+		{"rules of macspoofchk can be saved", nv.savedGuard},
 		{"names", nv.names},
 		{"names that are asked for while the server comes and goes", nv.flapping},
 		{"names of several networks", nv.namesOfSeveral},
@@ -390,6 +391,21 @@ func (p nv) bothDoors() {
 	if err := p.World.Ping(r.Addr()); err != nil {
 		p.t.Errorf("the other door's container is cut off: %v", err)
 	}
+	c.Command = "DEL"
+	if r := p.World.Call(lab.NetavarkPlugin, c); r.Exit != 0 {
+		p.t.Errorf("DEL: %s", r.Stdout)
+	}
+}
+
+// Debian 12's nft can't, and so TestRulesCanBeSaved is without macspoofchk.
+func (p nv) savedGuard() {
+	c := lab.Call{Command: "ADD", ID: "cni1", NetNS: "/run/netns/cni1", IfName: "eth0", Conf: conf(`"macspoofchk":true`)}
+	p.World.Run("ip", "netns", "add", "cni1")
+	defer p.World.Run("ip", "netns", "del", "cni1")
+	if r := p.World.Call(lab.NetavarkPlugin, c); r.Exit != 0 {
+		p.t.Fatalf("ADD: %s", r.Stdout)
+	}
+	p.World.Sh(saveAndLoad + "; grep -q 'icmpv6 taddr != @addrs6' /run/saved")
 	c.Command = "DEL"
 	if r := p.World.Call(lab.NetavarkPlugin, c); r.Exit != 0 {
 		p.t.Errorf("DEL: %s", r.Stdout)

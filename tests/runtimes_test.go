@@ -12,7 +12,7 @@ import (
 // others would write it.
 func TestContainerd(t *testing.T) {
 	if _, err := exec.LookPath("containerd"); err != nil {
-		t.Skip(err)
+		t.Skipf("needs containerd: apt-get install containerd: %v", err)
 	}
 	b := newBox(t)
 	b.Sh("mount -t tmpfs t /opt; mkdir -p /opt/cni/bin /etc/cni/net.d /run/rootfs/bin; cp " + plugins + "/* /opt/cni/bin/")
@@ -54,7 +54,7 @@ address = "/run/containerd/containerd.sock"
 // buildah run attaches each step of a build, and detaches it again.
 func TestBuildah(t *testing.T) {
 	if _, err := exec.LookPath("buildah"); err != nil {
-		t.Skip(err)
+		t.Skipf("needs buildah: apt-get install buildah: %v", err)
 	}
 	b := newBox(t)
 	b.makeTarget("install")

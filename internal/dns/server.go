@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"flatnet/internal/flock"
 )
 
 // processName is the program's name, and that of its process.
@@ -122,23 +124,8 @@ func lock(path string, wait time.Duration) (unlock func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	done := make(chan error, 1)
-	go func() {
-		err := error(syscall.EINTR)
-		for errors.Is(err, syscall.EINTR) {
-			err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			return nil, errors.Join(&fs.PathError{Op: "flock", Path: path, Err: err}, f.Close())
-		}
-		return f.Close, nil
-	case <-time.After(wait):
-		// Closing does not end the wait in the kernel: it has to come after it.
-		go func() { <-done; f.Close() }()
-		return nil, fmt.Errorf("%s: another process has held the lock for %v", path, wait)
+	if err := flock.Lock(f, syscall.LOCK_EX, wait); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
+	return f.Close, nil
 }

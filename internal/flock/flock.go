@@ -3,6 +3,7 @@ package flock
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -14,7 +15,7 @@ import (
 var ErrHeld = errors.New("another process holds the lock")
 
 // Lock locks an open file, how being LOCK_SH or LOCK_EX. The lock ends when f is
-// closed; if there is an error, as soon as there is one.
+// closed; if there is an error, as soon as there is one. Errors name the file.
 func Lock(f *os.File, how int, wait time.Duration) error {
 	err := lock(int(f.Fd()), how|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -45,7 +46,7 @@ func lockWithin(f *os.File, how int, wait time.Duration) error {
 	case err := <-done:
 		return err
 	case <-time.After(wait):
-		return ErrHeld
+		return fmt.Errorf("%s: %w", f.Name(), ErrHeld)
 	}
 }
 
