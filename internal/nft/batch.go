@@ -27,8 +27,9 @@ type Container interface {
 // A Batch is a transaction: the kernel does all of it, in order, or nothing.
 // The zero value is an empty one.
 type Batch struct {
-	ops []op
-	err error
+	ops  []op
+	base uint32 // NFTA_GEN_ID that the ruleset must still have; 0: any
+	err  error
 }
 
 // An op is one message of a batch.
@@ -95,7 +96,8 @@ func (b *Batch) String() string {
 }
 
 // messages puts the batch between NFNL_MSG_BATCH_BEGIN and _END, whose res_id
-// is the subsystem. Only the last operation asks for an acknowledgement:
+// is the subsystem. If the ruleset is no longer that of NFNL_BATCH_GENID, the
+// kernel refuses the whole batch with ERESTART. Only the last operation asks for an acknowledgement:
 // refused ones are reported in any case, and older kernels such as 5.10 don't
 // acknowledge _END itself (nfnetlink_rcv_batch of nfnetlink.c).
 func (b *Batch) messages() []netlink.Message {
@@ -105,7 +107,10 @@ func (b *Batch) messages() []netlink.Message {
 			Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES},
 		}
 	}
-	msgs := []netlink.Message{mark(unix.NFNL_MSG_BATCH_BEGIN)}
+	begin := mark(unix.NFNL_MSG_BATCH_BEGIN)
+	attrs, _ := encode(func(c *codec) { optional(c, unix.NFNL_BATCH_GENID, b.base) }) // a number can't fail
+	begin.Data = append(begin.Data, attrs...)
+	msgs := append(make([]netlink.Message, 0, len(b.ops)+2), begin)
 	for _, o := range b.ops {
 		msgs = append(msgs, o.msg)
 	}

@@ -42,7 +42,8 @@ func (c *Conn) Commit(b *Batch) error {
 
 // settle reads what is queued, by waiting for the answer to one more request.
 func (c *Conn) settle() error {
-	sent, err := c.nl.Send([]netlink.Message{generation()})
+	g, _ := getGeneration().encode() // nothing that could fail
+	sent, err := c.nl.Send([]netlink.Message{g})
 	if err != nil {
 		return err
 	}

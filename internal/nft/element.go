@@ -1,8 +1,6 @@
 package nft
 
 import (
-	"slices"
-
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -47,24 +45,39 @@ func (e Elements) String() string {
 	return s
 }
 
-// perMessage keeps a list of the largest elements (keys and data of 64 bytes,
-// user data of 256) below the 64 KiB of an attribute.
-const perMessage = 128
+// listSize bounds the elements of one message: an attribute has less than 64 KiB.
+const listSize = 60_000
 
 func (e Elements) create() []request {
-	var out []request
-	for part := range slices.Chunk(e.List, perMessage) {
-		out = append(out, e.Set.elements(unix.NFT_MSG_NEWSETELEM, part))
+	return e.requests(unix.NFT_MSG_NEWSETELEM, e.List)
+}
+
+func (e Elements) remove() []request {
+	return e.requests(unix.NFT_MSG_DELSETELEM, keys(e.List))
+}
+
+// requests are as few messages as possible.
+func (e Elements) requests(msg uint16, list []Element) (out []request) {
+	for len(list) > 0 {
+		n, size := 1, list[0].size()
+		for n < len(list) && size+list[n].size() <= listSize {
+			size += list[n].size()
+			n++
+		}
+		out = append(out, e.Set.elements(msg, list[:n]))
+		list = list[n:]
 	}
 	return out
 }
 
-func (e Elements) remove() []request {
-	var out []request
-	for part := range slices.Chunk(e.List, perMessage) {
-		out = append(out, e.Set.elements(unix.NFT_MSG_DELSETELEM, keys(part)))
+// size is at least the size of the element's nest. Its seven attribute headers
+// and the alignment of its four values are within the constant.
+func (e Element) size() int {
+	n := 64 + len(e.Key) + len(e.Data) + len(e.Comment)
+	if e.Verdict != nil {
+		n += 16 + len(e.Verdict.Chain)
 	}
-	return out
+	return n
 }
 
 func keys(elements []Element) []Element {

@@ -33,13 +33,10 @@ func (r request) encode() (netlink.Message, error) {
 	}, err
 }
 
-// generation asks for the ruleset's generation: a request that takes no
+// getGeneration asks for the ruleset's generation: a request that takes no
 // arguments and needs no object.
-func generation() netlink.Message {
-	return netlink.Message{
-		Header: netlink.Header{Type: msgType(unix.NFT_MSG_GETGEN), Flags: netlink.Request},
-		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0},
-	}
+func getGeneration() request {
+	return request{msg: unix.NFT_MSG_GETGEN, pass: func(*codec) {}}
 }
 
 var errShort = errors.New("message without a nfgenmsg header")

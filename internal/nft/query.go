@@ -21,7 +21,8 @@ func (c *Conn) ask(r request, do exchange) ([]netlink.Message, error) {
 	// nfnetlink says EINVAL for a subsystem that it doesn't have: then every
 	// request fails so, even the one that has no arguments.
 	if errors.Is(err, unix.EINVAL) {
-		if _, all := c.get(generation().Header.Type, generation().Data); errors.Is(all, unix.EINVAL) {
+		g, _ := getGeneration().encode() // nothing that could fail
+		if _, all := c.get(g.Header.Type, g.Data); errors.Is(all, unix.EINVAL) {
 			err = unsupported("CONFIG_NF_TABLES", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package nl
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -45,8 +46,9 @@ func (s *socket) prepare() (uint32, error) {
 	if !ok {
 		return 0, fmt.Errorf("getsockname: %T", addr)
 	}
-	// These only improve texts and filters: kernels before 4.12 and 4.20 go without.
-	for _, option := range []int{unix.NETLINK_EXT_ACK, unix.NETLINK_GET_STRICT_CHK} {
+	// These only improve texts, filters and the size of refusals: kernels before
+	// 4.12, 4.20 and 4.2 go without.
+	for _, option := range []int{unix.NETLINK_EXT_ACK, unix.NETLINK_GET_STRICT_CHK, unix.NETLINK_CAP_ACK} {
 		if err := unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, option, 1); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
 			return 0, os.NewSyscallError("setsockopt", err)
 		}
@@ -59,9 +61,21 @@ func (s *socket) prepare() (uint32, error) {
 // Send implements [netlink.Socket].
 func (s *socket) Send(m netlink.Message) error { return s.SendMessages([]netlink.Message{m}) }
 
-// SendMessages implements [netlink.Socket]: it sends one datagram.
+// ackSize is more than the kernel's memory for one acknowledgement or capped
+// refusal (netlink_ack of af_netlink.c); fewAcks fit any socket's buffer.
+const (
+	ackSize = 2048
+	fewAcks = 32
+)
+
+// SendMessages implements [netlink.Socket]: it sends one datagram, after making
+// the socket's buffers large enough for it and for an answer to each message.
 func (s *socket) SendMessages(msgs []netlink.Message) error {
-	var b []byte
+	size := 0
+	for _, m := range msgs {
+		size += unix.NLMSG_HDRLEN + align(len(m.Data))
+	}
+	b := make([]byte, 0, size)
 	for _, m := range msgs {
 		one, err := m.MarshalBinary()
 		if err != nil {
@@ -69,9 +83,30 @@ func (s *socket) SendMessages(msgs []netlink.Message) error {
 		}
 		b = append(b, one...)
 	}
+	if len(msgs) > fewAcks {
+		s.enlarge(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, len(msgs)*ackSize)
+	}
+	err := s.sendto(b)
+	if errors.Is(err, unix.EMSGSIZE) { // netlink_sendmsg: nothing was sent
+		s.enlarge(unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, len(b))
+		err = s.sendto(b)
+	}
+	return os.NewSyscallError("sendto", err)
+}
+
+func (s *socket) sendto(b []byte) error {
 	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
 	_, err := again(func() (int, error) { return len(b), unix.Sendto(s.fd, b, 0, kernel) })
-	return os.NewSyscallError("sendto", err)
+	return err
+}
+
+// enlarge sets the size of a buffer, which the kernel doubles (socket(7)). In a
+// user namespace only the second option is allowed, with the sysctl's limit: if
+// that is too small, the send reports it.
+func (s *socket) enlarge(force, plain, size int) {
+	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, force, size) != nil {
+		unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, plain, size)
+	}
 }
 
 // Receive implements [netlink.Socket]: it waits for one datagram.
@@ -151,8 +186,22 @@ func split(b []byte) ([]netlink.Message, error) {
 		if err := m.UnmarshalBinary(b); err != nil {
 			return nil, err
 		}
-		msgs = append(msgs, m)
 		b = b[min(align(int(m.Header.Length)), len(b)):]
+		if m.Header.Type == netlink.Error && m.Header.Flags&netlink.Capped != 0 {
+			uncap(m.Data)
+		}
+		msgs = append(msgs, m)
 	}
 	return msgs, nil
+}
+
+const errnoSize = 4 // struct nlmsgerr
+
+// uncap makes the request's header in a capped refusal, which has lost what
+// followed that header, agree with it: mdlayher/netlink looks for the extended
+// acknowledgement behind the length that the header says.
+func uncap(refusal []byte) {
+	if len(refusal) >= errnoSize+unix.NLMSG_HDRLEN {
+		binary.NativeEndian.PutUint32(refusal[errnoSize:], unix.NLMSG_HDRLEN)
+	}
 }
