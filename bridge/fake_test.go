@@ -182,7 +182,7 @@ type fakeAllocator struct {
 	fail   error
 }
 
-func (f *fakeAllocator) Lease(Key, []netip.Addr) (Lease, bool, error) {
+func (f *fakeAllocator) Lease(Key, []netip.Addr, Locals) (Lease, bool, error) {
 	held := f.leased
 	f.leased = f.fail == nil
 	return Lease{Addresses: []Address{{pfx("10.87.1.2/24"), ip("10.87.1.1")}}}, held, f.fail
@@ -195,7 +195,7 @@ func (f *fakeAllocator) Release(_ Key, last func() error) error {
 
 func (f *fakeAllocator) Check(Key, []netip.Addr) error { return nil }
 func (f *fakeAllocator) Keys() ([]Key, error)          { return nil, nil }
-func (f *fakeAllocator) Free() error                   { return nil }
+func (f *fakeAllocator) Free(Locals) error             { return nil }
 
 // attachTo runs one ADD on a fake kernel.
 func attachTo(t *testing.T, k *fakeKernel, alloc Allocator) error {

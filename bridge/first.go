@@ -27,7 +27,7 @@ func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Netwo
 	if n.NoAddress {
 		return res, nil
 	}
-	lease, held, err := alloc.Lease(r.Key, r.IPs)
+	lease, held, err := alloc.Lease(r.Key, r.IPs, locals(c))
 	defer lease.end()
 	if err == nil {
 		res, err = h.address(c, inside, n, r, lease, res.Interfaces[1].Name)

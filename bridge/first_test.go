@@ -19,9 +19,9 @@ type watcher struct {
 	seen   int
 }
 
-func (w *watcher) Lease(key Key, want []netip.Addr) (Lease, bool, error) {
+func (w *watcher) Lease(key Key, want []netip.Addr, locals Locals) (Lease, bool, error) {
 	w.seen = len(w.kernel.inside)
-	return w.fakeAllocator.Lease(key, want)
+	return w.fakeAllocator.Lease(key, want, locals)
 }
 
 func TestLinkComesFirst(t *testing.T) {

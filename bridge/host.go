@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"flatnet/internal/nft"
@@ -44,6 +45,24 @@ func (h *Host) Owners() ([]Owner, error) {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
 	return ownersOf(links), nil
+}
+
+// locals is the [Locals] of the host that c is connected to.
+func locals(c *rtnl.Conn) Locals {
+	return func(a netip.Addr) (Local, error) {
+		r, err := c.Local(a)
+		if err != nil {
+			return Local{}, fmt.Errorf("look up whether the host has %s: %w", a, err)
+		}
+		if !r.Dst.IsValid() {
+			return Local{}, nil
+		}
+		l := Local{Prefix: r.Dst, Link: fmt.Sprintf("with index %d", r.Index)}
+		if link, err := c.LinkByIndex(r.Index); err == nil {
+			l.Link = link.Name
+		}
+		return l, nil
+	}
 }
 
 func ownersOf(links []rtnl.Link) (owners []Owner) {

@@ -130,12 +130,22 @@ type Address struct {
 	Gateway netip.Addr   // invalid: none
 }
 
+// A Local is the part of a subnet that belongs to the host itself.
+type Local struct {
+	Prefix netip.Prefix // normally a single address; invalid: the host has none of it
+	Link   string       // the interface that has it
+}
+
+// Locals looks up whether the host itself has an address.
+type Locals func(netip.Addr) (Local, error)
+
 // An Allocator manages the addresses of one network. Its methods are safe
 // against other processes that do the same.
 type Allocator interface {
 	// Lease gives key its addresses: those it has already, else those that
-	// want names, else free ones. held says that key had some before this call.
-	Lease(key Key, want []netip.Addr) (lease Lease, held bool, err error)
+	// want names, else free ones. An address that the host itself has, as locals
+	// reports, is never given. held reports whether key had some before.
+	Lease(key Key, want []netip.Addr, locals Locals) (lease Lease, held bool, err error)
 	// Release takes key's addresses back; a key that has none is no error.
 	// last, if not nil, runs before any other process can lease, when the
 	// network then has no lease left.
@@ -143,7 +153,7 @@ type Allocator interface {
 	// Keys lists who has leases of this network.
 	Keys() ([]Key, error)
 	// Free reports an error unless a Lease without wishes would succeed now.
-	Free() error
+	Free(locals Locals) error
 	// Check reports an error unless key holds exactly addrs.
 	Check(key Key, addrs []netip.Addr) error
 }

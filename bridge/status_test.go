@@ -65,4 +65,4 @@ func TestStatusIsUnavailableWithoutAddresses(t *testing.T) {
 
 type exhausted struct{ fakeAllocator }
 
-func (*exhausted) Free() error { return ErrExhausted }
+func (*exhausted) Free(Locals) error { return ErrExhausted }

@@ -25,7 +25,7 @@ func BenchmarkLease(b *testing.B) {
 			}
 			f.close()
 			for b.Loop() {
-				l, _, err := s.Lease(key("c1"), nil)
+				l, _, err := s.Lease(key("c1"), nil, nil)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -24,7 +24,7 @@ var _ bridge.Allocator = Delegate{}
 // but its link is gone: that lease is given back first, since plugins refuse
 // to give a second one. After an error the caller must Release (SPEC 1.1.0,
 // section 4).
-func (d Delegate) Lease(key bridge.Key, want []netip.Addr) (got bridge.Lease, held bool, err error) {
+func (d Delegate) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (got bridge.Lease, held bool, err error) {
 	keys, err := d.Store.Keys()
 	if held = slices.Contains(keys, key); held {
 		err = d.Release(key, nil)
@@ -58,7 +58,7 @@ func (d Delegate) Lease(key bridge.Key, want []netip.Addr) (got bridge.Lease, he
 			return got, held, fmt.Errorf("ipam.type %q gave %v, and not the wanted address %s: %w", d.Plugin.Type, addrs, a, bridge.ErrInvalid)
 		}
 	}
-	return got, held, d.Store.record(key, addrs)
+	return got, held, d.Store.record(key, addrs, locals)
 }
 
 // Release has the plugin take key's addresses back, which is no error if it
@@ -74,7 +74,7 @@ func (d Delegate) Release(key bridge.Key, last func() error) error {
 func (d Delegate) Keys() ([]bridge.Key, error) { return d.Store.Keys() }
 
 // Free passes STATUS on.
-func (d Delegate) Free() error {
+func (d Delegate) Free(bridge.Locals) error {
 	_, err := d.Plugin.run("STATUS", bridge.Key{})
 	return err
 }
@@ -91,27 +91,20 @@ func (d Delegate) GC() error {
 	return err
 }
 
-// record notes what another plugin has leased to key. An address can't be two
-// running containers', whatever the plugin thinks: that is a [bridge.ErrTaken].
-func (s *Store) record(key bridge.Key, addrs []netip.Addr) error {
+// record notes what another plugin has leased to key. An address that another
+// running container or the host itself has is a [bridge.ErrTaken], whatever the
+// plugin's own records are.
+func (s *Store) record(key bridge.Key, addrs []netip.Addr, locals bridge.Locals) error {
 	f, l, err := s.open(true)
 	if err != nil {
 		return err
 	}
 	defer f.close()
+	c := s.chooser(f, l, locals)
 	for _, a := range addrs {
-		name, taken := l.holder[a]
-		if !taken {
-			continue
-		}
-		owners, err := s.owners()
-		if err != nil {
+		if err := c.claim(a); err != nil {
 			return err
 		}
-		if holder := l.byName[name]; !l.stale(f, owners)(holder) {
-			return fmt.Errorf("address %s is leased to %s: %w", a, holder.key, bridge.ErrTaken)
-		}
-		l.remove(name)
 	}
 	l.put(key, addrs)
 	return f.write(l.encode())

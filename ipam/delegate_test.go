@@ -37,7 +37,7 @@ func delegated(id string) bridge.Key {
 
 func TestDelegateRecordsWhatThePluginGives(t *testing.T) {
 	d := delegate(t, `[ $CNI_COMMAND != ADD ] || echo 10.1.2.3/24 fd01::3/64`)
-	lease, held, err := d.Lease(delegated("c1"), nil)
+	lease, held, err := d.Lease(delegated("c1"), nil, nil)
 	if err != nil || held || len(lease.Addresses) != 2 {
 		t.Fatalf("%+v, %v, %v", lease, held, err)
 	}
@@ -64,10 +64,10 @@ func TestDelegateAddressOfTwo(t *testing.T) {
 	running := bridge.Owner{Key: delegated("c1"), Mark: delegated("c1").Mark()}
 	for name, owners := range map[string][]bridge.Owner{"of one that runs": {running}, "of one that is gone": nil} {
 		d := delegate(t, script, owners...)
-		if _, _, err := d.Lease(delegated("c1"), nil); err != nil {
+		if _, _, err := d.Lease(delegated("c1"), nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := d.Lease(delegated("c2"), nil)
+		_, _, err := d.Lease(delegated("c2"), nil, nil)
 		if owners == nil && err != nil || owners != nil && !errors.Is(err, bridge.ErrTaken) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -90,7 +90,7 @@ func TestDelegateRefuses(t *testing.T) {
 		{"a flood", `exec cat /dev/zero`, nil, nil, "more than 1048576 bytes"},
 	} {
 		d := delegate(t, tt.script)
-		_, _, err := d.Lease(delegated("c1"), tt.want)
+		_, _, err := d.Lease(delegated("c1"), tt.want, nil)
 		if err == nil || tt.kind != nil && !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
@@ -102,7 +102,7 @@ func TestDelegateRefuses(t *testing.T) {
 
 func TestPluginsOwnError(t *testing.T) {
 	d := delegate(t, `echo '{"cniVersion":"1.0.0","code":42,"msg":"out of luck","details":"today"}'; exit 1`)
-	_, _, err := d.Lease(delegated("c1"), nil)
+	_, _, err := d.Lease(delegated("c1"), nil, nil)
 	want := bridge.PluginError{Plugin: "plug", Command: "ADD", Code: 42, Msg: "out of luck: today"}
 	var got bridge.PluginError
 	if !errors.As(err, &got) || got != want {
@@ -112,7 +112,7 @@ func TestPluginsOwnError(t *testing.T) {
 
 func TestPluginGetsItsInput(t *testing.T) {
 	d := delegate(t, `cat >"$0.$CNI_COMMAND"; echo "$CNI_CONTAINERID/$CNI_IFNAME" >>"$0.$CNI_COMMAND"`)
-	if err := errors.Join(d.Release(delegated("c1"), nil), d.Free(), d.GC()); err != nil {
+	if err := errors.Join(d.Release(delegated("c1"), nil), d.Free(nil), d.GC()); err != nil {
 		t.Fatal(err)
 	}
 	path, err := d.Plugin.find()

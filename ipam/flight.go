@@ -3,6 +3,7 @@ package ipam
 import (
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -11,36 +12,60 @@ import (
 )
 
 // An ADD is in flight from when its lease is written until its link is made, or
-// never will be. It says so by a lock that the kernel drops with the process,
-// however that ends: an open file description's lock of one byte of the folder
-// itself (F_OFD_SETLK, fcntl(2)), whose place is the attachment's mark. So there
-// is no file to make or to lose, and each attachment has a lock of its own. Two
-// that share a mark would at worst hold one lease for longer.
+// never will be. It says so by locks that the kernel drops with the process,
+// however that ends: an open file description's locks of single bytes of the
+// folder itself (F_OFD_SETLK, fcntl(2)). So there is no file to make or to lose,
+// and each attachment has locks of its own. One byte's place is the attachment's
+// mark. Those of the others are its addresses, which no other ADD may choose
+// even if the lease file is lost or replaced meanwhile. Two attachments that
+// share a place would at worst hold one lease, or one address, for longer.
 
 // fly begins a flight, which ends when the file is closed.
-func (f folder) fly(key bridge.Key) (*os.File, error) {
+func (f folder) fly(key bridge.Key, addrs []netip.Addr) (*os.File, error) {
 	flight, err := openDir(f.dir, ".")
 	if err != nil {
 		return nil, err
 	}
-	lock := flightLock(key, unix.F_RDLCK) // a directory can't be open for writing
-	if err := unix.FcntlFlock(flight.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
-		return nil, errors.Join(&fs.PathError{Op: "lock", Path: f.dir.Name(), Err: err}, flight.Close())
+	places := []int64{placeOfKey(key)}
+	for _, a := range addrs {
+		places = append(places, placeOfAddr(a))
+	}
+	for _, place := range places {
+		lock := unix.Flock_t{Type: unix.F_RDLCK, Start: place, Len: 1} // a directory can't be open for writing
+		if err := unix.FcntlFlock(flight.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+			return nil, errors.Join(&fs.PathError{Op: "lock", Path: f.dir.Name(), Err: err}, flight.Close())
+		}
 	}
 	return flight, nil
 }
 
-// flying tells whether an ADD of key is in flight, also if that can't be known.
-func (f folder) flying(key bridge.Key) bool {
-	lock := flightLock(key, unix.F_WRLCK)
+// flying reports whether an ADD of key is in flight, also if that is unknown.
+func (f folder) flying(key bridge.Key) bool { return f.locks(placeOfKey(key)) }
+
+// flyingTo reports whether an ADD is in flight with an address, also if that is
+// unknown.
+func (f folder) flyingTo(a netip.Addr) bool { return f.locks(placeOfAddr(a)) }
+
+func (f folder) locks(place int64) bool {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: place, Len: 1}
 	err := unix.FcntlFlock(f.dir.Fd(), unix.F_OFD_GETLK, &lock)
 	return err != nil || lock.Type != unix.F_UNLCK
 }
 
-func flightLock(key bridge.Key, kind int16) unix.Flock_t {
-	lock := unix.Flock_t{Type: kind, Len: 1}
+// placeOfKey is the mark: 48 bits.
+func placeOfKey(key bridge.Key) (place int64) {
 	for _, b := range key.Mark() {
-		lock.Start = lock.Start<<8 | int64(b)
+		place = place<<8 | int64(b)
 	}
-	return lock
+	return place
+}
+
+// placeOfAddr is a hash of the address (FNV-1a), after the places of keys.
+func placeOfAddr(a netip.Addr) int64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	hash := uint64(offset)
+	for _, b := range a.AsSlice() {
+		hash = (hash ^ uint64(b)) * prime
+	}
+	return int64(1<<62 | hash>>2)
 }

@@ -17,11 +17,11 @@ import (
 
 // verbs calls everything that a store does.
 func verbs(s *Store) map[string]error {
-	_, _, lease := s.Lease(key("c1"), nil)
+	_, _, lease := s.Lease(key("c1"), nil, nil)
 	_, keys := s.Keys()
 	return map[string]error{
 		"Lease": lease, "Release": s.Release(key("c1"), nil), "Keys": keys,
-		"Check": s.Check(key("c1"), nil), "Free": s.Free(),
+		"Check": s.Check(key("c1"), nil), "Free": s.Free(nil),
 	}
 }
 
@@ -63,7 +63,7 @@ func TestPlacesThatAreRefused(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := New(Config{Network: tt.network, Dir: tt.dir, Sets: small(t)}, nobody)
 			errs := verbs(s)
-			_, _, errs["Lease"] = s.Lease(bridge.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}, nil)
+			_, _, errs["Lease"] = s.Lease(bridge.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}, nil, nil)
 			for verb, err := range errs {
 				text := tt.text
 				if tt.kind == bridge.ErrConflict {
@@ -78,7 +78,7 @@ func TestPlacesThatAreRefused(t *testing.T) {
 	if got := files(t, outside); got != "" {
 		t.Errorf("made outside: %s", got)
 	}
-	if err := store(dir+"/file/below", small(t)).Free(); !errors.Is(err, bridge.ErrConflict) && !errors.Is(err, unix.ENOTDIR) {
+	if err := store(dir+"/file/below", small(t)).Free(nil); !errors.Is(err, bridge.ErrConflict) && !errors.Is(err, unix.ENOTDIR) {
 		t.Errorf("below a file: %v", err)
 	}
 }
@@ -200,8 +200,8 @@ func TestFullDisk(t *testing.T) {
 		full := files(t, dir)
 		check := func(content string) {
 			t.Helper()
-			_, _, lease := s.Lease(key("c2"), nil)
-			for verb, err := range map[string]error{"Lease": lease, "Release": s.Release(key("c1"), nil), "Free": s.Free()} {
+			_, _, lease := s.Lease(key("c2"), nil, nil)
+			for verb, err := range map[string]error{"Lease": lease, "Release": s.Release(key("c1"), nil), "Free": s.Free(nil)} {
 				if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), file+".tmp: ") {
 					t.Errorf("%s: %v", verb, err)
 				}
@@ -239,8 +239,8 @@ func TestReadOnlyFileSystem(t *testing.T) {
 		}
 		for _, place := range []string{"used", "empty", "missing"} {
 			s := store(filepath.Join(dir, place), small(t))
-			_, _, lease := s.Lease(key("c2"), nil)
-			for verb, err := range map[string]error{"Lease": lease, "Free": s.Free()} {
+			_, _, lease := s.Lease(key("c2"), nil, nil)
+			for verb, err := range map[string]error{"Lease": lease, "Free": s.Free(nil)} {
 				if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), s.cfg.Dir) {
 					t.Errorf("%s: %s: %v", place, verb, err)
 				}
@@ -250,7 +250,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 			}
 		}
 		other := New(Config{Network: "other", Dir: dir, Sets: small(t)}, nobody)
-		if err := other.Free(); !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), dir+"/other") {
+		if err := other.Free(nil); !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), dir+"/other") {
 			t.Errorf("new network: %v", err)
 		}
 	})

@@ -53,17 +53,17 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 			}
 			defer f.close()
 			for id := range strings.FieldsSeq(tt.flying) {
-				flight, err := f.fly(key(id))
+				flight, err := f.fly(key(id), nil)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer flight.Close()
 			}
-			free := s.Free()
+			free := s.Free(nil)
 			if got := listed(t, s); got != "c1/eth0=10.87.1.2 c2/eth0=10.87.1.3 c3/eth0=10.87.1.4" {
 				t.Errorf("Free changed them: %s", got)
 			}
-			l, _, err := s.Lease(key("new"), nil)
+			l, _, err := s.Lease(key("new"), nil, nil)
 			if tt.want == "" {
 				const text = "network flatnet has leased all of [10.87.1.1-10.87.1.4]: no free address"
 				if !errors.Is(err, bridge.ErrExhausted) || err.Error() != text || !errors.Is(free, bridge.ErrExhausted) {
@@ -85,11 +85,11 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 // A flight ends when it is closed, and only that of its owner.
 func TestFlight(t *testing.T) {
 	s := full(t)
-	first, _, err := s.Lease(key("c1"), nil)
+	first, _, err := s.Lease(key("c1"), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, _, err := s.Lease(key("c1"), nil) // its runtime does not wait for the first
+	second, _, err := s.Lease(key("c1"), nil, nil) // its runtime does not wait for the first
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestOwnersAreAskedOnlyWhenExhausted(t *testing.T) {
 	}
 	failure := errors.New("no netlink")
 	s.owners = func() ([]bridge.Owner, error) { return nil, failure }
-	if _, _, err := s.Lease(key("c6"), nil); !errors.Is(err, failure) {
+	if _, _, err := s.Lease(key("c6"), nil, nil); !errors.Is(err, failure) {
 		t.Errorf("owners failed: %v", err)
 	}
 }
@@ -132,7 +132,7 @@ func TestOwnerComesBackAfterReboot(t *testing.T) {
 	s := full(t)
 	file := s.cfg.Dir + "/allocations.json"
 	writeFile(t, file, strings.Replace(readFile(t, file), bootID(), "another", 1))
-	l, held, err := s.Lease(key("c3"), addrs("10.87.1.4"))
+	l, held, err := s.Lease(key("c3"), addrs("10.87.1.4"), nil)
 	if err != nil || !held || leased(l) != "10.87.1.4" {
 		t.Fatal(leased(l), held, err)
 	}
@@ -188,7 +188,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 		t.Errorf("rebuilt by Release: %s", got)
 	}
 	writeFile(t, file, `[]`)
-	if _, _, err := s.Lease(key("new"), addrs("10.87.1.3")); !errors.Is(err, bridge.ErrTaken) {
+	if _, _, err := s.Lease(key("new"), addrs("10.87.1.3"), nil); !errors.Is(err, bridge.ErrTaken) {
 		t.Errorf("doubled: %v", err)
 	}
 	if got := listed(t, s); got != rebuilt {
@@ -280,10 +280,10 @@ func TestNothingIsSetAsideWhenOwnersAreUnknown(t *testing.T) {
 		t.Errorf("missing: %v", err)
 	}
 	writeFile(t, s.cfg.Dir+"/allocations.json", "{")
-	if _, _, err := s.Lease(key("c1"), nil); !errors.Is(err, failure) || !errors.Is(err, errBroken) {
+	if _, _, err := s.Lease(key("c1"), nil, nil); !errors.Is(err, failure) || !errors.Is(err, errBroken) {
 		t.Errorf("Lease: %v", err)
 	}
-	if err := s.Free(); !errors.Is(err, failure) {
+	if err := s.Free(nil); !errors.Is(err, failure) {
 		t.Errorf("Free: %v", err)
 	}
 	if got := files(t, s.cfg.Dir); got != ".lock -rw-------, allocations.json -rw-------" || readFile(t, s.cfg.Dir+"/allocations.json") != "{" {

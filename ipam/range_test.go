@@ -127,13 +127,13 @@ func TestNextLeasesOnlyHosts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s, taken, last := sets(t, tt.sets...), map[netip.Addr]bool{}, netip.Addr{}
 			for _, want := range tt.want {
-				a, ok := s.next(0, last, func(a netip.Addr) bool { return !taken[a] })
+				a, ok := s.next(0, last, unless(func(a netip.Addr) bool { return !taken[a] }))
 				if !ok || a != want {
 					t.Fatalf("after %v: %v, want %v", last, a, want)
 				}
 				taken[a], last = true, a
 			}
-			if a, ok := s.next(0, last, func(a netip.Addr) bool { return !taken[a] }); ok {
+			if a, ok := s.next(0, last, unless(func(a netip.Addr) bool { return !taken[a] })); ok {
 				t.Errorf("got %v in addition", a)
 			}
 		})
@@ -152,14 +152,14 @@ func TestNextGoesRound(t *testing.T) {
 		{"10.9.9.9", "", "10.0.0.2"}, // of another configuration
 		{"10.0.0.99", "", "10.0.0.2"},
 	} {
-		a, ok := s.next(0, addr(tt.last), func(a netip.Addr) bool { return a != addr(tt.taken) })
+		a, ok := s.next(0, addr(tt.last), unless(func(a netip.Addr) bool { return a != addr(tt.taken) }))
 		if !ok || a != addr(tt.want) {
 			t.Errorf("after %q, %q taken: %v, want %s", tt.last, tt.taken, a, tt.want)
 		}
 	}
 	// Each address is asked for once in a round, the last one at the end.
 	var asked []netip.Addr
-	s.next(0, addr("10.0.0.3"), func(a netip.Addr) bool { asked = append(asked, a); return false })
+	s.next(0, addr("10.0.0.3"), unless(func(a netip.Addr) bool { asked = append(asked, a); return false }))
 	if got := join(asked); got != "10.0.0.4,10.0.1.2,10.0.1.3,10.0.0.2,10.0.0.3" {
 		t.Errorf("asked for %s", got)
 	}
@@ -171,7 +171,7 @@ func TestNextStepsOverTakenOnly(t *testing.T) {
 		s, steps, last := sets(t, []Range{rng(t, subnet)}), 0, netip.Addr{}
 		taken := map[netip.Addr]bool{}
 		for range 100 {
-			last, _ = s.next(0, netip.Addr{}, func(a netip.Addr) bool { steps++; return !taken[a] })
+			last, _ = s.next(0, netip.Addr{}, unless(func(a netip.Addr) bool { steps++; return !taken[a] }))
 			taken[last] = true
 		}
 		if want := 100 * 101 / 2; steps != want {
@@ -181,3 +181,13 @@ func TestNextStepsOverTakenOnly(t *testing.T) {
 }
 
 func join(as []netip.Addr) string { return string(appendAddrs(nil, as)) }
+
+// unless is the used of next where single addresses are free or not.
+func unless(free func(netip.Addr) bool) func(netip.Addr) netip.Addr {
+	return func(a netip.Addr) netip.Addr {
+		if free(a) {
+			return netip.Addr{}
+		}
+		return a
+	}
+}

@@ -107,9 +107,10 @@ func (s Sets) assign(want []netip.Addr) ([]netip.Addr, error) {
 }
 
 // next is next-fit: the first address of a set, after the last that was
-// leased, that is free. It takes one step more than it finds addresses that
-// are not, whatever the ranges' sizes.
-func (s Sets) next(set int, last netip.Addr, free func(netip.Addr) bool) (netip.Addr, bool) {
+// leased, that is free. used returns the last of the addresses from a on that
+// are not, or an invalid one if a is free. It takes one step more than there
+// are stretches of used addresses, whatever the ranges' sizes.
+func (s Sets) next(set int, last netip.Addr, used func(a netip.Addr) netip.Addr) (netip.Addr, bool) {
 	ranges := s.sets[set]
 	at := slices.IndexFunc(ranges, func(r Range) bool { return r.contains(last) })
 	if at < 0 {
@@ -126,9 +127,14 @@ func (s Sets) next(set int, last netip.Addr, free func(netip.Addr) bool) (netip.
 			to = last
 		}
 		for a := from; a.IsValid() && !to.Less(a); a = a.Next() {
-			if !s.isGateway(a) && free(a) {
+			if s.isGateway(a) {
+				continue
+			}
+			end := used(a)
+			if !end.IsValid() {
 				return a, true
 			}
+			a = end
 		}
 	}
 	return netip.Addr{}, false

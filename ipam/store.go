@@ -55,12 +55,13 @@ func New(cfg Config, owners func() ([]bridge.Owner, error)) *Store {
 // has and may not have any more is given up. held says that it had some
 // before.
 //
-// A wanted address that another has is a [bridge.ErrTaken], one that can't be
-// had a [bridge.ErrInvalid]. A set without a free address is a
-// [bridge.ErrExhausted], unless some lease of it is stale: then that is given
-// up which has been leased for the longest. A lease is not stale while its
-// owner has a link, or its Flight is open.
-func (s *Store) Lease(key bridge.Key, want []netip.Addr) (got bridge.Lease, held bool, err error) {
+// A wanted address that another attachment or the host itself has is a
+// [bridge.ErrTaken], one that can't be had a [bridge.ErrInvalid]. A set without
+// a free address is a [bridge.ErrExhausted]. In both cases a stale lease is in
+// nobody's way: it loses the wanted address, or, where a set has no other, the
+// one that has been leased for the longest. A lease is not stale while its owner
+// has a link, or its Flight is open.
+func (s *Store) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (got bridge.Lease, held bool, err error) {
 	if k, err := bridge.NewKey(s.cfg.Network, key.ContainerID, key.IfName); err != nil || k != key {
 		return got, false, fmt.Errorf("attachment %q of network %q: %w", key, s.cfg.Network, bridge.ErrInvalid)
 	}
@@ -77,13 +78,13 @@ func (s *Store) Lease(key bridge.Key, want []netip.Addr) (got bridge.Lease, held
 		old = l.byName[name].addrs
 		l.remove(name)
 	}
-	addrs, err := s.choose(f, l, want, old)
+	addrs, err := s.chooser(f, l, locals).choose(want, old)
 	if err != nil {
 		return got, false, err
 	}
 	l.put(key, addrs)
 	l.describe(s.cfg.Sets)
-	flight, err := f.fly(key)
+	flight, err := f.fly(key, addrs)
 	if err != nil {
 		return got, false, err
 	}
@@ -122,13 +123,13 @@ func (s *Store) Release(key bridge.Key, last func() error) error {
 // Free reports an error unless an attachment that asks for nothing would get a
 // lease now: a [bridge.ErrExhausted] if there is no address. It makes the
 // directory as Lease would and tries to write there, but leases nothing.
-func (s *Store) Free() error {
+func (s *Store) Free(locals bridge.Locals) error {
 	f, l, err := s.open(true)
 	if err != nil {
 		return err
 	}
 	defer f.close()
-	if _, err := s.choose(f, l, nil, nil); err != nil {
+	if _, err := s.chooser(f, l, locals).choose(nil, nil); err != nil {
 		return err
 	}
 	return f.probe(l.encode())

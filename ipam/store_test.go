@@ -42,7 +42,7 @@ func store(dir string, s Sets) *Store {
 // mustLease leases, ends the flight and returns the addresses.
 func mustLease(t *testing.T, s *Store, k bridge.Key, want ...string) string {
 	t.Helper()
-	l, _, err := s.Lease(k, addrs(want...))
+	l, _, err := s.Lease(k, addrs(want...), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestLease(t *testing.T) {
 		Network: "flatnet", Dir: filepath.Join(t.TempDir(), "a", "b"),
 		Sets: sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64", "", "", "fd00::9")}),
 	}, nobody)
-	l, held, err := s.Lease(key("c1"), nil)
+	l, held, err := s.Lease(key("c1"), nil, nil)
 	if err != nil || held {
 		t.Fatal(held, err)
 	}
@@ -153,7 +153,7 @@ func TestNetworksHaveFoldersOfTheirOwn(t *testing.T) {
 	if got, want := files(t, dir), ".lock -rw-------, allocations.json -rw-------, other drwx------, other/.lock -rw-------, other/allocations.json -rw-------"; got != want {
 		t.Errorf("files %s", got)
 	}
-	if _, _, err := other.Lease(key("c1"), nil); !errors.Is(err, bridge.ErrInvalid) {
+	if _, _, err := other.Lease(key("c1"), nil, nil); !errors.Is(err, bridge.ErrInvalid) {
 		t.Errorf("key of another network: %v", err)
 	}
 }
@@ -161,7 +161,7 @@ func TestNetworksHaveFoldersOfTheirOwn(t *testing.T) {
 func TestLeaseRefusesKeysThatWouldBreakTheFile(t *testing.T) {
 	s := store(t.TempDir(), small(t))
 	for _, k := range []bridge.Key{key(""), key("a/b"), keyIf("c1", ""), keyIf("c1", "e\n")} {
-		if _, _, err := s.Lease(k, nil); !errors.Is(err, bridge.ErrInvalid) {
+		if _, _, err := s.Lease(k, nil, nil); !errors.Is(err, bridge.ErrInvalid) {
 			t.Errorf("%q: %v", k, err)
 		}
 	}
@@ -214,7 +214,7 @@ func TestLeaseAgain(t *testing.T) {
 			dir := t.TempDir()
 			mustLease(t, store(dir, dual), key("c1"), strings.Fields(strings.ReplaceAll(join(tt.first), ",", " "))...)
 			s := store(dir, tt.sets)
-			l, held, err := s.Lease(key("c1"), tt.again)
+			l, held, err := s.Lease(key("c1"), tt.again, nil)
 			if err != nil || leased(l) != tt.want || !held {
 				t.Errorf("got %s, held %v, %v", leased(l), held, err)
 			}
@@ -230,7 +230,7 @@ func TestLeaseAgain(t *testing.T) {
 }
 
 func TestLeaseRefused(t *testing.T) {
-	s := store(t.TempDir(), small(t))
+	s := New(Config{Network: "flatnet", Dir: t.TempDir(), Sets: small(t)}, owners(owner(key("c1")), owner(keyIf("c1", "eth1"))))
 	mustLease(t, s, key("c1"))
 	mustLease(t, s, keyIf("c1", "eth1"), "10.87.1.77")
 	before := readFile(t, s.cfg.Dir+"/allocations.json")
@@ -248,7 +248,7 @@ func TestLeaseRefused(t *testing.T) {
 		{"elsewhere", key("c2"), addrs("10.99.1.1"), bridge.ErrInvalid, "address 10.99.1.1 is in no subnet of the network [10.87.1.0/24]: invalid"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, held, err := s.Lease(tt.key, tt.want)
+			_, held, err := s.Lease(tt.key, tt.want, nil)
 			if !errors.Is(err, tt.kind) || err.Error() != tt.text || held {
 				t.Errorf("got %v, held %v", err, held)
 			}
@@ -257,7 +257,7 @@ func TestLeaseRefused(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := store(s.cfg.Dir, Sets{}).Lease(key("c2"), nil); !errors.Is(err, bridge.ErrInvalid) {
+	if _, _, err := store(s.cfg.Dir, Sets{}).Lease(key("c2"), nil, nil); !errors.Is(err, bridge.ErrInvalid) {
 		t.Errorf("no ranges: %v", err)
 	}
 }
@@ -307,7 +307,7 @@ func TestReleaseHoldsTheLockForLast(t *testing.T) {
 	impatient := store(s.cfg.Dir, small(t))
 	impatient.wait = 1
 	if err := s.Release(key("c1"), func() error {
-		_, _, err := impatient.Lease(key("c2"), nil)
+		_, _, err := impatient.Lease(key("c2"), nil, nil)
 		return err
 	}); !errors.Is(err, bridge.ErrBusy) {
 		t.Errorf("got %v", err)
@@ -374,19 +374,19 @@ func TestFree(t *testing.T) {
 	s := store(t.TempDir(), small(t))
 	s.owners = owners(owner(key("c1")), owner(key("c2")), owner(key("c3")))
 	for _, k := range []bridge.Key{key("c1"), key("c2"), key("c3")} {
-		if err := s.Free(); err != nil {
+		if err := s.Free(nil); err != nil {
 			t.Errorf("before %s: %v", k, err)
 		}
 		mustLease(t, s, k)
 	}
 	before := readFile(t, s.cfg.Dir+"/allocations.json")
-	if err := s.Free(); !errors.Is(err, bridge.ErrExhausted) {
+	if err := s.Free(nil); !errors.Is(err, bridge.ErrExhausted) {
 		t.Errorf("full: %v", err)
 	}
 	if got := files(t, s.cfg.Dir); got != ".lock -rw-------, allocations.json -rw-------" || readFile(t, s.cfg.Dir+"/allocations.json") != before {
 		t.Errorf("changed %s", got)
 	}
-	if err := store(s.cfg.Dir, Sets{}).Free(); !errors.Is(err, bridge.ErrInvalid) {
+	if err := store(s.cfg.Dir, Sets{}).Free(nil); !errors.Is(err, bridge.ErrInvalid) {
 		t.Errorf("no ranges: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package ipam
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -40,7 +41,7 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 			s.wait = time.Minute // on a machine with other things to do, too
 			for n := range 4 {
 				k := keyIf(fmt.Sprint("c", i/2), fmt.Sprint("eth", i%2))
-				l, held, err := s.Lease(k, nil)
+				l, held, err := s.Lease(k, nil, nil)
 				if err != nil || held {
 					t.Errorf("%s: held %v, %v", k, held, err)
 					return
@@ -61,6 +62,7 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 					delete(holder, a.Prefix.Addr())
 				}
 				mu.Unlock()
+				l.Flight.Close()
 				if err := s.Release(k, nil); err != nil {
 					t.Error(err)
 				}
@@ -95,20 +97,23 @@ func work(dir, id string) error {
 	s := store(filepath.Join(dir, "ipam"), all)
 	s.cfg.Warn = func(m string) { fmt.Println(m); os.Exit(3) }
 	var used [4]string
+	var flights [4]io.Closer
 	for i := 0; ; i = (i + 1) % len(used) {
 		k := key(fmt.Sprint(id, ".", i))
 		if used[i] != "" {
 			if err := os.Remove(used[i]); err != nil {
 				return err
 			}
+			flights[i].Close()
 			if err := s.Release(k, nil); err != nil {
 				return err
 			}
 		}
-		l, held, err := s.Lease(k, nil)
+		l, held, err := s.Lease(k, nil, nil)
 		if err != nil || held {
 			return fmt.Errorf("held %v, %w", held, err)
 		}
+		flights[i] = l.Flight
 		used[i] = filepath.Join(dir, "used", leased(l))
 		if err := os.Symlink(id, used[i]); err != nil {
 			return fmt.Errorf("doubled: %w", err)

@@ -48,7 +48,7 @@ func (h *fakeHost) DeleteWithBridge(key bridge.Key, _ bridge.Allocator) error {
 }
 
 func (h *fakeHost) Status(n bridge.Network, alloc bridge.Allocator) error {
-	if keys, err := alloc.Keys(); len(keys) > 0 || err != nil || alloc.Free() != nil {
+	if keys, err := alloc.Keys(); len(keys) > 0 || err != nil || alloc.Free(nil) != nil {
 		panic("create must not look at leases")
 	}
 	for _, gw := range n.Subnets {

@@ -86,4 +86,4 @@ type unleased struct{ bridge.Allocator }
 
 func (unleased) Keys() ([]bridge.Key, error) { return nil, nil }
 
-func (unleased) Free() error { return nil }
+func (unleased) Free(bridge.Locals) error { return nil }
