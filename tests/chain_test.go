@@ -148,13 +148,8 @@ func TestLaterInAList(t *testing.T) {
 // declares.
 func TestPodmanWithAChain(t *testing.T) {
 	b := newBox(t)
-	b.makeTarget("install")
-	b.Write("/etc/cni/net.d/87-flatnet.conflist", chain(portmap, firewall, strings.Replace(tuning, `,"mac":"02:aa:bb:cc:dd:07"`, "", 1), bandwidth))
-	podman, err := b.Podman()
-	if err != nil {
-		t.Skipf("this machine's Podman has no CNI door: %v", err)
-	}
-	p := pod{b, podman}
+	p := newPod(t, b.debianPodman("bookworm"))
+	p.Write("/etc/cni/net.d/87-flatnet.conflist", chain(portmap, firewall, strings.Replace(tuning, `,"mac":"02:aa:bb:cc:dd:07"`, "", 1), bandwidth))
 	p.Start("test1", "-p", "8080:80")
 	c := container{addr: p.addr("test1")}
 	p.Do("exec", "test1", "/bin/sh", "-c", `b=/bin/busybox; $b nc -ll -p 80 -e $b echo hello </dev/null >/dev/null 2>&1 &
@@ -164,11 +159,11 @@ func TestPodmanWithAChain(t *testing.T) {
 			t.Errorf("%s says %q: %v", addr, got, err)
 		}
 	}
-	p.Do("exec", "test1", "ping", "-c", "1", "-W", "3", lab.OutsideAddr)
+	p.ping("test1", lab.OutsideAddr)
 	p.Do("restart", "-t", "0", "test1")
 	if err := b.Ping(p.addr("test1")); err != nil {
 		t.Errorf("after restart: %v", err)
 	}
 	p.Do("rm", "-ft0", "test1")
-	b.nothingOf(c)
+	p.nothingOf(c)
 }

@@ -218,7 +218,7 @@ func TestDelegatedAddressOfAFormerContainer(t *testing.T) {
 		c := b.attach(fmt.Sprint("n", i), static)
 		for _, from := range []lab.Place{b.Place, neighbour.Place} {
 			for _, to := range []string{"10.10.0.9", "fd10::9"} {
-				if _, err := from.Try("ping", "-n", "-c", "1", "-W", "1", to); err != nil {
+				if err := from.Ping(to); err != nil {
 					t.Errorf("container %d: %v", i, err)
 				}
 			}

@@ -273,7 +273,7 @@ func TestWritesNowhereElse(t *testing.T) {
 		if r.Exit != 0 {
 			t.Fatalf("%s: %s", c.Command, r.Stdout)
 		}
-		for _, m := range writing.FindAllStringSubmatch(b.Read("/run/trace"), -1) {
+		for _, m := range writing.FindAllStringSubmatch(b.trace(), -1) {
 			path := m[3]
 			if !strings.HasPrefix(path, "/") {
 				path = m[2] + "/" + path

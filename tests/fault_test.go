@@ -78,7 +78,7 @@ func TestStartsNoProcess(t *testing.T) {
 	b.NetNS("c2")
 	for _, c := range []lab.Call{call("ADD", "c2"), c1.then("CHECK"), c1.then("DEL")} {
 		r := b.Call(program, c, "strace", "-f", "-qq", "-o", "/run/trace", "-e", "trace=execve,execveat,fork,vfork")
-		if trace := b.Read("/run/trace"); r.Exit != 0 || strings.Count(trace, "exec") != 1 || strings.Contains(trace, "fork") {
+		if trace := b.trace(); r.Exit != 0 || strings.Count(trace, "exec") != 1 || strings.Contains(trace, "fork") {
 			t.Errorf("%s: %s\n%s", c.Command, r.Stdout, trace)
 		}
 	}

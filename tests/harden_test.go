@@ -88,7 +88,7 @@ func TestRefusedCallsTouchNothing(t *testing.T) {
 		"more than a config": {Command: "ADD", ID: "c1", NetNS: "/run/netns/c1", IfName: "eth0", Conf: lab.Conf + "{}"},
 	} {
 		b.Call(program, c, "strace", "-f", "-qq", "-o", "/run/trace", "-e", "trace=socket,mkdir,mkdirat,setns,unlinkat,renameat,flock")
-		if trace := b.Read("/run/trace"); strings.Contains(trace, "(") {
+		if trace := b.trace(); strings.Contains(trace, "(") {
 			t.Errorf("%s: %s", name, trace)
 		}
 	}

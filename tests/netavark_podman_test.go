@@ -15,19 +15,9 @@ import (
 func TestNetavarkPodman(t *testing.T)    { testPodman(t, "trixie") }
 func TestNetavarkPodmanSid(t *testing.T) { testPodman(t, "sid") }
 
-// netavarkPodman is a suite's Podman, or skips the test.
-func (b box) netavarkPodman(suite string) lab.Podman {
-	b.t.Helper()
-	podman, err := b.Debian(suite, program)
-	if err != nil {
-		b.t.Skipf("NO PODMAN OF DEBIAN %s TO TEST THE NETAVARK DOOR WITH: %v", suite, err)
-	}
-	return podman
-}
-
 func testPodman(t *testing.T, suite string) {
 	b := newBox(t)
-	podman := b.netavarkPodman(suite)
+	podman := b.debianPodman(suite)
 	podman.Do("network", "create", "--driver", "flatnet", "flatnet")
 	podman.Do("network", "create", "--driver", "flatnet", "second")
 	podman.Do("network", "create", "--driver", "flatnet", "--ipv6", "--subnet", "10.99.6.0/24", "--subnet", "fd00:6::/64", "dual")
@@ -101,10 +91,12 @@ var flatnet = []string{"flatnet"}
 
 func (p nv) addr(name, network string) string { return p.Network(name, network, "IPAddress") }
 
-// ping sends an echo request from a container.
+// ping sends echo requests from a container.
 func (p nv) ping(from, to string) {
 	p.t.Helper()
-	p.Do("exec", from, "ping", "-c", "1", "-W", "3", to)
+	if err := p.PingFrom(from, to); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // clean fails unless all that containers had is gone.

@@ -17,7 +17,7 @@ func TestNetavarkPortsSid(t *testing.T) { testNetavarkPorts(t, "sid") }
 
 func testNetavarkPorts(t *testing.T, suite string) {
 	b := newBox(t)
-	podman := b.netavarkPodman(suite)
+	podman := b.debianPodman(suite)
 	podman.Do("network", "create", "--driver", "flatnet", "--disable-dns", "flatnet")
 	podman.Do("network", "create", "--driver", "flatnet", "--disable-dns", "second")
 	podman.Do("network", "create", "--driver", "flatnet", "--disable-dns", "--subnet", "10.99.6.0/24", "--subnet", "fd00:6::/64", "dual")

@@ -115,9 +115,13 @@ func TestSubnetsOfOneSet(t *testing.T) {
 		all = append(all, c)
 	}
 	for _, c := range all {
-		c.Run("ping", "-c", "1", "-W", "3", lab.OutsideAddr)
+		if err := c.Ping(lab.OutsideAddr); err != nil {
+			t.Error(err)
+		}
 		for _, to := range all {
-			c.Run("ping", "-c", "1", "-W", "3", to.addr)
+			if err := c.Ping(to.addr); err != nil {
+				t.Error(err)
+			}
 		}
 		b.do(c.then("CHECK"))
 	}

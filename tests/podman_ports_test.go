@@ -13,11 +13,7 @@ import (
 // listens on the port, so only bytes of the container show that it is reached.
 func TestPodmanPublishes(t *testing.T) {
 	b := newBox(t)
-	b.makeTarget("install")
-	podman, err := b.Podman()
-	if err != nil {
-		t.Skipf("this machine's Podman has no CNI door: %v", err)
-	}
+	podman := b.debianPodman("bookworm")
 	run := func(name, port string) error {
 		_, err := podman.Try("run", "-d", "--name", name, "--network", "flatnet", b.Cgroup(), "-p", port, lab.Image,
 			"/bin/busybox", "nc", "-ll", "-p", "80", "-e", "/bin/busybox", "echo", "from", name)
@@ -31,11 +27,11 @@ func TestPodmanPublishes(t *testing.T) {
 		}{
 			"outside": {b.Outside, lab.HostAddr}, "host": {b.Place, lab.HostAddr}, "127.0.0.1": {b.Place, "127.0.0.1"},
 		} {
-			// The server may still be starting.
-			got, err := c.from.Ask(net.JoinHostPort(c.to, "8080"))
-			for end := time.Now().Add(5 * time.Second); err != nil && time.Now().Before(end); {
+			var got string
+			err := lab.Until(10*time.Second, func() (err error) { // the server may still be starting
 				got, err = c.from.Ask(net.JoinHostPort(c.to, "8080"))
-			}
+				return err
+			})
 			if strings.TrimSpace(got) != want {
 				t.Errorf("%s: %q instead of %q: %v", name, got, want, err)
 			}
@@ -60,5 +56,5 @@ func TestPodmanPublishes(t *testing.T) {
 	}
 	reach("from next")
 	podman.Do("rm", "-fat0")
-	b.clean()
+	newPod(t, podman).clean()
 }

@@ -9,14 +9,21 @@ import (
 	"flatnet/tests/lab"
 )
 
-// One Podman goes through its verbs, in the order in which a person would.
-func TestPodman(t *testing.T) {
-	b := newBox(t)
-	b.makeTarget("install")
-	podman, err := b.Podman()
+// debianPodman is the Podman of a Debian suite, with flatnet installed there, or
+// skips the test.
+func (b box) debianPodman(suite string) lab.Podman {
+	b.t.Helper()
+	podman, err := b.Debian(suite, root)
 	if err != nil {
-		t.Skipf("this machine's Podman has no CNI door: %v", err)
+		b.t.Skipf("NO PODMAN OF DEBIAN %s TO TEST WITH: %v", suite, err)
 	}
+	return podman
+}
+
+// Podman 4.3 of Debian 12, the last Debian whose Podman has CNI, goes through
+// its verbs, in the order in which a person would.
+func TestPodman(t *testing.T) {
+	podman := newBox(t).debianPodman("bookworm")
 	if list := podman.Do("network", "ls", "--format", "{{.Name}} {{.Driver}}"); !strings.Contains(list, "flatnet flatnet") {
 		t.Fatalf("podman network ls: %s", list)
 	}
@@ -34,8 +41,7 @@ func TestPodman(t *testing.T) {
 		{"rm -f of a container whose processes were killed", pod.killed},
 	} {
 		t.Run(s.name, func(t *testing.T) {
-			p := pod{b.in(t), lab.Podman{}}
-			p.Podman.World = p.box.World
+			p := newPod(t, podman)
 			defer func() {
 				p.Do("rm", "-fat0")
 				p.clean()
@@ -45,12 +51,25 @@ func TestPodman(t *testing.T) {
 	}
 }
 
+// A pod is the world as that Podman sees it.
 type pod struct {
 	box
 	lab.Podman
 }
 
+func newPod(t *testing.T, podman lab.Podman) pod {
+	podman = podman.In(t)
+	return pod{box{podman.World, t}, podman}
+}
+
 func (p pod) addr(name string) string { return p.Network(name, "flatnet", "IPAddress") }
+
+func (p pod) ping(from, to string) {
+	p.t.Helper()
+	if err := p.PingFrom(from, to); err != nil {
+		p.t.Error(err)
+	}
+}
 
 func (p pod) seed() {
 	p.Start("test1")
@@ -65,7 +84,7 @@ func (p pod) seed() {
 		p.t.Errorf("podman exec ip addr: %s", out)
 	}
 	for _, to := range []string{gateway, lab.OutsideAddr} {
-		p.Do("exec", "test1", "ping", "-c", "1", "-W", "3", to)
+		p.ping("test1", to)
 	}
 	if leases := p.leases(); len(leases) != 1 {
 		p.t.Errorf("leases: %v", leases)
@@ -79,7 +98,7 @@ func (p pod) several() {
 	}
 	for _, from := range names {
 		for _, to := range names {
-			p.Do("exec", from, "ping", "-c", "1", "-W", "3", p.addr(to))
+			p.ping(from, p.addr(to))
 		}
 	}
 }
@@ -124,7 +143,7 @@ func (p pod) reload() {
 	if after := fmt.Sprint(p.addr("test1"), p.Network("test1", "flatnet", "MacAddress")); after != before {
 		p.t.Errorf("reload made %s of %s", after, before)
 	}
-	p.Do("exec", "test1", "ping", "-c", "1", "-W", "3", lab.OutsideAddr)
+	p.ping("test1", lab.OutsideAddr)
 }
 
 func (p pod) connect() {

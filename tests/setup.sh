@@ -13,10 +13,14 @@ util-linux nsenter'
 podman='podman podman
 runc runc
 conmon conmon
-containernetworking-plugins /usr/lib/cni/host-local
-iptables iptables
 busybox-static busybox'
+# What Podman 4 needs for CNI, and later ones for netavark.
+cni='containernetworking-plugins /usr/lib/cni/host-local
+iptables iptables'
+netavark='netavark /usr/lib/podman/netavark
+aardvark-dns /usr/lib/podman/aardvark-dns'
 tools='debootstrap debootstrap
+busybox-static busybox
 containernetworking-plugins /usr/lib/cni/host-local
 iptables iptables
 strace strace
@@ -26,7 +30,7 @@ kernels='qemu-system-x86 qemu-system-x86_64
 kmod modprobe
 xz-utils xz'
 runtimes='containerd containerd
-buildah buildah'
+runc runc'
 
 # missing LIST: the packages that the machine lacks.
 missing() {
@@ -53,11 +57,15 @@ trap 'rm -f "$log"' EXIT
 case $1 in
 demo)
 	provide "$base"
-	provide "$podman" || echo "going on without Podman"
+	if provide "$podman"; then
+		case $(podman --version) in
+		*" "[0-4].*) provide "$cni" ;;
+		*) provide "$netavark" ;;
+		esac
+	fi || echo "going on without Podman"
 	;;
 test | long)
 	provide "$base
-$podman
 $runtimes
 $tools"
 	provide "$kernels" || echo "going on without kernels in virtual machines"

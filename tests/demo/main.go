@@ -100,11 +100,16 @@ func newRuntime(w *lab.World) runtime {
 	w.Run("make", "-s", "-C", root, "-o", "build", "install")
 	podman, err := w.Podman()
 	if err != nil {
-		say("(no Podman with CNI here: %v)", err)
+		say("(no Podman here: %v)", err)
 		return plain(w, filepath.Join(root, "bin", "flatnet"))
 	}
+	door := "a CNI plugin"
+	if podman.Backend == "netavark" {
+		door = "a plugin of netavark"
+		podman.Do("network", "create", "--driver", "flatnet", "flatnet")
+	}
 	return runtime{
-		name: "Two containers of " + podman.Do("--version"),
+		name: "Two containers of " + podman.Do("--version") + ", which has " + door + ",",
 		start: func(name string) guest {
 			podman.Start(name)
 			inspect := func(field string) string { return podman.Do("inspect", "-f", "{{.NetworkSettings."+field+"}}", name) }
@@ -147,7 +152,7 @@ func plain(w *lab.World, program string) runtime {
 // talk shows that a server in one place answers a client in another.
 func talk(from string, client lab.Place, to string, server lab.Place, addr string) {
 	server.Serve(addr + ":80")
-	out := client.Run("ping", "-n", "-c", "1", "-W", "3", addr)
+	out := client.Run("ping", "-n", "-c", "1", "-i", "0.2", "-w", "5", addr)
 	_, rest, _ := strings.Cut(out, "time=")
 	time, _, _ := strings.Cut(rest, "\n")
 	as, err := client.Ask(addr + ":80")

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,62 +13,60 @@ import (
 	"time"
 )
 
-// podmanPackages are Podman with netavark and what they need.
-const podmanPackages = "podman,netavark,aardvark-dns,runc,conmon,nftables,iproute2,iputils-ping,jq,busybox-static,procps,ca-certificates"
+// packages are what a suite's root has: a Podman, what its plugins and its
+// containers need, and what installs flatnet.
+func packages(suite string) string {
+	list := "podman,runc,conmon,nftables,iproute2,iputils-ping,jq,busybox-static,procps,ca-certificates,make"
+	if suite == "bookworm" {
+		return list + ",containernetworking-plugins,iptables,buildah"
+	}
+	return list + ",netavark,aardvark-dns"
+}
 
-// netavarkConf lets Podman 5 work where [containersConf] lets Podman 4.
-const netavarkConf = `[network]
-network_backend = "netavark"
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
-log_driver = "k8s-file"
-[engine]
-cgroup_manager = "cgroupfs"
-runtime = "runc"
-events_logger = "file"
-lock_type = "file"
-`
+// Repository is where a root that [World.Debian] enters has the repository.
+const Repository = "/mnt/flatnet"
 
-// NetavarkPlugin is where [World.Debian] puts the plugin.
-const NetavarkPlugin = "/usr/libexec/netavark/flatnet"
+// NetavarkPlugin is where make install puts netavark's plugin.
+const NetavarkPlugin = "/usr/local/libexec/netavark/flatnet"
 
-// enterRoot makes root $1, with plugin $2, the root of a mount namespace of
-// its own, and keeps that for as long as its input lasts. Nothing that is
-// written gets into $1.
+// enterRoot makes root $1 the root of a mount namespace of its own, with
+// repository $2 in it, and keeps that for as long as its input lasts. Nothing
+// that is written gets into $1.
 const enterRoot = `
 d=/run/debian
 mkdir -p $d/upper $d/work $d/root
 mount -t overlay overlay -o lowerdir=$1,upperdir=$d/upper,workdir=$d/work $d/root
 cd $d/root
-mkdir -p oldroot usr/libexec/netavark
-cp "$2" .` + NetavarkPlugin + `
+mkdir -p oldroot .` + Repository + `
 mount --rbind /sys sys
 mount --rbind /dev dev
 mount -t proc proc proc
 mount -t tmpfs -o mode=755 tmpfs run
 mkdir -p run/lock var/lib/containers var/lib/flatnet
+mount --bind "$2" .` + Repository + `
+mount -o remount,bind,ro .` + Repository + `
 mount -t tmpfs -o mode=755 tmpfs var/lib/containers
 mount -t tmpfs -o mode=755 tmpfs var/lib/flatnet
 pivot_root . oldroot
 umount -l /oldroot
+make -s -C ` + Repository + ` -o build install >/dev/null
 echo ready
 exec cat >/dev/null
 `
 
-// Debian is the same world as another Debian sees it, from 13 (trixie) on: its
-// Podman has no CNI but netavark with program as its plugin, and an image. An
-// error says why there is none; as a rule the machine has no debootstrap, or
-// can't reach its mirror.
-func (w *World) Debian(suite, program string) (Podman, error) {
+// Debian is the same world as Debian of a suite sees it, with that one's Podman
+// and flatnet of the repository installed: bookworm, whose Podman has CNI, or a
+// later one, whose Podman has netavark. An error says why there is none; as a
+// rule the machine has no debootstrap, or can't reach its mirror.
+func (w *World) Debian(suite, repository string) (Podman, error) {
 	w.TB.Helper()
 	root, err := debian(suite)
 	if err != nil {
 		return Podman{}, err
 	}
-	cmd := w.Cmd("unshare", "--mount", "--propagation", "private", "sh", "-ec", enterRoot, "sh", root, program)
+	cmd := w.Cmd("unshare", "--mount", "--propagation", "private", "sh", "-ec", enterRoot, "sh", root, repository)
 	d := *w
 	d.Place.world = &d
-	p := Podman{&d}
 	start(w.TB, cmd)
 	// nsenter has entered the world's PID namespace by a child.
 	nsenter := strconv.Itoa(cmd.Process.Pid)
@@ -78,39 +77,29 @@ func (w *World) Debian(suite, program string) (Podman, error) {
 	if err != nil {
 		w.TB.Fatalf("process of the %s root: %v", suite, err)
 	}
-	d.Write("/etc/containers/containers.conf", netavarkConf)
-	image, err := busybox()
+	p, err := d.Podman()
 	if err != nil {
-		return p, err
-	}
-	load := d.Cmd("podman", "import", "-q", "-", Image)
-	load.Stdin = image
-	if out, err := load.CombinedOutput(); err != nil {
-		w.TB.Fatalf("podman import: %v: %s", err, out)
+		w.TB.Fatalf("Podman of %s: %v", suite, err)
 	}
 	return p, nil
 }
 
-// Cgroup is the option by which the containers of any Podman get into the
-// control group that is removed with the world.
-func (w *World) Cgroup() string { return "--cgroup-parent=/" + w.cgroup() }
-
-// In is the same Podman for another test.
-func (p Podman) In(t TB) Podman { return Podman{p.World.In(t)} }
-
 // debian returns a root file system of a suite. It is made once for a user of
-// the machine.
+// the machine, and again when the list of packages changes.
 func debian(suite string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
 	cache = filepath.Join(cache, "flatnet-tests")
-	root := filepath.Join(cache, suite)
+	include := packages(suite)
+	list := fnv.New32a()
+	list.Write([]byte(include))
+	root := filepath.Join(cache, fmt.Sprintf("%s-%08x", suite, list.Sum32()))
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return "", err
 	}
-	lock, err := os.Create(filepath.Join(cache, suite+".lock"))
+	lock, err := os.Create(root + ".lock")
 	if err != nil {
 		return "", err
 	}
@@ -127,10 +116,21 @@ func debian(suite string) (string, error) {
 	if err := os.RemoveAll(temp); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+podmanPackages, suite, temp)
+	cmd := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+include, suite, temp, Mirror())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		os.RemoveAll(temp)
 		return "", fmt.Errorf("debootstrap %s: %w: %s", suite, err, out[max(0, len(out)-500):])
 	}
 	return root, os.Rename(temp, root)
+}
+
+// Mirror is the Debian mirror that the machine's apt uses, or else Debian's own.
+func Mirror() string {
+	targets, _ := exec.Command("apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", "Created-By: Packages").Output()
+	for line := range strings.Lines(string(targets)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "Debian" && f[1] == "Debian" {
+			return f[2]
+		}
+	}
+	return "http://deb.debian.org/debian"
 }

@@ -1,12 +1,15 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // A Place is a network namespace of a world.
@@ -28,14 +31,22 @@ func (w *World) NetNS(name string) Place {
 func (w *World) At(path string) Place { return Place{world: w, Path: path} }
 
 // Cmd is a command that runs in the place.
-func (p Place) Cmd(args ...string) *exec.Cmd {
+func (p Place) Cmd(args ...string) *exec.Cmd { return p.cmd(context.Background(), args) }
+
+// cmd is a command that is killed when the context ends.
+func (p Place) cmd(ctx context.Context, args []string) *exec.Cmd {
 	pid := strconv.Itoa(p.world.pid)
 	net := "/proc/" + pid + "/ns/net"
 	if p.Path != "" {
 		net = p.world.real(p.Path)
 	}
 	enter := []string{"-t", pid, "-m", "-p", "--net=" + net, "--"}
-	return exec.Command("nsenter", append(enter, args...)...)
+	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
+	// nsenter runs the command by a child, which is in its process group.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
 }
 
 // role is this program in a role of [Main], run in the place.
@@ -50,12 +61,20 @@ func (p Place) role(role, arg string) *exec.Cmd {
 	return cmd
 }
 
+// deadline bounds a command of [Place.Try], so that a test which hangs says where.
+const deadline = 5 * time.Minute
+
 // Try runs a command and returns what it wrote to stdout.
 func (p Place) Try(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
 	var stdout, stderr strings.Builder
-	cmd := p.Cmd(args...)
+	cmd := p.cmd(ctx, args)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("killed after %v: %w", deadline, err)
+		}
 		return stdout.String(), fmt.Errorf("%s: %w: %s%s", strings.Join(args, " "), err, stdout.String(), stderr.String())
 	}
 	return stdout.String(), nil
@@ -110,8 +129,24 @@ func (w *World) real(path string) string {
 	return "/proc/" + strconv.Itoa(w.pid) + "/root" + path
 }
 
-// Ping sends an echo request and waits for the reply.
-func (p Place) Ping(addr string) error {
-	_, err := p.Try("ping", "-n", "-c", "1", "-W", "3", addr)
+// pingTime bounds an echo request with all its repetitions, in seconds.
+const pingTime = "5"
+
+// Ping sends echo requests until one is answered: a single one may get lost on
+// a busy machine.
+func (p Place) Ping(addr string, options ...string) error {
+	args := append([]string{"ping", "-n", "-c", "1", "-i", "0.2", "-w", pingTime}, options...)
+	_, err := p.Try(append(args, addr)...)
+	return err
+}
+
+// Until tries again for as long as there is an error, up to the limit, and
+// returns the last one.
+func Until(limit time.Duration, try func() error) error {
+	end := time.Now().Add(limit)
+	err := try()
+	for err != nil && time.Now().Before(end) {
+		err = try()
+	}
 	return err
 }

@@ -3,6 +3,7 @@ package lab
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -10,15 +11,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Image is the image that [World.Podman] makes: busybox and nothing else.
 const Image = "localhost/busybox"
 
-// containersConf lets Podman's CNI door work on machines without cgroups v2 and
-// without CAP_SYS_RESOURCE.
+// containersConf lets Podman work on machines without cgroups v2 and without
+// CAP_SYS_RESOURCE; %s is the network backend.
 const containersConf = `[network]
-network_backend = "cni"
+network_backend = "%s"
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
 log_driver = "k8s-file"
@@ -32,6 +34,8 @@ lock_type = "file"
 // A Podman is a world's own Podman.
 type Podman struct {
 	World *World
+	// Backend is where plugins come in: "cni" or "netavark".
+	Backend string
 }
 
 // cgroup is the control group of the world's containers.
@@ -57,12 +61,20 @@ func (w *World) removeCgroups() {
 	}
 }
 
-// Podman sets up Podman with its CNI door and an image. An error says that
-// this machine's Podman can't.
+// Podman sets up the machine's Podman, with an image, for the plugins that it
+// has: CNI up to Podman 4, and netavark's from 5 on. An error says why there is
+// none.
 func (w *World) Podman() (Podman, error) {
 	w.TB.Helper()
-	w.Write("/etc/containers/containers.conf", containersConf)
-	p := Podman{w}
+	p := Podman{w, "netavark"}
+	version, err := p.Try("--version") // podman version 4.3.1
+	if err != nil {
+		return p, err
+	}
+	if major, _, _ := strings.Cut(version[strings.LastIndex(version, " ")+1:], "."); major < "5" {
+		p.Backend = "cni"
+	}
+	w.Write("/etc/containers/containers.conf", fmt.Sprintf(containersConf, p.Backend))
 	if _, err := p.Try("network", "ls"); err != nil {
 		return p, err
 	}
@@ -77,6 +89,13 @@ func (w *World) Podman() (Podman, error) {
 	}
 	return p, nil
 }
+
+// In is the same Podman for another test.
+func (p Podman) In(t TB) Podman { return Podman{p.World.In(t), p.Backend} }
+
+// Cgroup is the option by which the containers of any Podman get into the
+// control group that is removed with the world.
+func (w *World) Cgroup() string { return "--cgroup-parent=/" + w.cgroup() }
 
 // Try runs podman.
 func (p Podman) Try(args ...string) (string, error) {
@@ -94,9 +113,17 @@ func (p Podman) Do(args ...string) string {
 // stopped, and may ping.
 func (p Podman) Start(name string, options ...string) {
 	p.World.TB.Helper()
-	args := []string{"run", "-d", "--name", name, "--network", "flatnet", "--cap-add", "NET_RAW", "--cgroup-parent", "/" + p.World.cgroup()}
+	args := []string{"run", "-d", "--name", name, "--network", "flatnet", "--cap-add", "NET_RAW", p.World.Cgroup()}
 	args = append(args, options...)
 	p.Do(append(args, Image, "sh", "-c", "trap exit TERM; while :; do sleep 1000 & wait; done")...)
+}
+
+// PingFrom sends echo requests from a container until one is answered.
+func (p Podman) PingFrom(container, addr string) error {
+	return Until(10*time.Second, func() error {
+		_, err := p.Try("exec", container, "ping", "-c", "1", "-W", "1", addr)
+		return err
+	})
 }
 
 // Network is a field of what inspect says about the container's attachment to

@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // roleEnv tells a program that runs itself again what it is.
@@ -107,6 +108,7 @@ func environ(role string) []string {
 
 // start starts a role's process and returns when it says that it is ready. The
 // process ends at the end of its input: with t, or else with our own process.
+// It is killed if it isn't ready, or doesn't end, in time.
 func start(t TB, cmd *exec.Cmd) {
 	t.Helper()
 	cmd.Stderr = os.Stderr
@@ -118,7 +120,13 @@ func start(t TB, cmd *exec.Cmd) {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%v: %v", cmd.Args, err)
 	}
-	t.Cleanup(func() { in.Close(); cmd.Wait() })
+	late := func() { syscall.Kill(cmd.Process.Pid, syscall.SIGKILL) }
+	t.Cleanup(func() {
+		in.Close()
+		defer time.AfterFunc(deadline, late).Stop()
+		cmd.Wait()
+	})
+	defer time.AfterFunc(deadline, late).Stop()
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		t.Fatalf("%v said %q: %v", cmd.Args, line, err)
 	}
@@ -186,6 +194,31 @@ func privateMounts() error {
 	for _, dir := range []string{"/var/lib/flatnet", "/var/lib/cni", "/var/lib/containers"} {
 		if err := mount("tmpfs", dir, "mode=755"); err != nil {
 			return err
+		}
+	}
+	return hideInstalled()
+}
+
+// foreign is where a flatnet of this machine and its networks may be, and
+// how somebody may have configured the machine's container runtimes.
+var foreign = []string{
+	"/usr/bin/flatnet", "/usr/local/bin/flatnet", "/usr/lib/cni/flatnet", "/usr/libexec/cni/flatnet", "/usr/local/lib/cni/flatnet",
+	"/usr/lib*/netavark/flatnet", "/usr/local/lib*/netavark/flatnet",
+	"/etc/cni/net.d/*", "/etc/containers/networks/*", "/etc/containers/containers.conf", "/etc/containers/storage.conf", "/etc/containers/containers.conf.d/*",
+}
+
+// hideInstalled removes all that from the world, which is a machine that has
+// packages and no more.
+func hideInstalled() error {
+	for _, pattern := range foreign {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			if err := os.RemoveAll(path); err != nil {
+				return fmt.Errorf("hide this machine's: %w", err)
+			}
 		}
 	}
 	return nil

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"flatnet/tests/lab"
 )
 
 // A Kernel is one of Debian's, unpacked: its image and all its modules.
@@ -86,21 +88,8 @@ func fetch(suite, dir string) error {
 		}
 		return string(out), err
 	}
-	mirror, err := run("apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", "Created-By: Packages")
-	if err != nil {
-		return err
-	}
-	uri := ""
-	for line := range strings.Lines(mirror) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "Debian" && f[1] == "Debian" {
-			uri = f[2]
-		}
-	}
-	if uri == "" {
-		return errors.New("the machine's apt knows no Debian mirror")
-	}
 	const keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
-	sources := fmt.Sprintf("deb [signed-by=%s] %s %s main\n", keys, uri, suite)
+	sources := fmt.Sprintf("deb [signed-by=%s] %s %s main\n", keys, lab.Mirror(), suite)
 	if err := os.WriteFile(filepath.Join(dir, "sources.list"), []byte(sources), 0o600); err != nil {
 		return err
 	}
