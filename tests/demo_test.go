@@ -17,9 +17,9 @@ func TestDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	for suite, door := range map[string]string{
-		"bookworm": "podman version 4.3.1, which has a CNI plugin",
-		"trixie":   "podman version 5.4.2, which has a plugin of netavark",
-		"sid":      "which has a plugin of netavark",
+		"bookworm": "Two containers of podman version 4.3.1 (cni)",
+		"trixie":   "Two containers of podman version 5.4.2 (netavark)",
+		"sid":      " (netavark) on the network flatnet",
 	} {
 		t.Run(suite, func(t *testing.T) {
 			b := newBox(t)

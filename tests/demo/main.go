@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"flatnet/tests/lab"
@@ -56,7 +57,11 @@ func main() {
 		s.Fatalf("lease file: %v", err)
 	}
 	say("leases      %s", orNone(strings.TrimPrefix(fmt.Sprint(leases.Allocations), "map[]")))
-	say("The bridge stays for the next one. Your machine never saw any of this.")
+	bridge := "went with them"
+	if slices.ContainsFunc(ifaces(&s, w.Place), func(i iface) bool { return i.IfName == bridgeName }) {
+		bridge = "stays for the next one"
+	}
+	say("The bridge %s. Your machine never saw any of this.", bridge)
 }
 
 // title is bold on a terminal.
@@ -103,13 +108,11 @@ func newRuntime(w *lab.World) runtime {
 		say("(no Podman here: %v)", err)
 		return plain(w, filepath.Join(root, "bin", "flatnet"))
 	}
-	door := "a CNI plugin"
 	if podman.Backend == "netavark" {
-		door = "a plugin of netavark"
 		podman.Do("network", "create", "--driver", "flatnet", "flatnet")
 	}
 	return runtime{
-		name: "Two containers of " + podman.Do("--version") + ", which has " + door + ",",
+		name: "Two containers of " + podman.Do("--version") + " (" + podman.Backend + ")",
 		start: func(name string) guest {
 			podman.Start(name)
 			inspect := func(field string) string { return podman.Do("inspect", "-f", "{{.NetworkSettings."+field+"}}", name) }
