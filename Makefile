@@ -57,7 +57,7 @@ test: build ## all tests: units, end to end, Podman
 
 long: build ## faults at every system call, storms, disks and kernels at full length: hours
 	@tests/setup.sh long
-	cd tests && FLATNET_LONG=1 go test -count=1 -timeout=6h -v -run '$(LONG)' .
+	@cd tests && FLATNET_LONG=1 go run ./report . -- -timeout=6h -race=false -v -run '$(LONG)'
 
 cover: ## how much of each package the tests run, units and end to end together
 	@tests/setup.sh test

@@ -1,6 +1,12 @@
-// Command report runs all tests of the modules in the given directories and
-// ends with one line that counts them. It fails if a test fails, or is skipped
-// without standing in [allowed].
+// Command report runs all tests of the modules in the given directories, shows
+// how they get on, repeats at the end what failed, and closes with one line that
+// counts them. It fails if a test fails, or is skipped without standing in
+// [allowed].
+//
+//	report DIR... [-- FLAG...]
+//
+// The flags are further ones of go test; with -v the output of tests that pass
+// is shown as well.
 package main
 
 import (
@@ -10,57 +16,52 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"time"
 )
 
-// allowed names the tests that may be skipped, each with its reason.
-var allowed = map[string]string{
-	"TestKernels":           "qemu and Debian's kernels come from mirrors, which a machine may not reach",
-	"TestPodman":            otherDebian,
-	"TestPodmanPublishes":   otherDebian,
-	"TestPodmanWithAChain":  otherDebian,
-	"TestBuildah":           otherDebian,
-	"TestNetavarkPodman":    otherDebian,
-	"TestNetavarkPorts":     otherDebian,
-	"TestNetavarkPodmanSid": otherDebian,
-	"TestNetavarkPortsSid":  otherDebian,
-	"TestDemo":              otherDebian,
+// packageTime bounds the tests of one package, if no flag does; go test then
+// shows where each of them was. All tests of a module have grace on top, for
+// builds and downloads.
+const (
+	packageTime = 30 * time.Minute
+	grace       = 15 * time.Minute
+)
 
-	"TestFaultAtEverySystemCall": "its tool knows the system calls of amd64 only",
-}
-
-const otherDebian = "the Podmans of all Debian suites come from a mirror, which a machine may not reach"
-
-// An event is a line of go test -json (go doc test2json).
-type event struct {
-	Action, Package, Test, Output, ImportPath string
-}
-
-// A count is how many tests ended how, and what they printed so far.
-type count struct {
-	passed, failed, skipped, unexpected int
-
-	output map[string]string
-}
+// quiet is how long nothing is printed at most.
+const quiet = 15 * time.Second
 
 func main() {
-	c := count{output: map[string]string{}}
-	ok := true
-	for _, dir := range os.Args[1:] {
-		cmd := exec.Command("go", "test", "-json", "-race", "-count=1", "-timeout=30m", "./...")
-		cmd.Dir, cmd.Stderr = dir, os.Stderr
-		if err := run(cmd, &c); err != nil {
-			fmt.Printf("go test in %s: %v\n", dir, err)
-			ok = false
+	dirs, flags := os.Args[1:], []string(nil)
+	if i := slices.Index(dirs, "--"); i >= 0 {
+		dirs, flags = dirs[:i], dirs[i+1:]
+	}
+	if err := adoptOrphans(); err != nil {
+		fmt.Println("orphans are not adopted:", err)
+	}
+	r := newRun(os.Stdout, slices.Contains(flags, "-v"))
+	limit := packageTime
+	for _, flag := range flags {
+		if text, ok := strings.CutPrefix(flag, "-timeout="); ok {
+			limit, _ = time.ParseDuration(text) // go test says what is wrong with it
 		}
 	}
-	fmt.Printf("%d passed, %d failed, %d skipped\n", c.passed, c.failed, c.skipped)
-	if !ok || c.passed == 0 || c.failed+c.unexpected > 0 {
+	for _, dir := range dirs {
+		args := slices.Concat([]string{"test", "-json", "-race", "-count=1", "-timeout=" + limit.String()}, flags, []string{"./..."})
+		cmd := exec.Command("go", args...)
+		cmd.Dir, cmd.Stderr = dir, os.Stderr
+		if err := follow(cmd, r, limit+grace); err != nil {
+			r.broken = append(r.broken, fmt.Sprintf("go test in %s: %v", dir, err))
+		}
+	}
+	if !r.close() {
 		os.Exit(1)
 	}
 }
 
-func run(cmd *exec.Cmd, c *count) error {
+// follow runs go test to its end, or kills it.
+func follow(cmd *exec.Cmd, r *run, deadline time.Duration) error {
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -68,54 +69,40 @@ func run(cmd *exec.Cmd, c *count) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	lines := bufio.NewReader(out)
+	defer time.AfterFunc(deadline, func() { cmd.Process.Kill() }).Stop()
+	lines := make(chan []byte)
+	go func() {
+		defer close(lines)
+		for in := bufio.NewReader(out); ; {
+			line, err := in.ReadBytes('\n')
+			if err != nil {
+				return
+			}
+			lines <- line
+		}
+	}()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- reapUntil(cmd.Process.Pid)
+		// What a test left running may have the other end: there is no more to come.
+		time.AfterFunc(quiet, func() { out.(io.Closer).Close() })
+	}()
+	tick := time.NewTicker(quiet)
+	defer tick.Stop()
 	for {
-		line, err := lines.ReadBytes('\n')
-		if err == io.EOF {
-			return cmd.Wait()
-		}
-		if err != nil {
-			return err
-		}
-		var e event
-		if err := json.Unmarshal(line, &e); err != nil {
-			fmt.Printf("%s", line) // not go test's own
-			continue
-		}
-		c.add(e)
-	}
-}
-
-// add counts an event, and prints what a person wants to see: go test's line
-// for each package, and all that a failing or skipped test said.
-func (c *count) add(e event) {
-	key := e.Package + " " + e.Test
-	switch {
-	case e.Action == "build-output":
-		fmt.Print(e.Output)
-	case strings.HasPrefix(e.Output, "=== "): // RUN, PAUSE, CONT, NAME
-	case e.Action == "output" && e.Test == "":
-		if e.Output != "PASS\n" && !strings.Contains(e.Output, "[no test files]") {
-			fmt.Print(e.Output)
-		}
-	case e.Action == "output":
-		c.output[key] += e.Output
-	case e.Test == "":
-	case e.Action == "pass":
-		c.passed++
-		delete(c.output, key)
-	case e.Action == "fail":
-		c.failed++
-		fmt.Print(c.output[key])
-	case e.Action == "skip":
-		c.skipped++
-		fmt.Print(c.output[key])
-		name, _, _ := strings.Cut(e.Test, "/")
-		if reason, ok := allowed[name]; ok {
-			fmt.Printf("    (may be skipped: %s)\n", reason)
-		} else {
-			c.unexpected++
-			fmt.Println("    (must not be skipped)")
+		select {
+		case line, more := <-lines:
+			if !more {
+				return <-ended
+			}
+			var e event
+			if err := json.Unmarshal(line, &e); err != nil {
+				fmt.Printf("%s", line) // not go test's own
+				continue
+			}
+			r.add(e)
+		case <-tick.C:
+			r.beat()
 		}
 	}
 }
