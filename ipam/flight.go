@@ -2,13 +2,13 @@ package ipam
 
 import (
 	"errors"
-	"io/fs"
 	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
 
 	"flatnet/bridge"
+	"flatnet/internal/flock"
 )
 
 // An ADD is in flight from when its lease is written until its link is made, or
@@ -31,9 +31,9 @@ func (f folder) fly(key bridge.Key, addrs []netip.Addr) (*os.File, error) {
 		places = append(places, placeOfAddr(a))
 	}
 	for _, place := range places {
-		lock := unix.Flock_t{Type: unix.F_RDLCK, Start: place, Len: 1} // a directory can't be open for writing
-		if err := unix.FcntlFlock(flight.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
-			return nil, errors.Join(&fs.PathError{Op: "lock", Path: f.dir.Name(), Err: err}, flight.Close())
+		// Shared, since a directory can't be open for writing; so there is no wait.
+		if err := flock.LockByte(flight, place, unix.LOCK_SH, 0); err != nil {
+			return nil, errors.Join(err, flight.Close())
 		}
 	}
 	return flight, nil
@@ -47,9 +47,8 @@ func (f folder) flying(key bridge.Key) bool { return f.locks(placeOfKey(key)) }
 func (f folder) flyingTo(a netip.Addr) bool { return f.locks(placeOfAddr(a)) }
 
 func (f folder) locks(place int64) bool {
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: place, Len: 1}
-	err := unix.FcntlFlock(f.dir.Fd(), unix.F_OFD_GETLK, &lock)
-	return err != nil || lock.Type != unix.F_UNLCK
+	held, err := flock.ByteHeld(f.dir, place)
+	return err != nil || held
 }
 
 // placeOfKey is the mark: 48 bits.

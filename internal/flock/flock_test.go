@@ -20,33 +20,73 @@ func open(t *testing.T, path string) *os.File {
 	return f
 }
 
+// locks are both kinds, at one place.
+var locks = map[string]func(*os.File, int, time.Duration) error{
+	"file": Lock,
+	"byte": func(f *os.File, how int, wait time.Duration) error { return LockByte(f, 1<<47, how, wait) },
+}
+
 func TestLock(t *testing.T) {
+	for name, lock := range locks {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "lock")
+			first, second, third := open(t, path), open(t, path), open(t, path)
+			for _, f := range []*os.File{first, second} {
+				if err := lock(f, unix.LOCK_SH, 0); err != nil {
+					t.Errorf("shared: %v", err)
+				}
+			}
+			if err := lock(third, unix.LOCK_EX, time.Millisecond); !errors.Is(err, ErrHeld) {
+				t.Errorf("exclusive beside shared: %v", err)
+			}
+			// A waiter that gave up blocks no other, though it still waits in the kernel.
+			third.Close()
+			got := make(chan error)
+			fourth := open(t, path)
+			go func() { got <- lock(fourth, unix.LOCK_EX, time.Minute) }()
+			first.Close()
+			second.Close()
+			if err := <-got; err != nil {
+				t.Errorf("after the others are closed: %v", err)
+			}
+			if err := lock(open(t, path), unix.LOCK_SH, time.Millisecond); !errors.Is(err, ErrHeld) {
+				t.Errorf("shared beside exclusive: %v", err)
+			}
+		})
+	}
+}
+
+func TestLocksOfBytesAreIndependent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	first, second, third := open(t, path), open(t, path), open(t, path)
-	for _, f := range []*os.File{first, second} {
-		if err := Lock(f, unix.LOCK_SH, 0); err != nil {
-			t.Errorf("shared: %v", err)
+	held, other := open(t, path), open(t, path)
+	if err := Lock(held, unix.LOCK_EX, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := LockByte(held, 7, unix.LOCK_EX, 0); err != nil {
+		t.Fatal(err)
+	}
+	for offset, want := range map[int64]bool{6: false, 7: true, 8: false} {
+		if got, err := ByteHeld(other, offset); err != nil || got != want {
+			t.Errorf("byte %d: held %v, %v", offset, got, err)
 		}
 	}
-	if err := Lock(third, unix.LOCK_EX, time.Millisecond); !errors.Is(err, ErrHeld) {
-		t.Errorf("exclusive beside shared: %v", err)
+	if err := LockByte(other, 8, unix.LOCK_EX, 0); err != nil {
+		t.Errorf("another byte: %v", err)
 	}
-	// Who gave up is in nobody's way, though it still waits in the kernel.
-	third.Close()
-	got := make(chan error)
-	fourth := open(t, path)
-	go func() { got <- Lock(fourth, unix.LOCK_EX, time.Minute) }()
-	first.Close()
-	second.Close()
-	if err := <-got; err != nil {
-		t.Errorf("after the others are closed: %v", err)
+	if held, err := ByteHeld(other, 8); err != nil || held {
+		t.Errorf("its own byte: held %v, %v", held, err)
 	}
 }
 
 func TestLockOfWhatCannotBeLocked(t *testing.T) {
 	f := open(t, filepath.Join(t.TempDir(), "lock"))
 	f.Close()
-	if err := Lock(f, unix.LOCK_EX, time.Minute); !errors.Is(err, unix.EBADF) {
+	for name, lock := range locks {
+		if err := lock(f, unix.LOCK_EX, time.Minute); !errors.Is(err, unix.EBADF) {
+			t.Errorf("closed, %s: %v", name, err)
+		}
+	}
+	if _, err := ByteHeld(f, 0); !errors.Is(err, unix.EBADF) {
 		t.Errorf("closed: %v", err)
 	}
 }
