@@ -61,7 +61,7 @@ func addRoute(c *rtnl.Conn, index int, r Route) (Route, error) {
 		out.Table = *r.Table
 	}
 	switch {
-	case r.Scope != nil:
+	case r.narrow():
 		out.Scope = *r.Scope
 	case !r.Gateway.IsValid():
 		out.Scope = unix.RT_SCOPE_LINK

@@ -61,8 +61,12 @@ type Route struct {
 	AdvMSS   uint32     // RTAX_ADVMSS; 0 leaves it out
 	Priority uint32     // RTA_PRIORITY; 0 leaves it out
 	Table    *uint32    // RTA_TABLE; nil is the main table
-	Scope    *uint8     // rtm_scope; nil is global
+	Scope    *uint8     // rtm_scope; nil is global, as is 0
 }
+
+// narrow reports whether the route's scope is less than global, so that its
+// destinations need no gateway.
+func (r Route) narrow() bool { return r.Scope != nil && *r.Scope != 0 }
 
 // DNS is the CNI result's dns object.
 type DNS struct {

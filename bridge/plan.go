@@ -97,7 +97,7 @@ func (n Network) checkRequest(r Request) error {
 		return err
 	}
 	for _, route := range n.Routes {
-		direct = direct || route.Scope != nil
+		direct = direct || route.narrow()
 	}
 	for _, route := range n.Routes {
 		inside := func(p netip.Prefix) bool { return p.Masked().Contains(route.Gateway) }
@@ -144,7 +144,7 @@ func (a *Attachment) addGateway(p netip.Prefix) {
 // resolve fills in the gateway of routes that name none.
 func resolve(routes []Route, gateway map[bool]netip.Addr) []Route {
 	for i, r := range routes {
-		if !r.Gateway.IsValid() && r.Scope == nil {
+		if !r.Gateway.IsValid() && !r.narrow() {
 			routes[i].Gateway = gateway[r.Dst.Addr().Is4()]
 		}
 	}

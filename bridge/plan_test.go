@@ -66,6 +66,12 @@ func TestPlanRoutes(t *testing.T) {
 				n.Routes = []Route{{Dst: pfx("192.0.2.0/24")}, {Dst: pfx("2001:db8::/32"), MTU: 1300}}
 			}, []Address{v4, v6},
 			[]Route{{Dst: pfx("192.0.2.0/24"), Gateway: v4.Gateway}, {Dst: pfx("2001:db8::/32"), Gateway: v6.Gateway, MTU: 1300}}},
+		{"a route with the global scope takes the gateway",
+			func(n *Network) {
+				n.IsDefaultGateway = false
+				n.Routes = []Route{{Dst: pfx("192.0.2.0/24"), Scope: new(uint8)}}
+			}, []Address{v4},
+			[]Route{{Dst: pfx("192.0.2.0/24"), Scope: new(uint8), Gateway: v4.Gateway}}},
 		{"a route with a scope has no gateway",
 			func(n *Network) {
 				n.IsDefaultGateway = false

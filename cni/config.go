@@ -60,7 +60,7 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 	readWishes(runtime, &c.Request)
 	c.Request.Ports = readPorts(runtime)
 	c.Request.Bandwidth = readBandwidth(runtime.Object("bandwidth"))
-	c.Request.Names = append(c.Request.Names, readAliases(runtime.Object("aliases"), name)...)
+	c.Request.Names = append(c.Request.Names, runtime.Object("aliases").Strings(name)...)
 	c.DNS = doc.Bool("dnsEnabled", false)
 	overrideDNS(&c.Network.DNS, runtime.Object("dns"))
 	if c.IPAM.Type == "" && !c.Network.NoAddress {
@@ -144,17 +144,6 @@ func readFlat(doc *strictjson.Object, own bool) []netip.Prefix {
 	return flat
 }
 
-// readAliases reads the names for one network, in a map of networks.
-func readAliases(o *strictjson.Object, network string) []string {
-	all := o.Strings(network)
-	for i, s := range all {
-		if err := validWord(s); err != nil {
-			o.Fail(fmt.Sprintf("%s[%d]", network, i), "%w", err)
-		}
-	}
-	return all
-}
-
 // readOutcome reads what the keys of single commands hold.
 func (r *request) readOutcome(doc *strictjson.Object) {
 	switch prev := doc.Object("prevResult"); r.command {
@@ -174,15 +163,11 @@ func (r *request) readOutcome(doc *strictjson.Object) {
 }
 
 // readValid reads the attachments that GC must leave alone: those of the
-// SPEC's key and those of the key that libcni sends besides.
+// SPEC's key and those of the key that libcni sends besides. Without a key none
+// are valid: that is how libcni's GCNetworkList says so (and cnitool gc).
 func readValid(doc *strictjson.Object, network string) []bridge.Key {
-	const key, alias = "cni.dev/valid-attachments", "cni.dev/attachments"
-	// An empty list may come as null; an absent one may be an oversight.
-	if !doc.Has(key) && !doc.Has(alias) {
-		doc.Fail(key, "must be given to GC")
-	}
 	valid := []bridge.Key{}
-	for _, key := range []string{key, alias} {
+	for _, key := range []string{"cni.dev/valid-attachments", "cni.dev/attachments"} {
 		for i, o := range doc.Objects(key) {
 			id, _ := o.String("containerID")
 			ifName, _ := o.String("ifname")

@@ -83,13 +83,37 @@ func TestGCGoesOn(t *testing.T) {
 	}
 }
 
-func TestGCRefusesWhatMayBeAnOversight(t *testing.T) {
+// Without a list of valid attachments, all of the network's are removed: so do
+// libcni's GCNetworkList and cnitool gc ask for it.
+func TestGCByTheReferenceLibrary(t *testing.T) {
+	l := newLister(t)
+	l.Write("/run/list.conflist", `{"cniVersion":"1.1.0","name":"flatnet","plugins":[{"type":"flatnet"}]}`)
+	for _, id := range []string{"c1", "c2"} {
+		l.NetNS(id)
+		if out, err := l.run("add", id); err != nil {
+			t.Fatalf("add %s: %s, %v", id, out, err)
+		}
+	}
+	other := l.attach("other", otherNetwork)
+	l.Sh("rm -r /var/lib/cni/results") // else the library deletes them one by one
+	if out, err := l.Try("env", "CNI_PATH="+plugins, l.program, "gc", "/run/list.conflist"); err != nil {
+		t.Errorf("gc: %s, %v", out, err)
+	}
+	if leases := l.leases(); len(leases) != 0 {
+		t.Errorf("leases are left: %v", leases)
+	}
+	l.do(other.then("CHECK"))
+	l.do(other.then("DEL"))
+	l.Run("ip", "link", "del", "br9")
+	l.clean()
+}
+
+func TestGCRefusesAListThatIsNone(t *testing.T) {
 	b := newBox(t)
 	c := b.attach("c1")
 	before := b.state()
 	call := gc(lab.Conf)
 	for keys, text := range map[string]string{
-		`"x":1`:                             "cni.dev/valid-attachments",
 		`"cni.dev/valid-attachments":[{}]`:  "cni.dev/valid-attachments[0]",
 		`"cni.dev/valid-attachments":"all"`: "cni.dev/valid-attachments",
 	} {

@@ -100,6 +100,8 @@ func TestRoutesAsConfigured(t *testing.T) {
 			{"dst":"198.51.101.0/24","gw":"10.87.1.9","table":5000},
 			{"dst":"198.51.102.0/24","scope":253},
 			{"dst":"203.0.113.0/24","table":77},
+			{"dst":"198.51.103.0/24","scope":0},
+			{"dst":"2001:db8:4::/64","scope":0},
 			{"dst":"2001:db8:1::/64","mtu":1300,"advmss":1200,"priority":7},
 			{"dst":"2001:db8:2::/64","gw":"fd87:1::9","table":5000},
 			{"dst":"2001:db8:3::/64","scope":253}]}`), "1.0.0", "1.1.0", 1)
@@ -108,6 +110,8 @@ func TestRoutesAsConfigured(t *testing.T) {
 		{"ip route show 198.51.100.0/24", "198.51.100.0/24 via 10.87.1.1 dev eth0 metric 7 mtu 1300 advmss 1200"},
 		{"ip route show table 5000", "198.51.101.0/24 via 10.87.1.9 dev eth0"},
 		{"ip route show 198.51.102.0/24", "198.51.102.0/24 dev eth0 scope link"},
+		{"ip route show 198.51.103.0/24", "198.51.103.0/24 via 10.87.1.1 dev eth0"},
+		{"ip -6 route show 2001:db8:4::/64", "2001:db8:4::/64 via fd87:1::1 dev eth0 metric 1024 pref medium"},
 		{"ip route show table 77", "203.0.113.0/24 via 10.87.1.1 dev eth0"},
 		{"ip route show default", "default via 10.87.1.1 dev eth0"},
 		{"ip -6 route show 2001:db8:1::/64", "2001:db8:1::/64 via fd87:1::1 dev eth0 metric 7 mtu 1300 advmss 1200 pref medium"},

@@ -2,8 +2,9 @@
 // library:
 //
 //	cnirun add|check|del CONFLIST ID NETNS [RUNTIMECONFIG]
+//	cnirun gc CONFLIST
 //
-// The runtime configuration is JSON, of which each plugin gets what it declares
+// Gc calls no attachment valid, as cnitool's does. The runtime configuration is JSON, of which each plugin gets what it declares
 // to be capable of. CNI_PATH says where plugins are.
 package main
 
@@ -25,12 +26,17 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) < 4 {
-		return fmt.Errorf("usage: cnirun add|check|del CONFLIST ID NETNS [RUNTIMECONFIG]")
+	if len(args) < 4 && (len(args) != 2 || args[0] != "gc") {
+		return fmt.Errorf("usage: cnirun add|check|del CONFLIST ID NETNS [RUNTIMECONFIG], or cnirun gc CONFLIST")
 	}
 	list, err := libcni.ConfListFromFile(args[1])
 	if err != nil {
 		return err
+	}
+	cni := libcni.NewCNIConfigWithCacheDir(filepath.SplitList(os.Getenv("CNI_PATH")), "/var/lib/cni", nil)
+	ctx := context.Background()
+	if args[0] == "gc" {
+		return cni.GCNetworkList(ctx, list, nil)
 	}
 	rt := &libcni.RuntimeConf{ContainerID: args[2], NetNS: args[3], IfName: "eth0"}
 	if len(args) > 4 {
@@ -38,8 +44,6 @@ func run(args []string) error {
 			return err
 		}
 	}
-	cni := libcni.NewCNIConfigWithCacheDir(filepath.SplitList(os.Getenv("CNI_PATH")), "/var/lib/cni", nil)
-	ctx := context.Background()
 	switch args[0] {
 	case "add":
 		result, err := cni.AddNetworkList(ctx, list, rt)
