@@ -35,15 +35,15 @@ func main() {
 		os.Exit(cli.Main(os.Args[1:], version, host, os.Stdout, os.Stderr))
 	}
 	// A reply that nobody reads must be an error and not the end: see cni.Main.
-	signal.Ignore(syscall.SIGPIPE)
+	// (A signal that is ignored would be ignored by children as well.)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	if os.Getenv("CNI_COMMAND") == "" {
 		// Nobody calls teardown for a setup that was interrupted. One that goes
-		// on finds that nobody reads its reply, and undoes itself. (Children
-		// would inherit signals that are ignored.)
+		// on finds that nobody reads its reply, and undoes itself.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 		call := netavark.Call{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 		os.Exit(netavark.Plugin{
-			Host: host, Names: dns.Find(), Version: version,
+			Host: host, Names: dns.Find(warn), Version: version,
 			DataDir: ipam.DefaultDir, Networks: netavark.NetworkDir,
 		}.Main(call))
 	}
@@ -54,14 +54,16 @@ func main() {
 // An engine joins the protocol to the host and to the addresses.
 type engine struct{ host *bridge.Host }
 
+func warn(s string) { fmt.Fprintln(os.Stderr, "flatnet:", s) }
+
 // records is the names' server where there is nothing to start.
-func records() dns.Server { return dns.Server{Dir: dns.Dir} }
+func records() dns.Server { return dns.Server{Dir: dns.Dir, Warn: warn} }
 
 func (e engine) allocator(c *cni.Config) (bridge.Allocator, error) {
 	cfg := ipam.Config{
 		Network: c.Network.Name,
 		Dir:     c.IPAM.DataDir,
-		Warn:    func(s string) { fmt.Fprintln(os.Stderr, "flatnet:", s) },
+		Warn:    warn,
 	}
 	if cfg.Dir == "" {
 		cfg.Dir = ipam.DefaultDir
@@ -76,7 +78,12 @@ func (e engine) allocator(c *cni.Config) (bridge.Allocator, error) {
 			c.Network.Subnets = append(c.Network.Subnets, r.Gateway())
 		}
 	}
-	c.Network.ServesDNS = c.DNS && dns.Find().Installed()
+	if c.DNS {
+		if err := dns.ValidNetwork(c.Network.Name); err != nil {
+			return nil, fmt.Errorf("dnsEnabled: %w", err)
+		}
+		c.Network.ServesDNS = dns.Find(warn).Installed()
+	}
 	store := ipam.New(cfg, e.host.Owners)
 	if c.IPAM.Type == "" {
 		return store, nil
@@ -126,16 +133,11 @@ func (e engine) Add(c *cni.Config) (bridge.Result, error) {
 // name makes the container known by its names, and returns the result's DNS
 // settings with the servers that know them.
 func (e engine) name(c *cni.Config, result bridge.Result) (bridge.DNS, error) {
-	names := dns.Find()
+	names := dns.Find(warn)
 	if !names.Installed() {
-		fmt.Fprintln(os.Stderr, "flatnet: dnsEnabled: aardvark-dns is not installed, so containers will not find each other by name")
+		warn("dnsEnabled: aardvark-dns is not installed, so containers will not find each other by name")
 	}
-	r := dns.Record{Key: c.Request.Key, Internal: c.Network.Internal}
-	for _, name := range c.Request.Names {
-		if dns.ValidName(name) == nil {
-			r.Names = append(r.Names, name)
-		}
-	}
+	r := dns.Record{Key: c.Request.Key, Names: c.Request.Names, Internal: c.Network.Internal}
 	for _, ip := range result.IPs {
 		r.Addresses = append(r.Addresses, ip.Address.Addr())
 		if c.Network.IsGateway && ip.Gateway.IsValid() && !slices.Contains(r.Listen, ip.Gateway) {

@@ -197,6 +197,34 @@ func (p nv) namesInternal() {
 	p.Do("rm", "-fat0")
 }
 
+// A capital letter in a container's name is no reason not to start it, nor is an
+// alias that DNS can't hold.
+func (p nv) oddNames() {
+	p.run("Capital", flatnet, "--network-alias", "space 1", "--network-alias", "OK")
+	p.run("other", flatnet)
+	for _, name := range []string{"capital", "ok"} {
+		if got, want := p.lookup("other", name), p.addr("Capital", "flatnet"); got != want {
+			p.t.Errorf("other finds %s at %q, want %s", name, got, want)
+		}
+	}
+}
+
+// Podman itself listens at a port that it publishes, and so keeps the server
+// from the port of DNS. Containers start all the same, with the host's servers.
+func (p nv) portOfNames() {
+	p.run("hole", []string{"nameless"}, "-p", "53:53/udp")
+	cmd := p.World.Cmd(slices.Concat([]string{"podman", "run", "--rm", p.cgroup, "--network", "flatnet", lab.Image, "cat", "/etc/resolv.conf"})...)
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Contains(string(out), "nameserver "+gateway) || !strings.Contains(string(out), "another program listens at UDP port 53") {
+		p.t.Errorf("%s, %v", out, err)
+	}
+	p.Do("rm", "-ft0", "hole")
+	p.run("web", flatnet)
+	if conf := p.Do("exec", "web", "cat", "/etc/resolv.conf"); !strings.Contains(conf, "nameserver "+gateway) {
+		p.t.Errorf("resolv.conf: %s", conf)
+	}
+}
+
 func (p nv) noServer() {
 	const program = "/usr/lib/podman/aardvark-dns"
 	p.World.Run("mv", program, program+".away")

@@ -51,6 +51,8 @@ func testPodman(t *testing.T, suite string) {
 		{"names of both doors", nv.namesOfBothDoors},
 		{"names in an internal network", nv.namesInternal},
 		{"names behind the host's firewall", nv.namesBehindFirewall},
+		{"names in capitals, and such that DNS can't hold", nv.oddNames},
+		{"names while a container has port 53", nv.portOfNames},
 		{"no names where the server is not installed", nv.noServer},
 		{"many at once", nv.storm},
 	} {

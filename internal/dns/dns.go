@@ -13,8 +13,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"flatnet/bridge"
+	"flatnet/internal/flock"
 )
 
 // Dir is the configuration directory that netavark uses when run by root.
@@ -28,7 +30,7 @@ const SearchDomain = "dns.podman"
 // interfaces in one network, the last record counts.
 type Record struct {
 	Key       bridge.Key
-	Names     []string // see [ValidName]; none: the container ID's first 12 bytes
+	Names     []string // none: the container ID's first 12 bytes
 	Addresses []netip.Addr
 	Listen    []netip.Addr // where the network's containers ask: its gateways
 	Upstream  []netip.Addr // whom the server asks about other names; none: the host's servers
@@ -38,13 +40,14 @@ type Record struct {
 // A Server is aardvark-dns with its configuration directory.
 type Server struct {
 	Dir     string
-	Program string // absolute path; empty: not installed
+	Program string       // absolute path; empty: not installed
+	Warn    func(string) // gets what keeps names from working, which fails no call
 }
 
 // Find returns the host's server. The directories are those in which Podman
 // looks for its helpers (helper_binaries_dir of containers.conf(5)).
-func Find() Server {
-	s := Server{Dir: Dir}
+func Find(warn func(string)) Server {
+	s := Server{Dir: Dir, Warn: warn}
 	for _, dir := range []string{"/usr/local/libexec", "/usr/local/lib", "/usr/libexec", "/usr/lib"} {
 		path := filepath.Join(dir, "podman", processName)
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
@@ -55,69 +58,48 @@ func Find() Server {
 	return s
 }
 
-// Installed says whether there is a server.
+// Installed reports whether there is a server.
 func (s Server) Installed() bool { return s.Program != "" }
 
-const (
-	// lockWait is how long others may hold the lock: some milliseconds, or as
-	// long as the server takes to start.
-	lockWait = 10 * time.Second
-	// serveWait is how long the server may take until it answers.
-	serveWait = 5 * time.Second
-)
+// lockWait is how long others may hold the lock: some milliseconds, or as long
+// as the server takes to start.
+const lockWait = 10 * time.Second
 
-// Add makes a record known and returns when the server answers by it, with the
-// addresses that it listens at. Without a server there are none, nor for a
-// record without addresses, or of a network where nobody could listen.
+// Add makes a record known and returns the addresses at which the server
+// answers. There are none without a server, for a record without addresses, for
+// a network without a gateway, and if the server can't be used: names are no
+// reason not to start a container, so that is only a warning. The one error is
+// a [bridge.ErrBusy] lock.
 func (s Server) Add(r Record) (servers []string, err error) {
+	r.Names = s.validNames(r)
+	r.Listen = slices.DeleteFunc(slices.Clone(r.Listen), netip.Addr.IsLinkLocalUnicast) // the server knows no zones
 	if !s.Installed() || len(r.Addresses) == 0 || len(r.Listen) == 0 {
 		return nil, nil
 	}
-	if len(r.Names) == 0 {
-		r.Names = []string{fmt.Sprintf("%.12s", r.Key.ContainerID)}
-	}
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
-		return nil, err
-	}
-	unlock, err := lock(filepath.Join(s.Dir, "..", "aardvark.lock"), lockWait)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	if err := s.edit(r.Key.Network, of(r.Key), &r); err != nil {
-		return nil, err
-	}
-	if err = s.tell(); err == nil {
-		err = s.ensure()
-	}
-	deadline := time.Now().Add(serveWait)
-	for _, a := range r.Listen {
+	err = s.locked(func() error {
+		err := s.edit(r.Key.Network, of(r.Key), &r)
 		if err == nil {
-			err = s.await(a, r, deadline)
+			err = s.tell()
+		}
+		if err == nil {
+			err = s.serve(r)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, errUnconfirmed):
+			s.warn("%v; names of network %s may not be found", err, r.Key.Network)
+		default:
+			s.warn("containers of network %s are not found by name, and %.12s gets the host's DNS servers: %v", r.Key.Network, r.Key.ContainerID, err)
+			// A file whose addresses can't be bound would keep the server from
+			// starting for other networks.
+			return errors.Join(s.edit(r.Key.Network, of(r.Key), nil), s.tell())
+		}
+		for _, a := range r.Listen {
 			servers = append(servers, a.String())
 		}
-	}
-	if err != nil {
-		return nil, errors.Join(err, s.edit(r.Key.Network, of(r.Key), nil), s.tell())
-	}
-	return servers, nil
-}
-
-// await returns when the server at addr knows the record. A server that was
-// about to end when it was told of the record is started again.
-func (s Server) await(addr netip.Addr, r Record, deadline time.Time) error {
-	for {
-		err := ask(netip.AddrPortFrom(addr, port), r.Names[0]+"."+SearchDomain, r.Addresses[0].Is6())
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("aardvark-dns at %s: %w", addr, err)
-		}
-		if err := s.ensure(); err != nil {
-			return err
-		}
-	}
+		return nil
+	})
+	return servers, s.unlessBusy(err)
 }
 
 // Remove makes a record unknown; one that is not there is no error. It starts
@@ -132,32 +114,91 @@ func (s Server) Keep(network string, valid []bridge.Key) error {
 	})
 }
 
-func (s Server) remove(network string, drop func(id string) bool) (err error) {
+func (s Server) remove(network string, drop func(id string) bool) error {
+	if ValidNetwork(network) != nil {
+		return nil
+	}
 	if has, err := s.has(network, drop); err != nil || !has {
 		return err
 	}
+	return s.locked(func() error {
+		if err := s.edit(network, drop, nil); err != nil {
+			return err
+		}
+		return s.unlessBusy(s.tell())
+	})
+}
+
+// locked runs fn while no other flatnet or netavark edits the files. A lock
+// that others keep is a [bridge.ErrBusy].
+func (s Server) locked(fn func() error) error {
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return err
+	}
 	unlock, err := lock(filepath.Join(s.Dir, "..", "aardvark.lock"), lockWait)
+	if errors.Is(err, flock.ErrHeld) {
+		return fmt.Errorf("%w: %w", err, bridge.ErrBusy)
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
-	if err := s.edit(network, drop, nil); err != nil {
-		return err
-	}
-	return s.tell()
+	return errors.Join(fn(), unlock())
 }
 
-// ValidName accepts what can be looked up: labels of 1 to 63 bytes between
+// unlessBusy turns every error but a [bridge.ErrBusy] into a warning.
+func (s Server) unlessBusy(err error) error {
+	if err == nil || errors.Is(err, bridge.ErrBusy) {
+		return err
+	}
+	s.warn("container names: %v", err)
+	return nil
+}
+
+func (s Server) warn(format string, args ...any) {
+	if s.Warn != nil {
+		s.Warn(fmt.Sprintf(format, args...))
+	}
+}
+
+// ValidNetwork rejects a network whose file would be one of the server's own.
+func ValidNetwork(name string) error {
+	if name == pidFile {
+		return fmt.Errorf("%q can't be a network with container names, because aardvark-dns keeps its process ID in a file of that name: %w", name, bridge.ErrInvalid)
+	}
+	return nil
+}
+
+// validNames returns the names of r that can be looked up, each once. DNS can't
+// hold the others, and a file that is not UTF-8 makes the server skip the
+// whole network.
+func (s Server) validNames(r Record) []string {
+	var names []string
+	for _, name := range r.Names {
+		if err := validName(name); err != nil {
+			s.warn("%v; container %.12s is not found by it", err, r.Key.ContainerID)
+		} else if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		names = []string{strings.ReplaceAll(fmt.Sprintf("%.12s", r.Key.ContainerID), ".", "-")}
+	}
+	return names
+}
+
+// validName accepts what can be looked up: labels of 1 to 63 bytes between
 // dots, 241 bytes with them, which leaves room for the search domain (RFC 1035,
 // section 2.3.4); less what would end a word of the configuration file.
-func ValidName(s string) error {
+func validName(s string) error {
 	if len(s) > 253-len(SearchDomain)-1 {
-		return fmt.Errorf("%.60q... is too long for a name", s)
+		return fmt.Errorf("%.60q... is too long for a DNS name", s)
 	}
+	valid := utf8.ValidString(s)
 	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || strings.ContainsFunc(label, func(r rune) bool { return r <= ' ' || r == ',' || r == 0x7f }) {
-			return fmt.Errorf("%.60q is not a name that can be looked up", s)
-		}
+		valid = valid && label != "" && len(label) <= 63 && !strings.ContainsFunc(label, func(r rune) bool { return r <= ' ' || r == ',' || r == 0x7f })
+	}
+	if !valid {
+		return fmt.Errorf("%.60q can't be a DNS name", s)
 	}
 	return nil
 }

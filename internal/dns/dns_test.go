@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -157,10 +158,12 @@ func (s *Server) install(t *testing.T, script string) {
 func TestServerThatDoesNotStart(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
+	var said []string
+	s.Warn = func(text string) { said = append(said, text) }
 	s.install(t, `echo "$@" >&2; echo no port >&2; exit 1`)
-	_, err := s.Add(web)
-	if want := "--config " + s.Dir + " -p 53 run; no port"; err == nil || !strings.HasSuffix(err.Error(), want) {
-		t.Errorf("%v, want %s", err, want)
+	servers, err := s.Add(web)
+	if want := "--config " + s.Dir + " -p 53 run; no port"; err != nil || servers != nil || len(said) != 1 || !strings.HasSuffix(said[0], want) {
+		t.Errorf("%v, %v, %q; want a warning that ends in %s", servers, err, said, want)
 	}
 	if got := s.content(t); got != "" {
 		t.Errorf("left is %q", got)
@@ -171,7 +174,7 @@ func TestServerThatDoesNotStart(t *testing.T) {
 func TestServerThatStartsAtTheSecondTry(t *testing.T) {
 	s := newServer(t)
 	s.install(t, `mkdir "$0.tried" 2>/dev/null || exit 0; echo address in use >&2; exit 1`)
-	if err := s.ensure(); err != nil {
+	if err := s.ensure(addrs("10.87.2.1")); err != nil {
 		t.Error(err)
 	}
 }
@@ -209,14 +212,54 @@ func TestLockWaitsNotForEver(t *testing.T) {
 	unlock()
 }
 
+// Names that can't be looked up, or would spoil the file, are left out.
+func TestInvalidNamesAreLeftOut(t *testing.T) {
+	var said []string
+	s := Server{Warn: func(text string) { said = append(said, text) }}
+	r := web
+	r.Names = []string{"a b", "Web", "web\xff", "www", "Web", "x\ny 10.87.2.9  db"}
+	if got := s.validNames(r); !slices.Equal(got, []string{"Web", "www"}) || len(said) != 3 || !strings.Contains(said[0], `"a b" can't be a DNS name; container c1`) {
+		t.Errorf("%q, %q", got, said)
+	}
+	r.Names, r.Key.ContainerID = []string{"ü b"}, "12345678901.34"
+	if got := s.validNames(r); !slices.Equal(got, []string{"12345678901-"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestQuestionIsInLowerCase(t *testing.T) {
+	r := web
+	r.Names = []string{"Ü", "Web"}
+	if got := r.question(); got != "web.dns.podman" {
+		t.Error(got)
+	}
+}
+
+func TestNetworkOfTheServersOwnFile(t *testing.T) {
+	s := newServer(t)
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(s.Dir, "aardvark.pid")
+	if err := os.WriteFile(path, []byte("4194305\nc1 10.87.2.2  web\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(key("aardvark.pid", "c1")); err != nil || s.content(t) == "" {
+		t.Errorf("%v; left is %q", err, s.content(t))
+	}
+	if err := ValidNetwork("aardvark.pid"); !errors.Is(err, bridge.ErrInvalid) {
+		t.Error(err)
+	}
+}
+
 func TestValidName(t *testing.T) {
 	long := strings.Repeat("a", 63)
 	for s, valid := range map[string]bool{
 		"web": true, "a_b-c.d": true, "84b4c3fc18ef": true, long: true, "ü": true,
-		"": false, ".": false, "a.": false, ".a": false, "a..b": false, "a b": false, "a,b": false, "a\nb": false, "a\tb": false,
+		"": false, ".": false, "a.": false, ".a": false, "a..b": false, "a b": false, "a,b": false, "a\nb": false, "a\tb": false, "a\xff": false,
 		long + "a": false, strings.Repeat("a.", 150) + "a": false,
 	} {
-		if err := ValidName(s); (err == nil) != valid {
+		if err := validName(s); (err == nil) != valid {
 			t.Errorf("%q: %v", s, err)
 		}
 	}

@@ -17,7 +17,7 @@ const port = 53
 
 const (
 	// replyWait is how long one question waits for its answer.
-	replyWait = 200 * time.Millisecond
+	replyWait = 100 * time.Millisecond
 	// pause is how long to wait after an answer that is not the right one yet.
 	pause = 10 * time.Millisecond
 )
@@ -63,6 +63,19 @@ func ask(server netip.AddrPort, name string, ipv6 bool) error {
 	}
 	c.Read(reply) // nothing more comes, but the end of the pause
 	return err
+}
+
+// question is the name by which the server is asked for the record. It is in
+// lower case, for older servers know names in no other, and in ASCII.
+func (r Record) question() string {
+	name := r.Names[0]
+	for _, n := range r.Names {
+		if !strings.ContainsFunc(n, func(c rune) bool { return c > 0x7e }) {
+			name = n
+			break
+		}
+	}
+	return strings.ToLower(name) + "." + SearchDomain
 }
 
 func encodeQuestion(name string, ipv6 bool) []byte {

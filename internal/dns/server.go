@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,24 +16,105 @@ import (
 	"time"
 
 	"flatnet/internal/flock"
+	"flatnet/internal/sockdiag"
 )
 
 // processName is the program's name, and that of its process.
 const processName = "aardvark-dns"
 
+// pidFile is the file in the server's directory that says its process ID
+// (AARDVARK_PID_FILE of its config/constants.rs).
+const pidFile = "aardvark.pid"
+
 const (
 	// startWait is how long the server may take to start.
 	startWait = 10 * time.Second
-	// retryWait is how long a start that fails is tried again: a server that
-	// ends removes its pid file before it lets its addresses go.
-	retryWait = 2 * time.Second
+	// retryWait is how long a start that fails is tried again, since a server
+	// that ends removes its pid file before it lets its addresses go; endWait is
+	// how long if it still has one of ours.
+	retryWait = 300 * time.Millisecond
+	endWait   = time.Second
 	// retryPause is between two such tries.
 	retryPause = 50 * time.Millisecond
+
+	// confirmWait is how long the server may take to answer by a record, some
+	// milliseconds as a rule. A server that never answers the host, as
+	// aardvark-dns 1.12, costs every ADD as much.
+	confirmWait = 400 * time.Millisecond
+	// bindWait is how long it may take to be there at all.
+	bindWait = time.Second
+	// tellWait is after how long it is told of the record again: aardvark-dns 1.4
+	// misses a signal that comes while it reads its files.
+	tellWait = 100 * time.Millisecond
 )
 
-// ensure starts the server if it does not run.
-func (s Server) ensure() error {
-	for until := time.Now().Add(retryWait); ; <-time.After(retryPause) {
+// errUnconfirmed is a server that is there and does not answer by the record.
+var errUnconfirmed = errors.New("aardvark-dns does not answer")
+
+// serve returns when the server answers by the record at all addresses where
+// the network's containers ask. A server that was about to end when it was told
+// of the record is started again.
+func (s Server) serve(r Record) error {
+	var asked, told time.Duration
+	for _, addr := range r.Listen {
+		for {
+			if err := s.ensure(r.Listen); err != nil {
+				return err
+			}
+			began := time.Now()
+			err := ask(netip.AddrPortFrom(addr, port), r.question(), r.Addresses[0].Is6())
+			if err == nil {
+				break
+			}
+			asked += time.Since(began)
+			by, refused := taken(addr), errors.Is(err, syscall.ECONNREFUSED)
+			switch {
+			case by != nil:
+				return by
+			case refused && asked > bindWait:
+				return fmt.Errorf("aardvark-dns does not listen at %s: %w", addr, err)
+			case !refused && asked > confirmWait:
+				return fmt.Errorf("%w at %s: %w", errUnconfirmed, addr, err)
+			}
+			if asked > told+tellWait {
+				told = asked
+				if err := s.tell(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// holder returns the address of the socket that gets queries to addr, or an
+// invalid one where there is no such socket or no telling.
+func holder(addr netip.Addr) netip.Addr {
+	c, err := sockdiag.Dial()
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer c.Close()
+	socket, err := c.Receiver(netip.AddrPortFrom(addr, port))
+	if err != nil {
+		return netip.Addr{}
+	}
+	return socket.Addr.Addr()
+}
+
+// taken returns why the server can't bind addr: another program has the port
+// of all addresses, which the server itself never has.
+func taken(addr netip.Addr) error {
+	if by := holder(addr); by.IsValid() && by.IsUnspecified() {
+		return fmt.Errorf("aardvark-dns can't listen at %s, because another program listens at UDP port %d of all addresses (%s)", addr, port, by)
+	}
+	return nil
+}
+
+// ensure starts the server if it does not run. It is to listen at addrs, among
+// others.
+func (s Server) ensure(addrs []netip.Addr) error {
+	for began := time.Now(); ; <-time.After(retryPause) {
 		p, err := s.process()
 		if err != nil {
 			return err
@@ -40,7 +122,19 @@ func (s Server) ensure() error {
 		if p != nil {
 			return p.Release()
 		}
-		if err := s.start(); err == nil || time.Now().After(until) {
+		if err = s.start(); err == nil {
+			return nil
+		}
+		wait := retryWait
+		for _, addr := range addrs {
+			if by := taken(addr); by != nil {
+				return by
+			}
+			if holder(addr).IsValid() {
+				wait = endWait
+			}
+		}
+		if time.Since(began) > wait {
 			return err
 		}
 	}
@@ -58,7 +152,7 @@ func (s Server) tell() error {
 // process finds the running server, or returns nil. The file that says its
 // process ID may be left from one that was killed.
 func (s Server) process() (*os.Process, error) {
-	data, err := os.ReadFile(filepath.Join(s.Dir, "aardvark.pid"))
+	data, err := os.ReadFile(filepath.Join(s.Dir, pidFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -77,12 +171,20 @@ func (s Server) process() (*os.Process, error) {
 	if name, _ := os.ReadFile(filepath.Join(proc, "comm")); strings.TrimSpace(string(name)) != processName {
 		return nil, p.Release()
 	}
-	theirs, err := os.Readlink(filepath.Join(proc, "ns/net"))
-	ours, oerr := os.Readlink("/proc/self/ns/net")
-	if err == nil && oerr == nil && ours != theirs {
+	if differs(proc, "ns/pid") { // a container's process, which may have any name
+		return nil, p.Release()
+	}
+	if differs(proc, "ns/net") {
 		return nil, errors.Join(fmt.Errorf("aardvark-dns (process %d) runs in another network namespace; end it, and then it is started in the right one", pid), p.Release())
 	}
 	return p, nil
+}
+
+// differs reports whether a process is in another namespace than this one.
+func differs(proc, kind string) bool {
+	theirs, err := os.Readlink(filepath.Join(proc, kind))
+	ours, oerr := os.Readlink(filepath.Join("/proc/self", kind))
+	return err == nil && oerr == nil && ours != theirs
 }
 
 // hangUp makes the server read its files; without any, it ends. That it has

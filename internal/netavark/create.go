@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -64,17 +63,10 @@ func (p Plugin) create(doc *strictjson.Object) ([]byte, error) {
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
-	for _, key := range slices.Sorted(maps.Keys(d.Options)) {
-		if key != "mtu" && key != "isolate" && key != "forwardAccept" {
-			return nil, fmt.Errorf("options.%s: flatnet knows no such option, only mtu, isolate and forwardAccept", key)
+	if n.dns && !p.Names.Installed() {
+		if n.upstream != nil {
+			return nil, errors.New("network_dns_servers: aardvark-dns, which would ask them, is not installed")
 		}
-	}
-	switch missing := n.dns && !p.Names.Installed(); {
-	case missing && n.upstream != nil:
-		return nil, errors.New("network_dns_servers: aardvark-dns, which would ask them, is not installed")
-	case !n.dns && n.upstream != nil:
-		return nil, errors.New("network_dns_servers: they mean nothing without dns_enabled")
-	case missing:
 		fmt.Fprintf(p.stderr, "flatnet: aardvark-dns is not installed, so the containers of network %s will not find each other by name\n", n.name)
 	}
 	if err := p.complete(&n); err != nil {

@@ -47,7 +47,7 @@ type Names interface {
 	// Installed says whether there is a server for Add to use.
 	Installed() bool
 	// Add returns when the record is served, and by which addresses; by none
-	// where no server is installed.
+	// where no server can be used. See [dns.Server.Add].
 	Add(dns.Record) (servers []string, err error)
 	// Remove removes an attachment's record; one that is not there is no error.
 	Remove(bridge.Key) error
@@ -188,7 +188,7 @@ func (p Plugin) setup(a attachment) ([]byte, error) {
 	var servers []string
 	if a.dns {
 		if servers, err = p.Names.Add(a.record(result)); err != nil {
-			err = fmt.Errorf("names of network %s (--disable-dns makes one without): %w", a.network.Name, err)
+			err = fmt.Errorf("container names of network %s: %w", a.network.Name, err)
 			return nil, errors.Join(err, p.teardown(a.request.Key))
 		}
 	}

@@ -6,8 +6,10 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"flatnet/bridge"
+	"flatnet/internal/dns"
 	"flatnet/internal/strictjson"
 	"flatnet/ipam"
 )
@@ -72,10 +74,21 @@ func readNetwork(o *strictjson.Object) network {
 		n.routes = append(n.routes, readRoute(r))
 	}
 	options := o.Object("options")
+	checkOptions(options)
 	n.mtu = readMTU(options)
 	n.isolated = readIsolate(options)
 	n.accept = readForwardAccept(options)
 	return n
+}
+
+// checkOptions rejects the options that readNetwork does not read.
+func checkOptions(options *strictjson.Object) {
+	known := []string{"mtu", "isolate", "forwardAccept"}
+	for key := range options.All() {
+		if !slices.Contains(known, key) {
+			options.Fail(key, "flatnet has no such option, only %s", strings.Join(known, ", "))
+		}
+	}
 }
 
 func readSubnet(o *strictjson.Object) subnet {
@@ -172,6 +185,14 @@ func (n network) validate() (bridge.Network, ipam.Sets, error) {
 		Internal: n.internal, Isolated: n.isolated, ForwardAccept: n.accept,
 		Flat:   []netip.Prefix{netip.MustParsePrefix(bridge.DefaultFlat)},
 		Routes: n.routes,
+	}
+	if !n.dns && n.upstream != nil {
+		return out, sets, fmt.Errorf("network_dns_servers: they require dns_enabled: %w", bridge.ErrInvalid)
+	}
+	if n.dns {
+		if err := dns.ValidNetwork(n.name); err != nil {
+			return out, sets, fmt.Errorf("name: %w", err)
+		}
 	}
 	for _, r := range sets.Ranges() {
 		if r.Subnet().Addr().Is6() && n.mtu != 0 && n.mtu < minIPv6MTU {

@@ -75,21 +75,10 @@ func readSetup(doc *strictjson.Object, netns string) (attachment, error) {
 // readNames reads the names by which a container is to be found.
 func readNames(doc *strictjson.Object) []string {
 	var names []string
-	// A container may have a name that can't be looked up. It did not ask to be
-	// found by it, as it does by an alias.
-	if s, _ := doc.String("container_name"); dns.ValidName(s) == nil {
+	if s, _ := doc.String("container_name"); s != "" {
 		names = append(names, s)
 	}
-	options := doc.Object("network_options")
-	for i, s := range options.Strings("aliases") {
-		if err := dns.ValidName(s); err != nil {
-			options.Fail(fmt.Sprintf("aliases[%d]", i), "%w", err)
-		}
-		if !slices.Contains(names, s) {
-			names = append(names, s)
-		}
-	}
-	return names
+	return append(names, doc.Object("network_options").Strings("aliases")...)
 }
 
 // record is what the attachment's names are to say once it is made.

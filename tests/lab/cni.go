@@ -39,6 +39,7 @@ func (c Call) Env() []string {
 // and of errors (CNI SPEC 1.1.0, section 5).
 type Reply struct {
 	Stdout string `json:"-"`
+	Stderr string `json:"-"`
 	Exit   int    `json:"-"`
 
 	CNIVersion        string
@@ -81,7 +82,7 @@ func (w *World) Call(program string, c Call, wrapper ...string) Reply {
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		w.TB.Fatalf("%s: %v", program, err)
 	}
-	r := Reply{Stdout: stdout.String(), Exit: cmd.ProcessState.ExitCode()}
+	r := Reply{Stdout: stdout.String(), Stderr: stderr.String(), Exit: cmd.ProcessState.ExitCode()}
 	if r.Stdout != "" {
 		if err := json.Unmarshal([]byte(r.Stdout), &r); err != nil {
 			w.TB.Fatalf("%s %s wrote %q (stderr %q): %v", c.Command, c.ID, r.Stdout, stderr.String(), err)

@@ -18,7 +18,7 @@ import (
 func packages(suite string) string {
 	list := "podman,runc,conmon,nftables,iproute2,iputils-ping,jq,busybox-static,procps,ca-certificates,make"
 	if suite == "bookworm" {
-		return list + ",containernetworking-plugins,iptables,buildah"
+		return list + ",containernetworking-plugins,iptables,buildah,aardvark-dns"
 	}
 	return list + ",netavark,aardvark-dns"
 }

@@ -30,6 +30,12 @@ func (w *World) NetNS(name string) Place {
 // At is the namespace of a file that the world has already.
 func (w *World) At(path string) Place { return Place{world: w, Path: path} }
 
+// In is the same place for another test, with which its processes end.
+func (p Place) In(t TB) Place {
+	p.world = p.world.In(t)
+	return p
+}
+
 // Cmd is a command that runs in the place.
 func (p Place) Cmd(args ...string) *exec.Cmd { return p.cmd(context.Background(), args) }
 

@@ -1,0 +1,143 @@
+// Package sockdiag asks the kernel which sockets the network namespace has
+// (sock_diag(7)): without looking at processes, and without the list of all
+// connections that /proc/net/tcp is.
+package sockdiag
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"flatnet/internal/nl"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A Socket is bound to a local address.
+type Socket struct {
+	Addr     netip.AddrPort // unspecified: all of the namespace's addresses
+	OnlyIPv6 bool           // IPV6_V6ONLY: [::] does not include 0.0.0.0
+	Inode    uint32         // as in the link /proc/PID/fd/N, "socket:[INODE]"
+}
+
+// Of linux/sock_diag.h and linux/inet_diag.h. Ports and addresses are in
+// network byte order, the rest in the machine's.
+const (
+	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY
+
+	requestSize = 56 // struct inet_diag_req_v2
+	replySize   = 72 // struct inet_diag_msg
+	idOffset    = 8  // of struct inet_diag_sockid in the request; in the reply 4
+	onlyIPv6    = 11 // INET_DIAG_SKV6ONLY
+
+	stateClose  = 7  // TCP_CLOSE: of a UDP socket that is not connected
+	stateListen = 10 // TCP_LISTEN
+)
+
+// Conn is a sock_diag socket. It sees the network namespace in which it was
+// dialed.
+type Conn struct{ nl *nl.Conn }
+
+// Dial opens a socket in the calling thread's network namespace.
+func Dial() (*Conn, error) {
+	c, err := nl.Dial(unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return nil, fmt.Errorf("sock_diag %w", err)
+	}
+	return New(c), nil
+}
+
+// New uses a connection that is open already.
+func New(c *nl.Conn) *Conn { return &Conn{c} }
+
+// Close closes the socket.
+func (c *Conn) Close() error { return c.nl.Close() }
+
+// Receiver returns the socket to which the kernel would deliver a UDP packet
+// that is sent to an address of the host; the one that is bound to the most
+// specific address. Without any the error is ENOENT, which a kernel without
+// CONFIG_INET_UDP_DIAG returns, too.
+func (c *Conn) Receiver(to netip.AddrPort) (Socket, error) {
+	req := request(to.Addr().Is6(), unix.IPPROTO_UDP, ^uint32(0))
+	// The kernel looks for the receiver of a packet from "src" to "dst".
+	id := req[idOffset:]
+	binary.BigEndian.PutUint16(id[2:], to.Port())
+	copy(id[20:], to.Addr().AsSlice())
+	msgs, err := c.nl.Do(sockDiagByFamily, 0, req)
+	if err != nil {
+		return Socket{}, err
+	}
+	if len(msgs) != 1 {
+		return Socket{}, fmt.Errorf("sock_diag: %d replies instead of one", len(msgs))
+	}
+	return decode(msgs[0].Data)
+}
+
+// Listeners lists the sockets of a protocol, IPPROTO_TCP or IPPROTO_UDP, that
+// wait for anybody's packets, of both families. The kernel leaves out
+// connections.
+func (c *Conn) Listeners(protocol uint8) ([]Socket, error) {
+	state := uint32(1 << stateListen)
+	if protocol == unix.IPPROTO_UDP {
+		state = 1 << stateClose
+	}
+	var list []Socket
+	for _, ipv6 := range []bool{false, true} {
+		msgs, err := c.nl.Dump(sockDiagByFamily, request(ipv6, protocol, state))
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range msgs {
+			s, err := decode(m.Data)
+			if err != nil {
+				return nil, err
+			}
+			if s.Addr.Port() != 0 {
+				list = append(list, s)
+			}
+		}
+	}
+	return list, nil
+}
+
+// request is a struct inet_diag_req_v2 for sockets in the states of a mask.
+func request(ipv6 bool, protocol uint8, states uint32) []byte {
+	b := make([]byte, requestSize)
+	b[0], b[1] = unix.AF_INET, protocol
+	if ipv6 {
+		b[0] = unix.AF_INET6
+	}
+	binary.NativeEndian.PutUint32(b[4:], states)
+	noCookie := b[idOffset+40:] // INET_DIAG_NOCOOKIE: any socket
+	for i := range noCookie {
+		noCookie[i] = 0xff
+	}
+	return b
+}
+
+// decode reads a struct inet_diag_msg and its attributes.
+func decode(b []byte) (Socket, error) {
+	if len(b) < replySize {
+		return Socket{}, errors.New("sock_diag message is too short")
+	}
+	addr := netip.AddrFrom16([16]byte(b[8:24]))
+	if b[0] == unix.AF_INET {
+		addr = netip.AddrFrom4([4]byte(b[8:12]))
+	}
+	s := Socket{
+		Addr:  netip.AddrPortFrom(addr.Unmap(), binary.BigEndian.Uint16(b[4:])),
+		Inode: binary.NativeEndian.Uint32(b[68:]),
+	}
+	ad, err := netlink.NewAttributeDecoder(b[replySize:])
+	if err != nil {
+		return s, err
+	}
+	for ad.Next() {
+		if ad.Type() == onlyIPv6 {
+			s.OnlyIPv6 = ad.Uint8() != 0
+		}
+	}
+	return s, ad.Err()
+}
