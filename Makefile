@@ -1,8 +1,10 @@
 # make help lists the targets. Everything but build, install and lint needs
 # root, and installs what it needs (tests/setup.sh).
 
-# A tag, or else the commit: the same in every clone, whatever its depth.
-VERSION  ?= $(shell git describe --tags --exact-match --dirty 2>/dev/null || git describe --always --abbrev=12 --exclude='*' --dirty 2>/dev/null || echo unknown)
+# A tag, or else the commit: the same in every clone, whatever its depth and
+# whoever it belongs to.
+describe  = git -c safe.directory='*' describe --dirty
+VERSION  ?= $(shell $(describe) --tags --exact-match 2>/dev/null || $(describe) --always --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
 BIN      ?= bin/flatnet
 DIST     ?= dist
 FUZZTIME ?= 1m
@@ -15,20 +17,24 @@ export PLUGINDIR   ?= $(PREFIX)/lib/cni
 export CONFDIR     ?= /etc/cni/net.d
 export NETAVARKDIR ?= $(PREFIX)/libexec/netavark
 export DOORS       ?=
+export FORCE       ?=
 
 # What make long runs at full length, and make test in short.
 LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build release install uninstall demo test long cover bench fuzz lint vuln clean
+.PHONY: help go build release install uninstall demo test long cover bench fuzz lint vuln clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
+go:
+	@internal/go.sh
+
 # The linker writes its file page by page, and so it stays in the page cache: a
 # copy, of larger folios, starts and runs a tenth faster.
-build: ## bin/flatnet: static, stripped and the same on every machine
+build: go ## bin/flatnet: static, stripped and the same on every machine
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -buildmode=exe \
 		-ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(BIN).linked .
 	@rm -f $(BIN) && cp $(BIN).linked $(BIN) && rm $(BIN).linked
@@ -44,7 +50,7 @@ release: ## in DIST: binaries for amd64 and arm64, each with its bill of materia
 install: build ## flatnet, for people and through each door that this machine's Podman has
 	@internal/install.sh install $(BIN)
 
-uninstall: ## what install put there; a network that was edited stays
+uninstall: ## removes what install put there, but a network that was edited; with FORCE=1 even while containers need it
 	@internal/install.sh uninstall
 
 demo: build ## a real container on the network, in a world of its own
@@ -59,7 +65,7 @@ long: build ## faults at every system call, storms, disks and kernels at full le
 	@tests/setup.sh long
 	@cd tests && FLATNET_LONG=1 go run ./report . -- -timeout=6h -race=false -v -run '$(LONG)'
 
-cover: ## how much of each package the tests run, units and end to end together
+cover: build ## how much of each package the tests run, units and end to end together
 	@tests/setup.sh test
 	@tests/cover.sh
 
@@ -67,15 +73,15 @@ bench: build ## ADD and DEL beside the floor and Debian's bridge plugin
 	@tests/setup.sh bench
 	@cd tests && go run ./bench
 
-fuzz: ## every fuzz target, for FUZZTIME each
+fuzz: go ## every fuzz target, for FUZZTIME each
 	@FUZZTIME=$(FUZZTIME) tests/fuzz.sh
 
-lint: ## gofmt, go vet and staticcheck
+lint: go ## gofmt, go vet and staticcheck
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "gofmt -w: $$out"; exit 1; }
 	go vet ./... && $(STATICCHECK) ./...
 	cd tests && go vet ./... && $(STATICCHECK) ./...
 
-vuln: ## govulncheck; VULNDB=file:///DIR is a copy of its database, where the public one is not reached
+vuln: go ## govulncheck; VULNDB=file:///DIR is a copy of its database, where the public one is not reached
 	@GOBIN=$(CURDIR)/bin go install golang.org/x/vuln/cmd/govulncheck@v1.9.0
 	@for dir in . tests; do \
 		(cd $$dir && $(CURDIR)/bin/govulncheck $(if $(VULNDB),-db $(VULNDB)) ./...); \

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Usage: install.sh install|uninstall BINARY
-# Puts flatnet where people and this machine's Podman find it, or takes it away
-# from there. From the environment, set by the Makefile: DESTDIR, PREFIX,
-# PLUGINDIR, CONFDIR, NETAVARKDIR, and DOORS to choose ("cni", "netavark").
+# Usage: install.sh install BINARY | uninstall
+# Puts flatnet where people and this machine's Podman find it, or removes it from
+# there; while containers are attached it removes nothing without FORCE=1. From
+# the environment, set by the Makefile: DESTDIR, PREFIX, PLUGINDIR, CONFDIR,
+# NETAVARKDIR, DOORS to choose ("cni", "netavark"), and FORCE.
 set -eu
 here=$(dirname "$0")
 conflist=$here/../cni/flatnet.conflist
@@ -33,6 +34,17 @@ door() {
 	ln -f "$program" "$1" 2>/dev/null || install -m 755 "$program" "$1"
 }
 
+# attached prints a line for each container that is attached to this host. Files
+# below a DESTDIR serve no container of this one.
+attached() {
+	[ -z "$DESTDIR" ] || return 0
+	for flatnet in "$program" "$cni" "$netavark"; do
+		[ -x "$flatnet" ] || continue
+		list=$("$flatnet" list) && echo "$list" | tail -n +2
+		return
+	done
+}
+
 case $1 in
 install)
 	install -D -m 755 "$2" "$program"
@@ -53,6 +65,12 @@ install)
 	done
 	;;
 uninstall)
+	if [ "$FORCE" != 1 ] && { ! left=$(attached) || [ -n "$left" ]; }; then
+		echo "flatnet stays: without it these containers can't be removed from their networks."
+		echo "${left:-(which ones is not known)}"
+		echo "Remove them first (podman rm -f CONTAINER), or run: make uninstall FORCE=1"
+		exit 1
+	fi >&2
 	rm -f "$program" "$cni" "$netavark"
 	if cmp -s "$conflist" "$conf"; then rm -f "$conf"; fi
 	;;

@@ -44,7 +44,7 @@ func staticAndStripped(t *testing.T, binary string) {
 func TestBuildIsReproducible(t *testing.T) {
 	t.Parallel()
 	here, there := t.TempDir(), t.TempDir()
-	for _, name := range strings.Fields(output(t, root, "git", "ls-files", "--cached", "--others", "--exclude-standard")) {
+	for _, name := range strings.Fields(output(t, root, "git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard")) {
 		content, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			continue // deleted, and not yet committed
@@ -53,7 +53,7 @@ func TestBuildIsReproducible(t *testing.T) {
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(to, content, 0o644); err != nil {
+		if err := os.WriteFile(to, content, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,10 +31,8 @@ type lister struct {
 func newLister(t *testing.T) lister {
 	t.Helper()
 	b := newBox(t)
-	dir := t.TempDir()
-	output(t, filepath.Join(root, "tests"), "go", "build", "-o", filepath.Join(dir, "cnirun"), "./cnirun")
 	b.Run("cp", program, plugins)
-	return lister{b, filepath.Join(dir, "cnirun")}
+	return lister{b, tool(t, "cnirun")}
 }
 
 func (l lister) run(verb, id string) (string, error) {

@@ -13,7 +13,7 @@ restore() {
 }
 trap restore EXIT
 go test -cover ./... -args -test.gocoverdir="$counts" >/dev/null
-go build -cover -o "$counts/flatnet" .
+go build -buildvcs=false -cover -o "$counts/flatnet" .
 mkdir -p bin
 rm -f bin/flatnet
 printf '#!/bin/sh\nGOCOVERDIR=%s exec %s/flatnet "$@"\n' "$counts" "$counts" >bin/flatnet

@@ -130,6 +130,6 @@ func changes(all []point, i int) bool {
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	output(t, ".", "env", "CGO_ENABLED=0", "go", "build", "-o", path, "./"+name)
+	output(t, ".", "env", "CGO_ENABLED=0", "go", "build", "-buildvcs=false", "-o", path, "./"+name)
 	return path
 }

@@ -29,6 +29,117 @@ func TestInstallAndUninstall(t *testing.T) {
 	}
 }
 
+// While containers are attached, uninstall names them and leaves the plugin that
+// takes them off the network again.
+func TestUninstallWithContainers(t *testing.T) {
+	b := newBox(t)
+	b.makeTarget("install")
+	b.attach("webserver")
+	before := b.files()
+	out, err := b.Try("make", "-s", "-C", root, "uninstall")
+	if err == nil {
+		t.Fatalf("uninstall says %s", out)
+	}
+	for _, want := range []string{"flatnet  webserver  eth0       10.87.1.2", "podman rm -f", "make uninstall FORCE=1"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("uninstall does not say %q: %v", want, err)
+		}
+	}
+	if after := b.files(); after != before {
+		t.Errorf("uninstall has removed files; left are\n%s", after)
+	}
+	b.Run("make", "-s", "-C", root, "uninstall", "FORCE=1")
+	if left := b.Sh("find /usr/local/bin /usr/local/lib* /etc/cni -name '*flatnet*'"); left != "" {
+		t.Errorf("uninstall FORCE=1 leaves %s", left)
+	}
+	b.makeTarget("install")
+	b.do(call("DEL", "webserver"))
+	b.makeTarget("uninstall")
+}
+
+// Where no Go can build flatnet, make says in one line what to do.
+func TestMakeWithoutGo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, script string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tools := t.TempDir() // all that the check needs, but no Go
+	for _, name := range []string{"sh", "sed", "dirname", "cut", "sort", "head", "tail", "git"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(tools, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := append(os.Environ(), "SUDO_USER=", "PATH="+dir+":"+tools)
+	for _, c := range []struct {
+		name, script string // of a go command, if there is one
+		env          string
+		want         []string
+	}{
+		{"none", "", "", []string{"there is none in PATH"}},
+		{"none by sudo", "", "SUDO_USER=me", []string{"there is none in PATH", "sudo env PATH=$PATH make"}},
+		{"Debian 12's", "case $1 in version) echo go version go1.19.8 linux/amd64 ;; *) echo go1.19.8 ;; esac", "", []string{"/go is 1.19.8, too old"}},
+		{"one that must not fetch", `case $1 in version) echo go version go1.24.4 linux/amd64 ;; *) echo "go: go.mod requires go >= 1.26.0 (running go 1.24.4; GOTOOLCHAIN=local)"; exit 1 ;; esac`,
+			"", []string{"/go is 1.24.4", "GOTOOLCHAIN=auto make"}},
+		{"one that can't fetch", `case $1 in version) echo go version go1.24.4 linux/amd64 ;; *) echo "go: download go1.26.0: no route"; exit 1 ;; esac`,
+			"", []string{"/go is 1.24.4", "no route"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			os.Remove(filepath.Join(dir, "go"))
+			if c.script != "" {
+				write("go", c.script)
+			}
+			for _, target := range []string{"build", "install", "demo", "test", "lint"} {
+				cmd := exec.Command("make", "-s", "-C", root, target, "BIN="+dir+"/flatnet", "DESTDIR="+dir)
+				cmd.Env = append(env, c.env)
+				out, err := cmd.CombinedOutput()
+				said, _, _ := strings.Cut(string(out), "make: ***")
+				here := strings.Contains(said, "/usr/local/go/bin:$PATH make") // where this machine has one
+				if err == nil || strings.Count(said, "\n") != 1 || !here && !strings.Contains(said, "https://go.dev/dl") {
+					t.Errorf("make %s: %v: %s", target, err, out)
+				}
+				for _, want := range append(c.want, "flatnet needs Go 1.2") {
+					if !strings.Contains(said, want) {
+						t.Errorf("make %s does not say %q: %s", target, want, said)
+					}
+				}
+			}
+		})
+	}
+	write("go", "case $1 in env) echo go1.99.1 ;; *) exit 1 ;; esac")
+	cmd := exec.Command("make", "-s", "-C", root, "go")
+	cmd.Env = env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("a newer Go: %v: %s", err, out)
+	}
+}
+
+// A build in another user's clone, as sudo makes it, has its version: git
+// refuses to look into it unless it is told that it may.
+func TestVersionInAnothersClone(t *testing.T) {
+	t.Parallel()
+	clone := filepath.Join(t.TempDir(), "clone")
+	output(t, root, "git", "-c", "safe.directory=*", "clone", "-q", ".", clone)
+	for _, name := range []string{"Makefile", "internal/go.sh"} { // as they are, committed or not
+		output(t, root, "cp", name, filepath.Join(clone, name))
+	}
+	output(t, clone, "git", "-c", "user.name=t", "-c", "user.email=t@example", "commit", "-qam", "t", "--allow-empty")
+	want := strings.TrimSpace(output(t, clone, "git", "rev-parse", "--short=12", "HEAD"))
+	output(t, clone, "chown", "-R", "12345", clone)
+	cmd := exec.Command("make", "-s", "-C", clone, "--eval=show: ; @echo $(VERSION)", "show")
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_SYSTEM=/dev/null", "GIT_CONFIG_GLOBAL=/dev/null", "SUDO_UID=")
+	if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != want {
+		t.Errorf("the version is %s, want %s (%v)", out, want, err)
+	}
+}
+
 // files lists the files that are in the world's /etc and /usr alone.
 func (b box) files() string {
 	b.t.Helper()

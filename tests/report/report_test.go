@@ -78,7 +78,7 @@ func TestReport(t *testing.T) {
 		}
 	}
 	program := filepath.Join(dir, "report")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	out, err := exec.Command(program, dir).CombinedOutput()
