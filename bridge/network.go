@@ -100,7 +100,7 @@ type Bandwidth struct {
 // A Limit is a token bucket.
 type Limit struct {
 	Rate  uint64 // bits per second; 0: no limit
-	Burst uint64 // bits; 0: what the rate gives in 100 ms
+	Burst uint64 // bits; 0: what the rate gives in 100 ms, or 16 KiB if that is more
 }
 
 // A PortMapping publishes one port of the container on the host.
