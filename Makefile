@@ -69,7 +69,7 @@ cover: build ## how much of each package the tests run, units and end to end tog
 	@tests/setup.sh test
 	@tests/cover.sh
 
-bench: build ## ADD and DEL beside the floor and Debian's bridge plugin
+bench: build ## ADD and DEL beside the floor (tests/bench/floor) and Debian's bridge plugin
 	@tests/setup.sh bench
 	@cd tests && go run ./bench
 

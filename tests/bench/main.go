@@ -1,4 +1,4 @@
-// Command bench compares flatnet's ADD and DEL with perf/floor.c, the same
+// Command bench compares flatnet's ADD and DEL with floor/floor.c, the same
 // work with the fewest system calls, and with Debian's bridge + host-local:
 // whole processes, interleaved, medians. It asserts nothing about time.
 package main
@@ -14,8 +14,8 @@ import (
 	"flatnet/tests/lab"
 )
 
-// floorSource is where the yardstick is, if it is there.
-const floorSource = "../../shared/perf/floor.c"
+// floorSource is the yardstick.
+const floorSource = "bench/floor/floor.c"
 
 func main() {
 	lab.Main()
@@ -90,18 +90,14 @@ func field(s *lab.Script) ([]rival, error) {
 		bridge("bridge+host-local", "false"),
 		bridge("the same with ipMasq", "true"),
 	}
-	if _, err := os.Stat(floorSource); err != nil {
-		fmt.Println("no floor to compare with:", err)
-		return rivals, nil
-	}
 	floor := filepath.Join(dir, "floor")
-	if out, err := exec.Command("gcc", "-O2", "-w", "-static", "-s", "-o", floor, floorSource).CombinedOutput(); err != nil {
+	if out, err := exec.Command("gcc", "-O2", "-static", "-s", "-o", floor, floorSource).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("floor.c: %w: %s", err, out)
 	}
 	if err := os.Mkdir(filepath.Join(dir, "floor.d"), 0o700); err != nil {
 		return nil, err
 	}
-	f := rival{Name: "floor", Program: floor, Env: []string{"FLOOR_BR=flr0", "FLOOR_SYNC=2", "FLOOR_NFT=1", "FLOOR_IPAM=" + dir + "/floor.d"}}
+	f := rival{Name: "floor", Program: floor, Env: []string{"FLOOR_BRIDGE=floor0", "FLOOR_LEASES=" + dir + "/floor.d"}}
 	return append([]rival{f}, rivals...), nil
 }
 
