@@ -46,9 +46,6 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 			return Result{}, err
 		}
 	}
-	if err := r.Bandwidth.check(n.MTU); err != nil {
-		return Result{}, err
-	}
 
 	if n.LinkFirst || n.NoAddress {
 		return h.attachFirst(c, inside, br, n, r, alloc)

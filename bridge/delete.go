@@ -35,7 +35,11 @@ func (h *Host) remove(key Key, alloc Allocator, withBridge bool) error {
 		return err
 	}
 	return alloc.Release(key, func() error {
-		err := h.removeRules(key.Network)
+		links, err := c.Links()
+		if err != nil {
+			return fmt.Errorf("list links: %w", err)
+		}
+		err = h.removeRules(key.Network, links)
 		if withBridge {
 			err = errors.Join(err, removeBridge(c, key.Network))
 		}
@@ -50,12 +54,15 @@ func removeBridge(c *rtnl.Conn, network string) error {
 		return fmt.Errorf("list links: %w", err)
 	}
 	for _, l := range links {
-		used := slices.ContainsFunc(links, func(port rtnl.Link) bool { return port.Master == l.Index })
-		if l.Kind == "bridge" && l.Alias == bridgeAlias(network) && !used {
+		if l.Kind == "bridge" && l.Alias == bridgeAlias(network) && !hasPorts(links, l) {
 			err = errors.Join(err, deleteLink(c, l))
 		}
 	}
 	return err
+}
+
+func hasPorts(links []rtnl.Link, br rtnl.Link) bool {
+	return slices.ContainsFunc(links, func(l rtnl.Link) bool { return l.Master == br.Index })
 }
 
 func removeLinks(c *rtnl.Conn, key Key) error {

@@ -1,8 +1,10 @@
 package bridge
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"flatnet/internal/nft"
@@ -44,7 +46,8 @@ func ensureGroup(c *rtnl.Conn, l rtnl.Link, group uint32) error {
 }
 
 // A Firewall is what one subnet of a network has in nf_tables, in the network's
-// own table. All that distinguishes it shows in its postrouting chain.
+// own table. One without a Subnet is what the network's bridge has there, in both
+// families, whatever addresses the containers have or give themselves.
 type Firewall struct {
 	Network  string
 	Bridge   string // or the interface that leads into its VLAN
@@ -54,6 +57,11 @@ type Firewall struct {
 	IPMasq   bool
 	Internal bool
 	Isolated bool
+	// PortIsolated keeps the network's containers from reaching each other
+	// through the host.
+	PortIsolated bool `json:",omitempty"`
+	// PublishedOnly drops what others send to the containers, except to published ports.
+	PublishedOnly bool `json:",omitempty"`
 	// ForwardAccept inserts an accept rule into foreign chains that block the network.
 	ForwardAccept bool `json:",omitempty"`
 	ServesDNS     bool `json:",omitempty"` // at the gateway
@@ -80,69 +88,152 @@ func familyOf(a netip.Addr) nft.Family {
 	return nft.IPv6
 }
 
-func (f Firewall) table() nft.Table { return table(familyOf(f.Subnet.Addr()), f.Network) }
+func (f Firewall) table(family nft.Family) nft.Table { return table(family, f.Network) }
 
-// base makes a base chain for a purpose. nft takes no colon in a name.
-func (f Firewall) base(purpose string, typ nft.ChainType, hook nft.Hook, priority int32, rules ...[]nft.Expr) chain {
-	ch := chain{Chain: nft.Chain{
-		Table: f.table(), Name: purpose + "-" + strings.ReplaceAll(f.Subnet.String(), ":", "_"),
-		Type: typ, Hook: hook, Priority: priority,
-	}}
+// place is the subnet, or the bridge of a firewall without one.
+func (f Firewall) place() string {
+	if f.Subnet.IsValid() {
+		return f.Subnet.String()
+	}
+	return f.Bridge
+}
+
+func (f Firewall) samePlace(o Firewall) bool { return f.place() == o.place() }
+
+// set gives the firewall the network's settings, which another one has.
+func (f Firewall) set(o Firewall) Firewall {
+	o.Subnet, o.Gateway = f.Subnet, f.Gateway
+	return o
+}
+
+// changed lists the keys of the configuration in which two firewalls differ.
+func (f Firewall) changed(o Firewall) (keys []string) {
+	for _, c := range []struct {
+		key  string
+		same bool
+	}{
+		{"bridge", f.Bridge == o.Bridge}, {"gateway", f.Gateway == o.Gateway},
+		{"ipMasq", f.IPMasq == o.IPMasq}, {"noMasq", slices.Equal(f.Flat, o.Flat)},
+		{"internal", f.Internal == o.Internal}, {"isolation", f.Isolated == o.Isolated},
+		{"portIsolation", f.PortIsolated == o.PortIsolated}, {"inbound", f.PublishedOnly == o.PublishedOnly},
+		{"forwardAccept", f.ForwardAccept == o.ForwardAccept}, {"dnsEnabled", f.ServesDNS == o.ServesDNS},
+	} {
+		if !c.same {
+			keys = append(keys, c.key)
+		}
+	}
+	return keys
+}
+
+// hasRules says whether there are rules of the firewall, such as they are.
+func (f Firewall) hasRules(have []nft.Rule) bool {
+	return slices.ContainsFunc(f.chains(nil, have), func(ch chain) bool {
+		return slices.ContainsFunc(have, func(r nft.Rule) bool { return r.Table == ch.Table && r.Chain == ch.Name })
+	})
+}
+
+// base makes a base chain for a purpose, under a name that nft can read.
+func (f Firewall) base(family nft.Family, purpose string, typ nft.ChainType, hook nft.Hook, priority int32) chain {
+	name := strings.Map(func(c rune) rune {
+		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || strings.ContainsRune("_.-/", c) {
+			return c
+		}
+		return '_'
+	}, f.place())
+	return chain{Chain: nft.Chain{Table: f.table(family), Name: purpose + "-" + name, Type: typ, Hook: hook, Priority: priority}}
+}
+
+// with returns the chain with further rules of the firewall.
+func (f Firewall) with(ch chain, rules ...[]nft.Expr) chain {
 	for _, exprs := range rules {
-		ch.rules = append(ch.rules, nft.Rule{
-			Table: ch.Table, Chain: ch.Name, Exprs: exprs, Comment: f.comment(),
-		})
+		ch.rules = append(ch.rules, nft.Rule{Table: ch.Table, Chain: ch.Name, Exprs: exprs, Comment: f.comment()})
 	}
 	return ch
 }
 
-// chains are all of them; that of forward has rules only in an internal network.
-func (f Firewall) chains() []chain { return []chain{f.postrouting(), f.prerouting(), f.forward()} }
+// Purposes of chains, with which their names begin.
+const (
+	masquerading = "masquerade"
+	isolating    = "isolation"
+	forwarding   = "forward"
+)
+
+// chains are all of the firewall's, which may be without rules. all are the
+// network's firewalls that have it beside them, and have its rules as they are:
+// by both it is known in which families the network has subnets.
+func (f Firewall) chains(all []Firewall, have []nft.Rule) []chain {
+	if f.Subnet.IsValid() {
+		return []chain{f.postrouting(), f.prerouting()}
+	}
+	served := map[nft.Family]bool{}
+	for _, o := range all {
+		if o.Network == f.Network && o.Subnet.IsValid() {
+			served[familyOf(o.Subnet.Addr())] = true
+		}
+	}
+	for _, r := range have {
+		if r.Table == f.table(r.Table.Family) && strings.HasPrefix(r.Chain, isolating+"-") {
+			served[r.Table.Family] = true
+		}
+	}
+	unknown := len(served) == 0
+	return []chain{f.forward(nft.IPv4, unknown || served[nft.IPv4]), f.forward(nft.IPv6, unknown || served[nft.IPv6])}
+}
 
 // postrouting masquerades. For the default network,
 //
-//	oifname "flatnet-br0" iifgroup 10870/31 masquerade
-//	ip saddr 10.87.1.0/24 ip daddr != 10.87.1.0/24 ip daddr != 10.87.0.0/16
-//	ip daddr != 224.0.0.0/4 ip daddr != 169.254.0.0/16 masquerade
+//	oifname "flatnet-br0" iifgroup 10870/31 iifname != "flatnet-br0" masquerade
+//	oifname "flatnet-br0" iifname "flatnet-br0" ip saddr 10.87.1.0/24 ip daddr 10.87.1.0/24 masquerade
+//	ip saddr 10.87.1.0/24 oifname != "flatnet-br0" ip daddr != 10.87.1.0/24 ip daddr != 10.87.0.0/16
+//	ip daddr != 224.0.0.0/4 ip daddr != 169.254.0.0/16 ip daddr != 255.255.255.255 masquerade
 //
-// The first rule is for what a container sends to a published port: its answer
+// The first two are for what a container sends to a published port: its answer
 // must come back here instead of going to the container directly, or against
 // the isolation. What bridges merely forward has no input interface here, even
 // with br_netfilter.
 func (f Firewall) postrouting() chain {
-	toBridge := ifName(nft.MetaOifName, nft.Equal, f.Bridge)
-	var rules [][]nft.Expr
+	toBridge, fromBridge := ifName(nft.MetaOifName, nft.Equal, f.Bridge), ifName(nft.MetaIifName, nft.Equal, f.Bridge)
+	fromOthers := oneGroup(nft.MetaIifGroup, groupIsolated)
 	if f.Isolated {
-		rules = append(rules, masquerade(toBridge, anyGroup(nft.MetaIifGroup)))
-	} else {
-		rules = append(rules,
-			masquerade(toBridge, oneGroup(nft.MetaIifGroup, groupIsolated)),
-			masquerade(toBridge, ifName(nft.MetaIifName, nft.Equal, f.Bridge)))
+		fromOthers = slices.Concat(anyGroup(nft.MetaIifGroup), ifName(nft.MetaIifName, nft.NotEqual, f.Bridge))
 	}
+	inside := slices.Concat(match(source, f.Subnet, nft.Equal), match(destination, f.Subnet, nft.Equal))
+	if f.PortIsolated { // an answer from another subnet would not pass, either
+		inside = nil
+	}
+	rules := [][]nft.Expr{masquerade(toBridge, fromOthers), masquerade(toBridge, fromBridge, inside)}
 	switch {
 	case f.Internal: // no route back to anything outside, not even to other addresses of the host
-		rules = append(rules, masquerade(toBridge, match(source, f.Subnet, nft.NotEqual)))
+		rules = append(rules, accept(toBridge, fromBridge), masquerade(toBridge, match(source, f.Subnet, nft.NotEqual)))
 	case f.IPMasq:
 		rules = append(rules, masquerade(f.outward()))
 	}
-	return f.base("masquerade", nft.NAT, nft.Postrouting, srcNAT, rules...)
+	return f.with(f.base(familyOf(f.Subnet.Addr()), masquerading, nft.NAT, nft.Postrouting, srcNAT), rules...)
 }
 
-// outward matches what is to have the host's address.
+// outward matches what is to have the host's address. What goes back to the
+// bridge is for another subnet of the network.
 func (f Firewall) outward() []nft.Expr {
 	exprs := match(source, f.Subnet, nft.Equal)
+	exprs = append(exprs, ifName(nft.MetaOifName, nft.NotEqual, f.Bridge)...)
 	exprs = append(exprs, match(destination, f.Subnet, nft.NotEqual)...)
-	for _, p := range append(f.Flat[:len(f.Flat):len(f.Flat)], local(f.Subnet.Addr().Is4())...) {
-		exprs = append(exprs, match(destination, p, nft.NotEqual)...)
+	is4 := f.Subnet.Addr().Is4()
+	for _, p := range slices.Concat(f.Flat, local(is4)) {
+		if p.Addr().Is4() == is4 {
+			exprs = append(exprs, match(destination, p, nft.NotEqual)...)
+		}
 	}
 	return exprs
 }
 
-// local are multicast and link-local destinations, which are never masqueraded
-// (RFC 1112, RFC 3927, RFC 4291).
+// local are multicast and link-local destinations and limited broadcast, which
+// are never masqueraded (RFC 1112, RFC 3927, RFC 4291, RFC 919).
 func local(is4 bool) []netip.Prefix {
 	if is4 {
-		return []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("169.254.0.0/16")}
+		return []netip.Prefix{
+			netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("169.254.0.0/16"),
+			netip.MustParsePrefix("255.255.255.255/32"),
+		}
 	}
 	return []netip.Prefix{netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("fe80::/10")}
 }
@@ -153,12 +244,15 @@ func local(is4 bool) []netip.Prefix {
 //
 //	iifgroup 10870/31 iifname != "flatnet-br0" ip daddr 10.87.1.0/24 ip daddr != 10.87.1.1 drop
 //
+// With portIsolation it also drops what comes from the bridge itself and takes
+// the way through the host, except to the subnet's broadcast address.
+//
 // And since published ports need route_localnet on the bridge, it takes care
 // that no container gets at the host's 127.0.0.0/8 by it.
 func (f Firewall) prerouting() chain {
+	fromBridge := ifName(nft.MetaIifName, nft.Equal, f.Bridge)
 	var rules [][]nft.Expr
 	if f.Subnet.Addr().Is4() {
-		fromBridge := ifName(nft.MetaIifName, nft.Equal, f.Bridge)
 		rules = append(rules,
 			drop(fromBridge, match(destination, loopback4, nft.Equal)),
 			drop(fromBridge, match(source, loopback4, nft.Equal)))
@@ -172,18 +266,56 @@ func (f Firewall) prerouting() chain {
 		to = append(to, match(destination, netip.PrefixFrom(f.Gateway, f.Gateway.BitLen()), nft.NotEqual)...)
 	}
 	rules = append(rules, drop(from, ifName(nft.MetaIifName, nft.NotEqual, f.Bridge), to))
-	return f.base("isolation", nft.Filter, nft.Prerouting, beforeNAT, rules...)
+	if f.PortIsolated {
+		if f.Subnet.Addr().Is4() {
+			to = append(to, match(destination, netip.PrefixFrom(lastOf(f.Subnet), 32), nft.NotEqual)...)
+		}
+		rules = append(rules, drop(fromBridge, to))
+	}
+	return f.with(f.base(familyOf(f.Subnet.Addr()), isolating, nft.Filter, nft.Prerouting, beforeNAT), rules...)
 }
 
-// forward keeps an internal network to itself and the host; another network has
-// no rules there.
-func (f Firewall) forward() chain {
+// lastOf is the last address of an IPv4 subnet.
+func lastOf(p netip.Prefix) netip.Addr {
+	a := p.Addr().As4()
+	n := binary.BigEndian.Uint32(a[:]) | uint32(1<<(32-p.Bits())-1)
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n)))
+}
+
+// forward keeps an internal network to itself and the host, whatever addresses
+// its containers use. In a family in which the network has no subnet it keeps
+// the bridge apart from the other networks', as prerouting does with subnets:
+//
+//	iifgroup 10870/31 iifname != "flatnet-br0" oifname "flatnet-br0" drop
+//	iifname "flatnet-br0" oifgroup 10870/31 oifname != "flatnet-br0" drop
+//
+// And where only published ports may be reached,
+//
+//	iifname != "flatnet-br0" oifname "flatnet-br0" ct state established,related accept
+//	iifname != "flatnet-br0" oifname "flatnet-br0" ct status dnat accept
+//	iifname != "flatnet-br0" oifname "flatnet-br0" drop
+func (f Firewall) forward(family nft.Family, served bool) chain {
+	from, notFrom := ifName(nft.MetaIifName, nft.Equal, f.Bridge), ifName(nft.MetaIifName, nft.NotEqual, f.Bridge)
+	to, notTo := ifName(nft.MetaOifName, nft.Equal, f.Bridge), ifName(nft.MetaOifName, nft.NotEqual, f.Bridge)
 	var rules [][]nft.Expr
 	if f.Internal {
-		rules = [][]nft.Expr{
-			drop(ifName(nft.MetaIifName, nft.Equal, f.Bridge), ifName(nft.MetaOifName, nft.NotEqual, f.Bridge)),
-			drop(ifName(nft.MetaIifName, nft.NotEqual, f.Bridge), ifName(nft.MetaOifName, nft.Equal, f.Bridge)),
-		}
+		rules = append(rules, drop(from, notTo), drop(notFrom, to))
 	}
-	return f.base("internal", nft.Filter, nft.Forward, filter, rules...)
+	if !served {
+		others := func(key nft.MetaKey) []nft.Expr { return oneGroup(key, groupIsolated) }
+		if f.Isolated {
+			others = anyGroup
+		}
+		rules = append(rules, drop(others(nft.MetaIifGroup), notFrom, to), drop(from, others(nft.MetaOifGroup), notTo))
+	}
+	if !served && f.PortIsolated {
+		rules = append(rules, drop(from, to))
+	}
+	if f.PublishedOnly {
+		rules = append(rules,
+			accept(notFrom, to, ctBits(nft.CtState, ctEstablished|ctRelated)),
+			accept(notFrom, to, ctBits(nft.CtStatus, ctDNAT)),
+			drop(notFrom, to))
+	}
+	return f.with(f.base(family, forwarding, nft.Filter, nft.Forward, filter), rules...)
 }

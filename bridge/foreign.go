@@ -32,20 +32,20 @@ func ours(t nft.Table) bool {
 	return ok && (rest == "" || rest[0] == '-' || rest[0] == '.')
 }
 
-// foreignChains lists the chains of all foreign tables that packets of containers may pass.
-func foreignChains(c *nft.Conn) (found []nft.Chain, err error) {
+// foreignChains lists the chains of all foreign tables that packets of containers
+// may pass. Like everything that is read of such tables it is advice: what can't
+// be read is reported in unread beside the rest, and fails no verb.
+func foreignChains(c *nft.Conn) (found []nft.Chain, unread error) {
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6, nft.Inet} {
 		all, err := c.Chains(family)
-		if err != nil {
-			return nil, err
-		}
+		unread = errors.Join(unread, err)
 		for _, ch := range all {
 			if !ours(ch.Table) {
 				found = append(found, ch)
 			}
 		}
 	}
-	return found, nil
+	return found, unread
 }
 
 // filters says whether a chain may drop what containers send.
@@ -53,51 +53,29 @@ func filters(ch nft.Chain) bool {
 	return ch.Type == nft.Filter && (ch.Hook == nft.Forward || ch.Hook == nft.Input)
 }
 
-// blockers finds what blocks the firewalls' network.
-func blockers(c *nft.Conn, firewalls []Firewall) (found []blocker, err error) {
-	chains, err := foreignChains(c)
-	if err != nil {
-		return nil, err
-	}
+// blockers finds what blocks the firewalls' network. A chain is not among them
+// if its table can't be read, which unread reports.
+func blockers(c *nft.Conn, firewalls []Firewall) (found []blocker, unread error) {
+	chains, unread := foreignChains(c)
 	for _, ch := range chains {
 		if !filters(ch) || !slices.ContainsFunc(firewalls, func(f Firewall) bool { return f.passes(ch) }) {
 			continue
 		}
 		rules, err := c.Rules(ch.Table, ch.Name)
-		if err != nil {
-			return nil, err
-		}
-		if !drops(ch, rules) {
+		if err == nil && !drops(ch, rules) {
 			continue
 		}
-		known, err := mentioned(c, chains, ch.Table, func(r nft.Rule) bool {
-			return mentions(r, firewalls[0].Bridge) || ch.Hook == nft.Input && mentionsDNS(r)
-		})
-		if err != nil {
-			return nil, err
+		if err == nil {
+			rules, err = c.AllRules(ch.Table)
 		}
-		if !known {
+		unread = errors.Join(unread, err)
+		if err == nil && !slices.ContainsFunc(rules, func(r nft.Rule) bool {
+			return mentions(r, firewalls[0].Bridge) || ch.Hook == nft.Input && mentionsDNS(r)
+		}) {
 			found = append(found, blocker{ch})
 		}
 	}
-	return found, nil
-}
-
-// mentioned says whether any rule of a table is about something.
-func mentioned(c *nft.Conn, chains []nft.Chain, t nft.Table, about func(nft.Rule) bool) (bool, error) {
-	for _, ch := range chains {
-		if ch.Table != t {
-			continue
-		}
-		rules, err := c.Rules(t, ch.Name)
-		if err != nil {
-			return false, err
-		}
-		if slices.ContainsFunc(rules, about) {
-			return true, nil
-		}
-	}
-	return false, nil
+	return found, unread
 }
 
 // passes says whether packets from the subnet pass a chain, and are to.
@@ -106,7 +84,7 @@ func (f Firewall) passes(ch nft.Chain) bool {
 	if ch.Hook == nft.Input {
 		wanted = f.ServesDNS
 	}
-	return wanted && (ch.Table.Family == nft.Inet || ch.Table.Family == familyOf(f.Subnet.Addr()))
+	return wanted && f.Subnet.IsValid() && (ch.Table.Family == nft.Inet || ch.Table.Family == familyOf(f.Subnet.Addr()))
 }
 
 // drops says whether the chain drops what no rule has accepted: by its policy
@@ -164,30 +142,57 @@ func mentionsDNS(r nft.Rule) bool {
 	return false
 }
 
+// comment is that of the network's own rules. It names what the rules
+// themselves don't show, so that a change is seen.
 func (f Firewall) comment() string {
+	comment := "flatnet network " + f.Network
 	if f.ForwardAccept {
-		return "flatnet network " + f.Network + ", forwardAccept"
+		comment = f.acceptComment()
 	}
-	return "flatnet network " + f.Network
+	if f.ForwardAccept && f.ServesDNS {
+		comment += ", dns"
+	}
+	return comment
 }
 
-// unblock inserts accept rules into the chains that block the network, or says
-// which do.
-func (h *Host) unblock(c *nft.Conn, firewalls []Firewall) error {
+// acceptComment is that of the network's rules in foreign chains.
+func (f Firewall) acceptComment() string { return "flatnet network " + f.Network + ", forwardAccept" }
+
+// unblock inserts accept rules into the chains that block the network, or warns
+// of them. It fails no ADD: the chains are others'.
+func (h *Host) unblock(c *nft.Conn, firewalls []Firewall) {
 	f := firewalls[0]
-	found, err := blockers(c, firewalls)
-	if err != nil || len(found) == 0 {
-		return err
+	found, unread := blockers(c, firewalls)
+	if unread != nil {
+		h.records.say(fmt.Errorf("can't find out whether other firewalls block network %s: %w", f.Network, unread))
+	}
+	if len(found) == 0 {
+		return
 	}
 	if !f.ForwardAccept {
 		h.records.say(blocked(found, f))
-		return nil
+		return
 	}
-	var b nft.Batch
+	var tables []nft.Table
 	for _, ch := range found {
-		b.Insert(f.accept(ch)...)
+		if !slices.Contains(tables, ch.Table) {
+			tables = append(tables, ch.Table)
+		}
 	}
-	return c.Commit(&b)
+	for _, t := range tables { // one may refuse what another takes
+		err := c.Transact(func(b *nft.Batch) error {
+			found, _ := blockers(c, firewalls)
+			for _, ch := range found {
+				if ch.Table == t {
+					b.Insert(f.accept(ch)...)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			h.records.say(fmt.Errorf("forwardAccept: %w", err))
+		}
+	}
 }
 
 // blocked names the chains by what they drop, and says what helps.
@@ -236,28 +241,35 @@ func (f Firewall) accept(ch blocker) []nft.Rule {
 	var rules []nft.Rule
 	for _, m := range matches {
 		rules = append(rules, nft.Rule{
-			Table: ch.Table, Chain: ch.Name, Comment: f.comment(), Exprs: rule(nft.Verdict{Code: nft.Accept}, m),
+			Table: ch.Table, Chain: ch.Name, Comment: f.acceptComment(), Exprs: accept(m),
 		})
 	}
 	return rules
 }
 
-// block takes the network's accept rules out of foreign chains.
-func block(c *nft.Conn, b *nft.Batch, network string) error {
-	chains, err := foreignChains(c)
-	for _, ch := range chains {
-		if !filters(ch) {
-			continue
-		}
-		rules, rerr := c.Rules(ch.Table, ch.Name)
-		err = errors.Join(err, rerr)
-		for _, r := range rules {
-			if r.Comment == (Firewall{Network: network, ForwardAccept: true}).comment() {
-				b.Delete(r)
+// block takes the network's accept rules out of foreign chains, or warns.
+func (h *Host) block(c *nft.Conn, network string) {
+	var unread error
+	err := c.Transact(func(b *nft.Batch) error {
+		var chains []nft.Chain
+		chains, unread = foreignChains(c)
+		for _, ch := range chains {
+			if !filters(ch) {
+				continue
+			}
+			rules, err := c.Rules(ch.Table, ch.Name)
+			unread = errors.Join(unread, err)
+			for _, r := range rules {
+				if r.Comment == (Firewall{Network: network}).acceptComment() {
+					b.Delete(r)
+				}
 			}
 		}
+		return nil
+	})
+	if err = errors.Join(err, unread); err != nil {
+		h.records.say(fmt.Errorf("forwardAccept: rules of network %s may be left in foreign chains: %w", network, err))
 	}
-	return err
 }
 
 // blocked reports foreign chains that block the network, unless the next ADD
@@ -273,11 +285,11 @@ func (h *Host) blocked(n Network, alloc Allocator) error {
 		firewalls = append(firewalls, n.firewall(p.Masked(), p.Addr()))
 	}
 	err := h.withNFT(len(firewalls) > 0, func(c *nft.Conn) error {
-		found, err := blockers(c, firewalls)
-		if err == nil && len(found) > 0 {
-			err = fmt.Errorf("%w: %w", blocked(found, firewalls[0]), ErrConflict)
+		found, _ := blockers(c, firewalls)
+		if len(found) == 0 {
+			return nil
 		}
-		return err
+		return fmt.Errorf("%w: %w", blocked(found, firewalls[0]), ErrConflict)
 	})
 	if errors.Is(err, ErrUnsupported) {
 		return nil // and so nothing can block

@@ -15,6 +15,7 @@ var loopback4 = netip.MustParsePrefix("127.0.0.0/8")
 
 func masquerade(parts ...[]nft.Expr) []nft.Expr { return rule(nft.Masquerade{}, parts...) }
 func drop(parts ...[]nft.Expr) []nft.Expr       { return rule(nft.Verdict{Code: nft.Drop}, parts...) }
+func accept(parts ...[]nft.Expr) []nft.Expr     { return rule(nft.Verdict{Code: nft.Accept}, parts...) }
 
 func rule(end nft.Expr, parts ...[]nft.Expr) (exprs []nft.Expr) {
 	for _, p := range parts {
@@ -37,6 +38,23 @@ func anyGroup(key nft.MetaKey) []nft.Expr {
 		nft.Meta{Key: key, Dst: nft.Reg1},
 		nft.Bitwise{Src: nft.Reg1, Dst: nft.Reg1, Mask: hostOrder(^uint32(groupIsolated ^ groupOpen))},
 		nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: hostOrder(groupIsolated & groupOpen)},
+	}
+}
+
+// Bits of a packet's connection: NF_CT_STATE_BIT of net/netfilter/nf_conntrack.h
+// and IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h.
+const (
+	ctEstablished = 1 << 1
+	ctRelated     = 1 << 2
+	ctDNAT        = 1 << 5
+)
+
+// ctBits matches packets of connections that have any of the bits.
+func ctBits(key nft.CtKey, bits uint32) []nft.Expr {
+	return []nft.Expr{
+		nft.Ct{Key: key, Dst: nft.Reg1},
+		nft.Bitwise{Src: nft.Reg1, Dst: nft.Reg1, Mask: hostOrder(bits)},
+		nft.Cmp{Src: nft.Reg1, Op: nft.NotEqual, Data: hostOrder(0)},
 	}
 }
 

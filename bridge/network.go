@@ -39,6 +39,7 @@ type Network struct {
 	Isolated         bool // containers of other networks don't reach this one's containers
 	SpoofCheck       bool // a container's port sends nothing that has another's MAC or IP address
 	PortIsolated     bool // containers of the network don't reach each other
+	PublishedOnly    bool // others than the host reach the containers by published ports only
 	ForwardAccept    bool // foreign chains that drop what containers send get a rule that accepts it
 	ServesDNS        bool // containers ask a DNS server at the gateways
 	LinkFirst        bool // addresses are leased when the link is there: another plugin may use it
@@ -100,7 +101,7 @@ type Bandwidth struct {
 // A Limit is a token bucket.
 type Limit struct {
 	Rate  uint64 // bits per second; 0: no limit
-	Burst uint64 // bits; 0: what the rate gives in 100 ms, or 16 KiB if that is more
+	Burst uint64 // bits; 0: what the rate gives in 100 ms
 }
 
 // A PortMapping publishes one port of the container on the host.

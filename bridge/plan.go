@@ -64,6 +64,7 @@ func Plan(n Network, r Request, l Lease) (Attachment, error) {
 			a.addGateway(netip.PrefixFrom(addr.Gateway, addr.Prefix.Bits()))
 		}
 	}
+	a.Firewall = append(a.Firewall, n.firewall(netip.Prefix{}, netip.Addr{}))
 	var err error
 	if a.Ports, err = publications(r.Ports, a.Addresses); err != nil {
 		return Attachment{}, err
@@ -118,18 +119,13 @@ func addressMAC(a netip.Addr) HardwareAddr {
 	return mac
 }
 
+// firewall is that of a subnet, or without one of the bridge.
 func (n Network) firewall(subnet netip.Prefix, gateway netip.Addr) Firewall {
-	f := Firewall{
-		Network: n.Name, Bridge: n.VLANs.gatewayName(n.Bridge), Subnet: subnet, Gateway: gateway,
-		IPMasq: n.IPMasq, Internal: n.Internal, Isolated: n.Isolated, ForwardAccept: n.ForwardAccept,
-		ServesDNS: n.ServesDNS && n.IsGateway,
+	return Firewall{
+		Network: n.Name, Bridge: n.VLANs.gatewayName(n.Bridge), Subnet: subnet, Gateway: gateway, Flat: n.Flat,
+		IPMasq: n.IPMasq, Internal: n.Internal, Isolated: n.Isolated, PortIsolated: n.PortIsolated, PublishedOnly: n.PublishedOnly,
+		ForwardAccept: n.ForwardAccept, ServesDNS: n.ServesDNS && n.IsGateway,
 	}
-	for _, p := range n.Flat {
-		if p.Addr().Is4() == subnet.Addr().Is4() {
-			f.Flat = append(f.Flat, p)
-		}
-	}
-	return f
 }
 
 func (a *Attachment) addGateway(p netip.Prefix) {

@@ -31,10 +31,13 @@ func TestPlanOfTheDefaultNetwork(t *testing.T) {
 		Routes:    []Route{{Dst: pfx("0.0.0.0/0"), Gateway: ip("10.87.1.1")}},
 		Bridge:    DefaultBridge, Gateways: []netip.Prefix{pfx("10.87.1.1/24")}, Forward4: true,
 		Group: groupOpen,
-		Firewall: []Firewall{{
-			Network: "flatnet", Bridge: DefaultBridge, Subnet: pfx("10.87.1.0/24"), Gateway: ip("10.87.1.1"),
-			Flat: []netip.Prefix{pfx(DefaultFlat)}, IPMasq: true,
-		}},
+		Firewall: []Firewall{
+			{
+				Network: "flatnet", Bridge: DefaultBridge, Subnet: pfx("10.87.1.0/24"), Gateway: ip("10.87.1.1"),
+				Flat: flatNetwork().Flat, IPMasq: true,
+			},
+			{Network: "flatnet", Bridge: DefaultBridge, Flat: flatNetwork().Flat, IPMasq: true},
+		},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -39,7 +39,7 @@ func ownRecords() string {
 // value keeps nothing.
 //
 //	.lock                   held exclusively by a reload or a claim of ports, shared by whoever else changes rules
-//	NETWORK/firewall:SUBNET a [Firewall]; the slash is written as "_"
+//	NETWORK/firewall:SUBNET a [Firewall], also of a bridge; the slash is written as "_"
 //	NETWORK/ID:IFNAME       a [wish]; locked as long as an ADD with ports goes on
 type records struct {
 	dir  string
@@ -148,8 +148,11 @@ func (r records) held(key Key) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
 }
 
+// firewallFile begins the names of records of firewalls.
+const firewallFile = "firewall:"
+
 func (r records) firewallFile(f Firewall) string {
-	return filepath.Join(r.dir, f.Network, "firewall:"+strings.ReplaceAll(f.Subnet.String(), "/", "_"))
+	return filepath.Join(r.dir, f.Network, firewallFile+strings.ReplaceAll(f.place(), "/", "_"))
 }
 
 func (r records) wishFile(key Key) string {
@@ -251,7 +254,7 @@ func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
 	files, err := filepath.Glob(filepath.Join(r.dir, "*", "*"))
 	for _, file := range files {
 		var lerr error
-		if strings.HasPrefix(filepath.Base(file), "firewall:") {
+		if strings.HasPrefix(filepath.Base(file), firewallFile) {
 			firewalls, lerr = appendRecord(firewalls, file)
 		} else {
 			wishes, lerr = appendRecord(wishes, file)
@@ -268,6 +271,18 @@ func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
 		return 1
 	})
 	return firewalls, wishes, err
+}
+
+// firewalls reads what is recorded of a network's firewalls, or with "*" of all
+// networks'. What can't be read is left out: a reload names it.
+func (r records) firewalls(network string) (all []Firewall) {
+	files, _ := filepath.Glob(filepath.Join(r.dir, network, firewallFile+"*")) // the pattern is valid
+	for _, file := range files {
+		if more, err := appendRecord(all, file); err == nil {
+			all = more
+		}
+	}
+	return all
 }
 
 func appendRecord[T any](to []T, file string) ([]T, error) {

@@ -44,9 +44,11 @@ func (h *Host) Reload() error {
 	err = h.withNFT(true, func(n *nft.Conn) error {
 		dead, err := h.sweep(c, n, wishes, alive)
 		wishes = slices.DeleteFunc(wishes, func(w wish) bool { return slices.Contains(dead, w.Key) })
-		err = errors.Join(err, h.dropIdle(n, idle), restore(n, firewalls, wishes, addrs), h.reflect(c, wishes))
-		for _, f := range firewalls {
-			err = errors.Join(err, h.unblock(n, []Firewall{f}))
+		networks := byNetwork(firewalls)
+		lost, lerr := h.lost(n, networks)
+		err = errors.Join(err, lerr, h.dropIdle(n, idle), restore(n, lost, wishes, addrs), h.reflect(c, wishes))
+		for _, of := range networks {
+			h.unblock(n, of)
 		}
 		return err
 	})
@@ -56,12 +58,13 @@ func (h *Host) Reload() error {
 	return errors.Join(rerr, err, unrecorded(firewalls, owners))
 }
 
-// inUse tells the firewalls of subnets in which an attachment has an address
-// from the others, which are not restored.
+// inUse tells the firewalls of subnets in which an attachment has an address, and
+// of bridges whose network has attachments, from the others, which are not
+// restored.
 func inUse(all []Firewall, owners []Owner) (used, idle []Firewall) {
 	for _, f := range all {
 		if slices.ContainsFunc(owners, func(o Owner) bool {
-			return o.Key.Network == f.Network && slices.ContainsFunc(o.Addresses, f.Subnet.Contains)
+			return o.Key.Network == f.Network && (!f.Subnet.IsValid() || slices.ContainsFunc(o.Addresses, f.Subnet.Contains))
 		}) {
 			used = append(used, f)
 		} else {
@@ -69,6 +72,35 @@ func inUse(all []Firewall, owners []Owner) (used, idle []Firewall) {
 		}
 	}
 	return used, idle
+}
+
+// byNetwork puts the firewalls of each network together, in the order of an ADD:
+// the bridge's last.
+func byNetwork(all []Firewall) (networks [][]Firewall) {
+	for _, f := range all {
+		i := slices.IndexFunc(networks, func(of []Firewall) bool { return of[0].Network == f.Network })
+		if i < 0 {
+			networks = append(networks, nil)
+			i = len(networks) - 1
+		}
+		networks[i] = append(networks[i], f)
+	}
+	for _, of := range networks {
+		slices.SortStableFunc(of, func(a, b Firewall) int { return b.Subnet.Bits() - a.Subnet.Bits() })
+	}
+	return networks
+}
+
+// lost returns the chains that are not as their firewalls' records have them.
+func (h *Host) lost(n *nft.Conn, networks [][]Firewall) (chains []chain, err error) {
+	for _, firewalls := range networks {
+		have, err := rulesOf(n, firewalls[0].Network)
+		if err != nil {
+			return nil, err
+		}
+		chains = append(chains, h.lacking(firewalls, have)...)
+	}
+	return chains, nil
 }
 
 // unrecorded names the attachments with an address in no firewall's subnet.
@@ -83,15 +115,15 @@ func unrecorded(firewalls []Firewall, owners []Owner) (err error) {
 	return err
 }
 
-// dropIdle removes records of firewalls that nobody uses, unless they stand: then
-// a DEL will come that needs them.
+// dropIdle removes records of firewalls that nobody uses, unless they have rules:
+// then a DEL will come that needs them.
 func (h *Host) dropIdle(n *nft.Conn, idle []Firewall) (err error) {
 	for _, f := range idle {
-		ok, serr := f.postrouting().stands(n)
-		if serr == nil && !ok {
-			serr = h.records.dropOld(f)
+		have, rerr := rulesOf(n, f.Network)
+		if rerr == nil && !f.hasRules(have) {
+			rerr = h.records.dropOld(f)
 		}
-		err = errors.Join(err, serr)
+		err = errors.Join(err, rerr)
 	}
 	return err
 }
@@ -143,27 +175,20 @@ func (h *Host) sweep(c *rtnl.Conn, n *nft.Conn, wishes []wish, alive map[Key]boo
 	return dead, err
 }
 
-// restore adds what is missing.
-func restore(c *nft.Conn, firewalls []Firewall, wishes []wish, addrs []rtnl.Addr) error {
-	err := restoreWith(c, firewalls, wishes, addrs, true)
+// restore adds chains in place of what is there of them, and what is missing of
+// the wishes.
+func restore(c *nft.Conn, chains []chain, wishes []wish, addrs []rtnl.Addr) error {
+	err := restoreWith(c, chains, wishes, addrs, true)
 	if errors.Is(err, nft.ErrUnsupported) {
-		err = restoreWith(c, firewalls, wishes, addrs, false)
+		err = restoreWith(c, slices.DeleteFunc(chains, chain.isOptional), wishes, addrs, false)
 	}
 	return err
 }
 
-func restoreWith(c *nft.Conn, firewalls []Firewall, wishes []wish, addrs []rtnl.Addr, fib bool) error {
+func restoreWith(c *nft.Conn, chains []chain, wishes []wish, addrs []rtnl.Addr, fib bool) error {
 	var b nft.Batch
-	for _, f := range firewalls {
-		ok, err := f.stands(c)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			if err := f.add(c, &b); err != nil {
-				return err
-			}
-		}
+	for _, ch := range chains {
+		ch.add(&b)
 	}
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
 		if err := portsOf(family).restore(c, &b, wishes, addrs, fib); err != nil {
@@ -179,16 +204,6 @@ func restoreWith(c *nft.Conn, firewalls []Firewall, wishes []wish, addrs []rtnl.
 		}
 	}
 	return c.Commit(&b)
-}
-
-// stands says whether all chains are as they should be.
-func (f Firewall) stands(c *nft.Conn) (bool, error) {
-	for _, ch := range f.chains() {
-		if ok, err := ch.stands(c); !ok || err != nil {
-			return false, err
-		}
-	}
-	return true, nil
 }
 
 // restore adds the table, if any port is to be published, and the elements that

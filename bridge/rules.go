@@ -3,10 +3,13 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
+	"strings"
 
 	"flatnet/internal/nft"
+	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,71 +26,75 @@ func table(family nft.Family, network string) nft.Table {
 	return nft.Table{Family: family, Name: "flatnet-" + network}
 }
 
-// firewall makes the rules that are not there as they should be. As a rule all
-// are, and then nothing is sent but the question.
-func (h *Host) firewall(wanted []Firewall) error {
-	return h.unlessNeeded(wanted, h.withNFT(len(wanted) > 0, func(c *nft.Conn) error {
-		var missing []Firewall
-		for _, f := range wanted {
-			ok, err := f.postrouting().stands(c)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				missing = append(missing, f)
-			}
-		}
-		if len(missing) == 0 {
-			return nil
-		}
-		return h.records.during(func() error {
-			var b nft.Batch
-			for _, f := range missing {
-				if err := f.add(c, &b); err != nil {
-					return err
-				}
-				h.records.saveFirewall(f)
-			}
-			if err := c.Commit(&b); err != nil {
-				return err
-			}
-			return h.unblock(c, missing)
-		})
-	}))
-}
-
-// unlessNeeded lets a kernel without nf_tables pass, and says so, for networks
-// that only miss their isolation by it.
-func (h *Host) unlessNeeded(wanted []Firewall, err error) error {
-	if !errors.Is(err, ErrUnsupported) || slices.ContainsFunc(wanted, func(f Firewall) bool { return f.IPMasq || f.Internal }) {
-		return err
-	}
-	h.records.say(fmt.Errorf("network %s is not isolated from others: %w", wanted[0].Network, err))
-	return nil
-}
-
-// add puts all that a firewall needs into a batch, in place of what is there.
-func (f Firewall) add(c *nft.Conn, b *nft.Batch) error {
-	chains := []chain{f.postrouting(), f.prerouting()}
-	fw := f.forward()
-	if !f.Internal { // no more
-		old, err := c.Rules(fw.Table, fw.Name)
+// rulesOf reads the rules of the network's own tables.
+func rulesOf(c *nft.Conn, network string) (have []nft.Rule, err error) {
+	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
+		rules, err := c.AllRules(table(family, network))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if len(old) > 0 {
-			b.Flush(fw)
-		}
-	} else {
-		chains = append(chains, fw)
+		have = append(have, rules...)
 	}
-	for _, ch := range chains {
-		ch.add(b)
-	}
-	return nil
+	return have, nil
 }
 
+// lacking returns the chains of one network's firewalls whose rules are not those
+// that have holds.
+func (h *Host) lacking(firewalls []Firewall, have []nft.Rule) (missing []chain) {
+	for _, f := range firewalls {
+		missing = append(missing, f.lacking(firewalls, have)...)
+	}
+	if slices.ContainsFunc(missing, chain.isIPv6) && !h.hasIPv6() {
+		missing = slices.DeleteFunc(missing, chain.isIPv6)
+	}
+	return missing
+}
+
+// lacking is [Host.lacking] for one of the firewalls.
+func (f Firewall) lacking(all []Firewall, have []nft.Rule) []chain {
+	return slices.DeleteFunc(f.chains(all, have), func(ch chain) bool { return ch.isIn(have) })
+}
+
+// isOptional says whether a network that is not internal may do without.
+func (ch chain) isOptional() bool { return ch.isIPv6() && ch.Hook == nft.Forward }
+
+func (ch chain) isIPv6() bool { return ch.Table.Family == nft.IPv6 }
+
+// hasIPv6 says whether the kernel has IPv6: else there is nothing to keep apart.
+func (h *Host) hasIPv6() bool {
+	_, err := h.sysctl.Get("net/ipv6/conf/all/forwarding")
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// stands says whether the chain holds its rules and nothing else.
+func (ch chain) stands(c *nft.Conn) (bool, error) {
+	have, err := c.Rules(ch.Table, ch.Name)
+	return err == nil && ch.isIn(have), err
+}
+
+// isIn is [chain.stands] by the rules of several chains.
+func (ch chain) isIn(have []nft.Rule) bool {
+	i := 0
+	for _, r := range have {
+		if r.Table != ch.Table || r.Chain != ch.Name {
+			continue
+		}
+		if i >= len(ch.rules) || !r.Equal(ch.rules[i]) {
+			return false
+		}
+		i++
+	}
+	return i == len(ch.rules)
+}
+
+// add puts the chain with its rules into a batch, in place of the rules that are
+// there. One that is to have none goes.
 func (ch chain) add(b *nft.Batch) {
+	if len(ch.rules) == 0 {
+		b.Flush(ch.Chain)
+		b.Delete(ch.Chain)
+		return
+	}
 	b.Add(ch.Table, ch.Chain)
 	b.Flush(ch.Chain)
 	for _, r := range ch.rules {
@@ -95,10 +102,78 @@ func (ch chain) add(b *nft.Batch) {
 	}
 }
 
-// stands says whether the chain holds its rules and nothing else.
-func (ch chain) stands(c *nft.Conn) (bool, error) {
-	have, err := c.Rules(ch.Table, ch.Name)
-	return slices.EqualFunc(have, ch.rules, nft.Rule.Equal), err
+// firewall makes the rules that are not there as they should be. As a rule all
+// are, and then nothing is sent but the question.
+func (h *Host) firewall(wanted []Firewall) error {
+	return h.unlessNeeded(wanted, h.withNFT(len(wanted) > 0, func(c *nft.Conn) error {
+		have, err := rulesOf(c, wanted[0].Network)
+		if err != nil {
+			return err
+		}
+		if len(h.lacking(wanted, have)) == 0 {
+			return nil
+		}
+		return h.records.during(func() error { return h.makeRules(c, wanted) })
+	}))
+}
+
+// makeRules makes the rules of a network, and gives the network's other subnets
+// the same settings. Accept rules in foreign chains come first: an ADD finds the
+// network's own rules only when those are there.
+func (h *Host) makeRules(c *nft.Conn, wanted []Firewall) error {
+	network := wanted[0].Network
+	recorded := h.records.firewalls(network)
+	if !wanted[0].ForwardAccept && slices.ContainsFunc(recorded, func(f Firewall) bool { return f.ForwardAccept }) {
+		h.block(c, network)
+	}
+	for _, f := range wanted {
+		h.records.saveFirewall(f)
+	}
+	h.unblock(c, wanted)
+	err := c.Transact(func(b *nft.Batch) error { return h.fillRules(c, b, wanted, recorded, nil) })
+	strict := wanted[0].Internal || wanted[0].PublishedOnly
+	if !errors.Is(err, nft.ErrUnsupported) || strict {
+		return err
+	}
+	// What only keeps bridges without addresses apart may be left out.
+	if rerr := c.Transact(func(b *nft.Batch) error { return h.fillRules(c, b, wanted, recorded, chain.isOptional) }); rerr != nil {
+		return err
+	}
+	h.records.say(fmt.Errorf("network %s is not isolated from others in IPv6: %w", network, err))
+	return nil
+}
+
+// fillRules puts into a batch what is missing of a network's rules, without the
+// chains that are left out.
+func (h *Host) fillRules(c *nft.Conn, b *nft.Batch, wanted, recorded []Firewall, without func(chain) bool) error {
+	have, err := rulesOf(c, wanted[0].Network)
+	if err != nil {
+		return err
+	}
+	all := slices.Clone(wanted)
+	for _, old := range recorded {
+		if old.Bridge == wanted[0].Bridge && !slices.ContainsFunc(wanted, old.samePlace) && old.hasRules(have) {
+			old = old.set(wanted[0])
+			h.records.saveFirewall(old)
+			all = append(all, old)
+		}
+	}
+	for _, ch := range h.lacking(all, have) {
+		if without == nil || !without(ch) {
+			ch.add(b)
+		}
+	}
+	return nil
+}
+
+// unlessNeeded lets a kernel without nf_tables pass, and says so, for networks
+// that only miss their isolation by it.
+func (h *Host) unlessNeeded(wanted []Firewall, err error) error {
+	if !errors.Is(err, ErrUnsupported) || slices.ContainsFunc(wanted, func(f Firewall) bool { return f.IPMasq || f.Internal || f.PublishedOnly }) {
+		return err
+	}
+	h.records.say(fmt.Errorf("network %s is not isolated from others: %w", wanted[0].Network, err))
+	return nil
 }
 
 // checkChains reports chains that are not as they should be.
@@ -113,60 +188,88 @@ func checkChains(c *nft.Conn, chains []chain) (err error) {
 	return err
 }
 
+// checkFirewall compares one network's rules with those that an ADD would make,
+// and says what puts a difference right.
 func (h *Host) checkFirewall(wanted []Firewall) error {
-	return h.unlessNeeded(wanted, h.withNFT(len(wanted) > 0, func(c *nft.Conn) (err error) {
+	return h.unlessNeeded(wanted, h.withNFT(len(wanted) > 0, func(c *nft.Conn) error {
+		have, err := rulesOf(c, wanted[0].Network)
+		if err != nil || len(h.lacking(wanted, have)) == 0 {
+			return err
+		}
+		recorded := h.records.firewalls(wanted[0].Network)
 		for _, f := range wanted {
-			err = errors.Join(err, checkChains(c, f.chains()))
+			for _, ch := range f.lacking(wanted, have) {
+				err = errors.Join(err, changed("rules of %v are not as they should be (%s)", ch, f.remedy(recorded)))
+			}
 		}
 		return err
 	}))
 }
 
-// removeRules deletes the network's tables.
-func (h *Host) removeRules(network string) error {
-	err := h.withNFT(true, func(c *nft.Conn) error {
-		remove := func() error {
-			var b nft.Batch
-			for _, family := range []nft.Family{nft.IPv4, nft.IPv6, nft.Bridge} {
-				t := table(family, network)
-				has, err := c.Has(t)
-				if err != nil {
-					return err
-				}
-				if has {
-					b.Delete(t)
-				}
-			}
-			if err := block(c, &b, network); err != nil {
-				return err
-			}
-			if err := c.Commit(&b); err != nil {
-				return err
-			}
-			return errors.Join(h.closeLoopback(network), h.records.dropNetwork(network))
-		}
-		if !h.records.know(network) { // and so nothing that a reload could restore
-			return remove()
-		}
-		return h.records.during(remove)
-	})
-	// What is not there, or can't be, needs no removal.
-	if errors.Is(err, ErrUnsupported) || errors.Is(err, unix.ENOENT) {
-		return nil
+// remedy says what restores the firewall's rules.
+func (f Firewall) remedy(recorded []Firewall) string {
+	i := slices.IndexFunc(recorded, f.samePlace)
+	if i < 0 {
+		return "the network's next ADD restores them"
 	}
-	return err
+	if keys := f.changed(recorded[i]); len(keys) > 0 {
+		return "they were made with another " + strings.Join(keys, ", ") + "; the network's next ADD applies the change"
+	}
+	return "flatnet reload restores them"
+}
+
+// removeRules deletes the network's tables, with everything that depends on
+// them. links are the host's.
+func (h *Host) removeRules(network string, links []rtnl.Link) error {
+	remove := func() error {
+		err := h.withNFT(true, func(c *nft.Conn) error {
+			if slices.ContainsFunc(h.records.firewalls(network), func(f Firewall) bool { return f.ForwardAccept }) {
+				h.block(c, network)
+			}
+			return removeTables(c, network)
+		})
+		if err != nil && !errors.Is(err, ErrUnsupported) { // and then there are none
+			return err
+		}
+		return errors.Join(h.closeLoopback(network, links), h.records.dropNetwork(network))
+	}
+	if !h.records.know(network) { // and so nothing that a reload could restore
+		return remove()
+	}
+	return h.records.during(remove)
+}
+
+// removeTables deletes the network's tables.
+func removeTables(c *nft.Conn, network string) error {
+	return c.Transact(func(b *nft.Batch) error {
+		for _, family := range []nft.Family{nft.IPv4, nft.IPv6, nft.Bridge} {
+			t := table(family, network)
+			has, err := c.Has(t)
+			if err != nil {
+				return err
+			}
+			if has {
+				b.Delete(t)
+			}
+		}
+		return nil
+	})
 }
 
 // closeLoopback sets route_localnet back on the network's bridges: the rules
 // that made it harmless are gone. Where /proc/sys is read-only somebody else has
 // set it, and it is only said.
-func (h *Host) closeLoopback(network string) error {
-	firewalls, _, _ := h.records.all() // of what can't be read, a reload tells
-	var err error
+func (h *Host) closeLoopback(network string, links []rtnl.Link) error {
 	used := map[string]bool{} // by other networks
-	for _, f := range firewalls {
+	for _, f := range h.records.firewalls("*") {
 		used[f.Bridge] = used[f.Bridge] || f.Network != network
 	}
+	for _, l := range links { // records may have been lost
+		if l.Kind == "bridge" && l.Alias == bridgeAlias(network) && !hasPorts(links, l) {
+			used[l.Name] = false
+		}
+	}
+	var err error
 	for bridge, used := range used {
 		name := routeLocalnet(bridge)
 		if v, gerr := h.sysctl.Get(name); !used && gerr == nil && v != "0" {

@@ -68,7 +68,7 @@ func (h *Host) available(c *rtnl.Conn, n Network) error {
 			}
 		}
 	}
-	return errors.Join(err, h.withNFT(n.IPMasq, n.tryFirewall))
+	return errors.Join(err, h.withNFT(n.IPMasq || n.Internal || n.PublishedOnly, func(c *nft.Conn) error { return h.tryFirewall(c, n) }))
 }
 
 // limited compares what all attachments share with what they need, if there
@@ -92,6 +92,7 @@ func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
 		}
 		a.Firewall = append(a.Firewall, n.firewall(p.Masked(), p.Addr()))
 	}
+	a.Firewall = append(a.Firewall, n.firewall(netip.Prefix{}, netip.Addr{}))
 	err = errors.Join(checkBridge(br, a), h.checkForward(a), h.checkFirewall(a.Firewall))
 	if err != nil { // the last DEL may have come between
 		if owners, aerr := h.attached(n.Name, alloc); aerr == nil && len(owners) == 0 {
@@ -125,23 +126,32 @@ func (n Network) gateways() (all []netip.Prefix) {
 
 // tryFirewall finds out whether the kernel could make the network's rules,
 // unless they are there.
-func (n Network) tryFirewall(c *nft.Conn) error {
+func (h *Host) tryFirewall(c *nft.Conn, n Network) error {
+	var all []Firewall
 	for _, p := range n.Subnets {
-		f := n.firewall(p.Masked(), p.Addr())
-		if ok, err := f.postrouting().stands(c); ok || err != nil {
-			return err
-		}
-		var b nft.Batch
-		if err := f.add(c, &b); err != nil {
-			return err
-		}
-		// What can't be deleted undoes the batch; if it is what was refused,
-		// everything before it could be done.
-		none := nft.Chain{Table: f.table(), Name: "none"}
-		b.Delete(none)
-		if err := c.Commit(&b); !errors.Is(err, unix.ENOENT) {
-			return err
-		}
+		all = append(all, n.firewall(p.Masked(), p.Addr()))
+	}
+	all = append(all, n.firewall(netip.Prefix{}, netip.Addr{}))
+	have, err := rulesOf(c, n.Name)
+	if err != nil {
+		return err
+	}
+	chains := h.lacking(all, have)
+	if !n.Internal && !n.PublishedOnly {
+		chains = slices.DeleteFunc(chains, chain.isOptional)
+	}
+	var b nft.Batch
+	for _, ch := range chains {
+		ch.add(&b)
+	}
+	if len(chains) == 0 {
+		return nil
+	}
+	// What can't be deleted undoes the batch; if it is what was refused,
+	// everything before it could be done.
+	b.Delete(nft.Chain{Table: chains[0].Table, Name: "none"})
+	if err := c.Commit(&b); !errors.Is(err, unix.ENOENT) {
+		return err
 	}
 	return nil
 }

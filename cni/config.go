@@ -95,6 +95,7 @@ func readNetwork(doc *strictjson.Object, name string, own bool) bridge.Network {
 		ForwardAccept: doc.Bool("forwardAccept", false),
 		SpoofCheck:    doc.Bool("macspoofchk", false),
 		PortIsolated:  doc.Bool("portIsolation", false),
+		PublishedOnly: readInbound(doc),
 		DAD:           doc.Bool("enabledad", false),
 		NoAddress:     doc.Bool("disableContainerInterface", false),
 		AcceptRA:      !own,

@@ -172,6 +172,8 @@ func TestNetworkKeys(t *testing.T) {
 		{`"mtu":1280,"ipam":{"subnet":"fd00::/64"}`, func(n bridge.Network) any { return n.MTU }, uint32(1280)},
 		{`"isolation":"none"`, func(n bridge.Network) any { return n.Isolated }, false},
 		{`"isolation":"network"`, func(n bridge.Network) any { return n.Isolated }, true},
+		{`"inbound":"any"`, func(n bridge.Network) any { return n.PublishedOnly }, false},
+		{`"inbound":"published"`, func(n bridge.Network) any { return n.PublishedOnly }, true},
 		{`"internal":true`, func(n bridge.Network) any { return n.Internal }, true},
 		{`"macspoofchk":true`, func(n bridge.Network) any { return n.SpoofCheck }, true},
 		{`"portIsolation":true`, func(n bridge.Network) any { return n.PortIsolated }, true},

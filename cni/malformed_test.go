@@ -221,6 +221,7 @@ func TestMalformedConfig(t *testing.T) {
 		{`"preserveDefaultVlan":1`, "preserveDefaultVlan: want true or false, got 1"},
 		{`"macspoofchk":"true"`, `macspoofchk: want true or false, got "true"`},
 		{`"isolation":true`, "isolation: want a string, got true"},
+		{`"inbound":"none"`, `inbound: "none" is none of any, published`},
 		{`"isolation":"strict"`, `isolation: "strict" is none of network, none`},
 		{`"enabledad":"yes"`, `enabledad: want true or false, got "yes"`},
 		{`"disableContainerInterface":true,"ipam":{"subnet":"10.87.1.0/24"}`, "disableContainerInterface: must not be true together with ipam"},

@@ -73,6 +73,15 @@ func readIsolation(doc *strictjson.Object, otherwise bool) bool {
 	return false
 }
 
+// readInbound reads whether others reach published ports only.
+func readInbound(doc *strictjson.Object) bool {
+	s, ok := doc.String("inbound")
+	if ok && s != "any" && s != "published" {
+		doc.Fail("inbound", "%.60q is none of any, published", s)
+	}
+	return s == "published"
+}
+
 // maxRate is far above any interface's rate, in bits, and far from overflows.
 const maxRate = 1 << 50
 

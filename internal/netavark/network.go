@@ -36,6 +36,7 @@ type network struct {
 	mtu      uint32       // options.mtu
 	isolated bool         // options.isolate
 	accept   bool         // options.forwardAccept
+	only     bool         // options.inbound is published
 }
 
 // A subnet is one element of subnets. All but prefix may be invalid.
@@ -78,12 +79,13 @@ func readNetwork(o *strictjson.Object) network {
 	n.mtu = readMTU(options)
 	n.isolated = readIsolate(options)
 	n.accept = readForwardAccept(options)
+	n.only = readInbound(options)
 	return n
 }
 
 // checkOptions rejects the options that readNetwork does not read.
 func checkOptions(options *strictjson.Object) {
-	known := []string{"mtu", "isolate", "forwardAccept"}
+	known := []string{"mtu", "isolate", "forwardAccept", "inbound"}
 	for key := range options.All() {
 		if !slices.Contains(known, key) {
 			options.Fail(key, "flatnet has no such option, only %s", strings.Join(known, ", "))
@@ -152,6 +154,15 @@ func readForwardAccept(options *strictjson.Object) bool {
 	return s == "true"
 }
 
+// readInbound reads what has the same name in a CNI configuration.
+func readInbound(options *strictjson.Object) bool {
+	s, ok := options.String("inbound")
+	if ok && s != "any" && s != "published" {
+		options.Fail("inbound", "%.60q is none of any, published", s)
+	}
+	return s == "published"
+}
+
 // sets are the network's range sets, one for each subnet.
 func (n network) sets() (ipam.Sets, error) {
 	if len(n.subnets) == 0 {
@@ -182,7 +193,7 @@ func (n network) validate() (bridge.Network, ipam.Sets, error) {
 	out := bridge.Network{
 		Name: n.name, Bridge: n.bridge, MTU: n.mtu,
 		IsGateway: true, IsDefaultGateway: !n.internal, IPMasq: !n.internal,
-		Internal: n.internal, Isolated: n.isolated, ForwardAccept: n.accept,
+		Internal: n.internal, Isolated: n.isolated, ForwardAccept: n.accept, PublishedOnly: n.only,
 		Flat:   []netip.Prefix{netip.MustParsePrefix(bridge.DefaultFlat)},
 		Routes: n.routes,
 	}

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Chains lists the chains of all tables of a family. One of a
-// device has a hook of another kind.
+// Chains lists the chains of all tables of a family. One of a device has a hook
+// of another kind. A chain that can't be decoded is left out.
 func (c *Conn) Chains(family Family) ([]Chain, error) {
 	answers, err := c.ask(request{unix.NFT_MSG_GETCHAIN, 0, family, func(*codec) {}}, c.nl.Dump)
 	if err != nil {
@@ -16,11 +16,9 @@ func (c *Conn) Chains(family Family) ([]Chain, error) {
 	}
 	var chains []Chain
 	for _, m := range answers {
-		ch, err := decodeChain(m)
-		if err != nil {
-			return nil, fmt.Errorf("list chains of family %v: %w", family, err)
+		if ch, err := decodeChain(m); err == nil {
+			chains = append(chains, ch)
 		}
-		chains = append(chains, ch)
 	}
 	return chains, nil
 }

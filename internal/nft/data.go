@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -76,10 +75,9 @@ const (
 	commentTag = 0
 )
 
-var errUserData = errors.New("user data is cut short")
-
 // comment passes over user data that holds a comment as nft writes and shows
-// it. An empty one is left out.
+// it. An empty one is left out. Other programs keep what they like there: user
+// data of another form has no comment.
 func (c *codec) comment(typ uint16, s string) string {
 	if c.w != nil {
 		if s == "" {
@@ -95,7 +93,6 @@ func (c *codec) comment(typ uint16, s string) string {
 	}
 	for b, _ := c.take(typ); len(b) > 0; {
 		if len(b) < 2 || len(b) < 2+int(b[1]) {
-			c.fail(errUserData)
 			return ""
 		}
 		value := b[2 : 2+int(b[1])]

@@ -47,18 +47,31 @@ func (c *Conn) Has(o Container) (bool, error) {
 }
 
 // Rules lists the rules of a chain in their order, with their handles. A
-// chain that doesn't exist has none.
+// chain that doesn't exist has none. A rule that can't be decoded consists of
+// one [Other] without a name.
 func (c *Conn) Rules(t Table, chain string) ([]Rule, error) {
 	ch := Chain{Table: t, Name: chain}
-	answers, err := c.ask(ch.rules(unix.NFT_MSG_GETRULE), c.nl.Dump)
+	return c.listRules(ch, ch.rules(unix.NFT_MSG_GETRULE))
+}
+
+// AllRules is [Conn.Rules] for all chains of a table; one that doesn't exist
+// has none.
+func (c *Conn) AllRules(t Table) ([]Rule, error) {
+	r := t.flush()
+	r.msg = unix.NFT_MSG_GETRULE
+	return c.listRules(t, r)
+}
+
+func (c *Conn) listRules(of Object, r request) ([]Rule, error) {
+	answers, err := c.ask(r, c.nl.Dump)
 	if err != nil {
-		return nil, fmt.Errorf("list rules of %v: %w", ch, err)
+		return nil, fmt.Errorf("list rules of %v: %w", of, err)
 	}
 	var rules []Rule
 	for _, m := range answers {
 		rule, err := decodeRule(m)
 		if err != nil {
-			return nil, fmt.Errorf("list rules of %v: %w", ch, err)
+			rule.Exprs = []Expr{Other{}}
 		}
 		rules = append(rules, rule)
 	}
