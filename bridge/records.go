@@ -140,6 +140,9 @@ func (r records) hold(key Key) *os.File {
 
 // held says whether an ADD holds the record, or could.
 func (r records) held(key Key) bool {
+	if r.dir == "" {
+		return false
+	}
 	f, err := os.Open(r.wishFile(key))
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist)
@@ -223,8 +226,11 @@ func (r records) dropWish(key Key) error {
 
 // know says whether there may be a record of the network.
 func (r records) know(network string) bool {
+	if r.dir == "" {
+		return false
+	}
 	_, err := os.Stat(filepath.Join(r.dir, network))
-	return r.dir != "" && !errors.Is(err, fs.ErrNotExist)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func (r records) dropNetwork(network string) error {
@@ -251,6 +257,9 @@ func unlessGone(err error, path string) error {
 // the rest is returned all the same. Wishes of internal networks come last.
 // Others may add and drop records meanwhile.
 func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
+	if r.dir == "" { // else the working directory's files would be read
+		return nil, nil, nil
+	}
 	files, err := filepath.Glob(filepath.Join(r.dir, "*", "*"))
 	for _, file := range files {
 		var lerr error
