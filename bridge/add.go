@@ -156,6 +156,9 @@ func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment,
 	if err := errors.Join(h.firewall(a.Firewall), h.guard(a, name)); err != nil {
 		return Result{}, err
 	}
+	if err := h.openLoopback(a); err != nil {
+		return Result{}, err
+	}
 	if a.VLANs.any() {
 		if err := a.VLANs.attach(c, peer.Peer, br); err != nil {
 			return Result{}, fmt.Errorf("attach %s to bridge %s: %w", name, a.Bridge, err)
