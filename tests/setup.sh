@@ -44,7 +44,7 @@ provide() {
 	packages=$(missing "$1")
 	[ -n "$packages" ] || return 0
 	echo "installing" $packages
-	if ! { apt-get -q update && apt-get -q install -y --no-install-recommends $packages; } </dev/null >"$log" 2>&1; then
+	if ! { timeout 300 apt-get -q update && timeout 1200 apt-get -q install -y --no-install-recommends $packages; } </dev/null >"$log" 2>&1; then
 		cat "$log" >&2
 		echo "setup.sh: please install" $packages >&2
 		return 1

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os/exec"
@@ -73,12 +74,17 @@ func (r Reply) Addr() string {
 // runs it, such as strace.
 func (w *World) Call(program string, c Call, wrapper ...string) Reply {
 	w.TB.Helper()
-	cmd := w.Cmd(append(wrapper, program)...)
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	cmd := w.cmd(ctx, append(wrapper, program))
 	cmd.Env = append(c.Env(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
 	cmd.Stdin = strings.NewReader(c.Conf)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
+	if ctx.Err() != nil {
+		w.TB.Fatalf("%s %s: killed after %v (stderr %q)", c.Command, c.ID, deadline, stderr.String())
+	}
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		w.TB.Fatalf("%s: %v", program, err)
 	}

@@ -110,7 +110,7 @@ func debian(suite string) (string, error) {
 	if _, err := os.Stat(root); err == nil {
 		return root, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	temp := root + ".tmp"
 	if err := os.RemoveAll(temp); err != nil {

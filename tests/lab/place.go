@@ -67,7 +67,8 @@ func (p Place) role(role, arg string) *exec.Cmd {
 	return cmd
 }
 
-// deadline bounds a command of [Place.Try], so that a test which hangs says where.
+// deadline bounds a command of [Place.Try] or [World.Call], so that a test which
+// hangs says where.
 const deadline = 5 * time.Minute
 
 // Try runs a command and returns what it wrote to stdout.

@@ -171,8 +171,10 @@ static void add_default_route(int index, int flags)
 	end();
 }
 
+/* With a MAC address of its own the bridge does not take that of a port. */
 static int bridge(int s)
 {
+	static const uint8_t mac[6] = {0x02, 0x58, 0, 0, 0, 1};
 	const char *name = variable("FLOOR_BRIDGE");
 	struct ifinfomsg link = {.ifi_flags = IFF_UP, .ifi_change = IFF_UP};
 	int index = index_of(s, name);
@@ -181,6 +183,7 @@ static int bridge(int s)
 		return index;
 	begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, &link, sizeof link);
 	text(IFLA_IFNAME, name);
+	attribute(IFLA_ADDRESS, mac, sizeof mac);
 	struct nlattr *info = open_nest(IFLA_LINKINFO);
 	text(IFLA_INFO_KIND, "bridge");
 	close_nest(info);
