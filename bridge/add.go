@@ -125,9 +125,10 @@ func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment,
 	if err != nil {
 		return Result{}, err
 	}
-	if err := h.forward(a); err != nil {
+	if err := h.forward(c, a); err != nil {
 		return Result{}, err
 	}
+	h.records.saveNetwork(a, br)
 	published, err := h.publish(c, a)
 	if err != nil {
 		return Result{}, err
@@ -149,14 +150,14 @@ func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment,
 		return Result{}, err
 	}
 	if made {
+		if a.Bandwidth != (Bandwidth{}) {
+			h.records.saveWish(a.wish())
+		}
 		if err := limit(c, a, peer.Peer); err != nil {
 			return Result{}, err
 		}
 	}
 	if err := errors.Join(h.firewall(a.Firewall), h.guard(a, name)); err != nil {
-		return Result{}, err
-	}
-	if err := h.openLoopback(a); err != nil {
 		return Result{}, err
 	}
 	if a.VLANs.any() {

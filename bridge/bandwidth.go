@@ -82,16 +82,27 @@ func removeIFB(c *rtnl.Conn, key Key) error {
 	return deleteLink(c, l)
 }
 
-func checkLimit(c *rtnl.Conn, a Attachment, host rtnl.Link) error {
-	var err error
+// limitFaults lists the limits that a host end has lost; restoreLimit sets them.
+func limitFaults(c *rtnl.Conn, a Attachment, host rtnl.Link) (found []fault) {
 	if a.Bandwidth.Ingress.Rate > 0 && host.Qdisc != "tbf" {
-		err = changed("%s does not limit what goes to the container", host.Name)
+		found = append(found, fault{"the limit of what goes to the container by " + host.Name, "missing"})
 	}
 	if a.Bandwidth.Egress.Rate > 0 {
-		ifb, lerr := c.LinkByName(a.Key.ifbName())
-		if lerr != nil || ifb.Qdisc != "tbf" || !owns(a.Key, ifb) {
-			err = errors.Join(err, changed("%s does not limit what comes from the container", a.Key.ifbName()))
+		ifb, err := c.LinkByName(a.Key.ifbName())
+		if err != nil || ifb.Qdisc != "tbf" || !ifb.Up() || !owns(a.Key, ifb) {
+			found = append(found, fault{"the limit of what comes from the container by " + a.Key.ifbName(), "missing"})
 		}
 	}
-	return err
+	return found
+}
+
+// restoreLimit is limit for a host end that may have some of it already.
+func restoreLimit(c *rtnl.Conn, a Attachment, host int) error {
+	if err := removeIFB(c, a.Key); err != nil {
+		return err
+	}
+	if err := c.DeleteIngress(host); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("remove the ingress queue of link %d: %w", host, err)
+	}
+	return limit(c, a, host)
 }

@@ -68,28 +68,16 @@ func (h *Host) checkHost(c *rtnl.Conn, a Attachment) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(checkBridge(br, a), checkHostEnd(c, a, br.Index), h.checkForward(a))
+	return errors.Join(h.checkBridge(br, a), h.checkHostEnd(c, a, br))
 }
 
-func checkBridge(br bridgeState, a Attachment) (err error) {
-	if br.Index == 0 {
-		return changed("bridge %s is missing", a.Bridge)
-	}
-	if !br.Up() {
-		err = changed("bridge %s is down", a.Bridge)
-	}
-	if g := br.gateway; g.Index != 0 && g.Group != a.Group {
-		err = errors.Join(err, changed("interface %s is in the group %d and not %d", g.Name, g.Group, a.Group))
-	}
-	for _, want := range a.Gateways {
-		if !br.has(want) {
-			err = errors.Join(err, changed("address %s of %s is missing", want, a.VLANs.gatewayName(a.Bridge)))
-		}
-	}
-	return err
+// checkBridge reports what the bridge, and the host as a router, lack.
+func (h *Host) checkBridge(br bridgeState, a Attachment) error {
+	forward, err := h.forwardFaults(a)
+	return errors.Join(joinFaults(br.faults(a)), joinFaults(forward), err)
 }
 
-func checkHostEnd(c *rtnl.Conn, a Attachment, bridge int) error {
+func (h *Host) checkHostEnd(c *rtnl.Conn, a Attachment, br bridgeState) error {
 	links, err := hostEnds(c, a.Key)
 	if err != nil {
 		return err
@@ -97,27 +85,12 @@ func checkHostEnd(c *rtnl.Conn, a Attachment, bridge int) error {
 	if len(links) == 0 {
 		return changed("host interface of %s (%s) is missing", a.Key, a.Key.HostNames()[0])
 	}
-	if l := links[0]; !l.Up() {
-		err = changed("host interface %s is down", l.Name)
+	vlans, err := a.VLANs.ofPorts(c)
+	if err != nil {
+		return err
 	}
-	if l := links[0]; l.Master != bridge || bridge == 0 {
-		err = errors.Join(err, changed("host interface %s is not on bridge %s", l.Name, a.Bridge))
-	}
-	return errors.Join(err, checkLimit(c, a, links[0]))
-}
-
-func (h *Host) checkForward(a Attachment) error {
-	for name, want := range map[string]bool{"net/ipv4/ip_forward": a.Forward4, "net/ipv6/conf/all/forwarding": a.Forward6} {
-		if !want {
-			continue
-		}
-		if v, err := h.sysctl.Get(name); err != nil {
-			return err
-		} else if v == "0" {
-			return changed("sysctl %s is 0", name)
-		}
-	}
-	return nil
+	faults := slices.Concat(h.portFaults(br, a, links[0], vlans), limitFaults(c, a, links[0]), h.localnetFaults(a))
+	return joinFaults(faults)
 }
 
 // checkContainer compares the container's end with the result.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strings"
 
 	"flatnet/rtnl"
 
@@ -101,11 +102,13 @@ func (h *Host) ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeS
 func bridgeAlias(network string) string { return aliasWord + " " + network }
 
 func (h *Host) makeBridge(c *rtnl.Conn, a Attachment) error {
-	var mac HardwareAddr
-	if _, err := unix.Getrandom(mac[:], 0); err != nil {
-		return fmt.Errorf("getrandom: %w", err)
+	mac := a.BridgeMAC
+	if mac == (HardwareAddr{}) {
+		if _, err := unix.Getrandom(mac[:], 0); err != nil {
+			return fmt.Errorf("getrandom: %w", err)
+		}
+		mac[0] = mac[0]&^0x01 | 0x02
 	}
-	mac[0] = mac[0]&^0x01 | 0x02
 	err := c.AddBridge(a.Bridge, mac[:], a.MTU)
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
@@ -132,10 +135,12 @@ func (h *Host) settleIPv6(bridge string) error {
 
 // ensureGateways gives the bridge the addresses that it lacks.
 func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error {
+	added := false
 	for _, want := range a.Gateways {
 		if br.has(want) {
 			continue
 		}
+		added = true
 		for _, have := range br.inTheWay(want, slices.Concat(a.Gateways, a.Siblings)) {
 			if !a.ForceAddress {
 				return br.conflict(have, want)
@@ -149,7 +154,7 @@ func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error 
 		if err := c.SetLink(rtnl.LinkChange{Index: br.gateway.Index, MAC: br.gateway.MAC}); err != nil {
 			return fmt.Errorf("keep the MAC of %s: %w", br.gateway.Name, err)
 		}
-		if err := h.settleIPv6(br.gateway.Name); err != nil {
+		if err := h.settleGateway(c, br); err != nil {
 			return err
 		}
 		err := c.AddAddress(br.gateway.Index, want, false)
@@ -160,7 +165,44 @@ func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error 
 			return fmt.Errorf("give %s the address %s: %w", br.gateway.Name, want, err)
 		}
 	}
+	if added && a.Forward4 && !a.internal() { // said once, not with every ADD
+		if err := h.checkUplink(c, a.Key.Network); errors.Is(err, ErrConflict) {
+			h.say(err.Error())
+		} else if err != nil {
+			return err
+		}
+	}
+	if !br.lacksLinkLocal(a) {
+		return nil
+	}
+	own := netip.PrefixFrom(HardwareAddr(br.gateway.MAC).linkLocal(), 64)
+	if err := c.AddAddress(br.gateway.Index, own, false); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("give %s the address %s: %w", br.gateway.Name, own, err)
+	}
 	return nil
+}
+
+// lacksLinkLocal reports whether the interface with an IPv6 gateway address has
+// lost its link-local one: the kernel adds that with the first carrier and not
+// again, and without it forwards nothing there, for it can't ask for neighbours.
+func (b bridgeState) lacksLinkLocal(a Attachment) bool {
+	return a.Forward6 && b.gateway.Running() && len(b.gateway.MAC) == len(HardwareAddr{}) &&
+		!slices.ContainsFunc(b.addrs, func(a rtnl.Addr) bool {
+			return a.Prefix.Addr().Is6() && a.Prefix.Addr().IsLinkLocalUnicast()
+		})
+}
+
+// settleGateway is settleIPv6 for the interface with the gateway addresses. A
+// bridge that somebody else made may lead to the host's own router: if the host
+// has learned a route or address by its advertisements, it goes on listening.
+func (h *Host) settleGateway(c *rtnl.Conn, br bridgeState) error {
+	if !strings.HasPrefix(br.Alias, aliasWord+" ") {
+		learned, err := advertised(c)
+		if err != nil || slices.Contains(learned, br.gateway.Index) {
+			return err
+		}
+	}
+	return h.settleIPv6(br.gateway.Name)
 }
 
 // inTheWay lists the addresses that the bridge has instead of one that it
@@ -181,17 +223,4 @@ func (b bridgeState) inTheWay(want netip.Prefix, all []netip.Prefix) (found []ne
 
 func (b bridgeState) conflict(have, want netip.Prefix) error {
 	return fmt.Errorf("bridge %s has the address %s and not %s (forceAddress would replace it): %w", b.Name, have, want, ErrConflict)
-}
-
-// forward lets the host forward what containers send. It reads first.
-func (h *Host) forward(a Attachment) error {
-	if a.Forward4 {
-		if err := h.sysctl.Ensure("net/ipv4/ip_forward", "1"); err != nil {
-			return err
-		}
-	}
-	if a.Forward6 {
-		return h.sysctl.Ensure("net/ipv6/conf/all/forwarding", "1")
-	}
-	return nil
 }

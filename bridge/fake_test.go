@@ -211,7 +211,7 @@ func (f *fakeAllocator) Lease(Key, []netip.Addr, Locals) (Lease, bool, error) {
 	return Lease{Addresses: []Address{{pfx("10.87.1.2/24"), ip("10.87.1.1")}}}, held, f.fail
 }
 
-func (f *fakeAllocator) Release(_ []Key, last func() error) error {
+func (f *fakeAllocator) Release(_ Key, last func() error) error {
 	f.leased = false
 	return last()
 }
@@ -230,7 +230,7 @@ func attachTo(t *testing.T, k *fakeKernel, alloc Allocator) error {
 func attachNetwork(t *testing.T, k *fakeKernel, alloc Allocator, n Network) (Result, error) {
 	t.Helper()
 	proc := t.TempDir()
-	for _, name := range []string{"net/ipv4/ip_forward", "net/ipv4/conf/eth0/arp_notify"} {
+	for _, name := range []string{"net/ipv4/ip_forward", "net/ipv4/conf/eth0/arp_notify", "net/ipv4/conf/" + DefaultBridge + "/forwarding"} {
 		file := filepath.Join(proc, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			t.Fatal(err)

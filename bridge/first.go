@@ -73,11 +73,7 @@ func (h *Host) address(c *rtnl.Conn, inside sandbox, n Network, r Request, l Lea
 func (h *Host) announce(inside sandbox, a Attachment) error {
 	err := inside.netns.Do(func() (err error) {
 		for _, addr := range a.Addresses {
-			name := path.Join("net/ipv4/conf", a.Key.IfName, "arp_notify")
-			if addr.Prefix.Addr().Is6() {
-				name = path.Join("net/ipv6/conf", a.Key.IfName, "ndisc_notify")
-			}
-			err = errors.Join(err, ifPossible(h.sysctl.Ensure(name, "1")))
+			err = errors.Join(err, ifPossible(h.sysctl.Ensure(notify(a.Key.IfName, addr.Prefix.Addr()), "1")))
 		}
 		return err
 	})
@@ -89,4 +85,12 @@ func (h *Host) announce(inside sandbox, a Attachment) error {
 		return err
 	}
 	return inside.SetLink(rtnl.LinkChange{Index: l.Index, MAC: l.MAC})
+}
+
+// notify is the sysctl by which an interface announces addresses of a family.
+func notify(ifName string, a netip.Addr) string {
+	if a.Is6() {
+		return path.Join("net/ipv6/conf", ifName, "ndisc_notify")
+	}
+	return path.Join("net/ipv4/conf", ifName, "arp_notify")
 }

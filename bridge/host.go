@@ -33,6 +33,13 @@ func NewHost() *Host {
 	}
 }
 
+// say warns of something that is no error.
+func (h *Host) say(s string) {
+	if h.warn != nil {
+		h.warn(s)
+	}
+}
+
 // Owners lists what the host's links say of whom they belong to.
 func (h *Host) Owners() ([]Owner, error) {
 	c, err := h.route()

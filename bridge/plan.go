@@ -16,6 +16,7 @@ type Attachment struct {
 	Routes    []Route // each with its gateway, if it has any
 
 	Bridge       string
+	BridgeMAC    HardwareAddr   // of a bridge that is to be made; zero: any
 	Gateways     []netip.Prefix // addresses of the bridge
 	Siblings     []netip.Prefix // those that it may have for the network's other subnets
 	ForceAddress bool
@@ -41,11 +42,8 @@ func Plan(n Network, r Request, l Lease) (Attachment, error) {
 	if len(l.Addresses) == 0 && !n.LinkFirst && !n.NoAddress {
 		return Attachment{}, fmt.Errorf("address management gave no address to %s: %w", r.Key, ErrInvalid)
 	}
-	a := Attachment{
-		Key: r.Key, MTU: n.MTU, MAC: r.MAC,
-		Bridge: n.Bridge, Siblings: n.gateways(), ForceAddress: n.ForceAddress, PromiscMode: n.PromiscMode, HairpinMode: n.HairpinMode,
-		Group: groupOf(n.Isolated), SpoofCheck: n.SpoofCheck, Bandwidth: r.Bandwidth, PortIsolated: n.PortIsolated, VLANs: n.VLANs, NoAddress: n.NoAddress, DAD: n.DAD, AcceptRA: n.AcceptRA,
-	}
+	a := n.common()
+	a.Key, a.MAC, a.Bandwidth = r.Key, r.MAC, r.Bandwidth
 	gateway := map[bool]netip.Addr{} // of the first address of each family, by Is4
 	for _, addr := range l.Addresses {
 		is4 := addr.Prefix.Addr().Is4()
@@ -81,6 +79,17 @@ func Plan(n Network, r Request, l Lease) (Attachment, error) {
 		a.MAC = addressMAC(a.Addresses[0].Prefix.Addr())
 	}
 	return a, nil
+}
+
+// common is what all of the network's attachments have in common, but for what
+// follows from their addresses.
+func (n Network) common() Attachment {
+	return Attachment{
+		Key: Key{Network: n.Name}, MTU: n.MTU, Bridge: n.Bridge, VLANs: n.VLANs, Group: groupOf(n.Isolated),
+		Siblings: n.gateways(), ForceAddress: n.ForceAddress, PromiscMode: n.PromiscMode,
+		HairpinMode: n.HairpinMode, PortIsolated: n.PortIsolated, SpoofCheck: n.SpoofCheck,
+		NoAddress: n.NoAddress, DAD: n.DAD, AcceptRA: n.AcceptRA,
+	}
 }
 
 // checkRequest finds out before anything is touched what can't be had of the

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"flatnet/internal/flock"
+	"flatnet/internal/strictjson"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,19 +39,23 @@ func ownRecords() string {
 // one that can't be written is no reason to refuse an attachment. The zero
 // value keeps nothing.
 //
-//	.lock                   held exclusively by a reload, shared by whoever else changes rules
+//	.lock                   held exclusively by a reload or a claim of ports, shared by whoever else changes rules
 //	NETWORK/firewall:SUBNET a [Firewall], also of a bridge; the slash is written as "_"
+//	NETWORK/bridge          what its attachments have in common on the host, see saveNetwork
 //	NETWORK/ID:IFNAME       a [wish]; locked as long as an ADD with ports goes on
+//	.accept_ra              interfaces whose accept_ra was raised from 1 to 2, see keepRouters
 type records struct {
 	dir  string
 	warn func(string)
 }
 
-// A wish is what an attachment has in nf_tables beside its network's rules.
+// A wish is what an attachment has beside its network's rules and links.
 type wish struct {
 	Key   Key
 	Ports []Publication `json:",omitempty"`
 	Guard *Guard        `json:",omitempty"` // nil: the port may send what it likes
+	// Bandwidth is what limits the host end.
+	Bandwidth Bandwidth `json:",omitzero"`
 	// Internal is the network, where nobody outside reaches published ports.
 	Internal bool `json:",omitempty"`
 }
@@ -66,8 +71,15 @@ func (w wish) entries() []entry {
 
 // during runs fn while no reload is under way, which could otherwise restore
 // what fn removes.
-func (r records) during(fn func() error) error {
-	unlock, err := r.lock(unix.LOCK_SH)
+func (r records) during(fn func() error) error { return r.locked(unix.LOCK_SH, fn) }
+
+// alone is during, and no other attachment gets ports meanwhile: the kernel
+// takes one port of all addresses beside the same of a single one, so of two
+// claims at one moment neither would find the other.
+func (r records) alone(fn func() error) error { return r.locked(unix.LOCK_EX, fn) }
+
+func (r records) locked(how int, fn func() error) error {
+	unlock, err := r.lock(how)
 	if errors.Is(err, ErrBusy) {
 		return err
 	}
@@ -79,7 +91,8 @@ func (r records) during(fn func() error) error {
 	return fn()
 }
 
-// lockWait is how long a reload may take; it takes some milliseconds.
+// lockWait is how long a reload, or others' claims of ports, may take; they do for
+// some milliseconds each.
 const lockWait = 10 * time.Second
 
 // lock waits for the lock; how is LOCK_SH or LOCK_EX.
@@ -132,9 +145,6 @@ func (r records) hold(key Key) *os.File {
 
 // held says whether an ADD holds the record, or could.
 func (r records) held(key Key) bool {
-	if r.dir == "" {
-		return false
-	}
 	f, err := os.Open(r.wishFile(key))
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist)
@@ -162,15 +172,66 @@ func (r records) save(path string, v any) {
 		return
 	}
 	data, err := json.Marshal(v)
-	if err == nil {
-		err = os.MkdirAll(filepath.Dir(path), 0o700)
+	if err != nil {
+		r.say(err)
+		return
 	}
+	r.write(path, data)
+}
+
+func (r records) write(path string, data []byte) {
+	if r.dir == "" {
+		return
+	}
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
 	if err == nil {
 		err = os.WriteFile(path, data, 0o600)
 	}
 	if err != nil {
 		r.say(fmt.Errorf("flatnet reload will not restore this: %w", err))
 	}
+}
+
+// read reads a record of one JSON object.
+func (r records) read(path string) (*strictjson.Object, error) {
+	if r.dir == "" {
+		return nil, fs.ErrNotExist
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	o, err := strictjson.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return o, nil
+}
+
+// raised lists the interfaces whose accept_ra was raised, which saveRaised has
+// recorded. The record may be missing or broken.
+func (r records) raised() []string {
+	o, err := r.read(filepath.Join(r.dir, raisedFile))
+	if err != nil {
+		return nil
+	}
+	return o.Strings("interfaces")
+}
+
+const raisedFile = ".accept_ra"
+
+func (r records) saveRaised(interfaces []string) {
+	slices.Sort(interfaces)
+	var w strictjson.Writer
+	w.Begin("", '{')
+	w.Strings("interfaces", slices.Compact(interfaces))
+	w.End('}')
+	r.write(filepath.Join(r.dir, raisedFile), w.Bytes)
+}
+
+func (r records) dropRaised() error {
+	path := filepath.Join(r.dir, raisedFile)
+	return unlessGone(os.Remove(path), path)
 }
 
 // wish returns what is recorded for key; one of an earlier time may be broken.
@@ -199,8 +260,9 @@ func load(path string, v any) error {
 const freshRecord = 30 * time.Second
 
 // dropOld forgets a firewall, unless its record is fresh.
-func (r records) dropOld(f Firewall) error {
-	file := r.firewallFile(f)
+func (r records) dropOld(f Firewall) error { return r.dropOldFile(r.firewallFile(f)) }
+
+func (r records) dropOldFile(file string) error {
 	if st, err := os.Stat(file); err != nil || time.Since(st.ModTime()) < freshRecord {
 		return nil
 	}
@@ -218,11 +280,8 @@ func (r records) dropWish(key Key) error {
 
 // know says whether there may be a record of the network.
 func (r records) know(network string) bool {
-	if r.dir == "" {
-		return false
-	}
 	_, err := os.Stat(filepath.Join(r.dir, network))
-	return !errors.Is(err, fs.ErrNotExist)
+	return r.dir != "" && !errors.Is(err, fs.ErrNotExist)
 }
 
 func (r records) dropNetwork(network string) error {
@@ -249,11 +308,11 @@ func unlessGone(err error, path string) error {
 // the rest is returned all the same. Wishes of internal networks come last.
 // Others may add and drop records meanwhile.
 func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
-	if r.dir == "" { // else the working directory's files would be read
-		return nil, nil, nil
-	}
 	files, err := filepath.Glob(filepath.Join(r.dir, "*", "*"))
 	for _, file := range files {
+		if filepath.Base(file) == networkFile {
+			continue
+		}
 		var lerr error
 		if strings.HasPrefix(filepath.Base(file), firewallFile) {
 			firewalls, lerr = appendRecord(firewalls, file)
@@ -262,7 +321,15 @@ func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
 		}
 		err = errors.Join(err, lerr)
 	}
-	slices.SortStableFunc(wishes, internalLast)
+	slices.SortStableFunc(wishes, func(a, b wish) int {
+		switch {
+		case a.Internal == b.Internal:
+			return 0
+		case b.Internal:
+			return -1
+		}
+		return 1
+	})
 	return firewalls, wishes, err
 }
 
@@ -276,30 +343,6 @@ func (r records) firewalls(network string) (all []Firewall) {
 		}
 	}
 	return all
-}
-
-// wishesOf reads what is recorded of a container's attachments; those of internal
-// networks come last. What can't be read is left out: a reload names it.
-func (r records) wishesOf(containerID string) (wishes []wish) {
-	// The ID has no character that a pattern gives a meaning to.
-	files, _ := filepath.Glob(filepath.Join(r.dir, "*", containerID+":*"))
-	for _, file := range files {
-		if more, err := appendRecord(wishes, file); err == nil {
-			wishes = more
-		}
-	}
-	slices.SortStableFunc(wishes, internalLast)
-	return wishes
-}
-
-func internalLast(a, b wish) int {
-	switch {
-	case a.Internal == b.Internal:
-		return 0
-	case b.Internal:
-		return -1
-	}
-	return 1
 }
 
 func appendRecord[T any](to []T, file string) ([]T, error) {

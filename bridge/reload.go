@@ -11,23 +11,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reload restores in one transaction the rules of all attachments that the
-// host's links tell of, such as after nft flush ruleset. It removes published
-// ports, and records, of containers that went without a DEL; what else is there
-// it leaves alone. Attachments of which there is no record are named in the
-// error.
-func (h *Host) Reload() error {
+// Reload restores what attachments that the host's links tell of have lost:
+// first what a restart of the host's network takes, then in one transaction the
+// rules, such as after nft flush ruleset. It removes published ports, and
+// records, of containers that went without a DEL; what else is there it leaves
+// alone. It returns a line for each thing that it mended. Attachments of which
+// there is no record are named in the error.
+func (h *Host) Reload() (mended []string, err error) {
 	unlock, err := h.records.lock(unix.LOCK_EX)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
 	firewalls, wishes, rerr := h.records.all()
 	c, err := h.route()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer c.Close()
+	m := &mender{Host: h, c: c, wishes: wishes}
+	err = errors.Join(rerr, m.links(), h.reloadRules(c, firewalls, wishes))
+	return m.done, errors.Join(err, m.loopback())
+}
+
+// reloadRules is Reload for the rules.
+func (h *Host) reloadRules(c *rtnl.Conn, firewalls []Firewall, wishes []wish) error {
 	owners, err := h.Owners()
 	if err != nil {
 		return err
@@ -43,19 +51,19 @@ func (h *Host) Reload() error {
 	}
 	err = h.withNFT(true, func(n *nft.Conn) error {
 		dead, err := h.sweep(c, n, wishes, alive)
-		wishes = slices.DeleteFunc(wishes, func(w wish) bool { return dead[w.Key] })
+		wishes = slices.DeleteFunc(wishes, func(w wish) bool { return slices.Contains(dead, w.Key) })
 		networks := byNetwork(firewalls)
-		lost := func() ([]chain, error) { return h.lost(n, networks) }
-		err = errors.Join(err, h.dropIdle(n, idle), restore(n, restoring{lost, wishes, addrs, true}), h.reflect(c, wishes))
+		lost, lerr := h.lost(n, networks)
+		err = errors.Join(err, lerr, h.dropIdle(n, idle), restore(n, lost, wishes, addrs))
 		for _, of := range networks {
 			h.unblock(n, of)
 		}
 		return err
 	})
 	if errors.Is(err, ErrUnsupported) && len(firewalls)+len(wishes) == 0 {
-		return rerr // and so there is nothing to restore
+		return nil // and so there is nothing to restore
 	}
-	return errors.Join(rerr, err, unrecorded(firewalls, owners))
+	return errors.Join(err, unrecorded(firewalls, owners))
 }
 
 // inUse tells the firewalls of subnets in which an attachment has an address, and
@@ -128,120 +136,75 @@ func (h *Host) dropIdle(n *nft.Conn, idle []Firewall) (err error) {
 	return err
 }
 
-// reflect sets hairpin mode where br_netfilter came after the attachment.
-func (h *Host) reflect(c *rtnl.Conn, wishes []wish) (err error) {
-	for _, w := range wishes {
-		if !h.needsHairpin(Attachment{Ports: w.Ports}) {
-			continue
-		}
-		links, lerr := hostEnds(c, w.Key)
-		err = errors.Join(err, lerr)
-		for _, l := range links {
-			if herr := c.SetHairpin(l.Index); herr != nil && !errors.Is(herr, unix.ENODEV) && l.Master != 0 {
-				err = errors.Join(err, fmt.Errorf("hairpin mode of %s: %w", l.Name, herr))
-			}
-		}
-	}
-	return err
-}
-
 // sweep removes what attachments have that went without a DEL, and returns their
 // keys.
-func (h *Host) sweep(c *rtnl.Conn, n *nft.Conn, wishes []wish, alive map[Key]bool) (dead map[Key]bool, err error) {
-	all, dead := map[Key]*wish{}, map[Key]bool{}
+func (h *Host) sweep(c *rtnl.Conn, n *nft.Conn, wishes []wish, alive map[Key]bool) (dead []Key, err error) {
+	all := map[Key]wish{}
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
 		owners, oerr := portsOf(family).owners(n)
 		err = errors.Join(err, oerr)
 		for _, key := range owners {
-			all[key] = nil
+			all[key] = wish{Key: key}
 		}
 	}
-	for i, w := range wishes {
-		all[w.Key] = &wishes[i]
+	for _, w := range wishes {
+		all[w.Key] = w
 	}
-	for key, w := range all {
+	for key := range all {
 		if alive[key] {
 			continue
 		}
 		gone, gerr := h.gone(c, key.String())
 		err = errors.Join(err, gerr)
-		if !gone {
-			continue
+		if gone {
+			dead = append(dead, key)
 		}
-		dead[key] = true
-		if w == nil {
-			w = &wish{}
-		}
-		err = errors.Join(err, h.removeElements(n, key, *w, w.Key == key))
+	}
+	for _, key := range dead {
+		err = errors.Join(err, h.removeElements(n, key, all[key]))
 	}
 	return dead, err
 }
 
-// restoring is what is to be restored.
-type restoring struct {
-	lost   func() ([]chain, error) // chains of networks that are not as they should be
-	wishes []wish
-	addrs  []rtnl.Addr // the host's
-	all    bool        // what needs more of the kernel, too
-}
-
 // restore adds chains in place of what is there of them, and what is missing of
-// the wishes. If rules change meanwhile, it looks again.
-func restore(c *nft.Conn, r restoring) error {
-	fill := func(b *nft.Batch) error { return r.fill(c, b) }
-	err := c.Transact(fill)
+// the wishes.
+func restore(c *nft.Conn, chains []chain, wishes []wish, addrs []rtnl.Addr) error {
+	err := restoreWith(c, chains, wishes, addrs, true)
 	if errors.Is(err, nft.ErrUnsupported) {
-		r.all = false
-		err = c.Transact(fill)
+		err = restoreWith(c, slices.DeleteFunc(chains, chain.isOptional), wishes, addrs, false)
 	}
 	return err
 }
 
-func (r restoring) fill(c *nft.Conn, b *nft.Batch) error {
-	lost, err := r.lost()
-	if err != nil {
-		return err
-	}
-	for _, ch := range lost {
-		if r.all || !ch.isOptional() {
-			ch.add(b)
-		}
+func restoreWith(c *nft.Conn, chains []chain, wishes []wish, addrs []rtnl.Addr, fib bool) error {
+	var b nft.Batch
+	for _, ch := range chains {
+		ch.add(&b)
 	}
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
-		if err := portsOf(family).restore(c, b, r); err != nil {
+		if err := portsOf(family).restore(c, &b, wishes, addrs, fib); err != nil {
 			return err
 		}
 	}
-	return restoreGuards(c, b, r.wishes)
-}
-
-// restoreGuards adds the tables of guards, if any port is to be guarded, and the
-// elements that they lack.
-func restoreGuards(c *nft.Conn, b *nft.Batch, wishes []wish) error {
-	var wanted []entry
-	tables := map[string]bool{}
 	for _, w := range wishes {
 		if w.Guard == nil {
 			continue
 		}
-		if network := w.Key.Network; !tables[network] {
-			tables[network] = true
-			if err := guardsOf(network).ensure(c, b); err != nil {
-				return err
-			}
+		if err := errors.Join(guardsOf(w.Key.Network).ensure(c, &b), lacking(c, &b, w.Guard.entries(w.Key))); err != nil {
+			return err
 		}
-		wanted = append(wanted, w.Guard.entries(w.Key)...)
 	}
-	return lacking(c, b, wanted)
+	return c.Commit(&b)
 }
 
 // restore adds the table, if any port is to be published, and the elements that
 // it lacks.
-func (t portsTable) restore(c *nft.Conn, b *nft.Batch, r restoring) error {
+func (t portsTable) restore(c *nft.Conn, b *nft.Batch, wishes []wish, addrs []rtnl.Addr, fib bool) error {
 	var wanted []entry
-	for _, w := range r.wishes {
-		wanted = append(wanted, entries(w.Key, slices.DeleteFunc(slices.Clone(w.Ports), func(p Publication) bool { return !t.takes(p) }))...)
+	for _, w := range wishes {
+		wanted = append(wanted, entries(w.Key, w.Ports)...)
 	}
+	wanted = slices.DeleteFunc(wanted, func(e entry) bool { return e.set.Table != t.Table })
 	if len(wanted) == 0 {
 		return nil
 	}
@@ -258,8 +221,29 @@ func (t portsTable) restore(c *nft.Conn, b *nft.Batch, r restoring) error {
 			ch.add(b)
 		}
 	}
-	if err := t.ensure(c, b, r.addrs, r.all); err != nil {
+	if err := t.ensure(c, b, addrs, fib); err != nil {
 		return err
 	}
 	return lacking(c, b, wanted)
+}
+
+// lacking puts into the batch those entries that are not there; of several for
+// one place, the first.
+func lacking(c *nft.Conn, b *nft.Batch, wanted []entry) error {
+	var missing []entry
+	seen := map[string]bool{}
+	for _, e := range wanted {
+		_, found, err := c.Element(e.set, e.Key)
+		if err != nil {
+			return err
+		}
+		if place := e.set.String() + string(e.Key); !found && !seen[place] {
+			seen[place] = true
+			missing = append(missing, e)
+		}
+	}
+	for _, els := range bySet(missing) {
+		b.Add(els)
+	}
+	return nil
 }

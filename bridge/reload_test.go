@@ -23,7 +23,7 @@ func TestReloadHoldsTheLock(t *testing.T) {
 		}
 		return nil, stop
 	}}
-	if err := h.Reload(); !errors.Is(err, stop) || !looked {
+	if _, err := h.Reload(); !errors.Is(err, stop) || !looked {
 		t.Errorf("got %v", err)
 	}
 	if unlock, err := r.lock(unix.LOCK_EX); err != nil || unlock() != nil {

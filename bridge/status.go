@@ -27,6 +27,11 @@ func (h *Host) Status(n Network, alloc Allocator) error {
 	if err := h.blocked(n, alloc); err != nil {
 		return limiting(err)
 	}
+	if !n.Internal && slices.ContainsFunc(n.gateways(), func(p netip.Prefix) bool { return p.Addr().Is4() }) {
+		if err := h.checkUplink(c, n.Name); err != nil {
+			return limiting(err)
+		}
+	}
 	err = h.available(c, n)
 	if !n.NoAddress {
 		err = errors.Join(err, alloc.Free(locals(c)))
@@ -82,7 +87,7 @@ func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
 	if err != nil {
 		return err
 	}
-	a := Attachment{Bridge: n.Bridge, VLANs: n.VLANs, Group: groupOf(n.Isolated)}
+	a := n.common()
 	for _, p := range n.Subnets {
 		if !slices.ContainsFunc(owners, func(o Owner) bool { return slices.ContainsFunc(o.Addresses, p.Masked().Contains) }) {
 			continue // of several subnets, some may have no container yet
@@ -93,13 +98,35 @@ func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
 		a.Firewall = append(a.Firewall, n.firewall(p.Masked(), p.Addr()))
 	}
 	a.Firewall = append(a.Firewall, n.firewall(netip.Prefix{}, netip.Addr{}))
-	err = errors.Join(checkBridge(br, a), h.checkForward(a), h.checkFirewall(a.Firewall))
+	err = errors.Join(h.checkBridge(br, a), h.checkHostEnds(c, br, a), h.checkFirewall(a.Firewall))
 	if err != nil { // the last DEL may have come between
 		if owners, aerr := h.attached(n.Name, alloc); aerr == nil && len(owners) == 0 {
 			return nil
 		}
 	}
 	return err
+}
+
+// checkHostEnds reports what the network's host ends lack.
+func (h *Host) checkHostEnds(c *rtnl.Conn, br bridgeState, a Attachment) error {
+	links, err := c.Links()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	_, wishes, _ := h.records.all() // of what can't be read, a reload tells
+	vlans, err := a.VLANs.ofPorts(c)
+	if err != nil {
+		return err
+	}
+	var faults []fault
+	for _, e := range hostEndsOf(links, a, wishes) {
+		for _, f := range slices.Concat(h.portFaults(br, e.Attachment, e.link, vlans), limitFaults(c, e.Attachment, e.link), h.localnetFaults(e.Attachment)) {
+			if !slices.Contains(faults, f) {
+				faults = append(faults, f)
+			}
+		}
+	}
+	return joinFaults(faults)
 }
 
 // attached are the containers of a network that may miss something. A

@@ -25,10 +25,17 @@ type Link struct {
 	Master int    // index of the bridge that it is a port of; 0: none
 	Group  uint32 // IFLA_GROUP, of interfaces; 0 is the default
 	Peer   int    // IFLA_LINK: for a veth the other end's index, in that end's namespace
+
+	VLANFiltering bool // of a bridge: it keeps VLANs apart (IFLA_BR_VLAN_FILTERING)
+	Hairpin       bool // of a bridge port: it may send frames back (IFLA_BRPORT_MODE)
+	Isolated      bool // of a bridge port: see IsolatePort (IFLA_BRPORT_ISOLATED)
 }
 
 // Up says whether the link is administratively up.
 func (l Link) Up() bool { return l.Flags&unix.IFF_UP != 0 }
+
+// Running reports whether the link is up and has a carrier: a bridge, some port.
+func (l Link) Running() bool { return l.Flags&unix.IFF_RUNNING != 0 }
 
 // LinkByName finds a link. One that is not there is ENODEV.
 func (c *Conn) LinkByName(name string) (Link, error) {
@@ -182,18 +189,52 @@ func decodeLink(b []byte) (Link, error) {
 		case unix.IFLA_LINK:
 			l.Peer = int(ad.Uint32())
 		case unix.IFLA_LINKINFO:
-			ad.Nested(func(info *netlink.AttributeDecoder) error {
-				for info.Next() {
-					if info.Type() == unix.IFLA_INFO_KIND {
-						l.Kind = info.String()
-					}
-				}
-				return info.Err()
-			})
+			ad.Nested(l.decodeInfo)
 		}
 	}
 	if err := ad.Err(); err != nil {
 		return Link{}, fmt.Errorf("link %d: %w", l.Index, err)
 	}
 	return l, nil
+}
+
+// decodeInfo decodes IFLA_LINKINFO. The kernel puts a kind before its data.
+func (l *Link) decodeInfo(info *netlink.AttributeDecoder) error {
+	port := ""
+	for info.Next() {
+		switch info.Type() {
+		case unix.IFLA_INFO_KIND:
+			l.Kind = info.String()
+		case unix.IFLA_INFO_SLAVE_KIND:
+			port = info.String()
+		case unix.IFLA_INFO_DATA:
+			if l.Kind == "bridge" {
+				info.Nested(func(data *netlink.AttributeDecoder) error {
+					for data.Next() {
+						if data.Type() == brVLANFiltering {
+							l.VLANFiltering = data.Uint8() != 0
+						}
+					}
+					return data.Err()
+				})
+			}
+		case unix.IFLA_INFO_SLAVE_DATA:
+			if port == "bridge" {
+				info.Nested(l.decodePort)
+			}
+		}
+	}
+	return info.Err()
+}
+
+func (l *Link) decodePort(data *netlink.AttributeDecoder) error {
+	for data.Next() {
+		switch data.Type() {
+		case unix.IFLA_BRPORT_MODE:
+			l.Hairpin = data.Uint8() != 0
+		case unix.IFLA_BRPORT_ISOLATED:
+			l.Isolated = data.Uint8() != 0
+		}
+	}
+	return data.Err()
 }

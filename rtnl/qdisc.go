@@ -88,6 +88,13 @@ func (c *Conn) RedirectIngress(from, to int) error {
 	return c.ack(unix.RTM_NEWTFILTER, netlink.Create|netlink.Excl, b, err)
 }
 
+// DeleteIngress removes what RedirectIngress made. A link without it is ENOENT or
+// EINVAL.
+func (c *Conn) DeleteIngress(link int) error {
+	b, err := encodeIngress(link)
+	return c.ack(unix.RTM_DELQDISC, 0, b, err)
+}
+
 func encodeIngress(link int) ([]byte, error) {
 	return encode(tcMsg(link, ingressHandle, tcIngress, 0), func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.TCA_KIND, "ingress")

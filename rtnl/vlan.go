@@ -1,6 +1,8 @@
 package rtnl
 
 import (
+	"fmt"
+
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -64,6 +66,81 @@ func (c *Conn) ClearVLANs(port int) error {
 
 func encodeClearVLANs(port int) ([]byte, error) {
 	return encodePort(port, func(spec *netlink.AttributeEncoder) { vlans(spec, firstVID, lastVID) })
+}
+
+// A PortVLANs is the VLANs that a bridge port belongs to.
+type PortVLANs struct {
+	PVID uint16   // of untagged frames; 0: none
+	VIDs []uint16 // all of them, sorted
+}
+
+// PortVLANs lists the VLANs of all bridge ports, and of bridges themselves, by
+// the links' indexes. Links without VLANs may be missing.
+func (c *Conn) PortVLANs() (map[int]PortVLANs, error) {
+	h := ifInfo(0, 0, 0)
+	h[0] = unix.AF_BRIDGE
+	req, err := encode(h, func(ae *netlink.AttributeEncoder) { ae.Uint32(unix.IFLA_EXT_MASK, filterVLANs) })
+	if err != nil {
+		return nil, err
+	}
+	ports, err := dump(c, unix.RTM_GETLINK, req, decodePortVLANs)
+	all := map[int]PortVLANs{}
+	for _, p := range ports {
+		all[p.index] = p.PortVLANs
+	}
+	return all, err
+}
+
+// filterVLANs is RTEXT_FILTER_BRVLAN of linux/rtnetlink.h.
+const filterVLANs = 1 << 1
+
+type portVLANs struct {
+	index int
+	PortVLANs
+}
+
+func decodePortVLANs(b []byte) (p portVLANs, err error) {
+	h, ad, err := split(b, unix.SizeofIfInfomsg)
+	if err != nil {
+		return p, fmt.Errorf("bridge port: %w", err)
+	}
+	p.index = int(int32(native.Uint32(h[4:])))
+	begin := uint16(0)
+	for ad.Next() {
+		if ad.Type() != unix.IFLA_AF_SPEC {
+			continue
+		}
+		ad.Nested(func(spec *netlink.AttributeDecoder) error {
+			for spec.Next() {
+				info := spec.Bytes()
+				if spec.Type() != bridgeVLANInfo || len(info) < 4 {
+					continue
+				}
+				flags, vid := native.Uint16(info), native.Uint16(info[2:])
+				if vid > lastVID {
+					return fmt.Errorf("there is no VLAN %d", vid)
+				}
+				if flags&vlanRangeBegin != 0 {
+					begin = vid
+					continue
+				}
+				if flags&vlanPVID != 0 {
+					p.PVID = vid
+				}
+				if flags&vlanRangeEnd == 0 {
+					begin = vid
+				}
+				for v := begin; v <= vid; v++ {
+					p.VIDs = append(p.VIDs, v)
+				}
+			}
+			return spec.Err()
+		})
+	}
+	if err := ad.Err(); err != nil {
+		return p, fmt.Errorf("VLANs of link %d: %w", p.index, err)
+	}
+	return p, nil
 }
 
 // encodePort is a message about a bridge port's IFLA_AF_SPEC.

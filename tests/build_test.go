@@ -106,7 +106,7 @@ var arrows = map[string][]string{
 	"flatnet/internal/cli":        {"flatnet/bridge"},
 	"flatnet/internal/dns":        {"flatnet/bridge", "flatnet/internal/flock", "flatnet/internal/sockdiag"},
 	"flatnet/ipam":                {"flatnet/bridge", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/flock"},
-	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/ns", "flatnet/internal/sysctl", "flatnet/internal/flock"},
+	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/ns", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/strictjson"},
 	"flatnet/rtnl":                {"flatnet/internal/nl"},
 	"flatnet/internal/nft":        {"flatnet/internal/nl"},
 	"flatnet/internal/conntrack":  {"flatnet/internal/nl"},

@@ -15,7 +15,8 @@ const usage = `flatnet gives containers a flat network. Container runtimes call 
 plugin, with CNI_COMMAND set; people call it as
 
   flatnet list      what is attached to this host, from the kernel's own records
-  flatnet reload    restore the rules of all attachments, after nft flush ruleset
+  flatnet reload    restore what attachments have lost, after nft flush ruleset or a
+                    restart of the host's network, and say what that was
   flatnet version   the version of this binary
   flatnet help      this text
 `
@@ -23,7 +24,7 @@ plugin, with CNI_COMMAND set; people call it as
 // A Host answers what people ask about.
 type Host interface {
 	Owners() ([]bridge.Owner, error)
-	Reload() error
+	Reload() (mended []string, err error)
 }
 
 // Main runs the command that args name and returns the process's exit status:
@@ -41,7 +42,7 @@ func Main(args []string, version string, host Host, stdout, stderr io.Writer) in
 	case command == "list":
 		err = list(host, stdout)
 	case command == "reload":
-		err = host.Reload()
+		err = reload(host, stdout)
 	case command == "version" || command == "--version":
 		_, err = fmt.Fprintln(stdout, "flatnet", version)
 	case command == "help" || command == "--help" || command == "-h":
@@ -55,6 +56,16 @@ func Main(args []string, version string, host Host, stdout, stderr io.Writer) in
 		return 1
 	}
 	return 0
+}
+
+func reload(host Host, w io.Writer) error {
+	mended, err := host.Reload()
+	for _, line := range mended {
+		if _, werr := fmt.Fprintln(w, line); err == nil {
+			err = werr
+		}
+	}
+	return err
 }
 
 func list(host Host, w io.Writer) error {

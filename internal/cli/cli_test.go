@@ -10,10 +10,10 @@ import (
 )
 
 // A fakeHost has two attachments, one of dual stack, and a link of which only
-// the mark is known.
+// the mark is known. A reload finds something to mend.
 type fakeHost struct{ err error }
 
-func (h fakeHost) Reload() error { return h.err }
+func (h fakeHost) Reload() ([]string, error) { return []string{"mended: x was y"}, h.err }
 
 func (h fakeHost) Owners() ([]bridge.Owner, error) {
 	return []bridge.Owner{
@@ -43,8 +43,8 @@ func TestCommands(t *testing.T) {
 		{"--version", nil, "flatnet v1-test\n", "", 0},
 		{"list", nil, table, "", 0},
 		{"list", sick, "", "flatnet: the kernel is sick\n", 1},
-		{"reload", nil, "", "", 0},
-		{"reload", sick, "", "flatnet: the kernel is sick\n", 1},
+		{"reload", nil, "mended: x was y\n", "", 0},
+		{"reload", sick, "mended: x was y\n", "flatnet: the kernel is sick\n", 1},
 		{"list all", nil, "", "flatnet list takes no argument, got \"all\"\n", 2},
 		{"frobnicate", nil, "", "flatnet has no command \"frobnicate\"\n\n" + usage, 2},
 	} {

@@ -40,6 +40,12 @@ func (w *Writer) Uint(key string, n uint64) {
 	w.Bytes = strconv.AppendUint(w.Bytes, n, 10)
 }
 
+// Bool writes true or false.
+func (w *Writer) Bool(key string, b bool) {
+	w.key(key)
+	w.Bytes = strconv.AppendBool(w.Bytes, b)
+}
+
 // key begins a field or an element, with a comma unless it is the first: then
 // the last byte is the one that Begin wrote.
 func (w *Writer) key(key string) {

@@ -21,9 +21,11 @@ func TestWriter(t *testing.T) {
 	w.Begin("", '{')
 	w.End('}')
 	w.End(']')
+	w.Bool("t", true)
+	w.Bool("f", false)
 	w.String(`"k\`, "\n\x00é\xff")
 	w.End('}')
-	want := `{"a":"x[","n":17,"o":{},"none":[],"l":["{","b"],"os":[{"x":0},{}],"\"k\\":"\u000a\u0000é` + "\ufffd" + `"}`
+	want := `{"a":"x[","n":17,"o":{},"none":[],"l":["{","b"],"os":[{"x":0},{}],"t":true,"f":false,"\"k\\":"\u000a\u0000é` + "\ufffd" + `"}`
 	if got := string(w.Bytes); got != want {
 		t.Fatalf("got  %s\nwant %s", got, want)
 	}

@@ -1,0 +1,150 @@
+package tests
+
+import (
+	"strings"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+// A loss is one way in which a restart of the host's network, or a hand, spoils
+// what a living container needs.
+type loss struct {
+	name  string
+	keys  string   // of the configuration beside dual stack
+	spoil string   // on the host
+	names []string // what CHECK, STATUS and reload name
+}
+
+var losses = []loss{
+	{"bridge deleted", "", "ip link del flatnet-br0", []string{"bridge flatnet-br0", "missing"}},
+	{"bridge made anew by somebody", "", "ip link del flatnet-br0; ip link add flatnet-br0 type bridge; ip link set flatnet-br0 up", []string{"10.87.1.1/24", "fn-c1"}},
+	{"bridge down", "", "ip link set flatnet-br0 down", []string{"bridge flatnet-br0", "down"}},
+	{"addresses flushed", "", "ip addr flush dev flatnet-br0", []string{"10.87.1.1/24", "fd87:1::1/64", "link-local"}},
+	{"link-local address gone", "", "ip -6 addr flush dev flatnet-br0 scope link", []string{"link-local", "flatnet-br0"}},
+	{"IPv4 forwarding off", "", "echo 0 >/proc/sys/net/ipv4/ip_forward", []string{"ip_forward"}},
+	{"IPv4 forwarding of the bridge off", "", "echo 0 >/proc/sys/net/ipv4/conf/flatnet-br0/forwarding", []string{"net/ipv4/conf/flatnet-br0/forwarding"}},
+	{"IPv6 forwarding off", "", "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding", []string{"net/ipv6/conf/all/forwarding"}},
+	{"group", "", "ip link set flatnet-br0 group default", []string{"flatnet-br0", "group"}},
+	{"route_localnet", "", "echo 0 >/proc/sys/net/ipv4/conf/flatnet-br0/route_localnet", []string{"route_localnet"}},
+	{"host end down", "", "ip link set fn-c1 down", []string{"fn-c1", "down"}},
+	{"host end free", "", "ip link set fn-c1 nomaster", []string{"fn-c1", "flatnet-br0"}},
+	{"host end on another bridge", "", "ip link add br9 type bridge; ip link set fn-c1 master br9", []string{"fn-c1", "flatnet-br0"}},
+	{"hairpin mode", `"hairpinMode":true`, "ip link set dev fn-c1 type bridge_slave hairpin off", []string{"hairpin", "fn-c1"}},
+	{"port isolation", `"portIsolation":true`, "ip link set dev fn-c1 type bridge_slave isolated off", []string{"isolation", "fn-c1"}},
+	{"promiscuous mode", `"promiscMode":true`, "ip link set flatnet-br0 promisc off", []string{"flatnet-br0", "promiscuous"}},
+	{"limit to the container", shaped, "tc qdisc del dev fn-c1 root", []string{"limit", "fn-c1"}},
+	{"limit from the container", shaped, "ip link del $(ip -o link show type ifb | cut -d' ' -f2 | tr -d :)", []string{"limit", "fb-"}},
+	{"all at once", `"hairpinMode":true,"portIsolation":true,` + shaped,
+		"ip link del flatnet-br0; ip link set fn-c1 down; tc qdisc del dev fn-c1 root; nft flush ruleset; echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding",
+		[]string{"bridge flatnet-br0"}},
+}
+
+const shaped = `"capabilities":{"bandwidth":true},"runtimeConfig":{"portMappings":[` + `{"hostPort":8080,"containerPort":80,"protocol":"tcp"}],"bandwidth":{"ingressRate":80000000,"ingressBurst":8000000,"egressRate":80000000,"egressBurst":8000000}}`
+
+// CHECK and STATUS name each loss, one reload mends it and says what it did, and
+// a second one finds nothing.
+func TestReloadMendsTheHost(t *testing.T) {
+	for _, l := range losses {
+		t.Run(l.name, func(t *testing.T) {
+			b := newBox(t)
+			keys := l.keys
+			if !strings.Contains(keys, "runtimeConfig") {
+				if keys != "" {
+					keys += ","
+				}
+				keys += `"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}`
+			}
+			c := b.attach("c1", bothFamilies, func(c *lab.Call) { c.Conf = newer(withKeys(c.Conf, keys)) })
+			c.Serve(c.addr + ":80")
+			other := b.attach("c2", bothFamilies, func(c *lab.Call) { c.Conf = newer(withKeys(c.Conf, l.keysAlone())) })
+			before := b.hostSide()
+			b.Sh(l.spoil)
+			status := lab.Call{Command: "STATUS", Conf: c.add.Conf}
+			b.refused(c.then("CHECK"), 104, l.names...)
+			b.refused(status, 51, l.names...)
+			said := b.Run(program, "reload")
+			for _, name := range l.names {
+				if !strings.Contains(said, name) {
+					t.Errorf("reload does not name %q: %q", name, said)
+				}
+			}
+			b.do(c.then("CHECK"))
+			b.do(other.then("CHECK"))
+			b.do(status)
+			if after := b.hostSide(); after != before && !strings.Contains(l.name, "somebody") {
+				t.Errorf("it was\n%s\nand is\n%s", before, after)
+			}
+			for _, addr := range []string{gateway, "fd87:1::1", lab.OutsideAddr, "2001:db8::2"} {
+				if err := c.Ping(addr); err != nil {
+					t.Error(err)
+				}
+			}
+			for _, addr := range []string{lab.HostAddr, "127.0.0.1"} {
+				if _, err := b.Ask(addr + ":8080"); err != nil {
+					t.Error(err)
+				}
+			}
+			if again := b.Run(program, "reload"); again != "" {
+				t.Errorf("a second reload says %q", again)
+			}
+			b.do(c.then("DEL"))
+			b.do(other.then("DEL"))
+			b.Sh("ip link del br9 2>/dev/null || :")
+			b.clean()
+		})
+	}
+}
+
+// keysAlone are the keys of a container that asks for nothing of its own.
+func (l loss) keysAlone() string {
+	keys, _, _ := strings.Cut(l.keys, `"capabilities"`)
+	if keys = strings.TrimSuffix(keys, ","); keys == "" {
+		return `"x":1`
+	}
+	return keys
+}
+
+// hostSide is all that iproute2 shows of the host's side of attachments, but for
+// indexes and what counts time.
+func (b box) hostSide() string {
+	b.t.Helper()
+	return b.Sh(`ip -o -d link show flatnet-br0 | grep -o -E 'PROMISC|group [0-9]+|link/ether [0-9a-f:]+|mtu [0-9]+|alias .*'
+		ip -o addr show flatnet-br0 | sed -E 's/^[0-9]+: //; s/valid_lft.*//; s/ nodad//'  | sort
+		for l in fn-c1 fn-c2; do ip -o -d link show $l | grep -o -E 'master [a-z0-9-]+|hairpin [a-z]+|isolated [a-z]+|LOWER_UP'; tc qdisc show dev $l | cut -d' ' -f1-3; done
+		for l in $(ip -o link show type ifb | cut -d' ' -f2 | tr -d :); do echo $l; tc qdisc show dev $l | cut -d' ' -f1-3; done
+		tc filter show dev fn-c1 ingress | grep -c mirred || :
+		grep . /proc/sys/net/ipv4/conf/flatnet-br0/forwarding /proc/sys/net/ipv4/conf/flatnet-br0/route_localnet /proc/sys/net/ipv6/conf/flatnet-br0/accept_ra`)
+}
+
+// What a reload can't mend, it names, and mends the rest.
+func TestReloadNamesWhatItCannotMend(t *testing.T) {
+	b := newBox(t)
+	c := b.attach("c1")
+	other := b.attach("c2", otherNetwork)
+	b.Sh("ip link set flatnet-br0 down; ip link set flatnet-br0 name br7; ip link set fn-c2 down")
+	out, err := b.Try(program, "reload")
+	if err == nil || !strings.Contains(err.Error(), "br7") || !strings.Contains(out, "fn-c2") {
+		t.Errorf("said %q, %v", out, err)
+	}
+	b.do(other.then("CHECK"))
+	b.Sh("ip link set br7 name flatnet-br0")
+	b.reload()
+	b.do(c.then("CHECK"))
+}
+
+// Records end with what they are of.
+func TestReloadForgetsNetworks(t *testing.T) {
+	b := newBox(t)
+	c := b.attach("c1")
+	b.Sh("test -s /run/flatnet/*/flatnet/bridge; cp -a /run/flatnet /run/saved")
+	b.do(c.then("DEL"))
+	if left := b.Sh("find /run/flatnet -name bridge"); left != "" {
+		t.Errorf("left is %s", left)
+	}
+	b.Sh("ip link del flatnet-br0; cp -a /run/saved/. /run/flatnet; find /run/flatnet -type f -exec touch -d @1 {} +")
+	b.reload()
+	if left := b.Sh("find /run/flatnet -name '*bridge*'; ip -o link show type bridge"); left != "" {
+		t.Errorf("left is %s", left)
+	}
+}
