@@ -59,6 +59,9 @@ type Engine interface {
 // for this the process must outlive a closed stdout (SIGPIPE).
 func Main(call Call, engine Engine) int {
 	req, err := read(call)
+	for _, odd := range req.odd {
+		fmt.Fprintln(call.Stderr, "flatnet: configuration:", odd)
+	}
 	var reply []byte
 	if err == nil {
 		reply, err = req.serve(engine)
@@ -89,6 +92,7 @@ type request struct {
 	config  *Config
 	prev    bridge.Result // for CHECK
 	valid   []bridge.Key  // for GC
+	odd     []string      // for ADD: what may be mistakes in the configuration
 }
 
 // read validates a call. If it fails, what it returns holds at least the

@@ -74,6 +74,9 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 	if err := doc.Err(); err != nil {
 		return failure{codeConfig, err}
 	}
+	if r.command == "ADD" {
+		r.odd = append(r.odd, doc.Notes()...)
+	}
 	return nil
 }
 
@@ -135,12 +138,9 @@ func readFlat(doc *strictjson.Object, own bool) []netip.Prefix {
 	}
 	var flat []netip.Prefix
 	for i, s := range list {
-		p, err := parseSubnet(s)
-		if err != nil {
-			doc.Fail(fmt.Sprintf("noMasq[%d]", i), "%w", err)
-			continue
+		if p, ok := readSubnet(doc, fmt.Sprintf("noMasq[%d]", i), s); ok {
+			flat = append(flat, p)
 		}
-		flat = append(flat, p)
 	}
 	return flat
 }

@@ -120,9 +120,8 @@ func readRangeSets(in *strictjson.Object, key string) [][]Range {
 
 func readRange(o *strictjson.Object) Range {
 	s, _ := o.String("subnet")
-	subnet, err := parseSubnet(s)
-	if err != nil {
-		o.Fail("subnet", "%w", err)
+	subnet, ok := readSubnet(o, "subnet", s)
+	if !ok {
 		return Range{}
 	}
 	return readBounds(o, subnet)
@@ -147,9 +146,8 @@ func readRoutes(ipam *strictjson.Object) []bridge.Route {
 	var routes []bridge.Route
 	for _, o := range ipam.Objects("routes") {
 		s, _ := o.String("dst")
-		dst, err := parseSubnet(s)
-		if err != nil {
-			o.Fail("dst", "%w", err)
+		dst, ok := readSubnet(o, "dst", s)
+		if !ok {
 			continue
 		}
 		r := readRoute(o, dst)
@@ -202,14 +200,16 @@ func readAddr(o *strictjson.Object, key string) netip.Addr {
 	return a.Unmap()
 }
 
-// parseSubnet reads an address and length in CIDR notation, without host bits.
-func parseSubnet(s string) (netip.Prefix, error) {
+// readSubnet reads an address and length in CIDR notation, which is the value of
+// a key or of one of its elements. Host bits are masked, as netavark does it.
+func readSubnet(o *strictjson.Object, key, s string) (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(s)
-	switch {
-	case err != nil || p.Addr().Is4In6():
-		return netip.Prefix{}, fmt.Errorf("%.60q is not a subnet in the form 10.87.1.0/24", s)
-	case p != p.Masked():
-		return netip.Prefix{}, fmt.Errorf("%q has host bits set; the subnet is %v", s, p.Masked())
+	if err != nil || p.Addr().Is4In6() {
+		o.Fail(key, "%.60q is not a subnet in the form 10.87.1.0/24", s)
+		return netip.Prefix{}, false
 	}
-	return p, nil
+	if p != p.Masked() {
+		o.Note(key, "%q has host bits set; it is read as %v", s, p.Masked())
+	}
+	return p.Masked(), true
 }

@@ -137,6 +137,9 @@ func (p Plugin) serve(call Call) (reply []byte, undo func() error, err error) {
 			err = p.teardown(key)
 		}
 	}
+	for _, note := range doc.Notes() {
+		fmt.Fprintln(p.stderr, "flatnet: "+command+":", note)
+	}
 	return reply, undo, err
 }
 

@@ -41,7 +41,8 @@ func parseAddr(s string) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
-// readPrefix reads an address and length in CIDR notation, without host bits.
+// readPrefix reads an address and length in CIDR notation. Host bits are masked,
+// as netavark does it.
 func readPrefix(o *strictjson.Object, key string) netip.Prefix {
 	s, _ := o.String(key)
 	p, err := netip.ParsePrefix(s)
@@ -50,9 +51,9 @@ func readPrefix(o *strictjson.Object, key string) netip.Prefix {
 		o.Fail(key, "%.60q is not in the form 10.87.1.0/24", s)
 		return netip.Prefix{}
 	case p != p.Masked():
-		o.Fail(key, "%q has host bits set; the subnet is %v", s, p.Masked())
+		o.Note(key, "%q has host bits set; it is read as %v", s, p.Masked())
 	}
-	return p
+	return p.Masked()
 }
 
 // readIfName reads a name that an interface can be created with. The kernel

@@ -22,7 +22,10 @@ type Object struct {
 }
 
 // A document is what all Objects of one text share.
-type document struct{ err error }
+type document struct {
+	err   error
+	notes []string
+}
 
 // Err returns the first error that any Object of the document met.
 func (o *Object) Err() error { return o.doc.err }
@@ -33,6 +36,16 @@ func (o *Object) Fail(key, format string, args ...any) {
 		o.doc.err = fmt.Errorf("%s: %w", o.at(key), fmt.Errorf(format, args...))
 	}
 }
+
+// Note records something odd about key that is no error.
+func (o *Object) Note(key, format string, args ...any) {
+	if o != nil {
+		o.doc.notes = append(o.doc.notes, o.at(key)+": "+fmt.Sprintf(format, args...))
+	}
+}
+
+// Notes returns what any Object of the document has noted, in order.
+func (o *Object) Notes() []string { return o.doc.notes }
 
 func (o *Object) at(key string) string {
 	if o.path == "" {
