@@ -67,7 +67,11 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 		var res Result
 		res, err = h.apply(c, inside, br, a, "")
 		if err != nil && br.gone(c) {
+			br = bridgeState{}
 			res, err = h.applyAgain(c, inside, n, a)
+		}
+		if err == nil {
+			err = checkSharedAgain(c, br, n, res)
 		}
 		if err == nil {
 			res.DNS = n.DNS

@@ -54,7 +54,7 @@ func removeBridge(c *rtnl.Conn, network string) error {
 		return fmt.Errorf("list links: %w", err)
 	}
 	for _, l := range links {
-		if l.Kind == "bridge" && l.Alias == bridgeAlias(network) && !hasPorts(links, l) {
+		if isMadeFor(l, network) && !hasPorts(links, l) {
 			err = errors.Join(err, deleteLink(c, l))
 		}
 	}

@@ -98,9 +98,6 @@ func (h *Host) ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeS
 	return br, h.ensureGateways(c, br, a)
 }
 
-// bridgeAlias is what a bridge says that was made for a network.
-func bridgeAlias(network string) string { return aliasWord + " " + network }
-
 func (h *Host) makeBridge(c *rtnl.Conn, a Attachment) error {
 	mac := a.BridgeMAC
 	if mac == (HardwareAddr{}) {

@@ -32,6 +32,9 @@ func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Netwo
 	if err == nil {
 		res, err = h.address(c, inside, n, r, lease, res.Interfaces[1].Name)
 	}
+	if err == nil {
+		err = checkSharedAgain(c, br, n, res)
+	}
 	if err != nil {
 		return Result{}, errors.Join(err, h.undo(r.Key, alloc, held))
 	}
@@ -48,12 +51,11 @@ func (h *Host) address(c *rtnl.Conn, inside sandbox, n Network, r Request, l Lea
 	if err != nil {
 		return Result{}, err
 	}
-	n.Subnets = a.Gateways
 	var own []netip.Prefix // another network may have the rest of the subnet
 	for _, addr := range a.owner().Addresses {
 		own = append(own, netip.PrefixFrom(addr, addr.BitLen()))
 	}
-	if err := errors.Join(checkOverlap(c, br, n, n.fresh(br)), checkShared(c, br, n, own)); err != nil {
+	if err := checkShared(c, br, n, own); err != nil {
 		return Result{}, err
 	}
 	res, err := h.apply(c, inside, br, a, name)

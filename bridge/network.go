@@ -40,6 +40,7 @@ type Network struct {
 	SpoofCheck       bool // a container's port sends nothing that has another's MAC or IP address
 	PortIsolated     bool // containers of the network don't reach each other
 	PublishedOnly    bool // others than the host reach the containers by published ports only
+	AllowOverlap     bool // the subnets may be a part of, or have to do with, another interface's
 	ForwardAccept    bool // foreign chains that drop what containers send get a rule that accepts it
 	ServesDNS        bool // containers ask a DNS server at the gateways
 	LinkFirst        bool // addresses are leased when the link is there: another plugin may use it

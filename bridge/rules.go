@@ -265,7 +265,7 @@ func (h *Host) closeLoopback(network string, links []rtnl.Link) error {
 		used[f.Bridge] = used[f.Bridge] || f.Network != network
 	}
 	for _, l := range links { // records may have been lost
-		if l.Kind == "bridge" && l.Alias == bridgeAlias(network) && !hasPorts(links, l) {
+		if isMadeFor(l, network) && !hasPorts(links, l) {
 			used[l.Name] = false
 		}
 	}

@@ -96,6 +96,7 @@ func readNetwork(doc *strictjson.Object, name string, own bool) bridge.Network {
 		Internal:      doc.Bool("internal", false),
 		Isolated:      readIsolation(doc, own),
 		ForwardAccept: doc.Bool("forwardAccept", false),
+		AllowOverlap:  doc.Bool("allowOverlap", false),
 		SpoofCheck:    doc.Bool("macspoofchk", false),
 		PortIsolated:  doc.Bool("portIsolation", false),
 		PublishedOnly: readInbound(doc),

@@ -177,6 +177,7 @@ func TestNetworkKeys(t *testing.T) {
 		{`"internal":true`, func(n bridge.Network) any { return n.Internal }, true},
 		{`"macspoofchk":true`, func(n bridge.Network) any { return n.SpoofCheck }, true},
 		{`"portIsolation":true`, func(n bridge.Network) any { return n.PortIsolated }, true},
+		{`"allowOverlap":true`, func(n bridge.Network) any { return n.AllowOverlap }, true},
 		{`"forwardAccept":true`, func(n bridge.Network) any { return n.ForwardAccept }, true},
 		{`"forceAddress":true`, func(n bridge.Network) any { return n.ForceAddress }, true},
 		{`"promiscMode":true`, func(n bridge.Network) any { return n.PromiscMode }, true},

@@ -220,6 +220,7 @@ func TestMalformedConfig(t *testing.T) {
 		{`"preserveDefaultVlan":1`, "preserveDefaultVlan: want true or false, got 1"},
 		{`"macspoofchk":"true"`, `macspoofchk: want true or false, got "true"`},
 		{`"isolation":true`, "isolation: want a string, got true"},
+		{`"allowOverlap":"10.0.0.0/8"`, `allowOverlap: want true or false, got "10.0.0.0/8"`},
 		{`"inbound":"none"`, `inbound: "none" is none of any, published`},
 		{`"isolation":"strict"`, `isolation: "strict" is none of network, none`},
 		{`"enabledad":"yes"`, `enabledad: want true or false, got "yes"`},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -68,9 +69,21 @@ func (c *Conn) getLink(index int, name string) (Link, error) {
 }
 
 // Links lists all links of the namespace.
-func (c *Conn) Links() ([]Link, error) {
+func (c *Conn) Links() ([]Link, error) { return c.links(0) }
+
+// Ports lists the links that have a master.
+func (c *Conn) Ports(master int) ([]Link, error) {
+	all, err := c.links(master)
+	// Kernels before 4.5 list every link.
+	return slices.DeleteFunc(all, func(l Link) bool { return l.Master != master }), err
+}
+
+func (c *Conn) links(master int) ([]Link, error) {
 	req, err := encode(ifInfo(0, 0, 0), func(ae *netlink.AttributeEncoder) {
 		ae.Uint32(unix.IFLA_EXT_MASK, skipStats)
+		if master != 0 {
+			ae.Uint32(unix.IFLA_MASTER, uint32(master))
+		}
 	})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package tests
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"flatnet/tests/lab"
@@ -21,13 +22,20 @@ func TestOverlaps(t *testing.T) {
 		{"wider subnet", vpn + "ip addr add 10.80.0.1/12 dev vpn0", lab.Conf, []string{"10.80.0.1/12", "vpn0"}},
 		{"route to a part", vpn + "ip route add 10.87.1.128/25 dev vpn0", lab.Conf, []string{"10.87.1.128/25", "vpn0"}},
 		{"route in another table", vpn + "ip route add 10.87.1.0/24 dev vpn0 table 51820", lab.Conf, []string{"10.87.1.0/24", "vpn0"}},
-		{"route to all private addresses", vpn + "ip route add 10.0.0.0/8 dev vpn0", lab.Conf, []string{"10.0.0.0/8", "vpn0"}},
+		{"route to just the subnet", vpn + "ip route add 10.87.1.0/24 dev vpn0", lab.Conf, []string{"10.87.1.0/24", "vpn0", "allowOverlap"}},
+		{"route to a part, by a nexthop object", vpn + "ip link set vpn1 up; sysctl -qw net.ipv4.nexthop_compat_mode=0; ip nexthop add id 7 dev vpn0; ip route add 10.87.1.128/25 nhid 7", lab.Conf, []string{"10.87.1.128/25", "nexthop"}},
 		{"a wider subnet in the flat range", vpn + "ip addr add 10.87.0.1/16 dev vpn0", lab.Conf, []string{"10.87.1.0/24", "10.87.0.1/16", "vpn0"}},
 		{"a part of a subnet of flatnet's", "ip link add br9 up type bridge; ip addr add 10.87.1.1/24 dev br9", conf(`"ipam":{"subnet":"10.87.1.128/25"}`), []string{"10.87.1.128/25", "10.87.1.1/24", "br9"}},
 		{"IPv6", vpn + "ip addr add fd87:1::9/64 dev vpn0 nodad", conf(`"ipam":{"subnet":"fd87:1::/64"}`), []string{"fd87:1::/64", "vpn0"}},
 		{"one of two", vpn + "ip addr add fd87:1::9/64 dev vpn0 nodad", conf(`"ipam":{"ranges":[[{"subnet":"10.87.1.0/24"}],[{"subnet":"fd87:1::/64"}]]}`), []string{"fd87:1::/64", "vpn0"}},
 
 		{"a default route", ":", lab.Conf, nil}, // which each world has
+		{"a VPN's halves of a default route", vpn + "for p in 0.0.0.0/1 128.0.0.0/1; do ip route add $p dev vpn0; done; for p in ::/1 8000::/1; do ip -6 route add $p dev vpn0; done", dual, nil},
+		{"quarters, and what IPv6 has in use", vpn + "for p in 0.0.0.0/2 64.0.0.0/2 128.0.0.0/2 192.0.0.0/2; do ip route add $p dev vpn0; done; ip -6 route add 2000::/3 dev vpn0; ip -6 route add fc00::/7 dev vpn0", dual, nil},
+		{"halves in another table", vpn + "ip route add 0.0.0.0/1 dev vpn0 table 51820; ip -6 route add ::/1 dev vpn0 table 51820", dual, nil},
+		{"route to all private addresses", vpn + "ip route add 10.0.0.0/8 dev vpn0", lab.Conf, nil},
+		{"what is allowed", vpn + "ip addr add 10.80.0.1/12 dev vpn0; ip route add 10.87.1.128/25 dev vpn0", conf(`"allowOverlap":true`), nil},
+		{"a delegate's subnet in the host's LAN", vpn + "ip addr add 10.80.0.1/12 dev vpn0", conf(`"isGateway":true,"ipam":{"type":"host-local","subnet":"10.87.1.0/24"}`), nil},
 		{"an overlay's route to the flat network", vpn + "ip route add 10.87.0.0/16 dev vpn0", lab.Conf, nil},
 		{"our own bridge", "ip link add flatnet-br0 up type bridge; ip addr add 10.87.1.1/24 dev flatnet-br0", lab.Conf, nil},
 		{"a neighbouring subnet", vpn + "ip addr add 10.87.2.1/24 dev vpn0", lab.Conf, nil},
@@ -40,8 +48,12 @@ func TestOverlaps(t *testing.T) {
 			add := call("ADD", "c1")
 			add.Conf = c.conf
 			before := b.state()
+			status := lab.Call{Command: "STATUS", Conf: newer(c.conf)}
 			if c.refused == nil {
 				b.do(add)
+				if !strings.Contains(c.conf, "host-local") { // whose STATUS is its own
+					b.do(status)
+				}
 				return
 			}
 			b.refused(add, 102, c.refused...)
@@ -49,6 +61,7 @@ func TestOverlaps(t *testing.T) {
 			if files := b.Sh("find /var/lib/flatnet -type f"); files != "" {
 				t.Errorf("files are made: %s", files)
 			}
+			b.refused(status, 50, c.refused...)
 		})
 	}
 }
@@ -156,6 +169,113 @@ func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
 			if after := b.state() + b.Sh("cat /proc/sys/net/ipv4/ip_forward; find /var/lib/flatnet /run/flatnet 2>/dev/null || true"); after != before {
 				t.Errorf("was\n%s\nand is\n%s", before, after)
 			}
+		})
+	}
+}
+
+// A part of the host's own LAN is a network when it is asked for: the host answers
+// for its containers there (proxy ARP and NDP), and they are reached by their own
+// addresses.
+func TestPartOfTheLAN(t *testing.T) {
+	const keys = `"ipMasq":false,"ipam":{"ranges":[[{"subnet":"192.0.2.128/26"}],[{"subnet":"2001:db8::8000/113"}]]}`
+	b := newBox(t)
+	b.Sh("echo 1 >/proc/sys/net/ipv4/conf/up0/proxy_arp; echo 1 >/proc/sys/net/ipv6/conf/up0/proxy_ndp; echo 0 >/proc/sys/net/ipv4/neigh/up0/proxy_delay; echo 0 >/proc/sys/net/ipv6/neigh/up0/proxy_delay")
+	b.NetNS("c0")
+	add := call("ADD", "c0")
+	add.Conf = conf(keys)
+	b.refused(add, 102, "192.0.2.128/26", lab.HostAddr+"/24", lab.Uplink, "allowOverlap")
+	c1 := b.attach("c1", func(c *lab.Call) { c.Conf = conf(`"allowOverlap":true,` + keys) })
+	b.Run("ip", "neigh", "add", "proxy", c1.addr6(), "dev", lab.Uplink)
+	for _, to := range []string{c1.addr, c1.addr6()} {
+		if err := b.Outside.Ping(to); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, to := range []string{lab.OutsideAddr, outsideAddr6} {
+		if err := c1.Ping(to); err != nil {
+			t.Error(err)
+		}
+	}
+	b.do(c1.then("CHECK"))
+	b.do(c1.then("DEL"))
+	b.clean()
+}
+
+// Two networks of one subnet that come to one bridge at the same moment, whoever
+// makes that: never are both taken, and one that is refused leaves nothing. Who comes
+// alone afterwards is taken.
+func TestNetworksOfOneSubnetAtOnce(t *testing.T) {
+	const rounds, each = 8, 2 // containers of a network
+	for name, prepare := range map[string]string{
+		"new bridge":             "ip link del flatnet-br0 2>/dev/null || :",
+		"bridge of somebody":     "ip link del flatnet-br0 2>/dev/null || :; ip link add flatnet-br0 up type bridge",
+		"bridge of one of them":  ":", // what the first round leaves
+		"bridge of a third, old": "ip link set flatnet-br0 alias 'flatnet third' 2>/dev/null || :",
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			networks := []string{"one", "two"}
+			calls := map[string]lab.Call{}
+			for _, network := range networks {
+				for i := range each {
+					id := fmt.Sprint(network, i)
+					b.NetNS(id)
+					c := call("ADD", id)
+					c.Conf = strings.Replace(lab.Conf, `"name":"flatnet"`, `"name":"`+network+`"`, 1)
+					calls[id] = c
+				}
+			}
+			both, none := 0, 0
+			for range rounds {
+				b.Sh(prepare)
+				var mu sync.Mutex
+				var group sync.WaitGroup
+				taken := map[string]bool{}
+				for id, c := range calls {
+					group.Go(func() {
+						r := b.Call(program, c)
+						mu.Lock()
+						defer mu.Unlock()
+						if taken[id] = r.Exit == 0; !taken[id] && r.Code != 102 && r.Code != 100 {
+							t.Errorf("%s: %s", id, r.Stdout)
+						}
+					})
+				}
+				group.Wait()
+				has := map[string]bool{}
+				for id, ok := range taken {
+					_, present := links(t, b.Place)["fn-"+id]
+					if present != ok {
+						t.Errorf("%s: taken is %v, its link's presence %v", id, ok, present)
+					}
+					has[id[:3]] = has[id[:3]] || ok
+				}
+				switch {
+				case has["one"] && has["two"]:
+					both++
+				case !has["one"] && !has["two"]:
+					none++
+				}
+				rules := b.Run("nft", "list", "ruleset")
+				for _, network := range networks {
+					if !has[network] && strings.Contains(rules, "flatnet-"+network) {
+						t.Errorf("rules of %s are left: %s", network, rules)
+					}
+				}
+				for _, c := range calls {
+					c.Command = "DEL"
+					b.do(c)
+				}
+				b.do(calls["one0"])
+				c := calls["one0"]
+				c.Command = "DEL"
+				b.do(c)
+			}
+			if both != 0 {
+				t.Errorf("both networks are taken in %d of %d rounds", both, rounds)
+			}
+			t.Logf("none was taken in %d of %d rounds", none, rounds)
+			b.clean()
 		})
 	}
 }

@@ -72,6 +72,7 @@ func TestMalformed(t *testing.T) {
 		{"create", create(`,"options":{"isolate":"yes"}`), `options.isolate: "yes" is none of`},
 		{"create", create(`,"options":{"isolate":true}`), "options.isolate: want a string"},
 		{"create", create(`,"options":{"forwardAccept":"yes"}`), `options.forwardAccept: "yes" is neither`},
+		{"create", create(`,"options":{"allowOverlap":"1"}`), `options.allowOverlap: "1" is neither`},
 		{"create", create(`,"options":{"inbound":"none"}`), `options.inbound: "none" is none of any, published`},
 		{"create", create(`,"ipam_options":{"driver":"dhcp"}`), `ipam_options.driver: "dhcp" can't be used`},
 		{"create", create(`,"ipam_options":{"driver":"none"}`), `ipam_options.driver: "none"`},

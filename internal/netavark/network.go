@@ -37,6 +37,7 @@ type network struct {
 	isolated bool         // options.isolate
 	accept   bool         // options.forwardAccept
 	only     bool         // options.inbound is published
+	overlap  bool         // options.allowOverlap
 }
 
 // A subnet is one element of subnets. All but prefix may be invalid.
@@ -78,14 +79,15 @@ func readNetwork(o *strictjson.Object) network {
 	checkOptions(options)
 	n.mtu = readMTU(options)
 	n.isolated = readIsolate(options)
-	n.accept = readForwardAccept(options)
+	n.accept = readBool(options, "forwardAccept")
+	n.overlap = readBool(options, "allowOverlap")
 	n.only = readInbound(options)
 	return n
 }
 
 // checkOptions rejects the options that readNetwork does not read.
 func checkOptions(options *strictjson.Object) {
-	known := []string{"mtu", "isolate", "forwardAccept", "inbound"}
+	known := []string{"mtu", "isolate", "forwardAccept", "inbound", "allowOverlap"}
 	for key := range options.All() {
 		if !slices.Contains(known, key) {
 			options.Fail(key, "flatnet has no such option, only %s", strings.Join(known, ", "))
@@ -145,11 +147,11 @@ func readIsolate(options *strictjson.Object) bool {
 	return true
 }
 
-// readForwardAccept reads what has the same name in a CNI configuration.
-func readForwardAccept(options *strictjson.Object) bool {
-	s, ok := options.String("forwardAccept")
+// readBool reads an option that has the same name in a CNI configuration.
+func readBool(options *strictjson.Object, key string) bool {
+	s, ok := options.String(key)
 	if ok && s != "true" && s != "false" {
-		options.Fail("forwardAccept", "%.60q is neither true nor false", s)
+		options.Fail(key, "%.60q is neither true nor false", s)
 	}
 	return s == "true"
 }
@@ -193,7 +195,7 @@ func (n network) validate() (bridge.Network, ipam.Sets, error) {
 	out := bridge.Network{
 		Name: n.name, Bridge: n.bridge, MTU: n.mtu,
 		IsGateway: true, IsDefaultGateway: !n.internal, IPMasq: !n.internal,
-		Internal: n.internal, Isolated: n.isolated, ForwardAccept: n.accept, PublishedOnly: n.only,
+		Internal: n.internal, Isolated: n.isolated, ForwardAccept: n.accept, PublishedOnly: n.only, AllowOverlap: n.overlap,
 		Flat:   []netip.Prefix{netip.MustParsePrefix(bridge.DefaultFlat)},
 		Routes: n.routes,
 	}

@@ -124,6 +124,7 @@ func TestSetupHonoursTheNetwork(t *testing.T) {
 		{"isolate by default", least, func(n bridge.Network) bool { return n.Isolated }},
 		{"isolate strict", change(`"options":{"isolate":"strict"}`), func(n bridge.Network) bool { return n.Isolated }},
 		{"forwardAccept", change(`"options":{"forwardAccept":"true"}`), func(n bridge.Network) bool { return n.ForwardAccept }},
+		{"allowOverlap", change(`"options":{"allowOverlap":"true"}`), func(n bridge.Network) bool { return n.AllowOverlap }},
 		{"inbound published", change(`"options":{"inbound":"published"}`), func(n bridge.Network) bool { return n.PublishedOnly }},
 		{"inbound any", change(`"options":{"inbound":"any"}`), func(n bridge.Network) bool { return !n.PublishedOnly }},
 		{"isolate false", change(`"options":{"isolate":"false"}`), func(n bridge.Network) bool { return !n.Isolated }},
