@@ -163,10 +163,8 @@ func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error 
 		}
 	}
 	if added && a.Forward4 && !a.internal() { // said once, not with every ADD
-		if err := h.checkUplink(c, a.Key.Network); errors.Is(err, ErrConflict) {
+		if err := h.checkUplink(c, a.Key.Network); err != nil {
 			h.say(err.Error())
-		} else if err != nil {
-			return err
 		}
 	}
 	if !br.lacksLinkLocal(a) {

@@ -43,9 +43,10 @@ type fakeLink struct {
 var errRefused = unix.ENOBUFS
 
 // refusedAdvice says whether the refused message was a question about tables of
-// others, which no verb depends on.
+// others or the uplink, which no verb depends on.
 func (k *fakeKernel) refusedAdvice() bool {
-	return k.refused == fmt.Sprintf("message type %d", unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETCHAIN)
+	return k.refused == fmt.Sprintf("message type %d", unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETCHAIN) ||
+		k.refused == fmt.Sprintf("message type %d of one", unix.RTM_GETROUTE)
 }
 
 func newFake(refuse int) *fakeKernel {
@@ -61,6 +62,9 @@ func (k *fakeKernel) conn(serve nltest.Func) *nl.Conn {
 		k.count++
 		if k.count == k.refuse {
 			k.refused = fmt.Sprintf("message type %d", reqs[0].Header.Type)
+			if reqs[0].Header.Type == unix.RTM_GETROUTE && reqs[0].Header.Flags&netlink.Dump == 0 {
+				k.refused += " of one"
+			}
 			return answer(int(errRefused), reqs)
 		}
 		return serve(reqs)
@@ -90,6 +94,9 @@ func (k *fakeKernel) route(links map[string]fakeLink) *rtnl.Conn {
 			maps.DeleteFunc(k.host, func(_ string, l fakeLink) bool { return l.index == index })
 			clear(k.inside)
 		case unix.RTM_GETADDR, unix.RTM_GETROUTE:
+			if req.Header.Flags&netlink.Dump == 0 {
+				return answer(int(unix.ENETUNREACH), reqs) // no default route
+			}
 			return done(req)
 		}
 		return answer(0, reqs)
@@ -275,7 +282,7 @@ func TestAttachUndoneAtEveryMessage(t *testing.T) {
 		err := attachTo(t, k, alloc)
 		if k.refusedAdvice() {
 			if err != nil {
-				t.Errorf("message %d: others' chains can't be listed: %v", refuse, err)
+				t.Errorf("message %d: advice can't be had: %v", refuse, err)
 			}
 			continue
 		}
