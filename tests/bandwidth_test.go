@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"flatnet/tests/lab"
 )
@@ -56,5 +57,42 @@ func TestBandwidth(t *testing.T) {
 			b.Run("ip", "link", "del", bridgeName)
 			b.same(before)
 		})
+	}
+}
+
+// A burst is given as it was asked for, down to a single full frame: more than
+// that, and what the rate allows, does not arrive.
+func TestBandwidthBurst(t *testing.T) {
+	const rate, size = 80_000, 20_000 // bits per second, bytes
+	b := box{lab.New(t), t}
+	for _, burst := range []int{8 * (lab.UplinkMTU + 14), 16_000} {
+		id := fmt.Sprint("c", burst)
+		c := b.attach(id, func(l *lab.Call) {
+			l.Conf = conf(fmt.Sprintf(`"runtimeConfig":{"bandwidth":{"ingressRate":%d,"ingressBurst":%[2]d,"egressRate":%[1]d,"egressBurst":%[2]d}}`, rate, burst))
+		})
+		c.Drain(c.addr + ":90")
+		b.Drain(gateway + ":" + fmt.Sprint(burst))
+		least := time.Duration(float64(8*size-burst) / rate * float64(time.Second))
+		for _, way := range []struct {
+			name string
+			from lab.Place
+			to   string
+		}{{"to", b.Place, c.addr + ":90"}, {"from", c.Place, gateway + ":" + fmt.Sprint(burst)}} {
+			took, err := way.from.Transfer(way.to, size)
+			if err != nil || took < least {
+				t.Errorf("%d bytes %s the container with a burst of %d bits took %v, %v; want at least %v", size, way.name, burst, took, err, least)
+			}
+			t.Logf("burst %d, %s the container: %v, at least %v", burst, way.name, took, least)
+		}
+		b.do(c.then("CHECK"))
+	}
+	for _, key := range []string{"ingress", "egress"} {
+		c := call("ADD", "small")
+		c.Conf = conf(fmt.Sprintf(`"runtimeConfig":{"bandwidth":{"%[1]sRate":%[2]d,"%[1]sBurst":%[3]d}}`, key, rate, 8*(lab.UplinkMTU+14)-1))
+		b.Run("ip", "netns", "add", "small")
+		before := b.state()
+		b.refused(c, 7, "runtimeConfig.bandwidth."+key+"Burst", "give at least 11312")
+		b.same(before)
+		b.Run("ip", "netns", "del", "small")
 	}
 }

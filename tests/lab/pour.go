@@ -32,6 +32,40 @@ func (p Place) Pour(addr string, skip int64, seconds float64) (float64, error) {
 	return rate, err
 }
 
+// Transfer sends so many bytes to a drain and returns how long their arrival took.
+func (p Place) Transfer(addr string, bytes int) (time.Duration, error) {
+	var stdout, stderr strings.Builder
+	cmd := p.role("transfer", fmt.Sprintf("%d %s", bytes, addr))
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return 0, fmt.Errorf("transfer to %s: %w: %s", addr, err, stderr.String())
+	}
+	var rate float64
+	_, err := fmt.Sscan(stdout.String(), &rate)
+	return time.Duration(float64(bytes) * 8 / rate * float64(time.Second)), err
+}
+
+func beTransfer(args []string) error {
+	var bytes int
+	var addr string
+	if _, err := fmt.Sscan(args[0], &bytes, &addr); err != nil {
+		return err
+	}
+	c, err := net.DialTimeout("tcp", addr, peerTimeout)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Write(append(make([]byte, 8), make([]byte, bytes)...)); err != nil { // skip nothing
+		return err
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return err
+	}
+	_, err = io.Copy(os.Stdout, c)
+	return err
+}
+
 func beDrain(args []string) error {
 	l, err := net.Listen("tcp", args[0])
 	if err != nil {
