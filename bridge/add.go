@@ -46,6 +46,9 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 			return Result{}, err
 		}
 	}
+	if err := r.Bandwidth.check(n.MTU); err != nil {
+		return Result{}, err
+	}
 
 	if n.LinkFirst || n.NoAddress {
 		return h.attachFirst(c, inside, br, n, r, alloc)
@@ -162,6 +165,9 @@ func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment,
 		}
 	}
 	if err := errors.Join(h.firewall(a.Firewall), h.guard(a, name)); err != nil {
+		return Result{}, err
+	}
+	if err := h.openLoopback(a); err != nil {
 		return Result{}, err
 	}
 	if a.VLANs.any() {

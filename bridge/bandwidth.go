@@ -18,7 +18,7 @@ import (
 // limit applies the attachment's bandwidth limits to the host end.
 func limit(c *rtnl.Conn, a Attachment, host int) error {
 	if a.Bandwidth.Ingress.Rate > 0 {
-		if err := c.SetTokenBucket(host, a.Bandwidth.Ingress.bucket()); err != nil {
+		if err := c.SetTokenBucket(host, a.Bandwidth.Ingress.bucket(a.MTU)); err != nil {
 			return fmt.Errorf("limit what goes to the container: %w", needs(err, "CONFIG_NET_SCH_TBF"))
 		}
 	}
@@ -33,7 +33,7 @@ func limit(c *rtnl.Conn, a Attachment, host int) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", name, err)
 	}
-	if err := c.SetTokenBucket(ifb.Index, a.Bandwidth.Egress.bucket()); err != nil {
+	if err := c.SetTokenBucket(ifb.Index, a.Bandwidth.Egress.bucket(a.MTU)); err != nil {
 		return fmt.Errorf("limit what comes from the container: %w", needs(err, "CONFIG_NET_SCH_TBF"))
 	}
 	if err := c.RedirectIngress(host, ifb.Index); err != nil {
@@ -52,16 +52,45 @@ func needs(err error, config string) error {
 }
 
 const (
-	minBurst = 16 << 10 // bytes: some full frames
-	latency  = 25       // milliseconds that a packet may wait, as in the reference
+	defaultBurst = 16 << 10 // bytes, at least: some full frames
+	maxBurst     = math.MaxUint32 / 2
+	latency      = 25 // milliseconds that a packet may wait, as in the reference
 )
 
-func (l Limit) bucket() rtnl.TokenBucket {
+// fullFrame is how many bytes the longest frame of an interface has for a queue:
+// with its Ethernet header (psched_mtu of net/pkt_sched.h).
+func fullFrame(mtu uint32) uint64 {
+	if mtu == 0 {
+		mtu = 1500 // ETH_DATA_LEN, what the kernel makes of it
+	}
+	return uint64(mtu) + 14 // ETH_HLEN
+}
+
+// check rejects bursts that can't be given. tbf drops every frame that is longer
+// than its burst; it does segment long TCP packets (tbf_segment of
+// net/sched/sch_tbf.c).
+func (b Bandwidth) check(mtu uint32) error {
+	for _, l := range [...]struct {
+		key   string
+		burst uint64
+	}{{"ingressBurst", b.Ingress.Burst}, {"egressBurst", b.Egress.Burst}} {
+		switch least := fullFrame(mtu); {
+		case l.burst == 0:
+		case l.burst/8 < least:
+			return fmt.Errorf("runtimeConfig.bandwidth.%s: %d bits are less than a full frame of the interface, which would never be sent; give at least %d: %w",
+				l.key, l.burst, 8*least, ErrInvalid)
+		case l.burst/8 > maxBurst:
+			return fmt.Errorf("runtimeConfig.bandwidth.%s: %d bits are more than %d: %w", l.key, l.burst, uint64(8*maxBurst), ErrInvalid)
+		}
+	}
+	return nil
+}
+
+func (l Limit) bucket(mtu uint32) rtnl.TokenBucket {
 	rate, burst := max(l.Rate/8, 1), l.Burst/8
 	if burst == 0 {
-		burst = rate / 10
+		burst = min(max(rate/10, defaultBurst, fullFrame(mtu)), maxBurst)
 	}
-	burst = min(max(burst, minBurst), math.MaxUint32/2)
 	return rtnl.TokenBucket{
 		Rate: rate, Burst: uint32(burst),
 		Limit: uint32(min(burst+rate/1000*latency, math.MaxUint32)),

@@ -34,7 +34,7 @@ func (h *Host) remove(key Key, alloc Allocator, withBridge bool) error {
 	if err := errors.Join(err, removeLinks(c, key)); err != nil {
 		return err
 	}
-	return alloc.Release(key, func() error {
+	return alloc.Release([]Key{key}, func() error {
 		links, err := c.Links()
 		if err != nil {
 			return fmt.Errorf("list links: %w", err)

@@ -3,7 +3,6 @@ package bridge
 import (
 	"bytes"
 	"errors"
-	"slices"
 
 	"flatnet/internal/nft"
 
@@ -16,31 +15,125 @@ type entry struct {
 	nft.Element
 }
 
-// same says whether both are at one place.
-func (e entry) same(o entry) bool {
-	return e.set.Table == o.set.Table && e.set.Name == o.set.Name && bytes.Equal(e.Key, o.Key)
+// A place is where an entry is: at most one entry is at a place.
+type place struct {
+	table    nft.Table
+	set, key string
 }
 
-// claim puts into a batch the entries that are not there as they should be, in
-// place of stale ones. An earlier owner's under their keys is replaced only in
-// sets, whose keys are addresses and bridge ports: these are the attachment's
-// own now. If somebody else makes one of them first, the batch fails (EEXIST).
-func claim(c *nft.Conn, b *nft.Batch, wanted, stale []entry) error {
+func (e entry) place() place { return place{e.set.Table, e.set.Name, string(e.Key)} }
+
+// A view is what was found at some places.
+type view map[place]nft.Element
+
+// see looks at the places of entries. Its cost grows with their number only.
+func see(c *nft.Conn, entries []entry) (view, error) {
+	v := view{}
+	for _, els := range bySet(entries) {
+		if err := v.find(c, els); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+func (v view) find(c *nft.Conn, els nft.Elements) error {
+	var keys [][]byte
+	asked := map[string]bool{}
+	for _, e := range els.List {
+		if key := string(e.Key); !asked[key] {
+			asked[key] = true
+			keys = append(keys, e.Key)
+		}
+	}
+	found, err := c.Find(els.Set, keys)
+	for key, e := range found {
+		v[place{els.Set.Table, els.Set.Name, key}] = e
+	}
+	return err
+}
+
+// listedFrom is the number of places in one set from which on it is better to list
+// the set.
+const listedFrom = 4096
+
+// addMany is see for places of which there may be many times the number of
+// elements that there are.
+func (v view) addMany(c *nft.Conn, entries []entry) error {
+	for _, els := range bySet(entries) {
+		if len(els.List) < listedFrom {
+			if err := v.find(c, els); err != nil {
+				return err
+			}
+			continue
+		}
+		all, err := c.Elements(els.Set)
+		switch {
+		case errors.Is(err, unix.EAGAIN): // changes all the time
+			err = v.find(c, els)
+		case errors.Is(err, unix.ENOENT): // is about to be made
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range all {
+			v[place{els.Set.Table, els.Set.Name, string(e.Key)}] = e
+		}
+	}
+	return nil
+}
+
+// claim puts into a batch the entries that are not there as they should be. An
+// earlier owner's under their keys is replaced only in sets, whose keys are
+// addresses and bridge ports: these are the attachment's own now.
+func claim(c *nft.Conn, b *nft.Batch, wanted []entry) error {
+	have, err := see(c, wanted)
+	if err == nil {
+		put(b, have, wanted, nil)
+	}
+	return err
+}
+
+// put is claim for places that have been looked at, in place of stale entries.
+func put(b *nft.Batch, have view, wanted, stale []entry) {
+	out := map[place]bool{}
 	for _, e := range stale {
-		b.Delete(nft.Elements{Set: e.set, List: []nft.Element{e.Element}})
+		out[e.place()] = true
 	}
 	var missing []entry
 	for _, e := range wanted {
-		old, found, err := c.Element(e.set, e.Key)
+		old, found := have[e.place()]
 		switch {
-		case err != nil:
-			return err
 		case found && old.Comment == e.Comment && bytes.Equal(old.Data, e.Data):
 			continue
-		case found && !slices.ContainsFunc(stale, e.same) && (e.Data == nil || old.Comment == e.Comment):
-			b.Delete(nft.Elements{Set: e.set, List: []nft.Element{e.Element}})
+		case found && !out[e.place()] && (e.Data == nil || old.Comment == e.Comment):
+			out[e.place()] = true
+			stale = append(stale, e)
 		}
 		missing = append(missing, e)
+	}
+	for _, els := range bySet(stale) {
+		b.Delete(els)
+	}
+	for _, els := range bySet(missing) {
+		b.Create(els)
+	}
+}
+
+// lacking puts into a batch those entries whose places are empty; of several for
+// one place, the first.
+func lacking(c *nft.Conn, b *nft.Batch, wanted []entry) error {
+	have, err := see(c, wanted)
+	if err != nil {
+		return err
+	}
+	var missing []entry
+	for _, e := range wanted {
+		if _, found := have[e.place()]; !found {
+			have[e.place()] = e.Element
+			missing = append(missing, e)
+		}
 	}
 	for _, els := range bySet(missing) {
 		b.Create(els)
@@ -51,54 +144,42 @@ func claim(c *nft.Conn, b *nft.Batch, wanted, stale []entry) error {
 // bySet puts the entries of each set into one list, in the order in which the
 // sets first come.
 func bySet(entries []entry) (all []nft.Elements) {
+	at := map[place]int{} // without a key
 	for _, e := range entries {
-		i := slices.IndexFunc(all, func(els nft.Elements) bool {
-			return els.Set.Table == e.set.Table && els.Set.Name == e.set.Name
-		})
-		if i < 0 {
+		set := place{table: e.set.Table, set: e.set.Name}
+		i, ok := at[set]
+		if !ok {
+			i = len(all)
+			at[set] = i
 			all = append(all, nft.Elements{Set: e.set})
-			i = len(all) - 1
 		}
 		all[i].List = append(all[i].List, e.Element)
 	}
 	return all
 }
 
-// own finds key's entries in sets by their comments, and says whether there are
-// others. Where the list changes all the time, those on record are asked for
-// one by one.
-func own(c *nft.Conn, key Key, sets []nft.Set, recorded []entry) (mine []entry, others bool, err error) {
+// recordedOf returns those of the recorded entries that are there and key's.
+func recordedOf(c *nft.Conn, key Key, recorded []entry) (mine []entry, err error) {
+	have, err := see(c, recorded)
+	for _, e := range recorded {
+		if found, ok := have[e.place()]; ok && found.Comment == key.String() {
+			mine = append(mine, entry{e.set, found})
+		}
+	}
+	return mine, err
+}
+
+// listedOf finds key's entries by listing the sets.
+func listedOf(c *nft.Conn, key Key, sets []nft.Set) (mine []entry, err error) {
 	for _, set := range sets {
 		all, err := c.Elements(set)
-		if errors.Is(err, unix.EAGAIN) {
-			mine, err := recordedOf(c, key, sets, recorded)
-			return mine, true, err
-		}
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		for _, e := range all {
 			if e.Comment == key.String() {
 				mine = append(mine, entry{set, e})
-			} else {
-				others = true
 			}
-		}
-	}
-	return mine, others, nil
-}
-
-func recordedOf(c *nft.Conn, key Key, sets []nft.Set, recorded []entry) (mine []entry, err error) {
-	for _, e := range recorded {
-		if !slices.ContainsFunc(sets, func(s nft.Set) bool { return s.Table == e.set.Table }) {
-			continue
-		}
-		found, ok, err := c.Element(e.set, e.Key)
-		if err != nil {
-			return nil, err
-		}
-		if ok && found.Comment == key.String() {
-			mine = append(mine, entry{e.set, found})
 		}
 	}
 	return mine, nil

@@ -218,7 +218,7 @@ func (f *fakeAllocator) Lease(Key, []netip.Addr, Locals) (Lease, bool, error) {
 	return Lease{Addresses: []Address{{pfx("10.87.1.2/24"), ip("10.87.1.1")}}}, held, f.fail
 }
 
-func (f *fakeAllocator) Release(_ Key, last func() error) error {
+func (f *fakeAllocator) Release(_ []Key, last func() error) error {
 	f.leased = false
 	return last()
 }

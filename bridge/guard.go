@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 
 	"flatnet/internal/nft"
@@ -134,17 +133,9 @@ func (h *Host) guard(a Attachment, port string) error {
 	return h.withNFT(true, func(c *nft.Conn) error {
 		return h.records.during(func() error {
 			h.records.saveWish(w)
-			for range publishTries {
-				var b nft.Batch
-				if err := errors.Join(guardsOf(a.Key.Network).ensure(c, &b), claim(c, &b, w.Guard.entries(a.Key), nil)); err != nil {
-					return err
-				}
-				err := c.Commit(&b)
-				if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT) {
-					return err
-				}
-			}
-			return fmt.Errorf("rules of %s come and go: %w", port, ErrBusy)
+			return c.Transact(func(b *nft.Batch) error {
+				return errors.Join(guardsOf(a.Key.Network).ensure(c, b), claim(c, b, w.Guard.entries(a.Key)))
+			})
 		})
 	})
 }
@@ -175,7 +166,7 @@ func (t guardTable) add(b *nft.Batch) {
 }
 
 // unguard removes key's elements. The table goes with the network's last.
-func (t guardTable) unguard(c *nft.Conn, key Key, recorded []entry) error {
+func (t guardTable) unguard(c *nft.Conn, key Key, recorded wish, known bool) error {
 	has, err := c.Has(t.Table)
 	if errors.Is(err, nft.ErrUnsupported) || errors.Is(err, unix.EAFNOSUPPORT) || err == nil && !has {
 		return nil
@@ -183,18 +174,23 @@ func (t guardTable) unguard(c *nft.Conn, key Key, recorded []entry) error {
 	if err != nil {
 		return err
 	}
-	mine, _, err := own(c, key, t.sets(), recorded)
-	var b nft.Batch
-	for _, e := range mine {
-		b.Delete(nft.Elements{Set: e.set, List: []nft.Element{e.Element}})
-	}
-	if err == nil {
-		err = c.Commit(&b)
-	}
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	return err
+	return c.Transact(func(b *nft.Batch) error {
+		var mine []entry
+		var err error
+		switch {
+		case !known:
+			mine, err = listedOf(c, key, t.sets())
+		case recorded.Guard != nil:
+			mine, err = recordedOf(c, key, recorded.Guard.entries(key))
+		}
+		if errors.Is(err, unix.ENOENT) { // somebody else removed the table
+			return nil
+		}
+		for _, els := range bySet(mine) {
+			b.Delete(els)
+		}
+		return err
+	})
 }
 
 func (h *Host) checkGuard(c *rtnl.Conn, a Attachment) error {

@@ -102,7 +102,7 @@ type Bandwidth struct {
 // A Limit is a token bucket.
 type Limit struct {
 	Rate  uint64 // bits per second; 0: no limit
-	Burst uint64 // bits; 0: what the rate gives in 100 ms
+	Burst uint64 // bits; 0: what the rate gives in 100 ms, or 16 KiB if that is more
 }
 
 // A PortMapping publishes one port of the container on the host.
@@ -152,10 +152,10 @@ type Allocator interface {
 	// want names, else free ones. An address that the host itself has, as locals
 	// reports, is never given. held reports whether key had some before.
 	Lease(key Key, want []netip.Addr, locals Locals) (lease Lease, held bool, err error)
-	// Release takes key's addresses back; a key that has none is no error.
-	// last, if not nil, runs before any other process can lease, when the
-	// network then has no lease left.
-	Release(key Key, last func() error) error
+	// Release takes the keys' addresses back, once their links are gone; a key
+	// that has none is no error. last, if not nil, runs before any other process
+	// can lease, when the network then has no lease left.
+	Release(keys []Key, last func() error) error
 	// Keys lists who has leases of this network.
 	Keys() ([]Key, error)
 	// Free reports an error unless a Lease without wishes would succeed now.

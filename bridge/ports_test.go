@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"flatnet/internal/nft"
@@ -172,12 +173,29 @@ func TestTokenBucket(t *testing.T) {
 	for l, want := range map[Limit][2]uint64{
 		{Rate: 8_000_000, Burst: 800_000}:    {1_000_000, 100_000},
 		{Rate: 8_000_000}:                    {1_000_000, 100_000},
-		{Rate: 1}:                            {1, minBurst},
-		{Rate: 1 << 50, Burst: 1 << 50}:      {1 << 47, 1<<31 - 1},
+		{Rate: 8_000_000, Burst: 16_000}:     {1_000_000, 2000},
+		{Rate: 1}:                            {1, defaultBurst},
+		{Rate: 1 << 50}:                      {1 << 47, 1<<31 - 1},
 		{Rate: 8_000_000, Burst: 2147483647}: {1_000_000, 268435455},
 	} {
-		if b := l.bucket(); b.Rate != want[0] || uint64(b.Burst) != want[1] || b.Limit <= b.Burst && l.Rate > 1000 {
+		if b := l.bucket(1500); b.Rate != want[0] || uint64(b.Burst) != want[1] || b.Limit <= b.Burst && l.Rate > 1000 {
 			t.Errorf("%+v: %+v", l, b)
+		}
+	}
+	if b := (Limit{Rate: 8000}).bucket(65000); b.Burst != 65014 {
+		t.Errorf("the burst %d of an interface with the MTU 65000 is less than a frame", b.Burst)
+	}
+}
+
+func TestBurstsThatCannotBeGiven(t *testing.T) {
+	for burst, want := range map[uint64]string{
+		0: "", 8 * 1414: "", 8*1414 - 1: "give at least 11312", 1: "give at least 11312",
+		8 * maxBurst: "", 8*maxBurst + 8: "are more than",
+	} {
+		for _, b := range []Bandwidth{{Ingress: Limit{1e6, burst}}, {Egress: Limit{1e6, burst}}} {
+			if err := b.check(1400); (err == nil) != (want == "") || err != nil && (!errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%d: %v", burst, err)
+			}
 		}
 	}
 }

@@ -16,15 +16,19 @@ import (
 // for what follows "flatnet" there is a hyphen.
 //
 //	table ip flatnet.ports {
-//		map somewhere { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; size 32768; }
-//		map everywhere { type inet_proto . inet_service : ipv4_addr . inet_service; size 32768; }
-//		set selves { type ipv4_addr . ipv4_addr; size 32768; }
-//		chain translate {
-//			dnat to meta l4proto . ip daddr . th dport map @somewhere
-//			dnat to meta l4proto . th dport map @everywhere
+//		map somewhere { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }
+//		map everywhere { type inet_proto . inet_service : ipv4_addr . inet_service; }
+//		set selves { type ipv4_addr . ipv4_addr; }
+//		chain prerouting-somewhere {
+//			type nat hook prerouting priority -102
+//			ip daddr != 127.0.0.0/8 fib daddr type local dnat to meta l4proto . ip daddr . th dport map @somewhere
 //		}
-//		chain prerouting { type nat hook prerouting priority dstnat; ip daddr != 127.0.0.0/8 fib daddr type local jump translate; }
-//		chain output { type nat hook output priority -100; fib daddr type local jump translate; }
+//		chain output-somewhere {
+//			type nat hook output priority -102
+//			fib daddr type local dnat to meta l4proto . ip daddr . th dport map @somewhere
+//		}
+//		chain prerouting { type nat hook prerouting priority dstnat; ... dnat to meta l4proto . th dport map @everywhere; }
+//		chain output { type nat hook output priority -100; ... dnat to meta l4proto . th dport map @everywhere; }
 //		chain postrouting {
 //			type nat hook postrouting priority srcnat
 //			oifgroup 10870/31 ip saddr 127.0.0.0/8 masquerade
@@ -32,17 +36,16 @@ import (
 //		}
 //	}
 //
-// So only packets to the host itself are translated; for IPv6, all but those to
-// ::1. Where the kernel lacks
-// fib, the host's addresses are kept in a set.
+// So only packets to the host itself are translated; for IPv6, not those to
+// ::1. Between the ports of one address and those of all, at priority -101, the
+// networks keep port 53 of their gateways for themselves, see [Firewall]. Where the
+// kernel lacks fib, the host's addresses are kept in a set. The maps have no size:
+// what bounds them is the number of ports.
 type portsTable struct{ nft.Table }
 
 func portsOf(family nft.Family) portsTable {
 	return portsTable{nft.Table{Family: family, Name: "flatnet.ports"}}
 }
-
-// maxPublished bounds the elements of each map; see [nft.Bounded].
-const maxPublished = 32768
 
 func (t portsTable) addr() nft.Type {
 	if t.Family == nft.IPv4 {
@@ -59,31 +62,31 @@ func (t portsTable) words() uint32 {
 	return 4
 }
 
-func (t portsTable) set(name string, key, data []nft.Type) nft.Bounded {
-	return nft.Bounded{Set: nft.Set{Table: t.Table, Name: name, Key: key, Data: data}, Size: maxPublished}
+func (t portsTable) set(name string, key, data []nft.Type) nft.Set {
+	return nft.Set{Table: t.Table, Name: name, Key: key, Data: data}
 }
 
 func (t portsTable) target() []nft.Type { return []nft.Type{t.addr(), nft.InetService} }
 
 // somewhere holds ports of one address of the host.
-func (t portsTable) somewhere() nft.Bounded {
+func (t portsTable) somewhere() nft.Set {
 	return t.set("somewhere", []nft.Type{nft.InetProto, t.addr(), nft.InetService}, t.target())
 }
 
 // everywhere holds ports of all addresses of the host.
-func (t portsTable) everywhere() nft.Bounded {
+func (t portsTable) everywhere() nft.Set {
 	return t.set("everywhere", []nft.Type{nft.InetProto, nft.InetService}, t.target())
 }
 
 // selves holds targets that may reach themselves. Where br_netfilter translates
 // what is then only bridged, [Firewall]'s rule can't tell.
-func (t portsTable) selves() nft.Bounded {
+func (t portsTable) selves() nft.Set {
 	return t.set("selves", []nft.Type{t.addr(), t.addr()}, nil)
 }
 
 // sets are those whose elements have owners.
 func (t portsTable) sets() []nft.Set {
-	return []nft.Set{t.somewhere().Set, t.everywhere().Set, t.selves().Set}
+	return []nft.Set{t.somewhere(), t.everywhere(), t.selves()}
 }
 
 // hostAddrs holds the host's own addresses, where there is no fib.
@@ -91,19 +94,26 @@ func (t portsTable) hostAddrs() nft.Set {
 	return nft.Set{Table: t.Table, Name: "host", Key: []nft.Type{t.addr()}}
 }
 
-// chains are the table's, the one that others jump to first.
+// somewhereFirst is the priority of ports of one address: before the networks' own
+// port 53, and that before ports of all addresses.
+const somewhereFirst = dstNAT - 2
+
 func (t portsTable) chains(fib bool) []chain {
-	translate := t.chain(nft.Chain{Name: "translate"}, t.dnat(t.somewhere(), true), t.dnat(t.everywhere(), false))
-	fromHost := t.toHost(fib)
-	fromElsewhere := fromHost
+	output := t.toHost(fib)
+	prerouting := output
 	if t.Family == nft.IPv4 { // what a neighbour sends to 127.0.0.1 is for nobody
-		fromElsewhere = slices.Concat(match(destination, loopback4, nft.NotEqual), fromHost)
+		prerouting = slices.Concat(match(destination, loopback4, nft.NotEqual), output)
 	}
+	nat := func(name string, hook nft.Hook, priority int32, rules ...[]nft.Expr) chain {
+		return t.chain(nft.Chain{Name: name, Type: nft.NAT, Hook: hook, Priority: priority}, rules...)
+	}
+	somewhere, everywhere := t.dnat(t.somewhere(), true), t.dnat(t.everywhere(), false)
 	return []chain{
-		translate,
-		t.chain(nft.Chain{Name: "prerouting", Type: nft.NAT, Hook: nft.Prerouting, Priority: dstNAT}, fromElsewhere),
-		t.chain(nft.Chain{Name: "output", Type: nft.NAT, Hook: nft.Output, Priority: dstNAT}, fromHost),
-		t.chain(nft.Chain{Name: "postrouting", Type: nft.NAT, Hook: nft.Postrouting, Priority: srcNAT}, t.masquerade()...),
+		nat("prerouting-somewhere", nft.Prerouting, somewhereFirst, slices.Concat(prerouting, somewhere)),
+		nat("output-somewhere", nft.Output, somewhereFirst, slices.Concat(output, somewhere)),
+		nat("prerouting", nft.Prerouting, dstNAT, slices.Concat(prerouting, everywhere)),
+		nat("output", nft.Output, dstNAT, slices.Concat(output, everywhere)),
+		nat("postrouting", nft.Postrouting, srcNAT, t.masquerade()...),
 	}
 }
 
@@ -116,7 +126,7 @@ func (t portsTable) chain(ch nft.Chain, rules ...[]nft.Expr) chain {
 	return out
 }
 
-// toHost sends packets that are addressed to the host itself to translate.
+// toHost matches packets that are addressed to the host itself.
 func (t portsTable) toHost(fib bool) []nft.Expr {
 	var exprs []nft.Expr
 	if t.Family == nft.IPv6 { // has no route_localnet: no answer would come back
@@ -127,11 +137,11 @@ func (t portsTable) toHost(fib bool) []nft.Expr {
 	} else {
 		exprs = append(exprs, destination.load(t.Family, nft.Reg1), nft.Lookup{Set: t.hostAddrs().Name, Src: nft.Reg1})
 	}
-	return append(exprs, nft.Verdict{Code: nft.Jump, Chain: "translate"})
+	return exprs
 }
 
 // dnat looks the destination up in a map, whose key has the address or has not.
-func (t portsTable) dnat(m nft.Bounded, withAddr bool) []nft.Expr {
+func (t portsTable) dnat(m nft.Set, withAddr bool) []nft.Expr {
 	exprs := []nft.Expr{nft.Meta{Key: nft.MetaL4Proto, Dst: nft.Reg1}}
 	port := nft.Reg32(1)
 	if withAddr {
@@ -155,29 +165,53 @@ func (t portsTable) masquerade() (rules [][]nft.Expr) {
 	}))
 }
 
-// ensure puts into the batch the table, if it is not there, and the addresses
-// that it needs. Which of the two kinds it is, its rule tells.
+// ensure puts into the batch the table, if it is not there, and makes the set of
+// the host's addresses agree with them, if the table has that. Which of the two
+// kinds of table it is shows in its rule.
 func (t portsTable) ensure(c *nft.Conn, b *nft.Batch, addrs []rtnl.Addr, fib bool) error {
 	have, err := c.Rules(t.Table, "prerouting")
 	if err != nil {
 		return err
 	}
+	var old []nft.Element
 	if len(have) == 0 {
 		t.add(b, fib)
-	} else {
-		fib = usesFib(have)
-	}
-	if fib {
-		return nil
-	}
-	host := nft.Elements{Set: t.hostAddrs()}
-	for _, a := range addrs {
-		if ip := a.Prefix.Addr(); familyOf(ip) == t.Family {
-			host.List = append(host.List, nft.Element{Key: ip.AsSlice()})
+	} else if fib = usesFib(have); !fib {
+		if old, err = c.Elements(t.hostAddrs()); err != nil {
+			return err
 		}
 	}
-	b.Add(host)
+	if !fib {
+		t.follow(b, old, addrs)
+	}
 	return nil
+}
+
+// follow makes the set of the host's addresses agree with them.
+func (t portsTable) follow(b *nft.Batch, old []nft.Element, addrs []rtnl.Addr) {
+	left := map[string]bool{}
+	for _, e := range old {
+		left[string(e.Key)] = true
+	}
+	add, remove := nft.Elements{Set: t.hostAddrs()}, nft.Elements{Set: t.hostAddrs()}
+	now := map[string]bool{}
+	for _, a := range addrs {
+		ip := a.Prefix.Addr()
+		key := string(ip.AsSlice())
+		if familyOf(ip) != t.Family || now[key] {
+			continue
+		}
+		now[key] = true
+		if !left[key] {
+			add.List = append(add.List, nft.Element{Key: ip.AsSlice()})
+		}
+		delete(left, key)
+	}
+	for key := range left {
+		remove.List = append(remove.List, nft.Element{Key: []byte(key)})
+	}
+	b.Delete(remove)
+	b.Add(add)
 }
 
 func usesFib(rules []nft.Rule) bool {
@@ -196,43 +230,31 @@ func (t portsTable) add(b *nft.Batch, fib bool) {
 	}
 }
 
-// owners lists those that have elements. Of a set that changes all the time
-// nothing is said.
+// owners lists those that have ports: each has an element in selves.
 func (t portsTable) owners(c *nft.Conn) (keys []Key, err error) {
-	for _, set := range t.sets() {
-		all, err := c.Elements(set)
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EAFNOSUPPORT) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range all {
-			if key, ok := parseKey(e.Comment); ok {
-				keys = append(keys, key)
-			}
+	all, err := c.Elements(t.selves())
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil, nil
+	}
+	for _, e := range all {
+		if key, ok := parseKey(e.Comment); ok {
+			keys = append(keys, key)
 		}
 	}
-	return keys, nil
+	return keys, err
 }
 
-// remove removes the table if no port is published. If one is published at this
-// moment, nothing happens.
-func (t portsTable) remove(c *nft.Conn) error {
-	var b nft.Batch
-	chains := t.chains(true)
-	slices.Reverse(chains)
-	for _, ch := range chains {
-		b.Flush(ch.Chain)
+// remove puts the removal of the table into a batch, if no port is published.
+func (t portsTable) remove(c *nft.Conn, b *nft.Batch) error {
+	for _, set := range []nft.Set{t.selves(), t.somewhere(), t.everywhere()} { // the smallest first
+		all, err := c.Elements(set)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) {
+			return nil // somebody else removed it
+		}
+		if err != nil || len(all) > 0 {
+			return err
+		}
 	}
-	for _, ch := range chains {
-		b.Delete(ch.Chain)
-	}
-	b.DeleteEmpty(t.somewhere(), t.everywhere(), t.selves())
 	b.Delete(t.Table)
-	err := c.Commit(&b)
-	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOENT) {
-		return nil // others publish, or removed it
-	}
-	return err
+	return nil
 }

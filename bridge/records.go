@@ -39,7 +39,7 @@ func ownRecords() string {
 // one that can't be written is no reason to refuse an attachment. The zero
 // value keeps nothing.
 //
-//	.lock                   held exclusively by a reload or a claim of ports, shared by whoever else changes rules
+//	.lock                   held exclusively by a reload, shared by whoever else changes rules
 //	NETWORK/firewall:SUBNET a [Firewall], also of a bridge; the slash is written as "_"
 //	NETWORK/bridge          what its attachments have in common on the host, see saveNetwork
 //	NETWORK/ID:IFNAME       a [wish]; locked as long as an ADD with ports goes on
@@ -71,15 +71,8 @@ func (w wish) entries() []entry {
 
 // during runs fn while no reload is under way, which could otherwise restore
 // what fn removes.
-func (r records) during(fn func() error) error { return r.locked(unix.LOCK_SH, fn) }
-
-// alone is during, and no other attachment gets ports meanwhile: the kernel
-// takes one port of all addresses beside the same of a single one, so of two
-// claims at one moment neither would find the other.
-func (r records) alone(fn func() error) error { return r.locked(unix.LOCK_EX, fn) }
-
-func (r records) locked(how int, fn func() error) error {
-	unlock, err := r.lock(how)
+func (r records) during(fn func() error) error {
+	unlock, err := r.lock(unix.LOCK_SH)
 	if errors.Is(err, ErrBusy) {
 		return err
 	}
@@ -91,8 +84,7 @@ func (r records) locked(how int, fn func() error) error {
 	return fn()
 }
 
-// lockWait is how long a reload, or others' claims of ports, may take; they do for
-// some milliseconds each.
+// lockWait is how long a reload may take; it takes some milliseconds.
 const lockWait = 10 * time.Second
 
 // lock waits for the lock; how is LOCK_SH or LOCK_EX.
@@ -145,6 +137,9 @@ func (r records) hold(key Key) *os.File {
 
 // held says whether an ADD holds the record, or could.
 func (r records) held(key Key) bool {
+	if r.dir == "" {
+		return false
+	}
 	f, err := os.Open(r.wishFile(key))
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist)
@@ -280,8 +275,11 @@ func (r records) dropWish(key Key) error {
 
 // know says whether there may be a record of the network.
 func (r records) know(network string) bool {
+	if r.dir == "" {
+		return false
+	}
 	_, err := os.Stat(filepath.Join(r.dir, network))
-	return r.dir != "" && !errors.Is(err, fs.ErrNotExist)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func (r records) dropNetwork(network string) error {
@@ -308,6 +306,9 @@ func unlessGone(err error, path string) error {
 // the rest is returned all the same. Wishes of internal networks come last.
 // Others may add and drop records meanwhile.
 func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
+	if r.dir == "" { // else the working directory's files would be read
+		return nil, nil, nil
+	}
 	files, err := filepath.Glob(filepath.Join(r.dir, "*", "*"))
 	for _, file := range files {
 		if filepath.Base(file) == networkFile {
@@ -321,15 +322,7 @@ func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
 		}
 		err = errors.Join(err, lerr)
 	}
-	slices.SortStableFunc(wishes, func(a, b wish) int {
-		switch {
-		case a.Internal == b.Internal:
-			return 0
-		case b.Internal:
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(wishes, internalLast)
 	return firewalls, wishes, err
 }
 
@@ -343,6 +336,30 @@ func (r records) firewalls(network string) (all []Firewall) {
 		}
 	}
 	return all
+}
+
+// wishesOf reads what is recorded of a container's attachments; those of internal
+// networks come last. What can't be read is left out: a reload names it.
+func (r records) wishesOf(containerID string) (wishes []wish) {
+	// The ID has no character that a pattern gives a meaning to.
+	files, _ := filepath.Glob(filepath.Join(r.dir, "*", containerID+":*"))
+	for _, file := range files {
+		if more, err := appendRecord(wishes, file); err == nil {
+			wishes = more
+		}
+	}
+	slices.SortStableFunc(wishes, internalLast)
+	return wishes
+}
+
+func internalLast(a, b wish) int {
+	switch {
+	case a.Internal == b.Internal:
+		return 0
+	case b.Internal:
+		return -1
+	}
+	return 1
 }
 
 func appendRecord[T any](to []T, file string) ([]T, error) {

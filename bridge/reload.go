@@ -51,10 +51,10 @@ func (h *Host) reloadRules(c *rtnl.Conn, firewalls []Firewall, wishes []wish) er
 	}
 	err = h.withNFT(true, func(n *nft.Conn) error {
 		dead, err := h.sweep(c, n, wishes, alive)
-		wishes = slices.DeleteFunc(wishes, func(w wish) bool { return slices.Contains(dead, w.Key) })
+		wishes = slices.DeleteFunc(wishes, func(w wish) bool { return dead[w.Key] })
 		networks := byNetwork(firewalls)
-		lost, lerr := h.lost(n, networks)
-		err = errors.Join(err, lerr, h.dropIdle(n, idle), restore(n, lost, wishes, addrs))
+		lost := func() ([]chain, error) { return h.lost(n, networks) }
+		err = errors.Join(err, h.dropIdle(n, idle), restore(n, restoring{lost, wishes, addrs, true}))
 		for _, of := range networks {
 			h.unblock(n, of)
 		}
@@ -138,73 +138,101 @@ func (h *Host) dropIdle(n *nft.Conn, idle []Firewall) (err error) {
 
 // sweep removes what attachments have that went without a DEL, and returns their
 // keys.
-func (h *Host) sweep(c *rtnl.Conn, n *nft.Conn, wishes []wish, alive map[Key]bool) (dead []Key, err error) {
-	all := map[Key]wish{}
+func (h *Host) sweep(c *rtnl.Conn, n *nft.Conn, wishes []wish, alive map[Key]bool) (dead map[Key]bool, err error) {
+	all, dead := map[Key]*wish{}, map[Key]bool{}
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
 		owners, oerr := portsOf(family).owners(n)
 		err = errors.Join(err, oerr)
 		for _, key := range owners {
-			all[key] = wish{Key: key}
+			all[key] = nil
 		}
 	}
-	for _, w := range wishes {
-		all[w.Key] = w
+	for i, w := range wishes {
+		all[w.Key] = &wishes[i]
 	}
-	for key := range all {
+	for key, w := range all {
 		if alive[key] {
 			continue
 		}
 		gone, gerr := h.gone(c, key.String())
 		err = errors.Join(err, gerr)
-		if gone {
-			dead = append(dead, key)
+		if !gone {
+			continue
 		}
-	}
-	for _, key := range dead {
-		err = errors.Join(err, h.removeElements(n, key, all[key]))
+		dead[key] = true
+		if w == nil {
+			w = &wish{}
+		}
+		err = errors.Join(err, h.removeElements(n, key, *w, w.Key == key))
 	}
 	return dead, err
 }
 
+// restoring is what is to be restored.
+type restoring struct {
+	lost   func() ([]chain, error) // chains of networks that are not as they should be
+	wishes []wish
+	addrs  []rtnl.Addr // the host's
+	all    bool        // what needs more of the kernel, too
+}
+
 // restore adds chains in place of what is there of them, and what is missing of
-// the wishes.
-func restore(c *nft.Conn, chains []chain, wishes []wish, addrs []rtnl.Addr) error {
-	err := restoreWith(c, chains, wishes, addrs, true)
+// the wishes. If rules change meanwhile, it looks again.
+func restore(c *nft.Conn, r restoring) error {
+	fill := func(b *nft.Batch) error { return r.fill(c, b) }
+	err := c.Transact(fill)
 	if errors.Is(err, nft.ErrUnsupported) {
-		err = restoreWith(c, slices.DeleteFunc(chains, chain.isOptional), wishes, addrs, false)
+		r.all = false
+		err = c.Transact(fill)
 	}
 	return err
 }
 
-func restoreWith(c *nft.Conn, chains []chain, wishes []wish, addrs []rtnl.Addr, fib bool) error {
-	var b nft.Batch
-	for _, ch := range chains {
-		ch.add(&b)
+func (r restoring) fill(c *nft.Conn, b *nft.Batch) error {
+	lost, err := r.lost()
+	if err != nil {
+		return err
+	}
+	for _, ch := range lost {
+		if r.all || !ch.isOptional() {
+			ch.add(b)
+		}
 	}
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
-		if err := portsOf(family).restore(c, &b, wishes, addrs, fib); err != nil {
+		if err := portsOf(family).restore(c, b, r); err != nil {
 			return err
 		}
 	}
+	return restoreGuards(c, b, r.wishes)
+}
+
+// restoreGuards adds the tables of guards, if any port is to be guarded, and the
+// elements that they lack.
+func restoreGuards(c *nft.Conn, b *nft.Batch, wishes []wish) error {
+	var wanted []entry
+	tables := map[string]bool{}
 	for _, w := range wishes {
 		if w.Guard == nil {
 			continue
 		}
-		if err := errors.Join(guardsOf(w.Key.Network).ensure(c, &b), lacking(c, &b, w.Guard.entries(w.Key))); err != nil {
-			return err
+		if network := w.Key.Network; !tables[network] {
+			tables[network] = true
+			if err := guardsOf(network).ensure(c, b); err != nil {
+				return err
+			}
 		}
+		wanted = append(wanted, w.Guard.entries(w.Key)...)
 	}
-	return c.Commit(&b)
+	return lacking(c, b, wanted)
 }
 
 // restore adds the table, if any port is to be published, and the elements that
 // it lacks.
-func (t portsTable) restore(c *nft.Conn, b *nft.Batch, wishes []wish, addrs []rtnl.Addr, fib bool) error {
+func (t portsTable) restore(c *nft.Conn, b *nft.Batch, r restoring) error {
 	var wanted []entry
-	for _, w := range wishes {
-		wanted = append(wanted, entries(w.Key, w.Ports)...)
+	for _, w := range r.wishes {
+		wanted = append(wanted, entries(w.Key, slices.DeleteFunc(slices.Clone(w.Ports), func(p Publication) bool { return !t.takes(p) }))...)
 	}
-	wanted = slices.DeleteFunc(wanted, func(e entry) bool { return e.set.Table != t.Table })
 	if len(wanted) == 0 {
 		return nil
 	}
@@ -221,29 +249,8 @@ func (t portsTable) restore(c *nft.Conn, b *nft.Batch, wishes []wish, addrs []rt
 			ch.add(b)
 		}
 	}
-	if err := t.ensure(c, b, addrs, fib); err != nil {
+	if err := t.ensure(c, b, r.addrs, r.all); err != nil {
 		return err
 	}
 	return lacking(c, b, wanted)
-}
-
-// lacking puts into the batch those entries that are not there; of several for
-// one place, the first.
-func lacking(c *nft.Conn, b *nft.Batch, wanted []entry) error {
-	var missing []entry
-	seen := map[string]bool{}
-	for _, e := range wanted {
-		_, found, err := c.Element(e.set, e.Key)
-		if err != nil {
-			return err
-		}
-		if place := e.set.String() + string(e.Key); !found && !seen[place] {
-			seen[place] = true
-			missing = append(missing, e)
-		}
-	}
-	for _, els := range bySet(missing) {
-		b.Add(els)
-	}
-	return nil
 }

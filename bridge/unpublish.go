@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"flatnet/internal/conntrack"
 	"flatnet/internal/nft"
 	"flatnet/rtnl"
 
@@ -25,9 +24,9 @@ func (h *Host) unpublish(key Key) (wait func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	recorded, ok := h.records.wish(key)
-	remove := func() error { return h.removeElements(c, key, recorded) }
-	if ok {
+	recorded, known := h.records.wish(key)
+	remove := func() error { return h.removeElements(c, key, recorded, known) }
+	if known {
 		err = h.records.during(remove)
 	} else { // and so nothing that a reload could restore
 		err = remove()
@@ -38,23 +37,22 @@ func (h *Host) unpublish(key Key) (wait func() error, err error) {
 	return c.Close, nil
 }
 
-// removeElements removes all that key has, and the record of it.
-func (h *Host) removeElements(c *nft.Conn, key Key, recorded wish) error {
+// removeElements removes all that key has, and the record of it. If that is not
+// known, there is none.
+func (h *Host) removeElements(c *nft.Conn, key Key, recorded wish, known bool) error {
 	var gone []Publication
-	defer func() {
-		h.forget(gone, func(p Publication, f conntrack.Flow) bool { return f.Server == p.Target })
-	}()
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
-		ports, err := portsOf(family).unpublish(c, key, recorded.entries())
+		ports, err := h.unpublishIn(c, portsOf(family), key, recorded, known)
+		gone = append(gone, ports...)
 		if err != nil {
 			return err
 		}
-		gone = append(gone, ports...)
 	}
+	h.forget(flowsTo(gone))
 	if err := h.inherit(c, key, gone); err != nil {
 		return err
 	}
-	if err := guardsOf(key.Network).unguard(c, key, recorded.entries()); err != nil {
+	if err := guardsOf(key.Network).unguard(c, key, recorded, known); err != nil {
 		return err
 	}
 	return h.records.dropWish(key)
@@ -66,9 +64,8 @@ func (h *Host) inherit(c *nft.Conn, key Key, gone []Publication) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	_, wishes, _ := h.records.all() // of what can't be read, a reload tells
-	wishes = slices.DeleteFunc(wishes, func(w wish) bool {
-		return w.Key.ContainerID != key.ContainerID || w.Key == key || len(w.Ports) == 0
+	wishes := slices.DeleteFunc(h.records.wishesOf(key.ContainerID), func(w wish) bool {
+		return w.Key == key || len(w.Ports) == 0
 	})
 	if len(wishes) == 0 {
 		return nil
@@ -77,7 +74,8 @@ func (h *Host) inherit(c *nft.Conn, key Key, gone []Publication) error {
 	if err != nil {
 		return err
 	}
-	return restore(c, nil, wishes, addrs)
+	none := func() ([]chain, error) { return nil, nil }
+	return restore(c, restoring{none, wishes, addrs, true})
 }
 
 // addresses are the host's.
@@ -103,8 +101,9 @@ func (h *Host) unpublished(key Key) error {
 	return err
 }
 
-// unpublish removes key's elements, and the table if they were the last.
-func (t portsTable) unpublish(c *nft.Conn, key Key, recorded []entry) (gone []Publication, err error) {
+// unpublishIn removes key's ports from a table, and the table if they were the
+// last.
+func (h *Host) unpublishIn(c *nft.Conn, t portsTable, key Key, recorded wish, known bool) (gone []Publication, err error) {
 	has, err := c.Has(t.Table)
 	if errors.Is(err, nft.ErrUnsupported) || errors.Is(err, unix.EAFNOSUPPORT) || err == nil && !has {
 		return nil, nil
@@ -112,27 +111,76 @@ func (t portsTable) unpublish(c *nft.Conn, key Key, recorded []entry) (gone []Pu
 	if err != nil {
 		return nil, err
 	}
-	mine, others, err := own(c, key, t.sets(), recorded)
-	if err == nil && len(mine) > 0 {
-		var b nft.Batch
-		for _, e := range mine {
-			b.Delete(nft.Elements{Set: e.set, List: []nft.Element{e.Element}})
-			if p, ok := t.publication(e); ok {
-				gone = append(gone, p)
+	if !known {
+		if has, err = h.hasPorts(c, t, key); err != nil {
+			return nil, err
+		}
+	} else {
+		has = slices.ContainsFunc(recorded.Ports, t.takes)
+	}
+	if !has {
+		return nil, nil
+	}
+	var mine []entry
+	err = c.Transact(func(b *nft.Batch) (err error) {
+		if known {
+			ports := slices.DeleteFunc(slices.Clone(recorded.Ports), func(p Publication) bool { return !t.takes(p) })
+			mine, err = recordedOf(c, key, entries(key, ports))
+		} else {
+			mine, err = listedOf(c, key, t.sets())
+		}
+		if errors.Is(err, unix.ENOENT) { // somebody else removed the table
+			return nil
+		}
+		for _, els := range bySet(mine) {
+			b.Delete(els)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range mine {
+		if p, ok := t.publication(e); ok {
+			gone = append(gone, p)
+		}
+	}
+	return gone, c.Transact(func(b *nft.Batch) error { return t.remove(c, b) })
+}
+
+// takes reports whether a port belongs into this table.
+func (t portsTable) takes(p Publication) bool { return familyOf(p.Host.Addr()) == t.Family }
+
+// hasPorts reports whether an attachment without a record may have ports in a
+// table: it has none if none of the addresses that its link names is in selves.
+// If there is no link to ask, only listing the table can tell.
+func (h *Host) hasPorts(c *nft.Conn, t portsTable, key Key) (bool, error) {
+	r, err := h.route()
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	links, err := hostEnds(r, key)
+	if err != nil {
+		return false, err
+	}
+	owners := ownersOf(links)
+	if len(owners) == 0 {
+		return true, nil
+	}
+	var selves []entry
+	for _, o := range owners {
+		if o.Key != key {
+			return true, nil // its ADD did not get as far as the alias
+		}
+		for _, a := range o.Addresses {
+			if familyOf(a) == t.Family {
+				selves = append(selves, Publication{Host: netip.AddrPortFrom(a, 0), Target: netip.AddrPortFrom(a, 0)}.itself(key))
 			}
 		}
-		if err = c.Commit(&b); err == nil {
-			// Who else was there may have gone by now, and seen ours.
-			_, others, err = own(c, key, t.sets(), nil)
-		}
 	}
-	if err == nil && !others {
-		err = t.remove(c)
-	}
-	if errors.Is(err, unix.ENOENT) { // somebody else removed it all
-		err = nil
-	}
-	return gone, err
+	mine, err := recordedOf(c, key, selves)
+	return len(mine) > 0, err
 }
 
 // publication is what an element of one of the maps says.
@@ -166,15 +214,31 @@ func (h *Host) checkPorts(a Attachment) error {
 			err = errors.Join(err, rerr)
 			err = errors.Join(err, checkChains(c, t.chains(usesFib(have))))
 		}
+		var wanted []entry
 		for _, p := range a.Ports {
-			e := p.element(a.Key)
-			found, ok, eerr := c.Element(e.set, e.Key)
-			mine := ok && found.Comment == e.Comment && bytes.Equal(found.Data, e.Data)
-			if eerr == nil && !mine && !(ok && found.Comment != e.Comment && a.Key.sharesContainer(found.Comment)) {
-				eerr = changed("%v does not lead to %s", p, p.Target)
-			}
-			err = errors.Join(err, eerr)
+			wanted = append(wanted, p.element(a.Key))
 		}
-		return err
+		have, serr := see(c, wanted)
+		if err = errors.Join(err, serr); serr != nil {
+			return err
+		}
+		var wrong []error
+		for i, e := range wanted {
+			found, ok := have[e.place()]
+			mine := ok && found.Comment == e.Comment && bytes.Equal(found.Data, e.Data)
+			if !mine && !(ok && found.Comment != e.Comment && a.Key.sharesContainer(found.Comment)) {
+				wrong = append(wrong, changed("%v does not lead to %s", a.Ports[i], a.Ports[i].Target))
+			}
+		}
+		return errors.Join(err, someOf(wrong))
 	})
+}
+
+// someOf joins errors of one kind, of which a list of thousands helps nobody.
+func someOf(errs []error) error {
+	const enough = 10
+	if more := len(errs) - enough; more > 0 {
+		errs = append(errs[:enough:enough], changed("%d more ports don't lead where they should", more))
+	}
+	return errors.Join(errs...)
 }

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"testing"
+
+	"flatnet/bridge"
 )
 
 // A Lease and a Release beside n leases. For the time without the disk's, let
@@ -11,7 +13,7 @@ import (
 func BenchmarkLease(b *testing.B) {
 	for _, n := range []int{0, 250, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := store(b.TempDir(), sets(b, []Range{rng(b, "10.87.0.0/16")}))
+			s := store(tempDir(b), sets(b, []Range{rng(b, "10.87.0.0/16")}))
 			f, l, err := s.open(true)
 			if err != nil {
 				b.Fatal(err)
@@ -20,7 +22,7 @@ func BenchmarkLease(b *testing.B) {
 				id := fmt.Sprintf("%x", sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
 				l.put(key(id), addrs(fmt.Sprintf("10.87.%d.%d", 1+i/256, i%256)))
 			}
-			if err := f.write(l.encode()); err != nil {
+			if err := f.save(l); err != nil {
 				b.Fatal(err)
 			}
 			f.close()
@@ -30,7 +32,7 @@ func BenchmarkLease(b *testing.B) {
 					b.Fatal(err)
 				}
 				l.Flight.Close()
-				if err := s.Release(key("c1"), nil); err != nil {
+				if err := s.Release([]bridge.Key{key("c1")}, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -25,7 +25,7 @@ func hosting(prefixes ...string) bridge.Locals {
 func TestHostsAddressesAreNotLeased(t *testing.T) {
 	all := sets(t, []Range{rng(t, "10.87.1.0/24", "", "10.87.1.9")}, []Range{rng(t, "fd00::/64")})
 	host := hosting("10.87.1.2/32", "10.87.1.4/31", "fd00::/80", "10.87.1.77/32", "10.87.1.128/30")
-	s := store(t.TempDir(), all)
+	s := store(tempDir(t), all)
 	for _, tt := range []struct{ id, want, got, text string }{
 		{"c1", "", "10.87.1.3,fd00::1:0:0:0", ""},
 		{"c2", "", "10.87.1.6,fd00::1:0:0:1", ""},
@@ -88,7 +88,7 @@ func TestWantedAddressOfAStaleLease(t *testing.T) {
 
 // An ADD in flight keeps its address even if the file that says so is gone.
 func TestAddressInFlightIsNotLeased(t *testing.T) {
-	s := store(t.TempDir(), small(t))
+	s := store(tempDir(t), small(t))
 	l, _, err := s.Lease(key("c1"), nil, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ var _ bridge.Allocator = Delegate{}
 func (d Delegate) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (got bridge.Lease, held bool, err error) {
 	keys, err := d.Store.Keys()
 	if held = slices.Contains(keys, key); held {
-		err = d.Release(key, nil)
+		err = d.Release([]bridge.Key{key}, nil)
 	}
 	if err != nil {
 		return got, held, err
@@ -61,13 +61,22 @@ func (d Delegate) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals)
 	return got, held, d.Store.record(key, addrs, locals)
 }
 
-// Release has the plugin take key's addresses back, which is no error if it
-// knows of none.
-func (d Delegate) Release(key bridge.Key, last func() error) error {
-	if _, err := d.Plugin.run("DEL", key); err != nil {
-		return err
+// Release has the plugin take the keys' addresses back, which is no error if it
+// has leased none. Those for which it fails keep their records.
+func (d Delegate) Release(keys []bridge.Key, last func() error) (err error) {
+	var released []bridge.Key
+	for _, key := range keys {
+		_, failed := d.Plugin.run("DEL", key)
+		switch {
+		case failed == nil:
+			released = append(released, key)
+		case len(keys) == 1:
+			return failed
+		default:
+			err = errors.Join(err, fmt.Errorf("remove %s: %w", key, failed))
+		}
 	}
-	return d.Store.Release(key, last)
+	return errors.Join(err, d.Store.Release(released, last))
 }
 
 // Keys lists who has got a lease.
@@ -99,7 +108,7 @@ func (s *Store) record(key bridge.Key, addrs []netip.Addr, locals bridge.Locals)
 	if err != nil {
 		return err
 	}
-	defer f.close()
+	defer f.leave()
 	c := s.chooser(f, l, locals)
 	for _, a := range addrs {
 		if err := c.claim(a); err != nil {
@@ -107,5 +116,5 @@ func (s *Store) record(key bridge.Key, addrs []netip.Addr, locals bridge.Locals)
 		}
 	}
 	l.put(key, addrs)
-	return f.write(l.encode())
+	return f.save(l)
 }

@@ -14,7 +14,7 @@ import (
 // delegate is a Delegate to a shell script, whose results are an address each.
 func delegate(t *testing.T, script string, owners ...bridge.Owner) Delegate {
 	t.Helper()
-	dir := t.TempDir()
+	dir := tempDir(t)
 	if err := os.WriteFile(filepath.Join(dir, "plug"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestDelegateRecordsWhatThePluginGives(t *testing.T) {
 	}
 	last := 0
 	for range 2 {
-		if err := d.Release(delegated("c1"), func() error { last++; return nil }); err != nil {
+		if err := d.Release([]bridge.Key{delegated("c1")}, func() error { last++; return nil }); err != nil {
 			t.Error(err)
 		}
 	}
@@ -112,7 +112,7 @@ func TestPluginsOwnError(t *testing.T) {
 
 func TestPluginGetsItsInput(t *testing.T) {
 	d := delegate(t, `cat >"$0.$CNI_COMMAND"; echo "$CNI_CONTAINERID/$CNI_IFNAME" >>"$0.$CNI_COMMAND"`)
-	if err := errors.Join(d.Release(delegated("c1"), nil), d.Free(nil), d.GC()); err != nil {
+	if err := errors.Join(d.Release([]bridge.Key{delegated("c1")}, nil), d.Free(nil), d.GC()); err != nil {
 		t.Fatal(err)
 	}
 	path, err := d.Plugin.find()
@@ -129,7 +129,7 @@ func TestPluginGetsItsInput(t *testing.T) {
 
 func TestPluginThatIsMissing(t *testing.T) {
 	d := delegate(t, ``)
-	for _, path := range []string{"", "relative", "/nonexistent", t.TempDir()} {
+	for _, path := range []string{"", "relative", "/nonexistent", tempDir(t)} {
 		d.Plugin.Path = path
 		if err := d.Plugin.Find(); !errors.Is(err, bridge.ErrInvalid) || !strings.Contains(err.Error(), `"plug"`) {
 			t.Errorf("CNI_PATH %q: %v", path, err)

@@ -51,7 +51,44 @@ func (f folder) locks(place int64) bool {
 	return err != nil || held
 }
 
-// placeOfKey is the mark: 48 bits.
+// find returns some place that is locked from a place on and before another.
+// If that is unknown, it is the first one.
+func (f folder) find(from, before int64) (place int64, locked bool) {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: from, Len: before - from}
+	if err := unix.FcntlFlock(f.dir.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
+		return from, true
+	}
+	return lock.Start, lock.Type != unix.F_UNLCK
+}
+
+// flyingUnknown reports whether an ADD is in flight that has no lease in l.
+func (f folder) flyingUnknown(l *leases) bool {
+	known := make(map[int64]bool, len(l.byName))
+	for _, le := range l.byName {
+		known[placeOfKey(le.key)] = true
+	}
+	for spans := [][2]int64{{0, keyPlaces}}; len(spans) > 0; {
+		s := spans[0]
+		spans = spans[1:]
+		if s[0] >= s[1] {
+			continue
+		}
+		place, locked := f.find(s[0], s[1])
+		if !locked {
+			continue
+		}
+		if !known[place] {
+			return true
+		}
+		spans = append(spans, [2]int64{s[0], place}, [2]int64{place + 1, s[1]})
+	}
+	return false
+}
+
+// keyPlaces is the end of the places of keys, which have 48 bits.
+const keyPlaces = 1 << 48
+
+// placeOfKey is the mark.
 func placeOfKey(key bridge.Key) (place int64) {
 	for _, b := range key.Mark() {
 		place = place<<8 | int64(b)

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ const (
 // even if the directory is moved or replaced meanwhile. The zero folder is one
 // that is not there; writing to it does nothing.
 type folder struct {
+	base *os.File // the data directory; nil if dir is that
 	dir  *os.File
 	lock *os.File // nil: not locked, for reading only
 }
@@ -57,27 +59,30 @@ func openFolder(dataDir, network string, create bool) (folder, error) {
 	return f, nil
 }
 
-// openPath opens a path without a trailing slash, which would follow a link.
 func openPath(path, network string, create bool) (folder, error) {
-	base, err := openDir(nil, path)
+	base, err := openBase(path)
 	if create && errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(path, 0o700); err != nil {
 			return folder{}, err
 		}
-		base, err = openDir(nil, path)
+		base, err = openBase(path)
 	}
 	if err != nil || network == plainNetwork {
 		return folder{dir: base}, err
 	}
-	defer base.Close()
 	dir, err := openDir(base, network)
 	if create && errors.Is(err, fs.ErrNotExist) {
 		if err := unix.Mkdirat(int(base.Fd()), network, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			base.Close()
 			return folder{}, &fs.PathError{Op: "mkdir", Path: filepath.Join(path, network), Err: err}
 		}
 		dir, err = openDir(base, network)
 	}
-	return folder{dir: dir}, err
+	if err != nil {
+		base.Close()
+		return folder{}, err
+	}
+	return folder{base: base, dir: dir}, nil
 }
 
 func (f folder) path(name string) string { return filepath.Join(f.dir.Name(), name) }
@@ -86,11 +91,22 @@ func (f folder) path(name string) string { return filepath.Join(f.dir.Name(), na
 // Nothing is written through them, so what close(2) may say is of no interest:
 // the leases stand as they are.
 func (f folder) close() {
-	for _, file := range [...]*os.File{f.lock, f.dir} {
+	for _, file := range [...]*os.File{f.lock, f.dir, f.base} {
 		if file != nil {
 			file.Close()
 		}
 	}
+}
+
+// leave is close for a locked folder. One of its own in the data directory goes
+// if it has no lease file, so that none stays of networks that were removed.
+// What can't be removed may stay; above all a lease file that was set aside.
+func (f folder) leave() {
+	if f.base != nil && f.lock != nil && errors.Is(f.stat(fileName, new(unix.Stat_t)), fs.ErrNotExist) {
+		_ = errors.Join(f.remove(tempName), f.remove(lockName))
+		_ = unix.Unlinkat(int(f.base.Fd()), filepath.Base(f.dir.Name()), unix.AT_REMOVEDIR)
+	}
+	f.close()
 }
 
 // read returns the lease file. One that is too long is an errBroken.
@@ -137,6 +153,49 @@ func (f folder) write(data []byte) error {
 	}
 	return nil
 }
+
+// save replaces the lease file by l.
+func (f folder) save(l *leases) error {
+	err := f.write(l.encode())
+	if err == nil && f.dir != nil && !l.unsure {
+		f.sign()
+	}
+	return err
+}
+
+// shrink writes leases over the present ones, if they take no more room: most
+// file systems need no space for that. It is the last resort on a full disk: a
+// process that reads without the lock may find the file half written, and a power
+// cut may leave it so.
+func (f folder) shrink(l *leases) error {
+	file, err := openAt(f.dir, fileName, unix.O_WRONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	data := l.encode()
+	room := int(info.Size()) - len(data)
+	if !info.Mode().IsRegular() || room < 0 {
+		return fmt.Errorf("%s can't be written in place: %w", file.Name(), unix.ENOSPC)
+	}
+	if _, err := file.WriteAt(append(data, bytes.Repeat([]byte{'\n'}, room)...), 0); err != nil {
+		return err
+	}
+	if err := unix.Fdatasync(int(file.Fd())); err != nil {
+		return &fs.PathError{Op: "fdatasync", Path: file.Name(), Err: err}
+	}
+	if !l.unsure {
+		f.sign()
+	}
+	return nil
+}
+
+// isFull reports whether an error means that there is no space left.
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // probe fails if write would.
 func (f folder) probe(data []byte) error {

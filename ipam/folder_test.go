@@ -3,7 +3,6 @@ package ipam
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -20,13 +19,13 @@ func verbs(s *Store) map[string]error {
 	_, _, lease := s.Lease(key("c1"), nil, nil)
 	_, keys := s.Keys()
 	return map[string]error{
-		"Lease": lease, "Release": s.Release(key("c1"), nil), "Keys": keys,
+		"Lease": lease, "Release": s.Release([]bridge.Key{key("c1")}, nil), "Keys": keys,
 		"Check": s.Check(key("c1"), nil), "Free": s.Free(nil),
 	}
 }
 
 func TestPlacesThatAreRefused(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	outside := filepath.Join(dir, "outside")
 	for _, name := range []string{"outside", "base", "base/fifo"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
@@ -101,9 +100,9 @@ func TestFilesThatAreRefused(t *testing.T) {
 			"/.lock: is a directory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			target := filepath.Join(t.TempDir(), "target")
+			target := filepath.Join(tempDir(t), "target")
 			writeFile(t, target, `{"allocations": {"c9": "10.87.1.9"}}`)
-			s := store(t.TempDir(), small(t))
+			s := store(tempDir(t), small(t))
 			if err := tt.make(s.cfg.Dir, target); err != nil {
 				t.Fatal(err)
 			}
@@ -130,9 +129,9 @@ func TestFilesThatAreRefused(t *testing.T) {
 
 // What a killed process, or anybody, left under the temporary name goes.
 func TestLeftTemporaryFile(t *testing.T) {
-	target := filepath.Join(t.TempDir(), "target")
+	target := filepath.Join(tempDir(t), "target")
 	writeFile(t, target, "precious")
-	s := store(t.TempDir(), small(t))
+	s := store(tempDir(t), small(t))
 	temp := s.cfg.Dir + "/allocations.json.tmp"
 	if err := os.Symlink(target, temp); err != nil {
 		t.Fatal(err)
@@ -156,7 +155,7 @@ func TestLeftTemporaryFile(t *testing.T) {
 }
 
 func TestTooLargeFileIsSetAside(t *testing.T) {
-	s := store(t.TempDir(), small(t))
+	s := store(tempDir(t), small(t))
 	writeFile(t, s.cfg.Dir+"/allocations.json", `{"allocations": {}}`)
 	if err := os.Truncate(s.cfg.Dir+"/allocations.json", maxFile+1); err != nil { // a hole
 		t.Fatal(err)
@@ -172,7 +171,7 @@ func TestTooLargeFileIsSetAside(t *testing.T) {
 // onTmpfs runs f on a thread with a mount namespace of its own and a tmpfs of
 // four pages in it. The thread ends with f, and its mounts with it.
 func onTmpfs(t *testing.T, f func(t *testing.T, dir string)) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	t.Run("tmpfs", func(t *testing.T) {
 		runtime.LockOSThread()
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
@@ -190,8 +189,11 @@ func onTmpfs(t *testing.T, f func(t *testing.T, dir string)) {
 
 func TestFullDisk(t *testing.T) {
 	onTmpfs(t, func(t *testing.T, dir string) {
+		var warned []string
 		s := store(dir, small(t))
+		s.cfg.Warn = func(m string) { warned = append(warned, m) }
 		mustLease(t, s, key("c1"))
+		mustLease(t, s, key("c3"))
 		file, ballast := dir+"/allocations.json", dir+"/ballast"
 		before := readFile(t, file)
 		if err := os.WriteFile(ballast, make([]byte, 64<<10), 0o600); !errors.Is(err, unix.ENOSPC) {
@@ -201,7 +203,7 @@ func TestFullDisk(t *testing.T) {
 		check := func(content string) {
 			t.Helper()
 			_, _, lease := s.Lease(key("c2"), nil, nil)
-			for verb, err := range map[string]error{"Lease": lease, "Release": s.Release(key("c1"), nil), "Free": s.Free(nil)} {
+			for verb, err := range map[string]error{"Lease": lease, "Free": s.Free(nil)} {
 				if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), file+".tmp: ") {
 					t.Errorf("%s: %v", verb, err)
 				}
@@ -211,14 +213,29 @@ func TestFullDisk(t *testing.T) {
 			}
 		}
 		check(before)
+		// What takes less room than before goes over it.
+		mustRelease(t, s, key("c1"))
+		if got := listed(t, s); got != "c3/eth0=10.87.1.3" || len(warned) != 0 {
+			t.Errorf("leases %s, warned %q", got, warned)
+		}
+		asked := s.owners
+		s.owners = func() ([]bridge.Owner, error) { return nil, errors.New("asked") }
+		mustRelease(t, s, key("c9")) // the file is ours as before
+		s.owners = asked
+		check(readFile(t, file))
 		// A broken file is not given up either, as long as no other can be written.
 		writeFile(t, file, "broken")
-		s.owners = owners(owner(key("c1"), "10.87.1.2"))
+		s.owners = owners(owner(key("c3"), "10.87.1.3"))
 		check("broken")
+		mustRelease(t, s, key("c3"))
+		if got := files(t, dir); got != full || len(warned) != 1 ||
+			!strings.HasSuffix(warned[0], "no space left on device (the leases of 1 containers stay until others need their addresses)") {
+			t.Errorf("files %s, warned %q", got, warned)
+		}
 		if err := os.Remove(ballast); err != nil {
 			t.Fatal(err)
 		}
-		if got := mustLease(t, s, key("c2")); got != "10.87.1.3" || readFile(t, file+".broken-1") != "broken" {
+		if got := mustLease(t, s, key("c2")); got != "10.87.1.2" || readFile(t, file+".broken-1") != "broken" {
 			t.Errorf("leased %s", got)
 		}
 	})
@@ -245,7 +262,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 					t.Errorf("%s: %s: %v", place, verb, err)
 				}
 			}
-			if err := s.Release(key("c1"), nil); place == "used" != errors.Is(err, unix.EROFS) || place != "used" && err != nil {
+			if err := s.Release([]bridge.Key{key("c1")}, nil); place == "used" != errors.Is(err, unix.EROFS) || place != "used" && err != nil {
 				t.Errorf("%s: Release: %v", place, err)
 			}
 		}
@@ -256,14 +273,152 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	})
 }
 
-// The directory's own permissions are its maker's business.
-func TestDirectoryKeepsItsMode(t *testing.T) {
-	s := store(filepath.Join(t.TempDir(), "ipam"), small(t))
-	if err := os.Mkdir(s.cfg.Dir, 0o755); err != nil {
+// Nobody else may open a folder, and so hold its locks or pretend flights: ours
+// are made so, and others are closed to other users.
+func TestModesOfDirectories(t *testing.T) {
+	for _, tt := range []struct {
+		name, network string
+		data, folder  os.FileMode // folder 0: there is none yet
+		beside        string      // another file in the data directory
+		want          string      // modes afterwards, or the error's text
+	}{
+		{"readable", "flatnet", 0o755, 0, "", "0700"},
+		{"readable, with leases", "flatnet", 0o755, 0, "allocations.json.broken-1", "0700"},
+		{"everybody's", "flatnet", 0o777, 0, "", "0700"},
+		{"everybody's but sticky", "flatnet", 0o777 | os.ModeSticky, 0, "", "1700"},
+		{"used for something else", "flatnet", 0o755, 0, "passwd",
+			"DIR is open to other users (mode 0755), so they could hold the locks of leases in it, but it is used for passwd as well; run chmod go= on it, or choose another ipam.dataDir: conflict"},
+		{"used for something else, closed", "flatnet", 0o700, 0, "passwd", "0700"},
+		{"another network's", "other", 0o755, 0o755, "passwd", "0755 0700"},
+		{"another network's, new", "other", 0o755, 0, "passwd", "0755 0700"},
+		{"another network's, in everybody's", "other", 0o777, 0o770, "", "0755 0700"},
+		{"another network's, in a sticky one", "other", 0o777 | os.ModeSticky, 0o770, "passwd", "1777 0700"},
+		{"another network's, in everybody's that is used for something else", "other", 0o777, 0, "passwd",
+			"DIR is open to other users (mode 0777), so they could hold the locks of leases in it, but it is used for passwd as well; run chmod go= on it, or choose another ipam.dataDir: conflict"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := tempDir(t)
+			warned := 0
+			s := New(Config{Network: tt.network, Dir: dir, Sets: small(t), Warn: func(string) { warned++ }}, nobody)
+			if tt.beside != "" {
+				writeFile(t, filepath.Join(dir, tt.beside), "")
+			}
+			if tt.folder != 0 {
+				if err := errors.Join(os.Mkdir(dir+"/other", 0o700), os.Chmod(dir+"/other", tt.folder)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Chmod(dir, tt.data); err != nil {
+				t.Fatal(err)
+			}
+			k := bridge.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}
+			_, _, err := s.Lease(k, nil, nil)
+			got := mode(t, dir)
+			if tt.network == "other" && err == nil {
+				got += " " + mode(t, dir+"/other")
+			}
+			if err != nil {
+				got = strings.ReplaceAll(strings.TrimPrefix(err.Error(), fmt.Sprintf("data directory %q (ipam.dataDir): ", dir)), dir, "DIR")
+			}
+			if got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			if changed := err == nil && (mode(t, dir) != fmt.Sprintf("%04o", unixMode(tt.data)) || tt.folder != 0); changed != (warned > 0) {
+				t.Errorf("warned %d times", warned)
+			}
+			if err := s.Release([]bridge.Key{k}, nil); err != nil { // a DEL goes on
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func mode(t *testing.T, path string) string {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	mustLease(t, s, key("c1"))
-	if info, err := os.Stat(s.cfg.Dir); err != nil || info.Mode() != fs.ModeDir|0o755 {
-		t.Errorf("got %v, %v", info.Mode(), err)
+	return fmt.Sprintf("%04o", unixMode(info.Mode()))
+}
+
+func unixMode(m os.FileMode) os.FileMode {
+	if m&os.ModeSticky != 0 {
+		return m.Perm() | 0o1000
+	}
+	return m.Perm()
+}
+
+func TestDirectoryOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: needs root for a directory of another user")
+	}
+	for _, of := range []string{"", "/other"} {
+		dir := tempDir(t)
+		s := New(Config{Network: "other", Dir: dir, Sets: small(t)}, nobody)
+		if err := errors.Join(os.Mkdir(dir+"/other", 0o700), os.Chown(dir+of, 1234, 0)); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := s.Lease(bridge.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}, nil, nil)
+		want := dir + of + " belongs to user 1234, but must belong to root; run chown on it, or choose another ipam.dataDir: conflict"
+		if !errors.Is(err, bridge.ErrConflict) || err.Error() != want {
+			t.Errorf("%s: %v", of, err)
+		}
+		if got := files(t, dir); got != "other drwx------" {
+			t.Errorf("made %s", got)
+		}
+	}
+}
+
+// A parent may be a symbolic link if only root can change it.
+func TestLinksAmongParents(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: needs root for links of another user")
+	}
+	for _, tt := range []struct {
+		name    string
+		prepare func(dir string) error // makes dir/link
+		path    string                 // below dir
+		ok      bool
+	}{
+		{"root's", func(dir string) error { return os.Symlink(dir+"/real", dir+"/link") }, "link/ipam", true},
+		{"root's, further up", func(dir string) error { return os.Symlink(dir+"/real", dir+"/link") }, "link/a/b/ipam", true},
+		{"relative", func(dir string) error { return os.Symlink("real", dir+"/link") }, "link/ipam", true},
+		{"up", func(dir string) error { return os.Symlink("real/../real", dir+"/link") }, "link/ipam", true},
+		{"one after the other", func(dir string) error {
+			return errors.Join(os.Symlink("real", dir+"/link2"), os.Symlink("link2", dir+"/link"))
+		}, "link/ipam", true},
+		{"in a directory that all can write to", func(dir string) error {
+			return errors.Join(os.Symlink("real", dir+"/link"), os.Chmod(dir, 0o777))
+		}, "link/ipam", false},
+		{"in a sticky directory", func(dir string) error {
+			return errors.Join(os.Symlink("real", dir+"/link"), os.Chmod(dir, 0o777|os.ModeSticky))
+		}, "link/ipam", true},
+		{"another user's", func(dir string) error {
+			return errors.Join(os.Symlink("real", dir+"/link"), os.Lchown(dir+"/link", 1234, 1234))
+		}, "link/ipam", false},
+		{"in another user's directory", func(dir string) error {
+			return errors.Join(os.Mkdir(dir+"/home", 0o700), os.Symlink("../real", dir+"/home/link"), os.Chown(dir+"/home", 1234, 1234),
+				os.Symlink("home/link", dir+"/link"))
+		}, "link/ipam", false},
+		{"round and round", func(dir string) error { return os.Symlink("link", dir+"/link") }, "link/ipam", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := tempDir(t)
+			if err := errors.Join(os.Mkdir(dir+"/real", 0o700), tt.prepare(dir)); err != nil {
+				t.Fatal(err)
+			}
+			s := store(filepath.Join(dir, tt.path), small(t))
+			_, _, err := s.Lease(key("c1"), nil, nil)
+			if got := files(t, dir+"/real"); (err == nil) != tt.ok || tt.ok != strings.Contains(got, "ipam/allocations.json") || !tt.ok && got != "" {
+				t.Errorf("%v, files %s", err, got)
+			}
+			if !tt.ok && (!strings.Contains(err.Error(), "/link") || !errors.Is(err, bridge.ErrConflict) && !errors.Is(err, unix.ELOOP)) {
+				t.Errorf("got %v", err)
+			}
+			if tt.ok {
+				mustRelease(t, s, key("c1"))
+			}
+		})
 	}
 }

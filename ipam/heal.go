@@ -17,7 +17,7 @@ func (s *Store) load(f folder) (*leases, error) {
 	l, wrong := s.read(f)
 	missing := errors.Is(wrong, fs.ErrNotExist)
 	switch {
-	case wrong == nil && s.trusts(l):
+	case wrong == nil && s.trusts(l) && f.signed():
 		return l, nil
 	case wrong != nil && !missing && !errors.Is(wrong, errBroken):
 		return nil, wrong
@@ -29,8 +29,11 @@ func (s *Store) load(f folder) (*leases, error) {
 	if wrong == nil {
 		changed := l.adopt(links)
 		recent := l.boot == links.boot
-		l.boot = links.boot
+		l.boot, l.unsure = links.boot, f.flyingUnknown(l)
 		if changed == 0 && (s.inSubnet(l) || recent) {
+			if !l.unsure {
+				f.sign()
+			}
 			return l, nil
 		}
 		if s.inSubnet(l) {
@@ -38,14 +41,15 @@ func (s *Store) load(f folder) (*leases, error) {
 		}
 		wrong = fmt.Errorf("%s: subnet %s is not the network's", f.path(fileName), l.subnet)
 	}
+	links.unsure = f.flyingUnknown(links)
 	if missing && len(links.byName) == 0 {
 		return links, nil
 	}
 	return links, s.replace(f, links, wrong)
 }
 
-// trusts tells whether l needs no look at the links: who wrote it in this boot
-// knew of all of them.
+// trusts tells whether l, if it was written last, needs no look at the links:
+// who wrote it in this boot knew of all of them.
 func (s *Store) trusts(l *leases) bool {
 	boot := bootID()
 	return boot != "" && l.boot == boot && s.inSubnet(l)
@@ -60,7 +64,7 @@ func (s *Store) inSubnet(l *leases) bool {
 
 // correct writes leases that links have changed.
 func (s *Store) correct(f folder, l *leases, changed int) error {
-	if err := f.write(l.encode()); err != nil {
+	if err := f.save(l); err != nil {
 		return err
 	}
 	s.say("lease file %s did not have the addresses of %d running containers; they are added", f.path(fileName), changed)
@@ -85,7 +89,7 @@ func (s *Store) replace(f folder, l *leases, wrong error) error {
 			what += " and not kept, as others are"
 		}
 	}
-	if err := f.write(l.encode()); err != nil {
+	if err := f.save(l); err != nil {
 		if aside != "" {
 			err = errors.Join(err, f.remove(aside))
 		}

@@ -19,9 +19,19 @@ func full(t *testing.T, list ...bridge.Owner) *Store {
 	for i, id := range []string{"c1", "c2", "c3"} {
 		l.put(key(id), addrs(fmt.Sprint("10.87.1.", i+2)))
 	}
-	dir := t.TempDir()
-	writeFile(t, dir+"/allocations.json", string(l.encode()))
+	dir := tempDir(t)
+	save(t, dir, l)
 	return New(Config{Network: "flatnet", Dir: dir, Sets: small(t)}, owners(list...))
+}
+
+// save writes l as a store does.
+func save(t *testing.T, dir string, l *leases) {
+	t.Helper()
+	f := hold(t, dir)
+	defer f.close()
+	if err := f.save(l); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestStaleLeasesAreReclaimed(t *testing.T) {
@@ -152,7 +162,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 		{Mark: key("c8").Mark(), Addresses: addrs("10.87.1.53")},
 		owner(bridge.Key{Network: "other", ContainerID: "c9", IfName: "eth0"}, "10.87.1.54"),
 	}
-	s := New(Config{Network: "flatnet", Dir: t.TempDir(), Sets: sets(t, []Range{rng(t, "10.87.1.0/24")})},
+	s := New(Config{Network: "flatnet", Dir: tempDir(t), Sets: sets(t, []Range{rng(t, "10.87.1.0/24")})},
 		owners(append(strange, c2, c1)...))
 	var warned []string
 	s.cfg.Warn = func(m string) { warned = append(warned, m) }
@@ -241,7 +251,7 @@ func TestForeignFile(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var warned []string
-			s := New(Config{Network: "flatnet", Dir: t.TempDir(), Sets: sets(t, []Range{rng(t, "10.87.1.0/24")}), Warn: func(m string) { warned = append(warned, m) }},
+			s := New(Config{Network: "flatnet", Dir: tempDir(t), Sets: sets(t, []Range{rng(t, "10.87.1.0/24")}), Warn: func(m string) { warned = append(warned, m) }},
 				owners(owner(key("c1"), "10.87.1.2", "fd00::2"), owner(keyIf("c1", "eth1"), "10.87.1.3")))
 			file := s.cfg.Dir + "/allocations.json"
 			content := strings.ReplaceAll(tt.file, "BOOT", bootID())
@@ -263,9 +273,9 @@ func TestForeignFile(t *testing.T) {
 
 // A DEL knows no ranges, and the rules stay for who is not in the file.
 func TestReleaseFromAForeignFile(t *testing.T) {
-	s := New(Config{Network: "flatnet", Dir: t.TempDir()}, owners(owner(key("c2"), "10.87.1.3")))
+	s := New(Config{Network: "flatnet", Dir: tempDir(t)}, owners(owner(key("c2"), "10.87.1.3")))
 	writeFile(t, s.cfg.Dir+"/allocations.json", `{"subnet": "192.168.0.0/24", "allocations": {"c1": "10.87.1.3"}}`)
-	if err := s.Release(key("c1"), func() error { return errors.New("c2 lives") }); err != nil {
+	if err := s.Release([]bridge.Key{key("c1")}, func() error { return errors.New("c2 lives") }); err != nil {
 		t.Error(err)
 	}
 	if got := listed(t, s); got != "c2/eth0=10.87.1.3" {
@@ -275,8 +285,8 @@ func TestReleaseFromAForeignFile(t *testing.T) {
 
 func TestNothingIsSetAsideWhenOwnersAreUnknown(t *testing.T) {
 	failure := errors.New("no netlink")
-	s := New(Config{Network: "flatnet", Dir: t.TempDir(), Sets: small(t)}, func() ([]bridge.Owner, error) { return nil, failure })
-	if err := s.Release(key("c1"), nil); !errors.Is(err, failure) {
+	s := New(Config{Network: "flatnet", Dir: tempDir(t), Sets: small(t)}, func() ([]bridge.Owner, error) { return nil, failure })
+	if err := s.Release([]bridge.Key{key("c1")}, nil); !errors.Is(err, failure) {
 		t.Errorf("missing: %v", err)
 	}
 	writeFile(t, s.cfg.Dir+"/allocations.json", "{")
@@ -297,7 +307,7 @@ func TestFileTornAtEveryByte(t *testing.T) {
 	whole := full(t)
 	mustLease(t, whole, keyIf("c2", "net0"), "10.87.1.9")
 	data := readFile(t, whole.cfg.Dir+"/allocations.json")
-	dir := t.TempDir()
+	dir := tempDir(t)
 	s := New(Config{Network: "flatnet", Dir: dir, Sets: sets(t, []Range{rng(t, "10.87.1.0/24", "", "10.87.1.5")})},
 		owners(owner(key("c1"), "10.87.1.2"), owner(key("c3"), "10.87.1.4")))
 	warned := 0

@@ -27,6 +27,10 @@ type leases struct {
 	last    []netip.Addr // next-fit: the address leased last, by range set; invalid: none
 	byName  map[string]lease
 	holder  map[netip.Addr]string // name by address
+
+	// unsure: an ADD is in flight whose lease was lost, so that the next process
+	// must compare these leases with the links once more.
+	unsure bool
 }
 
 // newLeases has room for n leases.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,53 @@ func (f folder) locked(create bool, wait time.Duration) (folder, error) {
 		}
 	}
 	return f, nil
+}
+
+// errGone is a folder that was removed or replaced while its lock was waited for.
+var errGone = fmt.Errorf("removed or replaced all the time: %w", bridge.ErrBusy)
+
+// maxReopened bounds how often one call opens a folder again that is gone.
+const maxReopened = 100
+
+// lock opens and locks the network's folder. Another process may have removed
+// it meanwhile, with the network's last lease; then it is opened, and if create
+// is set made, again.
+func (s *Store) lock(create bool) (f folder, err error) {
+	end := time.Now().Add(s.wait)
+	for range maxReopened {
+		f.close()
+		f, err = openFolder(s.cfg.Dir, s.cfg.Network, create)
+		if err == nil && create {
+			err = s.secure(f)
+		}
+		if err == nil {
+			f, err = f.locked(create, time.Until(end))
+		}
+		if err == nil {
+			err = f.present()
+		}
+		if !errors.Is(err, errGone) && !(create && errors.Is(err, fs.ErrNotExist)) {
+			break
+		}
+	}
+	return f, err
+}
+
+// present is an errGone unless the folder still is the one of its path.
+func (f folder) present() error {
+	at, name := unix.AT_FDCWD, f.dir.Name()
+	if f.base != nil {
+		at, name = int(f.base.Fd()), filepath.Base(name)
+	}
+	var is, was unix.Stat_t
+	if err := unix.Fstat(int(f.dir.Fd()), &was); err != nil {
+		return &fs.PathError{Op: "fstat", Path: f.dir.Name(), Err: err}
+	}
+	err := unix.Fstatat(at, name, &is, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil || is.Dev != was.Dev || is.Ino != was.Ino {
+		return fmt.Errorf("%s was %w", f.dir.Name(), errGone)
+	}
+	return nil
 }
 
 func (f folder) stat(name string, st *unix.Stat_t) error {

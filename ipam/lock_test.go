@@ -22,7 +22,7 @@ func hold(t *testing.T, dir string) folder {
 }
 
 func TestLockThatOthersHold(t *testing.T) {
-	s := store(t.TempDir(), small(t))
+	s := store(tempDir(t), small(t))
 	mustLease(t, s, key("c1"))
 	f := hold(t, s.cfg.Dir)
 	s.wait = time.Millisecond
@@ -47,7 +47,7 @@ func TestLockThatOthersHold(t *testing.T) {
 
 // The lock holds even if its file is removed and made anew meanwhile.
 func TestLockFileReplaced(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	held := hold(t, dir)
 	if err := os.Remove(dir + "/.lock"); err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func TestLockFileReplaced(t *testing.T) {
 
 // Leases without a lock file are locked anew; it is not taken for nothing there.
 func TestLockFileMissing(t *testing.T) {
-	s := store(t.TempDir(), small(t))
+	s := store(tempDir(t), small(t))
 	mustLease(t, s, key("c1"))
 	if err := os.Remove(s.cfg.Dir + "/.lock"); err != nil {
 		t.Fatal(err)

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"flatnet/bridge"
@@ -47,6 +49,7 @@ func (p Plugin) run(command string, key bridge.Key) ([]byte, error) {
 	}
 	var out reply
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(p.Conf), &out, os.Stderr
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else the plugin inherits that it is ignored
 	err = cmd.Run()
 	switch {
 	case out.full:

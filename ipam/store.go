@@ -72,7 +72,7 @@ func (s *Store) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (
 	if err != nil {
 		return got, false, err
 	}
-	defer f.close()
+	defer f.leave()
 	var old []netip.Addr
 	if name, ok := l.find(key); ok {
 		old = l.byName[name].addrs
@@ -88,7 +88,7 @@ func (s *Store) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (
 	if err != nil {
 		return got, false, err
 	}
-	if err := f.write(l.encode()); err != nil {
+	if err := f.save(l); err != nil {
 		return got, false, errors.Join(err, flight.Close())
 	}
 	got.Flight = flight
@@ -99,25 +99,48 @@ func (s *Store) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (
 	return got, old != nil, nil
 }
 
-// Release takes key's addresses back. It makes no directory and no file.
-// Without a lease file, it is the host's links that say whether key was the
-// network's last, and last then runs unlocked.
-func (s *Store) Release(key bridge.Key, last func() error) error {
+// Release takes the keys' addresses back; their links must be gone. It makes no
+// directory and no file, and removes a network's folder with its last lease.
+// Without a lease file, it is the host's links that say whether the keys were
+// the network's last, and last then runs unlocked.
+//
+// On a full disk, leases may have to stay in the file. That is no error: without
+// a link they are stale.
+func (s *Store) Release(keys []bridge.Key, last func() error) error {
 	f, l, err := s.open(false)
-	if err != nil {
-		return err
+	if err == nil {
+		defer f.leave()
+		err = l.release(f, keys)
 	}
-	defer f.close()
-	if name, ok := l.find(key); ok {
-		l.remove(name)
-		if err := f.write(l.encode()); err != nil {
-			return err
-		}
+	if isFull(err) {
+		s.say("%v (the leases of %d containers stay until others need their addresses)", err, len(keys))
+		err = nil
 	}
-	if len(l.byName) == 0 && last != nil {
+	if err == nil && l != nil && len(l.byName) == 0 && last != nil {
 		return last()
 	}
-	return nil
+	return err
+}
+
+// release removes leases from the file of a folder, if it has any of them.
+func (l *leases) release(f folder, keys []bridge.Key) error {
+	before := len(l.byName)
+	for _, key := range keys {
+		if name, ok := l.find(key); ok {
+			l.remove(name)
+		}
+	}
+	switch {
+	case len(l.byName) == 0 && f.base != nil:
+		return f.remove(fileName)
+	case len(l.byName) == before:
+		return nil
+	}
+	err := f.save(l)
+	if isFull(err) && f.shrink(l) == nil {
+		return nil
+	}
+	return err
 }
 
 // Free reports an error unless an attachment that asks for nothing would get a
@@ -128,7 +151,7 @@ func (s *Store) Free(locals bridge.Locals) error {
 	if err != nil {
 		return err
 	}
-	defer f.close()
+	defer f.leave()
 	if _, err := s.chooser(f, l, locals).choose(nil, nil); err != nil {
 		return err
 	}
@@ -138,10 +161,7 @@ func (s *Store) Free(locals bridge.Locals) error {
 // open locks the network's folder and reads its leases. Without create, and
 // with nothing there, it is the zero folder, and what the links tell.
 func (s *Store) open(create bool) (folder, *leases, error) {
-	f, err := openFolder(s.cfg.Dir, s.cfg.Network, create)
-	if err == nil {
-		f, err = f.locked(create, s.wait)
-	}
+	f, err := s.lock(create)
 	var l *leases
 	switch {
 	case err == nil:

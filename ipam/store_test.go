@@ -35,6 +35,16 @@ func small(t testing.TB) Sets {
 	return sets(t, []Range{rng(t, "10.87.1.0/24", "", "10.87.1.4")})
 }
 
+// tempDir is a directory that other users can't look into.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 func store(dir string, s Sets) *Store {
 	return New(Config{Network: "flatnet", Dir: dir, Sets: s}, nobody)
 }
@@ -60,7 +70,7 @@ func leased(l bridge.Lease) string {
 
 func mustRelease(t *testing.T, s *Store, k bridge.Key) {
 	t.Helper()
-	if err := s.Release(k, nil); err != nil {
+	if err := s.Release([]bridge.Key{k}, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -112,7 +122,7 @@ func files(t *testing.T, dir string) string {
 
 func TestLease(t *testing.T) {
 	s := New(Config{
-		Network: "flatnet", Dir: filepath.Join(t.TempDir(), "a", "b"),
+		Network: "flatnet", Dir: filepath.Join(tempDir(t), "a", "b"),
 		Sets: sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64", "", "", "fd00::9")}),
 	}, nobody)
 	l, held, err := s.Lease(key("c1"), nil, nil)
@@ -144,7 +154,7 @@ func TestLease(t *testing.T) {
 }
 
 func TestNetworksHaveFoldersOfTheirOwn(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	other := New(Config{Network: "other", Dir: dir, Sets: small(t)}, nobody)
 	k := bridge.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}
 	if a, b := mustLease(t, other, k), mustLease(t, store(dir, small(t)), key("c1")); a != "10.87.1.2" || b != a {
@@ -159,7 +169,7 @@ func TestNetworksHaveFoldersOfTheirOwn(t *testing.T) {
 }
 
 func TestLeaseRefusesKeysThatWouldBreakTheFile(t *testing.T) {
-	s := store(t.TempDir(), small(t))
+	s := store(tempDir(t), small(t))
 	for _, k := range []bridge.Key{key(""), key("a/b"), keyIf("c1", ""), keyIf("c1", "e\n")} {
 		if _, _, err := s.Lease(k, nil, nil); !errors.Is(err, bridge.ErrInvalid) {
 			t.Errorf("%q: %v", k, err)
@@ -171,7 +181,7 @@ func TestLeaseRefusesKeysThatWouldBreakTheFile(t *testing.T) {
 }
 
 func TestReleasedAddressIsNotReusedAtOnce(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	s := store(dir, small(t))
 	var got []string
 	for i := range 7 {
@@ -211,7 +221,7 @@ func TestLeaseAgain(t *testing.T) {
 		{"a set more", nil, sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64")}, []Range{rng(t, "10.9.0.0/24")}), nil, "10.87.1.2,fd00::2,10.9.0.2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := tempDir(t)
 			mustLease(t, store(dir, dual), key("c1"), strings.Fields(strings.ReplaceAll(join(tt.first), ",", " "))...)
 			s := store(dir, tt.sets)
 			l, held, err := s.Lease(key("c1"), tt.again, nil)
@@ -230,7 +240,7 @@ func TestLeaseAgain(t *testing.T) {
 }
 
 func TestLeaseRefused(t *testing.T) {
-	s := New(Config{Network: "flatnet", Dir: t.TempDir(), Sets: small(t)}, owners(owner(key("c1")), owner(keyIf("c1", "eth1"))))
+	s := New(Config{Network: "flatnet", Dir: tempDir(t), Sets: small(t)}, owners(owner(key("c1")), owner(keyIf("c1", "eth1"))))
 	mustLease(t, s, key("c1"))
 	mustLease(t, s, keyIf("c1", "eth1"), "10.87.1.77")
 	before := readFile(t, s.cfg.Dir+"/allocations.json")
@@ -263,7 +273,7 @@ func TestLeaseRefused(t *testing.T) {
 }
 
 func TestRelease(t *testing.T) {
-	s := store(t.TempDir(), small(t))
+	s := store(tempDir(t), small(t))
 	calls, failure := 0, errors.New("rules stay")
 	last := func() error {
 		calls++
@@ -275,20 +285,20 @@ func TestRelease(t *testing.T) {
 	mustLease(t, s, key("c1"))
 	mustLease(t, s, keyIf("c1", "eth1"))
 	// The ranges of today don't matter.
-	if err := store(s.cfg.Dir, Sets{}).Release(key("c1"), last); err != nil || calls != 0 {
+	if err := store(s.cfg.Dir, Sets{}).Release([]bridge.Key{key("c1")}, last); err != nil || calls != 0 {
 		t.Errorf("first: %v, %d calls", err, calls)
 	}
 	if got := listed(t, s); got != "c1/eth1=10.87.1.3" {
 		t.Errorf("left: %s", got)
 	}
-	if err := s.Release(key("c1"), last); err != nil || calls != 0 {
+	if err := s.Release([]bridge.Key{key("c1")}, last); err != nil || calls != 0 {
 		t.Errorf("again: %v, %d calls", err, calls)
 	}
-	if err := s.Release(keyIf("c1", "eth1"), last); !errors.Is(err, failure) || calls != 1 {
+	if err := s.Release([]bridge.Key{keyIf("c1", "eth1")}, last); !errors.Is(err, failure) || calls != 1 {
 		t.Errorf("last: %v, %d calls", err, calls)
 	}
 	failure = nil
-	if err := s.Release(keyIf("c1", "eth1"), last); err != nil || calls != 2 {
+	if err := s.Release([]bridge.Key{keyIf("c1", "eth1")}, last); err != nil || calls != 2 {
 		t.Errorf("last again: %v, %d calls", err, calls)
 	}
 	if got := readFile(t, s.cfg.Dir+"/allocations.json"); !strings.HasPrefix(got, `{
@@ -302,11 +312,11 @@ func TestRelease(t *testing.T) {
 
 // last runs under the lock: a Lease that begins meanwhile ends after it.
 func TestReleaseHoldsTheLockForLast(t *testing.T) {
-	s := store(t.TempDir(), small(t))
+	s := store(tempDir(t), small(t))
 	mustLease(t, s, key("c1"))
 	impatient := store(s.cfg.Dir, small(t))
 	impatient.wait = 1
-	if err := s.Release(key("c1"), func() error {
+	if err := s.Release([]bridge.Key{key("c1")}, func() error {
 		_, _, err := impatient.Lease(key("c2"), nil, nil)
 		return err
 	}); !errors.Is(err, bridge.ErrBusy) {
@@ -328,9 +338,9 @@ func TestReleaseMakesNothing(t *testing.T) {
 		{"empty directory, others live", "", []bridge.Owner{live}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dir, calls := t.TempDir(), 0
+			dir, calls := tempDir(t), 0
 			s := New(Config{Network: "flatnet", Dir: filepath.Join(dir, tt.dir)}, owners(tt.owners...))
-			err := s.Release(key("c9"), func() error { calls++; return nil })
+			err := s.Release([]bridge.Key{key("c9")}, func() error { calls++; return nil })
 			if err != nil || calls != tt.calls {
 				t.Errorf("%v, %d calls, want %d", err, calls, tt.calls)
 			}
@@ -342,7 +352,7 @@ func TestReleaseMakesNothing(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	s := store(t.TempDir(), sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64")}))
+	s := store(tempDir(t), sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64")}))
 	if err := s.Check(key("c1"), addrs("10.87.1.2")); !errors.Is(err, bridge.ErrChanged) || err.Error() != "lease of flatnet/c1/eth0 is missing: changed" {
 		t.Errorf("no file: %v", err)
 	}
@@ -371,7 +381,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestFree(t *testing.T) {
-	s := store(t.TempDir(), small(t))
+	s := store(tempDir(t), small(t))
 	s.owners = owners(owner(key("c1")), owner(key("c2")), owner(key("c3")))
 	for _, k := range []bridge.Key{key("c1"), key("c2"), key("c3")} {
 		if err := s.Free(nil); err != nil {

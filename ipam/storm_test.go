@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestGoroutinesLeaseAtOnce(t *testing.T) {
-	dir, all := t.TempDir(), sets(t, []Range{rng(t, "10.87.1.0/24", "", "10.87.1.102")}, []Range{rng(t, "fd00::/64")})
+	dir, all := tempDir(t), sets(t, []Range{rng(t, "10.87.1.0/24", "", "10.87.1.102")}, []Range{rng(t, "fd00::/64")})
 	var mu sync.Mutex
 	holder := map[netip.Addr]bridge.Key{}
 	var wg sync.WaitGroup
@@ -63,7 +63,7 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 				}
 				mu.Unlock()
 				l.Flight.Close()
-				if err := s.Release(k, nil); err != nil {
+				if err := s.Release([]bridge.Key{k}, nil); err != nil {
 					t.Error(err)
 				}
 			}
@@ -105,7 +105,7 @@ func work(dir, id string) error {
 				return err
 			}
 			flights[i].Close()
-			if err := s.Release(k, nil); err != nil {
+			if err := s.Release([]bridge.Key{k}, nil); err != nil {
 				return err
 			}
 		}
@@ -125,7 +125,7 @@ func work(dir, id string) error {
 // Processes that are killed wherever they are leave a whole file, no address
 // is two's, and none is lost.
 func TestProcessesKilled(t *testing.T) {
-	dir := t.TempDir()
+	dir := tempDir(t)
 	if err := os.Mkdir(filepath.Join(dir, "used"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestProcessesKilled(t *testing.T) {
 					}
 				}
 				for i := range 4 {
-					if err := s.Release(key(fmt.Sprint(id, ".", i)), nil); err != nil {
+					if err := s.Release([]bridge.Key{key(fmt.Sprint(id, ".", i))}, nil); err != nil {
 						t.Error(err)
 					}
 				}

@@ -61,11 +61,9 @@ func (c *Conn) Changed() ([]Addr, error) {
 		if m.Header.Type != unix.RTM_NEWADDR {
 			continue
 		}
-		a, err := decodeAddr(m.Data)
-		if err != nil {
-			return nil, err
+		if a, derr := decodeAddr(m.Data); derr == nil {
+			addrs = append(addrs, a)
 		}
-		addrs = append(addrs, a)
 	}
 	return addrs, err
 }
@@ -98,6 +96,8 @@ func family(a netip.Addr) byte {
 	return unix.AF_INET6
 }
 
+func isIP(family byte) bool { return family == unix.AF_INET || family == unix.AF_INET6 }
+
 // ifAddr is struct ifaddrmsg of linux/if_addr.h, of universe scope.
 func ifAddr(family, bits, flags byte, index int) []byte {
 	b := make([]byte, unix.SizeofIfAddrmsg)
@@ -110,6 +110,10 @@ func decodeAddr(b []byte) (Addr, error) {
 	h, ad, err := split(b, unix.SizeofIfAddrmsg)
 	if err != nil {
 		return Addr{}, fmt.Errorf("address: %w", err)
+	}
+	// A dump of AF_UNSPEC lists those of MCTP and Phonet, too.
+	if !isIP(h[0]) {
+		return Addr{}, fmt.Errorf("address of family %d", h[0])
 	}
 	a := Addr{Index: int(native.Uint32(h[4:])), Flags: uint32(h[2])}
 	var local, address netip.Addr
@@ -131,7 +135,7 @@ func decodeAddr(b []byte) (Addr, error) {
 		local = address
 	}
 	a.Prefix = netip.PrefixFrom(local, int(h[1]))
-	if !a.Prefix.IsValid() {
+	if !a.Prefix.IsValid() || family(local) != h[0] {
 		return Addr{}, fmt.Errorf("address of link %d: no valid address with length %d", a.Index, h[1])
 	}
 	return a, nil

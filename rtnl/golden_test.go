@@ -189,8 +189,11 @@ func TestDecodeRefuses(t *testing.T) {
 		{"short address", "0218", func(b []byte) error { _, err := decodeAddr(b); return err }},
 		{"address without one", "0218000003000000", func(b []byte) error { _, err := decodeAddr(b); return err }},
 		{"address of 3 bytes", "0218000003000000 070002000a5701 00", func(b []byte) error { _, err := decodeAddr(b); return err }},
+		{"address of family AF_MCTP", "2d00800003000000 0500020008000000", func(b []byte) error { _, err := decodeAddr(b); return err }},
+		{"IPv4 address of 16 bytes", "0218000003000000 14000200fd870001000000000000000000000001", func(b []byte) error { _, err := decodeAddr(b); return err }},
 		{"address with a length of 33", "0221000003000000 080002000a570101", func(b []byte) error { _, err := decodeAddr(b); return err }},
 		{"short route", "02", func(b []byte) error { _, err := decodeRoute(b); return err }},
+		{"route of family AF_MPLS", "1c140000fe03000100000000 0800010000010100", func(b []byte) error { _, err := decodeRoute(b); return err }},
 		{"route with a length of 33", "02210000fe03000100000000 080001000a570102", func(b []byte) error { _, err := decodeRoute(b); return err }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 // of its subnets. The zero Route means that the host has no such address. It
 // costs one message, however many addresses the host has.
 func (c *Conn) Local(a netip.Addr) (Route, error) {
-	r, err := c.routeTo(a)
+	r, err := c.routeTo(a, unix.RTM_F_FIB_MATCH)
 	switch {
 	case leadsNowhere(err):
 		return Route{}, nil

@@ -13,7 +13,7 @@ import (
 type Route struct {
 	Dst      netip.Prefix // 0.0.0.0/0 and ::/0 are the default routes
 	Gateway  netip.Addr   // invalid: on the link
-	Index    int          // of the link that it leads out of; of several (RTA_MULTIPATH) the first
+	Index    int          // of the link that it leads out of; of several (RTA_MULTIPATH) the first; 0: only its nexthop object says it
 	Table    uint32       // RT_TABLE_*
 	Scope    uint8        // RT_SCOPE_*
 	Priority uint32       // RTA_PRIORITY, the metric
@@ -52,12 +52,16 @@ func (c *Conn) DefaultRouteLink(ipv6 bool) (int, error) {
 	if ipv6 {
 		nobody = "3fff::1" // RFC 9637
 	}
-	r, err := c.routeTo(netip.MustParseAddr(nobody))
+	to := netip.MustParseAddr(nobody)
+	r, err := c.routeTo(to, unix.RTM_F_FIB_MATCH)
 	switch {
 	case errors.Is(err, unix.ENETUNREACH):
 		return 0, nil
-	case err == nil && r.Dst.Bits() == 0 && r.Index != 0:
-		return r.Index, nil
+	case err == nil && r.Dst.Bits() == 0 && r.Type == unix.RTN_UNICAST:
+		if r.Index == 0 { // net.ipv4.nexthop_compat_mode is 0
+			r, err = c.routeTo(to, 0)
+		}
+		return r.Index, err
 	}
 	// Somebody has a route for just that address, or a rule; or the kernel is
 	// older than 4.13 and does not say which route it took.
@@ -72,11 +76,12 @@ func (c *Conn) DefaultRouteLink(ipv6 bool) (int, error) {
 	return best.Index, err
 }
 
-// routeTo asks which route (RTM_F_FIB_MATCH) leads to an address.
-func (c *Conn) routeTo(a netip.Addr) (Route, error) {
+// routeTo asks how packets to an address go, or with RTM_F_FIB_MATCH which route
+// they take.
+func (c *Conn) routeTo(a netip.Addr, flags uint32) (Route, error) {
 	h := make([]byte, unix.SizeofRtMsg)
 	h[0], h[1] = family(a), byte(a.BitLen())
-	native.PutUint32(h[8:], unix.RTM_F_FIB_MATCH)
+	native.PutUint32(h[8:], flags)
 	b, err := encode(h, func(ae *netlink.AttributeEncoder) { ae.Bytes(unix.RTA_DST, a.AsSlice()) })
 	if err != nil {
 		return Route{}, err
@@ -141,6 +146,9 @@ func decodeRoute(b []byte) (Route, error) {
 	if err != nil {
 		return Route{}, fmt.Errorf("route: %w", err)
 	}
+	if !isIP(h[0]) {
+		return Route{}, fmt.Errorf("route of family %d", h[0])
+	}
 	r := Route{Table: uint32(h[4]), Protocol: h[5], Scope: h[6], Type: h[7]}
 	dst := netip.IPv4Unspecified()
 	if h[0] == unix.AF_INET6 {
@@ -181,7 +189,7 @@ func decodeRoute(b []byte) (Route, error) {
 		return Route{}, fmt.Errorf("route: %w", err)
 	}
 	r.Dst = netip.PrefixFrom(dst, int(h[1]))
-	if !r.Dst.IsValid() {
+	if !r.Dst.IsValid() || family(dst) != h[0] {
 		return Route{}, fmt.Errorf("route: no valid destination with length %d", h[1])
 	}
 	return r, nil

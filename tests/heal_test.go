@@ -103,9 +103,17 @@ func (b box) die(id string) {
 	b.Sh("ip netns del " + id + "; while ip link show fn-" + id + " >/dev/null 2>&1; do :; done")
 }
 
-// stop begins an ADD and stops it between its lease and its link, where it waits
-// for the lock of the published ports. The returned function kills it.
+// stop begins an ADD and stops it between its lease and its link. The returned
+// function kills it.
 func (b box) stop(add lab.Call) (kill func()) {
+	b.t.Helper()
+	return b.hold(add, "KILL")
+}
+
+// hold begins an ADD and stops it between its lease and its link, where it waits
+// for the lock of the published ports. The returned function sends it a signal
+// and waits for its end.
+func (b box) hold(add lab.Call, signal string) (end func()) {
 	b.t.Helper()
 	add.Conf = strings.TrimSuffix(add.Conf, "}") + `,"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}}`
 	b.Write("/run/conf", add.Conf)
@@ -116,9 +124,9 @@ func (b box) stop(add lab.Call) (kill func()) {
 		kill -STOP $add
 		while grep -hq '^State:.[^T]' /proc/$add/task/*/status; do :; done
 		exec 9>&-; echo stopped; read end || :
-		kill -KILL $add; wait $add || :`, program)
+		kill -`+signal+` $add; wait $add || :`, program)
 	cmd.Env = append(add.Env(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
-	end, err := cmd.StdinPipe()
+	in, err := cmd.StdinPipe()
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -129,12 +137,12 @@ func (b box) stop(add lab.Call) (kill func()) {
 	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
-	kill = sync.OnceFunc(func() { end.Close(); cmd.Wait() })
-	b.t.Cleanup(kill)
+	end = sync.OnceFunc(func() { in.Close(); cmd.Wait() })
+	b.t.Cleanup(end)
 	if said, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		b.t.Fatalf("%s said %q, %v: %s", add.ID, said, err, b.Read("/run/stopped"))
 	}
-	return kill
+	return end
 }
 
 // An ADD that has its lease and not yet its link keeps it, however short

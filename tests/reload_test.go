@@ -26,7 +26,7 @@ func TestReloadAfterAFlush(t *testing.T) {
 	rules := func() string { return sorted(b.Run("nft", "list", "ruleset")) }
 	before := rules()
 	for _, lose := range []string{
-		"flush ruleset", "flush chain ip flatnet.ports translate", "flush map ip flatnet.ports everywhere",
+		"flush ruleset", "flush chain ip flatnet.ports output", "flush map ip flatnet.ports everywhere",
 		"delete table ip6 flatnet.ports", "delete table ip flatnet", "flush chain ip6 flatnet-other forward-br9", "add table ip x",
 	} {
 		b.Run("nft", lose)

@@ -5,6 +5,7 @@ package conntrack
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"flatnet/internal/nl"
 
@@ -39,10 +40,23 @@ func Dial() (*Conn, error) {
 // Close closes the socket.
 func (c *Conn) Close() error { return c.nl.Close() }
 
-// Flows lists the flows of a protocol (IPPROTO_*) whose first packet went to a
-// port, in one family.
-func (c *Conn) Flows(ipv6 bool, protocol uint8, port uint16) ([]Flow, error) {
-	req, err := encodeQuery(ipv6, protocol, port)
+// A Query selects flows of one protocol and family. The kernel goes through all
+// that it has, and returns only what is asked for (since 5.8).
+type Query struct {
+	Protocol uint8 // IPPROTO_*
+	IPv6     bool
+	Port     uint16     // that the first packet went to; 0: any
+	Server   netip.Addr // that answers, of the same family; invalid: any
+}
+
+func (q Query) selects(f Flow) bool {
+	return f.Protocol == q.Protocol && (q.Port == 0 || f.Dst.Port() == q.Port) &&
+		(!q.Server.IsValid() || f.Server.Addr() == q.Server)
+}
+
+// Flows lists the flows that a query selects.
+func (c *Conn) Flows(q Query) ([]Flow, error) {
+	req, err := q.encode()
 	if err != nil {
 		return nil, err
 	}
@@ -59,23 +73,35 @@ func (c *Conn) Flows(ipv6 bool, protocol uint8, port uint16) ([]Flow, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list connections: %w", err)
 		}
-		// Kernels before 5.8 ignore the filter.
-		if f.Protocol == protocol && f.Dst.Port() == port {
+		if q.selects(f) { // kernels before 5.8 ignore the filter
 			flows = append(flows, f)
 		}
 	}
 	return flows, nil
 }
 
-// Delete deletes a flow; one that is gone is no error. A newer one with the same
-// addresses and ports stays.
-func (c *Conn) Delete(f Flow) error {
-	req, err := f.encode()
-	if err == nil {
-		_, err = c.nl.Do(msgDelete, netlink.Acknowledge, req)
+// Delete deletes flows; one that is gone is no error. A newer one with the same
+// addresses and ports stays. All are tried.
+func (c *Conn) Delete(flows []Flow) error {
+	requests := make([]netlink.Message, len(flows))
+	for i, f := range flows {
+		data, err := f.encode()
+		if err != nil {
+			return fmt.Errorf("delete connection %v: %w", f, err)
+		}
+		requests[i] = netlink.Message{
+			Header: netlink.Header{Type: msgDelete, Flags: netlink.Request | netlink.Acknowledge}, Data: data,
+		}
 	}
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("delete connection %v: %w", f, err)
+	var first error
+	err := c.nl.Each(requests, func(i int, _ netlink.Message, err error) error {
+		if err != nil && !errors.Is(err, unix.ENOENT) && first == nil {
+			first = fmt.Errorf("delete connection %v: %w", flows[i], err)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("delete connections: %w", err)
 	}
-	return nil
+	return first
 }

@@ -28,7 +28,7 @@ const (
 	ctaFilterOrigFlags, ctaFilterReplyFlags = 1, 2
 
 	// CTA_FILTER_F_* of net/netfilter/nf_conntrack.h: which parts of the tuple count.
-	filterProtoNum, filterDstPort = 1 << 3, 1 << 5
+	filterIPSrc, filterProtoNum, filterDstPort = 1 << 0, 1 << 3, 1 << 5
 )
 
 // headerSize is the size of struct nfgenmsg: nfgen_family, version, res_id.
@@ -54,25 +54,43 @@ func header(ipv6 bool) []byte {
 	return []byte{family, unix.NFNETLINK_V0, 0, 0}
 }
 
-func encodeQuery(ipv6 bool, protocol uint8, port uint16) ([]byte, error) {
+func (q Query) encode() ([]byte, error) {
+	original, reply := uint32(filterProtoNum), uint32(0)
 	ae := netlink.NewAttributeEncoder()
 	ae.ByteOrder = binary.BigEndian
 	ae.Nested(ctaTupleOrig, func(t *netlink.AttributeEncoder) error {
 		t.Nested(ctaTupleProto, func(p *netlink.AttributeEncoder) error {
-			p.Uint8(ctaProtoNum, protocol)
-			p.Uint16(ctaProtoDstPort, port)
+			p.Uint8(ctaProtoNum, q.Protocol)
+			if q.Port != 0 {
+				original |= filterDstPort
+				p.Uint16(ctaProtoDstPort, q.Port)
+			}
 			return nil
 		})
 		return nil
 	})
+	if q.Server.IsValid() {
+		reply = filterIPSrc
+		ae.Nested(ctaTupleReply, func(t *netlink.AttributeEncoder) error {
+			t.Nested(ctaTupleIP, func(ip *netlink.AttributeEncoder) error {
+				src := uint16(ctaIPv4Src)
+				if q.Server.Is6() {
+					src = ctaIPv6Src
+				}
+				ip.Bytes(src, q.Server.AsSlice())
+				return nil
+			})
+			return nil
+		})
+	}
 	ae.Nested(ctaFilter, func(f *netlink.AttributeEncoder) error {
 		f.ByteOrder = binary.NativeEndian // unlike everything else
-		f.Uint32(ctaFilterOrigFlags, filterProtoNum|filterDstPort)
-		f.Uint32(ctaFilterReplyFlags, 0)
+		f.Uint32(ctaFilterOrigFlags, original)
+		f.Uint32(ctaFilterReplyFlags, reply)
 		return nil
 	})
 	attrs, err := ae.Encode()
-	return append(header(ipv6), attrs...), err
+	return append(header(q.IPv6), attrs...), err
 }
 
 func (f Flow) encode() ([]byte, error) {

@@ -51,14 +51,17 @@ func TestFlow(t *testing.T) {
 	}
 }
 
-// CTA_FILTER as ctnetlink_alloc_filter of nf_conntrack_netlink.c wants it:
-// UDP, to port 8053.
+// CTA_FILTER as ctnetlink_alloc_filter of nf_conntrack_netlink.c wants it.
 func TestQuery(t *testing.T) {
-	got, err := encodeQuery(true, unix.IPPROTO_UDP, 8053)
-	want := unhex(t, `0a000000 18000180 14000280 0500010011000000 060003001f750000
-		14001980 0800010028000000 0800020000000000`)
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("got  %x, %v\nwant %x", got, err, want)
+	for want, q := range map[string]Query{
+		"0a000000 18000180 14000280 0500010011000000 060003001f750000 14001980 0800010028000000 0800020000000000": {Protocol: unix.IPPROTO_UDP, IPv6: true, Port: 8053},
+		"02000000 10000180 0c000280 0500010011000000 14001980 0800010008000000 0800020000000000":                  {Protocol: unix.IPPROTO_UDP},
+		"02000000 10000180 0c000280 0500010011000000 10000280 0c000180 08000100c0000208 14001980 0800010008000000 0800020001000000": {
+			Protocol: unix.IPPROTO_UDP, Server: netip.MustParseAddr("192.0.2.8")},
+	} {
+		if got, err := q.encode(); err != nil || !bytes.Equal(got, unhex(t, want)) {
+			t.Errorf("%+v: got  %x, %v\nwant %s", q, got, err, want)
+		}
 	}
 }
 
@@ -71,7 +74,7 @@ func TestKernelThatIgnoresTheFilter(t *testing.T) {
 			h := netlink.Header{Sequence: reqs[0].Header.Sequence, PID: nltest.PID}
 			return nltest.Multipart([]netlink.Message{{Header: h, Data: unhex(t, other)}, {Header: h, Data: unhex(t, listed)}, {Header: h}})
 		}))
-	flows, err := c.Flows(false, unix.IPPROTO_UDP, 8053)
+	flows, err := c.Flows(Query{Protocol: unix.IPPROTO_UDP, Port: 8053})
 	if err != nil || len(flows) != 1 || flows[0].Dst.Port() != 8053 {
 		t.Errorf("got %v, %v", flows, err)
 	}
@@ -79,7 +82,7 @@ func TestKernelThatIgnoresTheFilter(t *testing.T) {
 
 func TestKernelWithoutCtnetlink(t *testing.T) {
 	c := fake(func(reqs []netlink.Message) ([]netlink.Message, error) { return nltest.Error(int(unix.EINVAL), reqs) })
-	if _, err := c.Flows(false, unix.IPPROTO_UDP, 53); !errors.Is(err, ErrUnsupported) {
+	if _, err := c.Flows(Query{Protocol: unix.IPPROTO_UDP, Port: 53}); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -87,7 +90,7 @@ func TestKernelWithoutCtnetlink(t *testing.T) {
 func TestDeleteOfAFlowThatIsGone(t *testing.T) {
 	for errno, want := range map[unix.Errno]error{unix.ENOENT: nil, unix.EPERM: unix.EPERM} {
 		c := fake(func(reqs []netlink.Message) ([]netlink.Message, error) { return nltest.Error(int(errno), reqs) })
-		if err := c.Delete(Flow{}); !errors.Is(err, want) {
+		if err := c.Delete([]Flow{{}}); !errors.Is(err, want) {
 			t.Errorf("%v: got %v", errno, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -212,6 +213,7 @@ func (s Server) start() error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "RUST_LOG=error") // else it warns that it has no level
 	cmd.Dir, cmd.Stderr, cmd.WaitDelay = "/", &stderr, time.Second
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else the server inherits that it is ignored
 	if err := cmd.Run(); err != nil {
 		says := strings.ReplaceAll(strings.TrimSpace(stderr.String()), "\n", "; ")
 		return fmt.Errorf("start %s: %w: %s", s.Program, err, says)

@@ -74,6 +74,15 @@ func (b *Batch) Flush(containers ...Container) {
 	}
 }
 
+// Insert adds rules at the beginning of their chains; the last one is first.
+func (b *Batch) Insert(rules ...Rule) {
+	for _, r := range rules {
+		requests := r.create()
+		requests[0].flags &^= netlink.Append
+		b.put("insert", r, netlink.Create, requests)
+	}
+}
+
 func (b *Batch) put(verb string, o Object, flags netlink.HeaderFlags, requests []request) {
 	for _, r := range requests {
 		r.flags |= flags

@@ -17,6 +17,8 @@ const (
 	MetaNFProto  MetaKey = unix.NFT_META_NFPROTO  // NFPROTO_*, 1 byte
 	MetaL4Proto  MetaKey = unix.NFT_META_L4PROTO  // IPPROTO_*, 1 byte
 	MetaPktType  MetaKey = unix.NFT_META_PKTTYPE  // PACKET_*, 1 byte
+	MetaIifGroup MetaKey = unix.NFT_META_IIFGROUP // input interface's group (ip-link(8)), 4 bytes
+	MetaOifGroup MetaKey = unix.NFT_META_OIFGROUP // output interface's group, 4 bytes
 )
 
 // A Meta loads a property into Dst, or sets it to what Src holds.

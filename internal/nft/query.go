@@ -18,15 +18,20 @@ func (c *Conn) ask(r request, do exchange) ([]netlink.Message, error) {
 		return nil, err
 	}
 	answers, err := do(m.Header.Type, m.Data)
-	// nfnetlink says EINVAL for a subsystem that it doesn't have: then every
-	// request fails so, even the one that has no arguments.
+	return answers, c.explain(err)
+}
+
+// explain finds out what the kernel lacks. nfnetlink says EINVAL for a subsystem
+// that it doesn't have: then every request fails so, even the one that has no
+// arguments.
+func (c *Conn) explain(err error) error {
 	if errors.Is(err, unix.EINVAL) {
 		g, _ := getGeneration().encode() // nothing that could fail
 		if _, all := c.get(g.Header.Type, g.Data); errors.Is(all, unix.EINVAL) {
-			err = unsupported("CONFIG_NF_TABLES", err)
+			return unsupported("CONFIG_NF_TABLES", err)
 		}
 	}
-	return answers, err
+	return err
 }
 
 func (c *Conn) get(typ netlink.HeaderType, data []byte) ([]netlink.Message, error) {
@@ -81,41 +86,57 @@ func (c *Conn) listRules(of Object, r request) ([]Rule, error) {
 // Elements lists the elements of a set, in no particular order. A set that
 // doesn't exist is ENOENT.
 func (c *Conn) Elements(s Set) ([]Element, error) {
-	elements, err := c.elements(s, nil, c.nl.Dump)
+	answers, err := c.ask(s.elements(unix.NFT_MSG_GETSETELEM, nil), c.nl.Dump)
+	var all []Element
+	for _, m := range answers {
+		part, derr := decodeElements(m)
+		all, err = append(all, part...), errors.Join(err, derr)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list elements of %v: %w", s, err)
 	}
-	return elements, nil
+	return all, nil
 }
 
 // Element finds an element by its key, at a cost that doesn't grow with their
 // number. A set that doesn't exist has none.
-func (c *Conn) Element(s Set, key []byte) (Element, bool, error) {
-	found, err := c.elements(s, []Element{{Key: key}}, c.get)
-	if errors.Is(err, unix.ENOENT) {
-		return Element{}, false, nil
-	}
-	if err == nil && len(found) != 1 {
-		err = fmt.Errorf("the kernel gave %d", len(found))
-	}
-	if err != nil {
-		return Element{}, false, fmt.Errorf("get element of %v: %w", s, err)
-	}
-	return found[0], true, nil
+func (c *Conn) Element(s Set, key []byte) (e Element, ok bool, err error) {
+	found, err := c.Find(s, [][]byte{key})
+	e, ok = found[string(key)]
+	return e, ok, err
 }
 
-func (c *Conn) elements(s Set, keys []Element, do exchange) ([]Element, error) {
-	answers, err := c.ask(s.elements(unix.NFT_MSG_GETSETELEM, keys), do)
-	if err != nil {
-		return nil, err
-	}
-	var all []Element
-	for _, m := range answers {
-		part, err := decodeElements(m)
+// Find finds elements by their keys. What it returns has an entry for each key
+// that the set has an element for. A set that doesn't exist has none. The cost
+// grows with the number of keys only.
+func (c *Conn) Find(s Set, keys [][]byte) (map[string]Element, error) {
+	requests := make([]netlink.Message, len(keys))
+	for i, key := range keys {
+		m, err := s.elements(unix.NFT_MSG_GETSETELEM, []Element{{Key: key}}).encode()
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("get element of %v: %w", s, err)
 		}
-		all = append(all, part...)
+		requests[i] = m
 	}
-	return all, nil
+	found := map[string]Element{}
+	err := c.nl.Each(requests, func(_ int, reply netlink.Message, err error) error {
+		if errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		elements, err := decodeElements(reply)
+		if err == nil && len(elements) != 1 {
+			err = fmt.Errorf("the kernel gave %d", len(elements))
+		}
+		if err == nil {
+			found[string(elements[0].Key)] = elements[0]
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("get element of %v: %w", s, c.explain(err))
+	}
+	return found, nil
 }

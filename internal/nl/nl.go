@@ -25,6 +25,10 @@ const (
 	dumpTries = 8
 )
 
+// pipelined is how many requests [Conn.Each] sends at once: their answers fit the
+// receive buffer of any socket.
+const pipelined = 32
+
 // NLM_F_DUMP_INTR of linux/netlink.h.
 const dumpInterrupted netlink.HeaderFlags = unix.NLM_F_DUMP_INTR
 
@@ -68,6 +72,44 @@ func (c *Conn) Do(typ netlink.HeaderType, flags netlink.HeaderFlags, data []byte
 		}
 	}
 	return out, nil
+}
+
+// Each sends requests that the kernel answers with one message each, many at a
+// time, and passes each answer on, in the order of the requests: the reply or
+// acknowledgement, or the kernel's refusal. The first error that answered returns
+// ends it, when all answers to what was sent have been read.
+func (c *Conn) Each(requests []netlink.Message, answered func(i int, reply netlink.Message, err error) error) error {
+	for start := 0; start < len(requests); start += pipelined {
+		sent, err := c.Send(requests[start:min(start+pipelined, len(requests))])
+		if err != nil {
+			return err
+		}
+		var first error
+		for i, request := range sent {
+			reply, err := c.answer(request)
+			if first == nil {
+				first = answered(start+i, reply, err)
+			}
+		}
+		if first != nil {
+			return first
+		}
+	}
+	return nil
+}
+
+var errAnswer = errors.New("an answer to another request")
+
+// answer waits for the one answer to a request.
+func (c *Conn) answer(request netlink.Message) (netlink.Message, error) {
+	msgs, err := c.Receive()
+	if err != nil {
+		return netlink.Message{}, err
+	}
+	if len(msgs) != 1 || msgs[0].Header.Sequence != request.Header.Sequence {
+		return netlink.Message{}, errAnswer
+	}
+	return msgs[0], nil
 }
 
 // Dump lists what a NLM_F_DUMP request finds. A dump during which the list
