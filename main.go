@@ -21,6 +21,7 @@ import (
 	"flatnet/cni"
 	"flatnet/internal/cli"
 	"flatnet/internal/dns"
+	"flatnet/internal/listeners"
 	"flatnet/internal/netavark"
 	"flatnet/ipam"
 )
@@ -123,6 +124,11 @@ func (e engine) Add(c *cni.Config) (bridge.Result, error) {
 		return bridge.Result{}, err
 	}
 	result, err := e.host.Add(c.Network, c.Request, alloc)
+	if err == nil && len(c.Request.Ports) > 0 {
+		for _, text := range listeners.Find(c.Request.Ports, result.IPs) {
+			warn(text)
+		}
+	}
 	if err == nil && c.DNS {
 		if result.DNS, err = e.name(c, result); err != nil {
 			err = errors.Join(fmt.Errorf("dnsEnabled: %w", err), e.Del(c))

@@ -46,6 +46,9 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 		c.Request.NetNS = e.netns
 	}
 	r.config = c
+	if r.command == "ADD" {
+		r.odd = oddKeys(doc, c.IPAM.Type == "")
+	}
 	if r.command == "DEL" {
 		return nil // must not fail because the configuration changed
 	}
