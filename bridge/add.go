@@ -172,12 +172,12 @@ func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment,
 	}
 	if a.VLANs.any() {
 		if err := a.VLANs.attach(c, peer.Peer, br); err != nil {
-			return Result{}, fmt.Errorf("attach %s to bridge %s: %w", name, a.Bridge, err)
+			return Result{}, fmt.Errorf("attach %s to bridge %s: %w", name, a.Bridge, portError(a.Bridge, err))
 		}
 	}
 	host := rtnl.LinkChange{Index: peer.Peer, Up: true, Master: br.Index, Alias: a.owner().alias()}
 	if err := c.SetLink(host); err != nil {
-		return Result{}, fmt.Errorf("attach %s to bridge %s: %w", name, a.Bridge, err)
+		return Result{}, fmt.Errorf("attach %s to bridge %s: %w", name, a.Bridge, portError(a.Bridge, err))
 	}
 	if a.HairpinMode || h.needsHairpin(a) {
 		if err := c.SetHairpin(host.Index); err != nil {
@@ -233,7 +233,8 @@ func orText(s, otherwise string) string {
 }
 
 // inheritedMTU is that of the device of the default route, IPv4's before
-// IPv6's; 0 if there is none.
+// IPv6's; 0 if there is none. lo is none: its packets go nowhere, and its MTU is
+// more than a veth can have.
 func inheritedMTU(c *rtnl.Conn) (uint32, error) {
 	for _, ipv6 := range []bool{false, true} {
 		index, err := c.DefaultRouteLink(ipv6)
@@ -247,7 +248,9 @@ func inheritedMTU(c *rtnl.Conn) (uint32, error) {
 		if err != nil {
 			return 0, fmt.Errorf("find the default route's device: %w", err)
 		}
-		return l.MTU, nil
+		if l.Flags&unix.IFF_LOOPBACK == 0 {
+			return l.MTU, nil
+		}
 	}
 	return 0, nil
 }

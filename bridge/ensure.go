@@ -154,12 +154,8 @@ func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error 
 		if err := h.settleGateway(c, br); err != nil {
 			return err
 		}
-		err := c.AddAddress(br.gateway.Index, want, false)
-		if want.Addr().Is6() && errors.Is(err, unix.EOPNOTSUPP) { // nobody serves that family
-			err = fmt.Errorf("%w: CONFIG_IPV6", ErrUnsupported)
-		}
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("give %s the address %s: %w", br.gateway.Name, want, err)
+		if err := h.addGateway(c, br.gateway, want); err != nil {
+			return err
 		}
 	}
 	if added && a.Forward4 && !a.internal() { // said once, not with every ADD
@@ -175,6 +171,22 @@ func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error 
 		return fmt.Errorf("give %s the address %s: %w", br.gateway.Name, own, err)
 	}
 	return nil
+}
+
+// addGateway gives an interface a gateway address. One that it has is no error.
+func (h *Host) addGateway(c *rtnl.Conn, l rtnl.Link, gateway netip.Prefix) error {
+	err := c.AddAddress(l.Index, gateway, false)
+	switch {
+	case err == nil || errors.Is(err, unix.EEXIST):
+		return nil
+	case gateway.Addr().Is6() && errors.Is(err, unix.EOPNOTSUPP): // nobody serves that family
+		err = fmt.Errorf("%w: CONFIG_IPV6", ErrUnsupported)
+	default:
+		if why := h.checkGateway(bridgeState{gateway: l}, l.Name, gateway); errors.Is(why, ErrConflict) {
+			err = why
+		}
+	}
+	return fmt.Errorf("give %s the address %s: %w", l.Name, gateway, err)
 }
 
 // lacksLinkLocal reports whether the interface with an IPv6 gateway address has

@@ -29,20 +29,21 @@ func groupOf(isolated bool) uint32 {
 // ensureGroup puts the interface that containers are behind into its group,
 // unless somebody else has chosen another one.
 func ensureGroup(c *rtnl.Conn, l rtnl.Link, group uint32) error {
-	switch l.Group {
-	case group:
-		return nil
-	case 0, groupIsolated, groupOpen:
-	default:
-		return fmt.Errorf("interface %s is in the group %d and must be in %d: %w", l.Name, l.Group, group, ErrConflict)
-	}
-	if l.Index == 0 {
-		return nil // a network without a gateway
+	if err := checkGroup(l, group); err != nil || l.Group == group || l.Index == 0 { // a network without a gateway
+		return err
 	}
 	if err := c.SetLink(rtnl.LinkChange{Index: l.Index, Group: group}); err != nil {
 		return fmt.Errorf("put %s into the group %d: %w", l.Name, group, err)
 	}
 	return nil
+}
+
+func checkGroup(l rtnl.Link, group uint32) error {
+	switch l.Group {
+	case group, 0, groupIsolated, groupOpen:
+		return nil
+	}
+	return fmt.Errorf("interface %s is in the group %d and must be in %d: %w", l.Name, l.Group, group, ErrConflict)
 }
 
 // A Firewall is what one subnet of a network has in nf_tables, in the network's

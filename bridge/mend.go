@@ -193,11 +193,11 @@ func (m *mender) mendPort(br bridgeState, a Attachment, l rtnl.Link) error {
 	c := m.c
 	if a.VLANs.any() {
 		if err := a.VLANs.attach(c, l.Index, br); err != nil {
-			return fmt.Errorf("attach %s to bridge %s: %w", l.Name, a.Bridge, err)
+			return fmt.Errorf("attach %s to bridge %s: %w", l.Name, a.Bridge, portError(a.Bridge, err))
 		}
 	}
 	if err := c.SetLink(rtnl.LinkChange{Index: l.Index, Up: true, Master: br.Index}); err != nil {
-		return fmt.Errorf("attach %s to bridge %s: %w", l.Name, a.Bridge, err)
+		return fmt.Errorf("attach %s to bridge %s: %w", l.Name, a.Bridge, portError(a.Bridge, err))
 	}
 	if a.HairpinMode || m.needsHairpin(a) {
 		if err := c.SetHairpin(l.Index); err != nil {

@@ -53,6 +53,9 @@ func Plan(n Network, r Request, l Lease) (Attachment, error) {
 		if n.IsGateway && addr.Gateway == addr.Prefix.Addr() {
 			return Attachment{}, fmt.Errorf("address %s of %s is the gateway's: %w", addr.Gateway, r.Key, ErrInvalid)
 		}
+		if err := checkMTU(n.MTU, addr.Prefix.Addr()); err != nil {
+			return Attachment{}, err
+		}
 		a.Addresses = append(a.Addresses, addr)
 		if _, ok := gateway[is4]; !ok {
 			gateway[is4] = addr.Gateway

@@ -58,7 +58,7 @@ func (h *Host) available(c *rtnl.Conn, n Network) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(checkOverlap(c, br, n, n.Subnets), checkShared(c, br, n, n.Subnets))
+	err = errors.Join(checkOverlap(c, br, n, n.Subnets), checkShared(c, br, n, n.Subnets), h.ready(c, br, n))
 	for _, k := range [...]struct{ kind, config string }{{"bridge", "CONFIG_BRIDGE"}, {"veth", "CONFIG_VETH"}} {
 		if has, herr := c.HasKind(k.kind); herr != nil {
 			err = errors.Join(err, herr)

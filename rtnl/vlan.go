@@ -1,6 +1,7 @@
 package rtnl
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/mdlayher/netlink"
@@ -15,6 +16,7 @@ const (
 	vlanRangeBegin  = 1 << 3
 	vlanRangeEnd    = 1 << 4
 	brVLANFiltering = 7 // IFLA_BR_VLAN_FILTERING
+	brVLANProtocol  = 8 // IFLA_BR_VLAN_PROTOCOL
 	firstVID        = 1
 	lastVID         = 4094
 )
@@ -33,6 +35,28 @@ func encodeVLANFiltering(bridge int) ([]byte, error) {
 			return nil
 		})
 	})
+}
+
+// HasVLANFiltering reports whether the kernel's bridges can keep VLANs apart. It
+// asks for a bridge in lo's place with a protocol that is none: kernels that can look
+// at the protocol first (br_validate of net/bridge/br_netlink.c) and return
+// EPROTONOSUPPORT, others find that lo exists.
+func (c *Conn) HasVLANFiltering() (bool, error) {
+	const lo = 1 // LOOPBACK_IFINDEX of net/net_namespace.h, in every namespace
+	b, err := encode(ifInfo(lo, 0, 0), func(ae *netlink.AttributeEncoder) {
+		linkInfo(ae, "bridge", func(data *netlink.AttributeEncoder) error {
+			data.Uint16(brVLANProtocol, 0)
+			return nil
+		})
+	})
+	err = c.ack(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, b, err)
+	switch {
+	case errors.Is(err, unix.EPROTONOSUPPORT):
+		return true, nil
+	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.EOPNOTSUPP):
+		return false, nil
+	}
+	return false, fmt.Errorf("look for VLAN filtering: %w", err)
 }
 
 // AddVLANs adds a bridge port to VLANs: untagged frames belong to pvid, unless

@@ -11,8 +11,11 @@ import (
 // newer is a configuration in the version that brought STATUS and GC.
 func newer(conf string) string { return strings.Replace(conf, "1.0.0", "1.1.0", 1) }
 
-// One row for each cause for which STATUS says no; the error names it.
+// One row for each way to break a host. STATUS names the cause, and an ADD ends as
+// STATUS says: 0 is a success of both, 51 an ADD that succeeds while
+// others are cut off, and anything else an error of both that names the cause.
 func TestSTATUS(t *testing.T) {
+	const six = `"ipam":{"ranges":[[{"subnet":"10.87.1.0/24"}],[{"subnet":"fd87:1::/64"}]]}`
 	const small = `"ipam":{"subnet":"10.87.1.0/24","rangeStart":"10.87.1.10","rangeEnd":"10.87.1.10"}`
 	const there = "there" // a container is attached
 	for _, c := range []struct {
@@ -37,6 +40,26 @@ func TestSTATUS(t *testing.T) {
 		{"bridge has another address", "", "ip link add flatnet-br0 type bridge; ip addr add 10.9.0.1/24 dev flatnet-br0", `"x":1`, 50, []string{"10.9.0.1", bridgeName}},
 		{"bridge is none", "", "ip link add flatnet-br0 type veth peer name x", `"x":1`, 50, []string{bridgeName, "veth"}},
 
+		{"sysctls read-only", "", readOnlySysctls, `"x":1`, 50, []string{"net/ipv4/ip_forward", "read-only"}},
+		{"sysctls read-only, IPv6", "", "echo 1 >/proc/sys/net/ipv4/ip_forward;" + readOnlySysctls, six, 50, []string{"net/ipv6/conf/all/forwarding", "read-only"}},
+		{"sysctls read-only, forwarding of new interfaces off", "", "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/conf/default/forwarding;" + readOnlySysctls,
+			`"x":1`, 50, []string{"/forwarding", "read-only"}},
+		{"sysctls read-only, and right", "", "echo 1 >/proc/sys/net/ipv4/ip_forward;" + readOnlySysctls, `"x":1`, 0, nil},
+		{"IPv6 disabled", "", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6", six, 50, []string{"IPv6", "disable_ipv6"}},
+		{"IPv6 disabled on the bridge", "", "ip link add flatnet-br0 type bridge; echo 1 >/proc/sys/net/ipv6/conf/flatnet-br0/disable_ipv6", six, 50, []string{"net/ipv6/conf/flatnet-br0/disable_ipv6"}},
+		{"IPv6 disabled, and not needed", "", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6", `"x":1`, 0, nil},
+		{"foreign interface group", "", "ip link add flatnet-br0 type bridge; ip link set flatnet-br0 group 7", `"x":1`, 50, []string{bridgeName, "group 7"}},
+		{"bridge full", "", fullBridge, `"x":1`, 50, []string{bridgeName, "1023 ports"}},
+		{"MTU too small for IPv6", "", ":", `"mtu":1000,` + six, 7, []string{"mtu", "1000", "1280"}},
+		{"inherited MTU too small for IPv6", "", "ip link set up0 mtu 1000; ip route replace default via 192.0.2.2", six, 50, []string{"mtu", "1000", "1280", "default route"}},
+		{"bridge's MTU too small for IPv6", "", "ip link add flatnet-br0 mtu 1000 type bridge", six, 50, []string{bridgeName, "1000", "1280"}},
+		{"MTU too small for IPv6, which is not needed", "", ":", `"mtu":1000`, 0, nil},
+		{"default route on lo", "", "ip route replace default dev lo; ip -6 route replace default dev lo", `"x":1`, 0, nil},
+		{"default route is a black hole", "", "ip route replace blackhole default; ip -6 route replace blackhole default", `"x":1`, 0, nil},
+		{"lease lock held", "", "mkdir -p /var/lib/flatnet/ipam; setsid flock /var/lib/flatnet/ipam/.lock sh -c 'echo >/run/locked; sleep 600' >/dev/null 2>&1 & timeout 10 sh -c 'until [ -s /run/locked ]; do sleep 0.02; done'",
+			`"x":1`, 50, []string{"/var/lib/flatnet/ipam/.lock"}},
+		{"gateway interface of a VLAN is none", "", "ip link add flatnet-br0 type bridge; ip link add flatnet-br0.7 type bridge", `"vlan":7`, 50, []string{"flatnet-br0.7", "veth"}},
+
 		{"bridge gone", there, "ip link del flatnet-br0", `"x":1`, 51, []string{bridgeName}},
 		{"bridge down", there, "ip link set flatnet-br0 down", `"x":1`, 51, []string{bridgeName, "down"}},
 		{"gateway address gone", there, "ip addr flush dev flatnet-br0", `"x":1`, 51, []string{gateway}},
@@ -58,7 +81,39 @@ func TestSTATUS(t *testing.T) {
 				b.refused(status, c.code, c.texts...)
 			}
 			b.same(before)
+			b.NetNS("late")
+			add := call("ADD", "late")
+			add.Conf = status.Conf
+			if c.code == 0 || c.code == 51 {
+				b.do(add)
+			} else {
+				b.refused(add, 0, c.texts...)
+			}
 		})
+	}
+}
+
+const readOnlySysctls = "mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys"
+
+// fullBridge makes a bridge with as many ports as Linux allows.
+const fullBridge = `ip link add flatnet-br0 type bridge
+	for i in $(seq 1023); do echo "link add p$i master flatnet-br0 type ifb"; done | ip -batch -`
+
+// A kernel without VLAN filtering refuses VLANs, in STATUS as in ADD.
+func TestSTATUSWithoutVLANFiltering(t *testing.T) {
+	b := newBox(t)
+	if _, err := b.Try("ip", "link", "add", "probe", "type", "bridge", "vlan_filtering", "1"); err == nil {
+		b.Run("ip", "link", "del", "probe")
+		b.do(lab.Call{Command: "STATUS", Conf: newer(conf(`"vlan":7`))})
+		return
+	}
+	b.refused(lab.Call{Command: "STATUS", Conf: newer(conf(`"vlan":7`))}, 50, "CONFIG_BRIDGE_VLAN_FILTERING")
+	b.NetNS("c1")
+	add := call("ADD", "c1")
+	add.Conf = conf(`"vlan":7`)
+	b.refused(add, 103, "CONFIG_BRIDGE_VLAN_FILTERING")
+	if links := b.Run("ip", "-o", "link", "show", "type", "bridge"); strings.Contains(links, "lo:") {
+		t.Errorf("STATUS made %s", links)
 	}
 }
 

@@ -72,6 +72,20 @@ func (d Dir) Ensure(name, value string) error {
 		_, err := unix.Write(fd, []byte(value))
 		return err
 	})
+	return unfit(name, got, value, err)
+}
+
+// CanEnsure reports why Ensure would fail, as far as can be found out without
+// writing: it opens the sysctl for that.
+func (d Dir) CanEnsure(name, value string) error {
+	got, err := d.Get(name)
+	if err != nil || got == value {
+		return err
+	}
+	return unfit(name, got, value, d.file(name, unix.O_WRONLY, func(int) error { return nil }))
+}
+
+func unfit(name, got, value string, err error) error {
 	if err != nil {
 		return fmt.Errorf("sysctl %s is %q and must be %q: %w", name, got, value, err)
 	}

@@ -47,6 +47,22 @@ func TestEnsureWritesOnlyWhatDiffers(t *testing.T) {
 	}
 }
 
+func TestCanEnsureWritesNothing(t *testing.T) {
+	d, file := put(t, "0\n")
+	if err := d.CanEnsure("net/x", "1"); err != nil {
+		t.Error(err)
+	}
+	if got, _ := os.ReadFile(file); string(got) != "0\n" {
+		t.Errorf("it holds %q", got)
+	}
+	if err := d.CanEnsure("net/none", "1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+	if err := Proc.CanEnsure("kernel/random/boot_id", "x"); err == nil || !strings.Contains(err.Error(), "kernel/random/boot_id") {
+		t.Errorf("read-only: %v", err)
+	}
+}
+
 func TestErrorsNameTheSysctl(t *testing.T) {
 	d, _ := put(t, "0")
 	if err := d.Ensure("net/none", "1"); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "net/none") {
