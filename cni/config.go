@@ -167,13 +167,16 @@ func (r *request) readOutcome(doc *strictjson.Object) {
 	}
 }
 
+// maxAttachments is more than a network with one bridge can have.
+const maxAttachments = 1 << 16
+
 // readValid reads the attachments that GC must leave alone: those of the
 // SPEC's key and those of the key that libcni sends besides. Without a key none
 // are valid: that is how libcni's GCNetworkList says so (and cnitool gc).
 func readValid(doc *strictjson.Object, network string) []bridge.Key {
 	valid := []bridge.Key{}
 	for _, key := range []string{"cni.dev/valid-attachments", "cni.dev/attachments"} {
-		for i, o := range doc.Objects(key) {
+		for i, o := range doc.ManyObjects(key, maxAttachments) {
 			id, _ := o.String("containerID")
 			ifName, _ := o.String("ifname")
 			k, err := bridge.NewKey(network, id, ifName)

@@ -129,7 +129,7 @@ func TestMalformedDocument(t *testing.T) {
 		{"ADD", `{"name":"n","x":"\udc00"}`, 6, "can't be decoded"},
 		{"ADD", "\ufeff" + minimal, 6, "unexpected"},
 		{"ADD", `{"name":"n","x":` + deep + `}`, 6, "nested deeper than 32"},
-		{"ADD", `{"name":"n","x":"` + strings.Repeat("x", 1<<20) + `"}`, 6, "more than 1048576 bytes"},
+		{"ADD", `{"name":"n","x":"` + strings.Repeat("x", 32<<20) + `"}`, 6, "more than 33554432 bytes"},
 		{"ADD", `{"name":"n","x":01}`, 6, "unexpected '1'"},
 		{"ADD", `{"name":"n","x":NaN}`, 6, "unexpected 'N'"},
 

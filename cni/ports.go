@@ -13,10 +13,13 @@ import (
 // protocols of port mappings, as IPPROTO_* of linux/in.h.
 var protocols = map[string]uint8{"tcp": 6, "udp": 17, "sctp": 132}
 
+// maxPorts bounds how many ports one container publishes: all of each protocol.
+const maxPorts = 3 * math.MaxUint16
+
 // readPorts reads runtimeConfig.portMappings (CONVENTIONS.md of the CNI).
 func readPorts(runtime *strictjson.Object) []bridge.PortMapping {
 	var ports []bridge.PortMapping
-	for _, o := range runtime.Objects("portMappings") {
+	for _, o := range runtime.ManyObjects("portMappings", maxPorts) {
 		p := bridge.PortMapping{HostPort: readPort(o, "hostPort"), ContainerPort: readPort(o, "containerPort")}
 		name, ok := o.String("protocol")
 		if !ok {

@@ -139,7 +139,7 @@ func TestMalformed(t *testing.T) {
 		{"setup", port(`"host_port":65535,"container_port":80,"range":2`), "port_mappings[0].range: 2 ports from 65535"},
 		{"setup", port(`"host_port":80,"container_port":65535,"range":2`), "port_mappings[0].range: 2 ports from 65535"},
 		{"setup", port(`"host_port":80,"container_port":80,"range":65536`), "port_mappings[0].range: "},
-		{"setup", port(`"host_port":1,"container_port":1,"range":65535,"protocol":"tcp,udp"`), "port_mappings[0].range: more than 65535 ports"},
+		{"setup", port(`"host_port":1,"container_port":1,"range":65535,"protocol":"tcp,udp,sctp,tcp"`), "port_mappings[0].range: more than 196605 ports"},
 		{"setup", port(`"host_port":80,"container_port":80,"protocol":"icmp"`), `port_mappings[0].protocol: "icmp" is none of`},
 		{"setup", port(`"host_port":80,"container_port":80,"protocol":"tcp,"`), `port_mappings[0].protocol: "" is none of`},
 		{"setup", port(`"host_port":80,"container_port":80,"protocol":"TCP"`), `port_mappings[0].protocol: "TCP" is none of`},

@@ -96,14 +96,14 @@ func (a attachment) record(result bridge.Result) dns.Record {
 // Protocols of linux/in.h.
 var protocols = map[string]uint8{"tcp": 6, "udp": 17, "sctp": 132}
 
-// maxPorts bounds how many ports one container publishes.
-const maxPorts = math.MaxUint16
+// maxPorts bounds how many ports one container publishes: all of each protocol.
+const maxPorts = 3 * math.MaxUint16
 
 // readPorts expands the port mappings: Podman sends them as the user wrote
 // them, with ranges, and with protocols separated by commas.
 func readPorts(doc *strictjson.Object) []bridge.PortMapping {
 	var ports []bridge.PortMapping
-	for _, o := range doc.Objects("port_mappings") {
+	for _, o := range doc.ManyObjects("port_mappings", maxPorts) {
 		host, container := readPort(o, "host_port"), readPort(o, "container_port")
 		count, _ := o.Uint("range", math.MaxUint16)
 		count = max(count, 1)

@@ -124,9 +124,9 @@ func (o *Object) Uint(key string, limit uint64) (uint64, bool) {
 	return u, true
 }
 
-// Strings returns a list of strings.
+// Strings returns a list of at most [MaxItems] strings.
 func (o *Object) Strings(key string) []string {
-	raw, _ := get[[]any](o, key, "a list")
+	raw := o.list(key, MaxItems)
 	return each[string](o, key, "a string", raw)
 }
 
@@ -139,17 +139,34 @@ func (o *Object) Object(key string) *Object {
 	return o.place(key, child)
 }
 
-// Objects returns a list of objects.
-func (o *Object) Objects(key string) []*Object {
+// list returns a list of at most limit elements.
+func (o *Object) list(key string, limit int) []any {
 	raw, _ := get[[]any](o, key, "a list")
-	return o.objects(key, raw)
+	return o.bounded(key, raw, limit)
 }
 
-// ObjectLists returns a list of lists of objects.
+func (o *Object) bounded(key string, raw []any, limit int) []any {
+	if len(raw) > limit {
+		o.Fail(key, "has %d elements, more than %d", len(raw), limit)
+		return nil
+	}
+	return raw
+}
+
+// Objects returns a list of at most [MaxItems] objects.
+func (o *Object) Objects(key string) []*Object { return o.ManyObjects(key, MaxItems) }
+
+// ManyObjects returns a list of at most limit objects.
+func (o *Object) ManyObjects(key string, limit int) []*Object {
+	return o.objects(key, o.list(key, limit))
+}
+
+// ObjectLists returns a list of lists of objects, [MaxItems] of each at most.
 func (o *Object) ObjectLists(key string) [][]*Object {
-	raw, _ := get[[]any](o, key, "a list")
+	raw := o.list(key, MaxItems)
 	var out [][]*Object
 	for i, list := range each[[]any](o, key, "a list", raw) {
+		list = o.bounded(element(key, i), list, MaxItems)
 		out = append(out, o.objects(element(key, i), list))
 	}
 	return out

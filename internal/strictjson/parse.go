@@ -19,8 +19,11 @@ import (
 )
 
 const (
-	// MaxSize bounds a document that comes from outside, in bytes.
-	MaxSize = 1 << 20
+	// MaxSize bounds a document that comes from outside, in bytes: room for
+	// every port of three protocols, each mapped by itself.
+	MaxSize = 32 << 20
+	// MaxItems bounds lists, except those that are longer by nature.
+	MaxItems = 8192
 	// maxDepth bounds how deep objects and lists nest.
 	maxDepth = 32
 )

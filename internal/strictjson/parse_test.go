@@ -50,7 +50,7 @@ func TestParseRefuses(t *testing.T) {
 		{"key twice by escape", `{"a":1,"\u0061":1}`, `key "a" is given twice`},
 		{"key twice below", `{"l":[{"a":{"k":1,"k":2}}]}`, `key "k" is given twice`},
 		{"too deep", `{"a":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + "}", "nested deeper than 32"},
-		{"too large", `{"a":"` + strings.Repeat("x", MaxSize) + `"}`, "more than 1048576 bytes"},
+		{"too large", `{"a":"` + strings.Repeat("x", MaxSize) + `"}`, "more than 33554432 bytes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := Parse([]byte(tt.in)); err == nil || !strings.Contains(err.Error(), tt.want) {
