@@ -67,13 +67,15 @@ func TestHostNamesThatCollide(t *testing.T) {
 func TestInterfaceNameThatExists(t *testing.T) {
 	b := newBox(t)
 	c := b.attach("c1")
-	before, inside := b.state(), c.Run("ip", "addr")
+	// Without the operational state and what depends on it, which settle later.
+	const show = "ip -4 -o addr; ip -4 route; ip -o link | grep -o 'link/ether [^ ]*'"
+	before, inside := b.state(), c.Sh(show)
 	again := c.add
 	again.ID = "c2"
 	b.refused(again, 0, "eth0")
 	b.refused(c.add, 0, "eth0")
 	b.same(before)
-	if now := c.Run("ip", "addr"); now != inside {
+	if now := c.Sh(show); now != inside {
 		t.Errorf("the container had\n%s\nand has\n%s", inside, now)
 	}
 }

@@ -350,7 +350,7 @@ func TestCyclesLeaveTheKernelAsItWas(t *testing.T) {
 // kernel is what a world's kernel holds, and the files that flatnet has.
 func (b box) kernel() string {
 	b.t.Helper()
-	return b.everything() + b.Sh(`ip -4 -br addr; ip -br link; ip -4 route show table all; ip -6 route show table all | grep -v fe80; ip rule; ip -6 rule
+	return b.everything() + b.Sh(`ip -4 -o addr; ip -o link | cut -d ' ' -f 2; ip -4 route show table all; ip -6 route show table all | grep -v fe80; ip rule; ip -6 rule
 		bridge fdb show dev flatnet-br0 | grep -v 33:33 | sort; tc qdisc
 		ls -A /var/lib/flatnet/ipam; echo netlink sockets $(wc -l </proc/net/netlink); set -- /proc/[0-9]*; echo processes $#`)
 }
