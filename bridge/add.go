@@ -31,11 +31,16 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 	if err := checkVacant(inside, r.Key.IfName); err != nil {
 		return Result{}, err
 	}
-	br, err := findBridge(c, n.Bridge, n.VLANs)
-	if err != nil {
+	if err := n.checkRequest(r); err != nil {
 		return Result{}, err
 	}
-	if err := n.checkRequest(r); err != nil {
+	var err error
+	if inside.arrival, err = h.arrive(n); err != nil {
+		return Result{}, err
+	}
+	defer inside.arrival.end()
+	br, err := findBridge(c, n.Bridge, n.VLANs)
+	if err != nil {
 		return Result{}, err
 	}
 	if err := errors.Join(checkOverlap(c, br, n, n.fresh(br)), checkShared(c, br, n, n.Subnets)); err != nil {
@@ -69,10 +74,6 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 	if err == nil {
 		var res Result
 		res, err = h.apply(c, inside, br, a, "")
-		if err != nil && br.gone(c) {
-			br = bridgeState{}
-			res, err = h.applyAgain(c, inside, n, a)
-		}
 		if err == nil {
 			err = checkSharedAgain(c, br, n, res)
 		}
@@ -81,21 +82,8 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 			return res, nil
 		}
 	}
+	inside.arrival.end()
 	return Result{}, errors.Join(err, h.undo(r.Key, alloc, held))
-}
-
-// applyAgain is apply after the network's last attachment before this one took
-// the bridge along ([Host.DeleteWithBridge]). This one's lease was not there
-// yet; now it is, so that happens once.
-func (h *Host) applyAgain(c *rtnl.Conn, inside sandbox, n Network, a Attachment) (Result, error) {
-	if err := errors.Join(h.unpublished(a.Key), removeLinks(c, a.Key)); err != nil {
-		return Result{}, err
-	}
-	br, err := findBridge(c, n.Bridge, n.VLANs)
-	if err != nil {
-		return Result{}, err
-	}
-	return h.apply(c, inside, br, a, "")
 }
 
 // undo removes what a failed ADD made: any link of key's, for there was none

@@ -3,7 +3,6 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"flatnet/rtnl"
 
@@ -34,35 +33,11 @@ func (h *Host) remove(key Key, alloc Allocator, withBridge bool) error {
 	if err := errors.Join(err, removeLinks(c, key)); err != nil {
 		return err
 	}
-	return alloc.Release([]Key{key}, func() error {
-		links, err := c.Links()
-		if err != nil {
-			return fmt.Errorf("list links: %w", err)
-		}
-		err = h.removeRules(key.Network, links)
-		if withBridge {
-			err = errors.Join(err, removeBridge(c, key.Network))
-		}
-		return err
-	})
-}
-
-// removeBridge removes what makeBridge made for a network, once it has no ports.
-func removeBridge(c *rtnl.Conn, network string) error {
-	links, err := c.Links()
+	left, err := alloc.Release([]Key{key})
 	if err != nil {
-		return fmt.Errorf("list links: %w", err)
+		return err
 	}
-	for _, l := range links {
-		if isMadeFor(l, network) && !hasPorts(links, l) {
-			err = errors.Join(err, deleteLink(c, l))
-		}
-	}
-	return err
-}
-
-func hasPorts(links []rtnl.Link, br rtnl.Link) bool {
-	return slices.ContainsFunc(links, func(l rtnl.Link) bool { return l.Master == br.Index })
+	return h.leave(c, key.Network, left, withBridge)
 }
 
 func removeLinks(c *rtnl.Conn, key Key) error {

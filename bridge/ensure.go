@@ -43,12 +43,6 @@ func findBridge(c *rtnl.Conn, name string, v VLANs) (bridgeState, error) {
 	return b, nil
 }
 
-// gone says whether a bridge that was found is there no more.
-func (b bridgeState) gone(c *rtnl.Conn) bool {
-	_, err := c.LinkByIndex(b.Index)
-	return b.Index != 0 && errors.Is(err, unix.ENODEV)
-}
-
 // findKind looks for a link of a kind; it is zero if there is none.
 func findKind(c *rtnl.Conn, name, kind string) (rtnl.Link, error) {
 	l, err := c.LinkByName(name)

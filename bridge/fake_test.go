@@ -218,9 +218,9 @@ func (f *fakeAllocator) Lease(Key, []netip.Addr, Locals) (Lease, bool, error) {
 	return Lease{Addresses: []Address{{pfx("10.87.1.2/24"), ip("10.87.1.1")}}}, held, f.fail
 }
 
-func (f *fakeAllocator) Release(_ []Key, last func() error) error {
+func (f *fakeAllocator) Release([]Key) ([]Key, error) {
 	f.leased = false
-	return last()
+	return nil, nil
 }
 
 func (f *fakeAllocator) Check(Key, []netip.Addr) error { return nil }

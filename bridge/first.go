@@ -21,7 +21,8 @@ func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Netwo
 	}
 	res, err := h.apply(c, inside, br, a, "")
 	if err != nil {
-		return Result{}, errors.Join(err, removeLinks(c, r.Key))
+		inside.arrival.end()
+		return Result{}, errors.Join(err, h.unpublished(r.Key), removeLinks(c, r.Key), h.leaveIdle(r.Key.Network, alloc))
 	}
 	res.DNS = n.DNS
 	if n.NoAddress {
@@ -36,6 +37,7 @@ func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Netwo
 		err = checkSharedAgain(c, br, n, res)
 	}
 	if err != nil {
+		inside.arrival.end()
 		return Result{}, errors.Join(err, h.undo(r.Key, alloc, held))
 	}
 	return res, nil

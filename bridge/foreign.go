@@ -276,7 +276,7 @@ func (h *Host) block(c *nft.Conn, network string) {
 // will take care of them.
 func (h *Host) blocked(n Network, alloc Allocator) error {
 	if n.ForwardAccept {
-		if owners, err := h.attached(n.Name, alloc); err != nil || len(owners) == 0 {
+		if owners, err := h.attached(n, alloc); err != nil || len(owners) == 0 {
 			return err
 		}
 	}

@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// GC removes every attachment of a network but the valid ones. It goes on
-// after an error and reports all of them.
+// GC removes every attachment of a network but the valid ones, and with the last
+// one what they shared, also if it is gone already. It goes on after an error and
+// reports all of them.
 func (h *Host) GC(network string, valid []Key, alloc Allocator) error {
 	owners, err := h.Owners()
 	leased, lerr := alloc.Keys()
@@ -32,5 +33,5 @@ func (h *Host) GC(network string, valid []Key, alloc Allocator) error {
 			err = errors.Join(err, fmt.Errorf("remove %s: %w", key, derr))
 		}
 	}
-	return err
+	return errors.Join(err, h.leaveIdle(network, alloc))
 }

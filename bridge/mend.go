@@ -133,7 +133,10 @@ func (m *mender) bridge(br bridgeState, a Attachment, links []rtnl.Link) (bridge
 	if err == nil && made { // the last DEL may have come between
 		links, err = m.c.Links()
 		if err == nil && len(hostEndsOf(links, a, nil)) == 0 {
-			err = removeBridge(m.c, a.Key.Network)
+			err = m.removeBridges(m.c, a.Key.Network, links, 0) // an ADD that has begun has it
+			if errors.Is(err, ErrBusy) {
+				err = nil
+			}
 		}
 	}
 	return br, err

@@ -153,9 +153,9 @@ type Allocator interface {
 	// reports, is never given. held reports whether key had some before.
 	Lease(key Key, want []netip.Addr, locals Locals) (lease Lease, held bool, err error)
 	// Release takes the keys' addresses back, once their links are gone; a key
-	// that has none is no error. last, if not nil, runs before any other process
-	// can lease, when the network then has no lease left.
-	Release(keys []Key, last func() error) error
+	// that has none is no error. left are keys of the network that have leases
+	// then, whether or not they have links.
+	Release(keys []Key) (left []Key, err error)
 	// Keys lists who has leases of this network.
 	Keys() ([]Key, error)
 	// Free reports an error unless a Lease without wishes would succeed now.

@@ -39,7 +39,8 @@ func ownRecords() string {
 // one that can't be written is no reason to refuse an attachment. The zero
 // value keeps nothing.
 //
-//	.lock                   held exclusively by a reload, shared by whoever else changes rules
+//	.lock                   held exclusively by a reload, shared by whoever else changes rules;
+//	                        bytes of it by an ADD and a last DEL, see [arrival]
 //	NETWORK/firewall:SUBNET a [Firewall], also of a bridge; the slash is written as "_"
 //	NETWORK/bridge          what its attachments have in common on the host, see saveNetwork
 //	NETWORK/ID:IFNAME       a [wish]; locked as long as an ADD with ports goes on
@@ -96,10 +97,7 @@ func (r records) lockWithin(how int, wait time.Duration) (unlock func() error, e
 	if r.dir == "" {
 		return func() error { return nil }, nil
 	}
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(r.dir, ".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := r.open()
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +108,17 @@ func (r records) lockWithin(how int, wait time.Duration) (unlock func() error, e
 		return nil, errors.Join(err, f.Close())
 	}
 	return f.Close, nil
+}
+
+// open opens the file of locks: nil if nothing is kept.
+func (r records) open() (*os.File, error) {
+	if r.dir == "" {
+		return nil, nil
+	}
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(filepath.Join(r.dir, ".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 }
 
 func (r records) say(err error) {

@@ -18,6 +18,8 @@ type sandbox struct {
 	netns *ns.NS
 	conf6 sysctl.Dir // its net/ipv6/conf; empty if the kernel has no IPv6
 	pin   *os.File   // of conf6
+
+	arrival arrival // of the ADD that goes on
 }
 
 // enter opens the namespace of an attachment, which must not be the host's own.

@@ -79,7 +79,7 @@ func (h *Host) available(c *rtnl.Conn, n Network) error {
 // limited compares what all attachments share with what they need, if there
 // are any.
 func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
-	owners, err := h.attached(n.Name, alloc)
+	owners, err := h.attached(n, alloc)
 	if err != nil || len(owners) == 0 {
 		return err
 	}
@@ -100,7 +100,7 @@ func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
 	a.Firewall = append(a.Firewall, n.firewall(netip.Prefix{}, netip.Addr{}))
 	err = errors.Join(h.checkBridge(br, a), h.checkHostEnds(c, br, a), h.checkFirewall(a.Firewall))
 	if err != nil { // the last DEL may have come between
-		if owners, aerr := h.attached(n.Name, alloc); aerr == nil && len(owners) == 0 {
+		if owners, aerr := h.attached(n, alloc); aerr == nil && len(owners) == 0 {
 			return nil
 		}
 	}
@@ -132,13 +132,12 @@ func (h *Host) checkHostEnds(c *rtnl.Conn, br bridgeState, a Attachment) error {
 // attached are the containers of a network that may miss something. A
 // lease alone does not say so: it outlives a reboot, and an ADD that is under
 // way has it before all else. Nor does a link that ADD has not finished.
-func (h *Host) attached(network string, alloc Allocator) ([]Owner, error) {
-	keys, err := alloc.Keys()
-	if err != nil || len(keys) == 0 {
+func (h *Host) attached(n Network, alloc Allocator) ([]Owner, error) {
+	if keys, err := alloc.Keys(); !n.NoAddress && (err != nil || len(keys) == 0) {
 		return nil, nil // what is wrong with the leases, Free says
 	}
 	owners, err := h.Owners()
-	return slices.DeleteFunc(owners, func(o Owner) bool { return o.Key.Network != network }), err
+	return slices.DeleteFunc(owners, func(o Owner) bool { return o.Key.Network != n.Name }), err
 }
 
 // gateways are the addresses that the bridge should have.

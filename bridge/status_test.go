@@ -22,6 +22,10 @@ func bareKernel(lacks string) *Host {
 				return nil, errors.New("nothing was asked")
 			}
 			switch req := reqs[0]; req.Header.Type {
+			case unix.RTM_GETLINK:
+				if req.Header.Flags&netlink.Dump == netlink.Dump {
+					return done(req)
+				}
 			case unix.RTM_GETADDR, unix.RTM_GETROUTE:
 				return done(req)
 			case unix.RTM_NEWLINK: // a link with a multicast MAC, as a question

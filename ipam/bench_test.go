@@ -32,7 +32,7 @@ func BenchmarkLease(b *testing.B) {
 					b.Fatal(err)
 				}
 				l.Flight.Close()
-				if err := s.Release([]bridge.Key{key("c1")}, nil); err != nil {
+				if _, err := s.Release([]bridge.Key{key("c1")}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -27,7 +27,7 @@ var _ bridge.Allocator = Delegate{}
 func (d Delegate) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (got bridge.Lease, held bool, err error) {
 	keys, err := d.Store.Keys()
 	if held = slices.Contains(keys, key); held {
-		err = d.Release([]bridge.Key{key}, nil)
+		_, err = d.Release([]bridge.Key{key})
 	}
 	if err != nil {
 		return got, held, err
@@ -63,7 +63,7 @@ func (d Delegate) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals)
 
 // Release has the plugin take the keys' addresses back, which is no error if it
 // has leased none. Those for which it fails keep their records.
-func (d Delegate) Release(keys []bridge.Key, last func() error) (err error) {
+func (d Delegate) Release(keys []bridge.Key) (left []bridge.Key, err error) {
 	var released []bridge.Key
 	for _, key := range keys {
 		_, failed := d.Plugin.run("DEL", key)
@@ -71,12 +71,13 @@ func (d Delegate) Release(keys []bridge.Key, last func() error) (err error) {
 		case failed == nil:
 			released = append(released, key)
 		case len(keys) == 1:
-			return failed
+			return nil, failed
 		default:
 			err = errors.Join(err, fmt.Errorf("remove %s: %w", key, failed))
 		}
 	}
-	return errors.Join(err, d.Store.Release(released, last))
+	left, serr := d.Store.Release(released)
+	return left, errors.Join(err, serr)
 }
 
 // Keys lists who has got a lease.

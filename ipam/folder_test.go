@@ -17,9 +17,10 @@ import (
 // verbs calls everything that a store does.
 func verbs(s *Store) map[string]error {
 	_, _, lease := s.Lease(key("c1"), nil, nil)
+	_, released := s.Release([]bridge.Key{key("c1")})
 	_, keys := s.Keys()
 	return map[string]error{
-		"Lease": lease, "Release": s.Release([]bridge.Key{key("c1")}, nil), "Keys": keys,
+		"Lease": lease, "Release": released, "Keys": keys,
 		"Check": s.Check(key("c1"), nil), "Free": s.Free(nil),
 	}
 }
@@ -262,7 +263,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 					t.Errorf("%s: %s: %v", place, verb, err)
 				}
 			}
-			if err := s.Release([]bridge.Key{key("c1")}, nil); place == "used" != errors.Is(err, unix.EROFS) || place != "used" && err != nil {
+			if _, err := s.Release([]bridge.Key{key("c1")}); place == "used" != errors.Is(err, unix.EROFS) || place != "used" && err != nil {
 				t.Errorf("%s: Release: %v", place, err)
 			}
 		}
@@ -326,7 +327,7 @@ func TestModesOfDirectories(t *testing.T) {
 			if changed := err == nil && (mode(t, dir) != fmt.Sprintf("%04o", unixMode(tt.data)) || tt.folder != 0); changed != (warned > 0) {
 				t.Errorf("warned %d times", warned)
 			}
-			if err := s.Release([]bridge.Key{k}, nil); err != nil { // a DEL goes on
+			if _, err := s.Release([]bridge.Key{k}); err != nil { // a DEL goes on
 				t.Error(err)
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -275,8 +276,8 @@ func TestForeignFile(t *testing.T) {
 func TestReleaseFromAForeignFile(t *testing.T) {
 	s := New(Config{Network: "flatnet", Dir: tempDir(t)}, owners(owner(key("c2"), "10.87.1.3")))
 	writeFile(t, s.cfg.Dir+"/allocations.json", `{"subnet": "192.168.0.0/24", "allocations": {"c1": "10.87.1.3"}}`)
-	if err := s.Release([]bridge.Key{key("c1")}, func() error { return errors.New("c2 lives") }); err != nil {
-		t.Error(err)
+	if left, err := s.Release([]bridge.Key{key("c1")}); err != nil || !slices.Equal(left, []bridge.Key{key("c2")}) {
+		t.Errorf("left %v, %v", left, err)
 	}
 	if got := listed(t, s); got != "c2/eth0=10.87.1.3" {
 		t.Errorf("left %s", got)
@@ -286,7 +287,7 @@ func TestReleaseFromAForeignFile(t *testing.T) {
 func TestNothingIsSetAsideWhenOwnersAreUnknown(t *testing.T) {
 	failure := errors.New("no netlink")
 	s := New(Config{Network: "flatnet", Dir: tempDir(t), Sets: small(t)}, func() ([]bridge.Owner, error) { return nil, failure })
-	if err := s.Release([]bridge.Key{key("c1")}, nil); !errors.Is(err, failure) {
+	if _, err := s.Release([]bridge.Key{key("c1")}); !errors.Is(err, failure) {
 		t.Errorf("missing: %v", err)
 	}
 	writeFile(t, s.cfg.Dir+"/allocations.json", "{")

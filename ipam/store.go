@@ -101,12 +101,12 @@ func (s *Store) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (
 
 // Release takes the keys' addresses back; their links must be gone. It makes no
 // directory and no file, and removes a network's folder with its last lease.
-// Without a lease file, it is the host's links that say whether the keys were
-// the network's last, and last then runs unlocked.
+// left are the keys that then have leases, or without a lease file have links
+// with addresses.
 //
 // On a full disk, leases may have to stay in the file. That is no error: without
 // a link they are stale.
-func (s *Store) Release(keys []bridge.Key, last func() error) error {
+func (s *Store) Release(keys []bridge.Key) (left []bridge.Key, err error) {
 	f, l, err := s.open(false)
 	if err == nil {
 		defer f.leave()
@@ -116,10 +116,12 @@ func (s *Store) Release(keys []bridge.Key, last func() error) error {
 		s.say("%v (the leases of %d containers stay until others need their addresses)", err, len(keys))
 		err = nil
 	}
-	if err == nil && l != nil && len(l.byName) == 0 && last != nil {
-		return last()
+	if err == nil && l != nil {
+		for _, le := range l.byName {
+			left = append(left, le.key)
+		}
 	}
-	return err
+	return left, err
 }
 
 // release removes leases from the file of a folder, if it has any of them.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,7 +71,7 @@ func leased(l bridge.Lease) string {
 
 func mustRelease(t *testing.T, s *Store, k bridge.Key) {
 	t.Helper()
-	if err := s.Release([]bridge.Key{k}, nil); err != nil {
+	if _, err := s.Release([]bridge.Key{k}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -274,32 +275,22 @@ func TestLeaseRefused(t *testing.T) {
 
 func TestRelease(t *testing.T) {
 	s := store(tempDir(t), small(t))
-	calls, failure := 0, errors.New("rules stay")
-	last := func() error {
-		calls++
-		if got := listed(t, s); got != "" {
-			t.Errorf("still leased: %s", got)
-		}
-		return failure
-	}
 	mustLease(t, s, key("c1"))
 	mustLease(t, s, keyIf("c1", "eth1"))
 	// The ranges of today don't matter.
-	if err := store(s.cfg.Dir, Sets{}).Release([]bridge.Key{key("c1")}, last); err != nil || calls != 0 {
-		t.Errorf("first: %v, %d calls", err, calls)
-	}
-	if got := listed(t, s); got != "c1/eth1=10.87.1.3" {
-		t.Errorf("left: %s", got)
-	}
-	if err := s.Release([]bridge.Key{key("c1")}, last); err != nil || calls != 0 {
-		t.Errorf("again: %v, %d calls", err, calls)
-	}
-	if err := s.Release([]bridge.Key{keyIf("c1", "eth1")}, last); !errors.Is(err, failure) || calls != 1 {
-		t.Errorf("last: %v, %d calls", err, calls)
-	}
-	failure = nil
-	if err := s.Release([]bridge.Key{keyIf("c1", "eth1")}, last); err != nil || calls != 2 {
-		t.Errorf("last again: %v, %d calls", err, calls)
+	for _, step := range []struct {
+		key  bridge.Key
+		left []bridge.Key
+	}{
+		{key("c1"), []bridge.Key{keyIf("c1", "eth1")}},
+		{key("c1"), []bridge.Key{keyIf("c1", "eth1")}},
+		{keyIf("c1", "eth1"), nil},
+		{keyIf("c1", "eth1"), nil},
+	} {
+		left, err := store(s.cfg.Dir, Sets{}).Release([]bridge.Key{step.key})
+		if err != nil || !slices.Equal(left, step.left) {
+			t.Errorf("%v: left %v, %v", step.key, left, err)
+		}
 	}
 	if got := readFile(t, s.cfg.Dir+"/allocations.json"); !strings.HasPrefix(got, `{
   "subnet": "10.87.1.0/24",
@@ -310,39 +301,25 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// last runs under the lock: a Lease that begins meanwhile ends after it.
-func TestReleaseHoldsTheLockForLast(t *testing.T) {
-	s := store(tempDir(t), small(t))
-	mustLease(t, s, key("c1"))
-	impatient := store(s.cfg.Dir, small(t))
-	impatient.wait = 1
-	if err := s.Release([]bridge.Key{key("c1")}, func() error {
-		_, _, err := impatient.Lease(key("c2"), nil, nil)
-		return err
-	}); !errors.Is(err, bridge.ErrBusy) {
-		t.Errorf("got %v", err)
-	}
-}
-
 func TestReleaseMakesNothing(t *testing.T) {
 	live := owner(key("c1"), "10.87.1.2")
 	for _, tt := range []struct {
 		name, dir string
 		owners    []bridge.Owner
-		calls     int
+		left      int
 	}{
-		{"no directory", "missing/ipam", nil, 1},
-		{"empty directory", "", nil, 1},
-		{"no directory, own link still there", "missing", []bridge.Owner{owner(key("c9"), "10.87.1.9")}, 1},
-		{"no directory, others live", "missing", []bridge.Owner{live}, 0},
-		{"empty directory, others live", "", []bridge.Owner{live}, 0},
+		{"no directory", "missing/ipam", nil, 0},
+		{"empty directory", "", nil, 0},
+		{"no directory, own link still there", "missing", []bridge.Owner{owner(key("c9"), "10.87.1.9")}, 0},
+		{"no directory, others live", "missing", []bridge.Owner{live}, 1},
+		{"empty directory, others live", "", []bridge.Owner{live}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dir, calls := tempDir(t), 0
+			dir := tempDir(t)
 			s := New(Config{Network: "flatnet", Dir: filepath.Join(dir, tt.dir)}, owners(tt.owners...))
-			err := s.Release([]bridge.Key{key("c9")}, func() error { calls++; return nil })
-			if err != nil || calls != tt.calls {
-				t.Errorf("%v, %d calls, want %d", err, calls, tt.calls)
+			left, err := s.Release([]bridge.Key{key("c9")})
+			if err != nil || len(left) != tt.left {
+				t.Errorf("left %v, %v", left, err)
 			}
 			if got := files(t, dir); got != "" {
 				t.Errorf("made %s", got)

@@ -63,7 +63,7 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 				}
 				mu.Unlock()
 				l.Flight.Close()
-				if err := s.Release([]bridge.Key{k}, nil); err != nil {
+				if _, err := s.Release([]bridge.Key{k}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -105,7 +105,7 @@ func work(dir, id string) error {
 				return err
 			}
 			flights[i].Close()
-			if err := s.Release([]bridge.Key{k}, nil); err != nil {
+			if _, err := s.Release([]bridge.Key{k}); err != nil {
 				return err
 			}
 		}
@@ -153,7 +153,7 @@ func TestProcessesKilled(t *testing.T) {
 					}
 				}
 				for i := range 4 {
-					if err := s.Release([]bridge.Key{key(fmt.Sprint(id, ".", i))}, nil); err != nil {
+					if _, err := s.Release([]bridge.Key{key(fmt.Sprint(id, ".", i))}); err != nil {
 						t.Error(err)
 					}
 				}

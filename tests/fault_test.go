@@ -58,6 +58,7 @@ func (b box) failEach(syscall, errno string, first bool) {
 		}
 		if first {
 			b.Try("ip", "link", "del", bridgeName)
+			b.Sh("rm -rf /var/lib/flatnet/* /run/flatnet")
 		}
 		if b.same(before); b.t.Failed() {
 			b.t.Fatalf("%s left this: %s", fault, r.Stdout)
