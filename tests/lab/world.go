@@ -26,7 +26,7 @@ const roleEnv = "FLATNET_LAB_ROLE"
 // in a process that was started by somebody else.
 func Main() {
 	roles := map[string]func([]string) error{"init": beInit, "serve": beServer, "ask": beClient, "serve-udp": beUDPServer, "ask-udp": beUDPClient,
-		"drain": beDrain, "pour": bePour, "transfer": beTransfer, "serve-sctp": beSCTPServer, "ask-sctp": beSCTPClient, "send-frame": beFrameSender, "raw-rule": beRuleMaker,
+		"drain": beDrain, "pour": bePour, "transfer": beTransfer, "serve-sctp": beSCTPServer, "ask-sctp": beSCTPClient, "send-frame": beFrameSender, "peer-links": bePeerLister, "raw-rule": beRuleMaker,
 		"advertise": beRouter}
 	role, ok := roles[os.Getenv(roleEnv)]
 	if !ok {
