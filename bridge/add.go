@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"flatnet/ns"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -66,14 +65,14 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 	if held {
 		// A link of an earlier namespace of this container, for which no DEL was
 		// sent, makes room.
-		if err := errors.Join(h.unpublished(r.Key), removeLinks(c, r.Key)); err != nil {
+		if err := errors.Join(h.unpublished(r.Key), removeLinks(c, r.Key, hostEnds)); err != nil {
 			return Result{}, err
 		}
 	}
 	a, err := Plan(n, r, lease)
 	if err == nil {
 		var res Result
-		res, err = h.apply(c, inside, br, a, "")
+		res, err = h.apply(c, inside, br, a, rtnl.Link{})
 		if err == nil {
 			err = checkSharedAgain(c, br, n, res)
 		}
@@ -98,7 +97,7 @@ func (h *Host) undo(key Key, alloc Allocator, held bool) error {
 		return err
 	}
 	defer c.Close()
-	return errors.Join(h.unpublished(key), removeLinks(c, key))
+	return errors.Join(h.unpublished(key), removeLinks(c, key, hostEnds))
 }
 
 // checkVacant makes sure that the container has no interface of that name.
@@ -113,9 +112,9 @@ func checkVacant(inside sandbox, name string) error {
 	return nil
 }
 
-// apply makes an attachment in the kernel. name is that of its host end if the
-// pair is made already.
-func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment, name string) (Result, error) {
+// apply makes an attachment in the kernel. host is its host end if the pair is made
+// already, and zero if not.
+func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment, host rtnl.Link) (Result, error) {
 	br, err := h.ensureBridge(c, br, a)
 	if err != nil {
 		return Result{}, err
@@ -129,58 +128,74 @@ func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment,
 		return Result{}, err
 	}
 	defer published() // once the link says whose the ports are
-	made := name == ""
-	if made {
-		if name, err = addVeth(c, inside.netns, a); err != nil {
+	fresh := host.Index == 0
+	if fresh {
+		if host, err = makePair(c, inside, a); err != nil {
 			return Result{}, err
 		}
 	}
-	// The container's end first, so that the host end, raised last, finds
-	// everything in place.
-	peer, err := inside.LinkByName(a.Key.IfName)
-	if err != nil {
-		return Result{}, fmt.Errorf("find %s in the container: %w", a.Key.IfName, err)
+	if err := h.finish(c, inside, br, a, host, fresh); err != nil {
+		return Result{}, because(err, c, inside, a, host)
 	}
-	if err := h.configure(inside, peer.Index, a); err != nil {
-		return Result{}, err
+	return a.result(br, host, inside.netns.Path()), nil
+}
+
+// finish makes of a pair an attachment. The container's end comes first, so that the
+// host end, raised last, finds everything in place.
+func (h *Host) finish(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment, host rtnl.Link, fresh bool) error {
+	if err := h.configure(inside, host.Peer, a); err != nil {
+		return err
 	}
-	if made {
+	if fresh {
 		if a.Bandwidth != (Bandwidth{}) {
 			h.records.saveWish(a.wish())
 		}
-		if err := limit(c, a, peer.Peer); err != nil {
-			return Result{}, err
+		if err := limit(c, a, host.Index); err != nil {
+			return err
 		}
 	}
-	if err := errors.Join(h.firewall(a.Firewall), h.guard(a, name)); err != nil {
-		return Result{}, err
+	if err := errors.Join(h.firewall(a.Firewall), h.guard(a, host.Name)); err != nil {
+		return err
 	}
 	if err := h.openLoopback(a); err != nil {
-		return Result{}, err
+		return err
 	}
+	if err := checkPair(c, inside, a, host); err != nil {
+		return err
+	}
+	return h.connect(c, br, a, host)
+}
+
+// connect makes the host end a port of the bridge, and raises it.
+func (h *Host) connect(c *rtnl.Conn, br bridgeState, a Attachment, host rtnl.Link) error {
 	if a.VLANs.any() {
-		if err := a.VLANs.attach(c, peer.Peer, br); err != nil {
-			return Result{}, fmt.Errorf("attach %s to bridge %s: %w", name, a.Bridge, portError(a.Bridge, err))
+		if err := a.VLANs.attach(c, host.Index, br); err != nil {
+			return fmt.Errorf("attach %s to bridge %s: %w", host.Name, a.Bridge, portError(a.Bridge, err))
 		}
 	}
-	host := rtnl.LinkChange{Index: peer.Peer, Up: true, Master: br.Index, Alias: a.owner().alias()}
-	if err := c.SetLink(host); err != nil {
-		return Result{}, fmt.Errorf("attach %s to bridge %s: %w", name, a.Bridge, portError(a.Bridge, err))
+	change := rtnl.LinkChange{Index: host.Index, Up: true, Master: br.Index, Alias: a.owner().alias()}
+	if err := c.SetLink(change); err != nil {
+		return fmt.Errorf("attach %s to bridge %s: %w", host.Name, a.Bridge, portError(a.Bridge, err))
 	}
 	if a.HairpinMode || h.needsHairpin(a) {
 		if err := c.SetHairpin(host.Index); err != nil {
-			return Result{}, fmt.Errorf("hairpin mode of %s: %w", name, err)
+			return fmt.Errorf("hairpin mode of %s: %w", host.Name, err)
 		}
 	}
 	if a.PortIsolated {
 		if err := c.IsolatePort(host.Index); err != nil {
-			return Result{}, fmt.Errorf("isolate port %s: %w", name, err)
+			return fmt.Errorf("isolate port %s: %w", host.Name, err)
 		}
 	}
+	return nil
+}
+
+// result reports the attachment in a namespace.
+func (a Attachment) result(br bridgeState, host rtnl.Link, netns string) Result {
 	res := Result{Interfaces: []Interface{
 		{Name: a.Bridge, MAC: br.MAC.String(), MTU: br.MTU},
-		{Name: name, MAC: a.Key.Mark().String(), MTU: peer.MTU},
-		{Name: a.Key.IfName, MAC: a.MAC.String(), MTU: peer.MTU, Sandbox: inside.netns.Path()},
+		{Name: host.Name, MAC: a.Key.Mark().String(), MTU: host.MTU},
+		{Name: a.Key.IfName, MAC: a.MAC.String(), MTU: host.MTU, Sandbox: netns},
 	}, Routes: a.Routes}
 	if br.gateway.Index != br.Index && len(a.Gateways) > 0 {
 		gw := br.gateway
@@ -189,28 +204,7 @@ func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment,
 	for _, addr := range a.Addresses {
 		res.IPs = append(res.IPs, IP{Address: addr.Prefix, Gateway: addr.Gateway, Interface: 2})
 	}
-	return res, nil
-}
-
-// addVeth makes the pair under the first of the owner's names that no other
-// owner's link has, and returns that name.
-func addVeth(c *rtnl.Conn, netns *ns.NS, a Attachment) (string, error) {
-	mark, names := a.Key.Mark(), a.Key.HostNames()
-	for _, name := range names {
-		err := c.AddVeth(rtnl.Veth{
-			Name: name, MAC: mark[:], MTU: a.MTU,
-			Peer: a.Key.IfName, PeerMAC: a.MAC[:], PeerNS: netns.FD(),
-		})
-		switch {
-		case err == nil:
-			return name, nil
-		case errors.Is(err, unix.EOPNOTSUPP):
-			return "", fmt.Errorf("make veth %s: %w: CONFIG_VETH", name, ErrUnsupported)
-		case !errors.Is(err, unix.EEXIST):
-			return "", fmt.Errorf("make veth %s with %s in the container: %w", name, a.Key.IfName, err)
-		}
-	}
-	return "", fmt.Errorf("interfaces %v of the host belong to others: %w", names, ErrConflict)
+	return res
 }
 
 func orText(s, otherwise string) string {

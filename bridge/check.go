@@ -23,6 +23,9 @@ func (h *Host) Check(n Network, r Request, prev Result, alloc Allocator) error {
 	if err != nil {
 		return err
 	}
+	if mac, err := ParseHardwareAddr(ifc.MAC); err == nil {
+		a.MAC = mac // as ADD gave it, which an earlier version may have chosen in another way
+	}
 	c, err := h.route()
 	if err != nil {
 		return err
@@ -31,9 +34,11 @@ func (h *Host) Check(n Network, r Request, prev Result, alloc Allocator) error {
 	if !n.NoAddress {
 		err = alloc.Check(r.Key, a.owner().Addresses)
 	}
+	host, herr := hostEnds(c, a.Key)
 	return errors.Join(
-		h.checkHost(c, a),
-		h.checkContainer(r, a, ifc, prev.Routes),
+		herr,
+		h.checkHost(c, a, host),
+		h.checkContainer(c, r.NetNS, host, a, prev.Routes),
 		err,
 		h.checkFirewall(a.Firewall),
 		h.checkPorts(a),
@@ -63,12 +68,12 @@ func changed(format string, args ...any) error {
 }
 
 // checkHost compares the bridge and the host end.
-func (h *Host) checkHost(c *rtnl.Conn, a Attachment) error {
+func (h *Host) checkHost(c *rtnl.Conn, a Attachment, host []rtnl.Link) error {
 	br, err := findBridge(c, a.Bridge, a.VLANs)
 	if err != nil {
 		return err
 	}
-	return errors.Join(h.checkBridge(br, a), h.checkHostEnd(c, a, br))
+	return errors.Join(h.checkBridge(br, a), h.checkHostEnd(c, a, host, br))
 }
 
 // checkBridge reports what the bridge, and the host as a router, lack.
@@ -77,11 +82,7 @@ func (h *Host) checkBridge(br bridgeState, a Attachment) error {
 	return errors.Join(joinFaults(br.faults(a)), joinFaults(forward), err)
 }
 
-func (h *Host) checkHostEnd(c *rtnl.Conn, a Attachment, br bridgeState) error {
-	links, err := hostEnds(c, a.Key)
-	if err != nil {
-		return err
-	}
+func (h *Host) checkHostEnd(c *rtnl.Conn, a Attachment, links []rtnl.Link, br bridgeState) error {
 	if len(links) == 0 {
 		return changed("host interface of %s (%s) is missing", a.Key, a.Key.HostNames()[0])
 	}
@@ -93,34 +94,49 @@ func (h *Host) checkHostEnd(c *rtnl.Conn, a Attachment, br bridgeState) error {
 	return joinFaults(faults)
 }
 
-// checkContainer compares the container's end with the result.
-func (h *Host) checkContainer(r Request, a Attachment, want Interface, routes []Route) error {
-	inside, err := h.enter(r.NetNS)
+// checkContainer compares the container's end with the result. What the container's
+// namespace says is the container's word: it decides about nothing but this report.
+func (h *Host) checkContainer(c *rtnl.Conn, netns string, host []rtnl.Link, a Attachment, routes []Route) error {
+	inside, err := h.enter(netns)
 	if err != nil {
 		return err
 	}
 	defer inside.leave()
-	l, err := inside.LinkByName(want.Name)
+	name := a.Key.IfName
+	l, err := inside.LinkByName(name)
 	switch {
 	case errors.Is(err, unix.ENODEV):
-		return changed("interface %s is missing in the container", want.Name)
+		return changed("interface %s is missing in the container", name)
 	case err != nil:
-		return fmt.Errorf("find %s in the container: %w", want.Name, err)
+		return fmt.Errorf("find %s in the container: %w", name, err)
 	}
-	if !l.Up() && !a.NoAddress {
-		err = changed("interface %s is down in the container", want.Name)
-	}
-	if mac, perr := ParseHardwareAddr(want.MAC); perr == nil && string(l.MAC) != string(mac[:]) {
-		err = errors.Join(err, changed("interface %s has the MAC address %s and not %s", want.Name, l.MAC, mac))
-	}
-	have, aerr := inside.Addresses(l.Index)
-	err = errors.Join(err, aerr)
-	for _, addr := range a.Addresses {
-		if !slices.ContainsFunc(have, func(h rtnl.Addr) bool { return h.Prefix == addr.Prefix }) {
-			err = errors.Join(err, changed("address %s of interface %s is missing", addr.Prefix, want.Name))
+	if len(host) > 0 {
+		if here, err := isPeer(c, inside, host[0], l.Index); err != nil {
+			return err
+		} else if !here {
+			return changed("interface %s in the container is not the one that %s leads to", name, host[0].Name)
 		}
 	}
-	return errors.Join(err, checkRoutes(inside, l.Index, a.Routes, routes))
+	if !l.Up() && !a.NoAddress {
+		err = changed("interface %s is down in the container", name)
+	}
+	if string(l.MAC) != string(a.MAC[:]) {
+		err = errors.Join(err, changed("interface %s has the MAC address %s and not %s", name, l.MAC, a.MAC))
+	}
+	return errors.Join(err, checkAddresses(inside, l.Index, a), checkRoutes(inside, l.Index, a.Routes, routes))
+}
+
+func checkAddresses(inside sandbox, index int, a Attachment) error {
+	have, err := inside.Addresses(index)
+	if err != nil {
+		return fmt.Errorf("list the container's addresses: %w", err)
+	}
+	for _, addr := range a.Addresses {
+		if !slices.ContainsFunc(have, func(h rtnl.Addr) bool { return h.Prefix == addr.Prefix }) {
+			err = errors.Join(err, changed("address %s of interface %s is missing", addr.Prefix, a.Key.IfName))
+		}
+	}
+	return err
 }
 
 // checkRoutes looks for the routes that the plan makes, as far as the result
@@ -129,7 +145,7 @@ func (h *Host) checkContainer(r Request, a Attachment, want Interface, routes []
 func checkRoutes(inside sandbox, index int, planned, listed []Route) (err error) {
 	have := map[bool][]rtnl.Route{}
 	for _, ipv6 := range []bool{false, true} {
-		if have[ipv6], err = inside.Routes(ipv6); err != nil {
+		if have[ipv6], err = inside.Routes(ipv6, index); err != nil {
 			return fmt.Errorf("list the container's routes: %w", err)
 		}
 	}
@@ -138,7 +154,7 @@ func checkRoutes(inside sandbox, index int, planned, listed []Route) (err error)
 			continue
 		}
 		if !slices.ContainsFunc(have[want.Dst.Addr().Is6()], func(r rtnl.Route) bool {
-			return r.Index == index && sameRoute(r.Dst, r.Gateway, want)
+			return sameRoute(r.Dst, r.Gateway, want)
 		}) {
 			err = errors.Join(err, changed("route to %s via %s is missing in the container", want.Dst, want.Gateway))
 		}

@@ -30,7 +30,7 @@ func (h *Host) remove(key Key, alloc Allocator, withBridge bool) error {
 	}
 	// The lease last: an address must not be leased anew while a port leads to
 	// it or a link has it.
-	if err := errors.Join(err, removeLinks(c, key)); err != nil {
+	if err := errors.Join(err, removeLinks(c, key, hostEnds)); err != nil {
 		return err
 	}
 	left, err := alloc.Release([]Key{key})
@@ -40,8 +40,9 @@ func (h *Host) remove(key Key, alloc Allocator, withBridge bool) error {
 	return h.leave(c, key.Network, left, withBridge)
 }
 
-func removeLinks(c *rtnl.Conn, key Key) error {
-	links, err := hostEnds(c, key)
+// removeLinks deletes the host ends that find finds of key, and what belongs to them.
+func removeLinks(c *rtnl.Conn, key Key, find func(*rtnl.Conn, Key) ([]rtnl.Link, error)) error {
+	links, err := find(c, key)
 	err = errors.Join(err, removeIFB(c, key))
 	for _, l := range links {
 		err = errors.Join(err, deleteLink(c, l))

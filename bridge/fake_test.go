@@ -34,6 +34,7 @@ type fakeKernel struct {
 }
 
 type fakeLink struct {
+	name  string
 	index int
 	mac   []byte
 	kind  string
@@ -77,13 +78,18 @@ func (k *fakeKernel) route(links map[string]fakeLink) *rtnl.Conn {
 		req := reqs[0]
 		switch req.Header.Type {
 		case unix.RTM_GETLINK:
-			if l, ok := links[fakeName(req.Data)]; ok {
-				return reply(req, unix.RTM_NEWLINK, l.encode())
+			index := int(binary.NativeEndian.Uint32(req.Data[4:]))
+			for name, l := range links {
+				if name == fakeName(req.Data) || l.index == index {
+					return reply(req, unix.RTM_NEWLINK, l.encode())
+				}
 			}
 			if req.Header.Flags&netlink.Dump == netlink.Dump {
 				return dump(req, links)
 			}
 			return answer(int(unix.ENODEV), reqs)
+		case unix.RTM_GETNSID:
+			return reply(req, unix.RTM_NEWNSID, []byte{0, 0, 0, 0, 8, 0, unix.NETNSA_NSID, 0, 0, 0, 0, 0})
 		case unix.RTM_NEWLINK:
 			if _, taken := links[fakeName(req.Data)]; taken {
 				return answer(int(unix.EEXIST), reqs)
@@ -181,12 +187,13 @@ func (k *fakeKernel) create(b []byte) {
 	attrs := attributes(b[unix.SizeofIfInfomsg:])
 	info := attributes(attrs[unix.IFLA_LINKINFO])
 	k.next += 2
-	l := fakeLink{index: k.next, mac: attrs[unix.IFLA_ADDRESS], kind: string(info[unix.IFLA_INFO_KIND])}
+	l := fakeLink{name: fakeName(b), index: k.next, mac: attrs[unix.IFLA_ADDRESS], kind: string(info[unix.IFLA_INFO_KIND])}
 	if l.kind == "veth" {
 		peer := attributes(info[unix.IFLA_INFO_DATA])[1]
-		k.inside[fakeName(peer)] = fakeLink{index: k.next + 1, peer: l.index, kind: "veth"}
+		l.peer = k.next + 1
+		k.inside[fakeName(peer)] = fakeLink{name: fakeName(peer), index: l.peer, mac: attributes(peer[unix.SizeofIfInfomsg:])[unix.IFLA_ADDRESS], peer: l.index, kind: "veth"}
 	}
-	k.host[fakeName(b)] = l
+	k.host[l.name] = l
 }
 
 func (l fakeLink) encode() []byte {
@@ -194,7 +201,9 @@ func (l fakeLink) encode() []byte {
 	binary.NativeEndian.PutUint32(b[4:], uint32(l.index))
 	ae := netlink.NewAttributeEncoder()
 	ae.Bytes(unix.IFLA_ADDRESS, l.mac)
+	ae.String(unix.IFLA_IFNAME, l.name)
 	ae.Uint32(unix.IFLA_LINK, uint32(l.peer))
+	ae.Int32(unix.IFLA_LINK_NETNSID, 0)
 	ae.Nested(unix.IFLA_LINKINFO, func(n *netlink.AttributeEncoder) error {
 		n.String(unix.IFLA_INFO_KIND, l.kind)
 		return nil

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"path"
 
@@ -13,16 +14,17 @@ import (
 func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Network, r Request, alloc Allocator) (Result, error) {
 	a, err := Plan(n, r, Lease{})
 	if err == nil {
-		// No link may be left of an earlier namespace that no DEL was sent for.
-		err = removeLinks(c, r.Key)
+		// No link may be left of an earlier namespace that no DEL was sent for. One
+		// that was renamed is left to DEL: to look for it costs too much here.
+		err = removeLinks(c, r.Key, namedEnds)
 	}
 	if err != nil {
 		return Result{}, err
 	}
-	res, err := h.apply(c, inside, br, a, "")
+	res, err := h.apply(c, inside, br, a, rtnl.Link{})
 	if err != nil {
 		inside.arrival.end()
-		return Result{}, errors.Join(err, h.unpublished(r.Key), removeLinks(c, r.Key), h.leaveIdle(r.Key.Network, alloc))
+		return Result{}, errors.Join(err, h.unpublished(r.Key), removeLinks(c, r.Key, hostEnds), h.leaveIdle(r.Key.Network, alloc))
 	}
 	res.DNS = n.DNS
 	if n.NoAddress {
@@ -30,8 +32,12 @@ func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Netwo
 	}
 	lease, held, err := alloc.Lease(r.Key, r.IPs, locals(c))
 	defer lease.end()
+	var host rtnl.Link
 	if err == nil {
-		res, err = h.address(c, inside, n, r, lease, res.Interfaces[1].Name)
+		host, err = findHostEnd(c, r.Key, res.Interfaces[1].Name)
+	}
+	if err == nil {
+		res, err = h.address(c, inside, host, n, r, lease)
 	}
 	if err == nil {
 		err = checkSharedAgain(c, br, n, res)
@@ -44,7 +50,7 @@ func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Netwo
 }
 
 // address gives an attachment, whose link is made, what was leased for it.
-func (h *Host) address(c *rtnl.Conn, inside sandbox, n Network, r Request, l Lease, name string) (Result, error) {
+func (h *Host) address(c *rtnl.Conn, inside sandbox, host rtnl.Link, n Network, r Request, l Lease) (Result, error) {
 	a, err := Plan(n, r, l)
 	if err != nil {
 		return Result{}, err
@@ -60,21 +66,24 @@ func (h *Host) address(c *rtnl.Conn, inside sandbox, n Network, r Request, l Lea
 	if err := checkShared(c, br, n, own); err != nil {
 		return Result{}, err
 	}
-	res, err := h.apply(c, inside, br, a, name)
+	res, err := h.apply(c, inside, br, a, host)
 	if err != nil {
 		return Result{}, err
 	}
 	if res.DNS = n.DNS; res.DNS.empty() {
 		res.DNS = l.DNS
 	}
-	return res, h.announce(inside, a)
+	if err := h.announce(inside, a, host.Peer); err != nil {
+		return Result{}, because(err, c, inside, a, host)
+	}
+	return res, nil
 }
 
 // announce tells neighbours that know one of the addresses by another MAC, for
 // the MAC does not follow from the address here (arp_notify and ndisc_notify of
 // Documentation/networking/ip-sysctl.rst). Setting the MAC that the interface
 // has is what triggers it.
-func (h *Host) announce(inside sandbox, a Attachment) error {
+func (h *Host) announce(inside sandbox, a Attachment, index int) error {
 	err := inside.netns.Do(func() (err error) {
 		for _, addr := range a.Addresses {
 			err = errors.Join(err, ifPossible(h.sysctl.Ensure(notify(a.Key.IfName, addr.Prefix.Addr()), "1")))
@@ -84,11 +93,10 @@ func (h *Host) announce(inside sandbox, a Attachment) error {
 	if err != nil {
 		return err
 	}
-	l, err := inside.LinkByName(a.Key.IfName)
-	if err != nil {
-		return err
+	if err := inside.SetLink(rtnl.LinkChange{Index: index, MAC: a.MAC[:]}); err != nil {
+		return fmt.Errorf("announce the addresses of %s: %w", a.Key.IfName, err)
 	}
-	return inside.SetLink(rtnl.LinkChange{Index: l.Index, MAC: l.MAC})
+	return nil
 }
 
 // notify is the sysctl by which an interface announces addresses of a family.

@@ -131,7 +131,7 @@ func (h *Host) keepRouters(c *rtnl.Conn) error {
 // by router advertisements. (An address that is not permanent may be a DHCPv6
 // client's as well; there, too, the routes are a router's.)
 func advertised(c *rtnl.Conn) (indexes []int, err error) {
-	routes, err := c.Routes(true)
+	routes, err := c.Routes(true, 0)
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}

@@ -81,25 +81,49 @@ func ownersOf(links []rtnl.Link) (owners []Owner) {
 	return owners
 }
 
-// hostEnds finds the host ends of key's veth pairs: normally one, under one of
-// the names that it may have. A link of such a name with another mark is not
-// key's and not listed.
+// hostEnds finds the host ends of key's veth pairs: normally one, under one of the
+// names that it may have. Only if there is none, the host's other links are looked
+// through, since somebody may have renamed it.
 func hostEnds(c *rtnl.Conn, key Key) ([]rtnl.Link, error) {
-	var found []rtnl.Link
-	for _, name := range key.HostNames() {
-		l, err := c.LinkByName(name)
-		switch {
-		case errors.Is(err, unix.ENODEV):
-		case err != nil:
-			return nil, fmt.Errorf("find link %s: %w", name, err)
-		case owns(key, l):
+	found, err := namedEnds(c, key)
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	links, err := c.Links()
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	for _, l := range links {
+		if l.Kind == "veth" && owns(key, l) {
 			found = append(found, l)
 		}
 	}
 	return found, nil
 }
 
+// namedEnds is hostEnds under the names that key's host end may have. A link of such
+// a name that is another's is not listed.
+func namedEnds(c *rtnl.Conn, key Key) (found []rtnl.Link, err error) {
+	for _, name := range key.HostNames() {
+		l, err := c.LinkByName(name)
+		switch {
+		case errors.Is(err, unix.ENODEV):
+		case err != nil:
+			return nil, fmt.Errorf("find link %s: %w", name, err)
+		case l.Kind == "veth" && owns(key, l):
+			found = append(found, l)
+		}
+	}
+	return found, nil
+}
+
+// owns reports whether a link of the host is key's: it has the mark, and its alias, if
+// it has one of ours, names no other owner, since marks are short.
 func owns(key Key, l rtnl.Link) bool {
 	mark := key.Mark()
-	return string(l.MAC) == string(mark[:])
+	if string(l.MAC) != string(mark[:]) {
+		return false
+	}
+	o := parseOwner(l.Name, mark, l.Alias)
+	return o.Key == key || o.Key == Key{}
 }

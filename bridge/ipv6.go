@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"path"
+	"time"
 
 	"flatnet/internal/sysctl"
 	"flatnet/rtnl"
@@ -79,6 +80,11 @@ func (h *Host) watchDAD(inside sandbox, a Attachment) (watch *rtnl.Conn, err err
 	return watch, nil
 }
 
+// dadWait is how long duplicate address detection may take. The container's
+// namespace may ask for any number of probes (dad_transmits), or hold it up in
+// other ways.
+const dadWait = 10 * time.Second
+
 // awaitDAD returns when duplicate address detection (RFC 4862, section 5.4) has
 // passed all of an attachment's addresses, which takes a second or two.
 func awaitDAD(watch *rtnl.Conn, index int, a Attachment) error {
@@ -90,9 +96,13 @@ func awaitDAD(watch *rtnl.Conn, index int, a Attachment) error {
 	for _, addr := range a.ipv6() {
 		pending[addr] = true
 	}
+	end := time.Now().Add(dadWait)
 	for len(pending) > 0 {
-		changed, err := watch.Changed()
-		if err != nil {
+		changed, err := watch.Changed(end)
+		switch {
+		case time.Now().After(end):
+			return fmt.Errorf("duplicate address detection of %v has not ended within %v", a.ipv6(), dadWait)
+		case err != nil:
 			return fmt.Errorf("wait for duplicate address detection: %w", err)
 		}
 		for _, c := range changed {

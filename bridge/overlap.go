@@ -42,7 +42,7 @@ func checkOverlap(c *rtnl.Conn, br bridgeState, n Network, subnets []netip.Prefi
 		}
 	}
 	for _, ipv6 := range []bool{false, true} {
-		routes, err := c.Routes(ipv6)
+		routes, err := c.Routes(ipv6, 0)
 		if err != nil {
 			return fmt.Errorf("list routes: %w", err)
 		}

@@ -31,7 +31,9 @@ func (h *Host) enter(file string) (s sandbox, err error) {
 		if s.conf6, s.pin, err = h.sysctl.Pin("net/ipv6/conf"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		s.Conn, err = h.route()
+		if s.Conn, err = h.route(); err == nil {
+			s.Untrusted()
+		}
 		return err
 	})
 	if err != nil {

@@ -50,10 +50,15 @@ func (v VLANs) ensure(c *rtnl.Conn, br bridgeState, gateway bool) (bridgeState, 
 	if err := c.SetVLANFiltering(br.Index); err != nil {
 		return br, fmt.Errorf("VLANs of bridge %s: %w", br.Name, vlanError(err))
 	}
-	if v.ID == 0 || !gateway || br.gateway.Up() {
+	name := v.gatewayName(br.Name)
+	switch {
+	case v.ID == 0 || !gateway:
+		return br, nil
+	case br.gateway.Index != 0 && br.gateway.PeerNS >= 0: // where the peer's index is of another link
+		return br, fmt.Errorf("interface %s leads into another network namespace: %w", name, ErrConflict)
+	case br.gateway.Up():
 		return br, nil
 	}
-	name := v.gatewayName(br.Name)
 	if br.gateway.Index == 0 {
 		if err := makeGateway(c, name, br.MTU); err != nil {
 			return br, fmt.Errorf("make %s: %w", name, err)

@@ -3,6 +3,7 @@ package rtnl
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -53,8 +54,10 @@ func (c *Conn) DeleteAddress(index int, p netip.Prefix) error {
 // changes to IPv6 addresses (RTNLGRP_IPV6_IFADDR).
 func (c *Conn) WatchIPv6() error { return c.nl.Join(unix.RTNLGRP_IPV6_IFADDR) }
 
-// Changed waits for IPv6 addresses that were added or have changed.
-func (c *Conn) Changed() ([]Addr, error) {
+// Changed waits for IPv6 addresses that were added or have changed, at most until
+// the end.
+func (c *Conn) Changed(end time.Time) ([]Addr, error) {
+	c.nl.Until(end)
 	msgs, err := c.nl.Receive()
 	var addrs []Addr
 	for _, m := range msgs {

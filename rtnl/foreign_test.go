@@ -55,7 +55,7 @@ func TestListsGoOnAfterWhatTheyCannotRead(t *testing.T) {
 		"02180000fe03000100000000 080001000a570500 0600150009000000 08001680"+ // RTA_ENCAP_TYPE, RTA_ENCAP
 			"04000100 0800040005000000",
 		"02180000fe03000100000000 080001000a570600 0a001200 0a00fd870000 0000", // RTA_VIA
-	).Routes(false)
+	).Routes(false, 0)
 	var got []string
 	for _, r := range routes {
 		got = append(got, r.Dst.String())

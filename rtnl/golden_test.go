@@ -7,6 +7,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 )
 
 func mac(s string) net.HardwareAddr {
@@ -107,6 +110,31 @@ var golden = []struct {
 			return encodeRoute(Route{Dst: netip.MustParsePrefix("fd99::/64"), Index: 3})
 		},
 	},
+	{
+		"ip -4 route show table all dev flatnet-br0",
+		"020000000000000000000000 0800040003000000",
+		func() ([]byte, error) { return encodeRoutes(false, 3) },
+	},
+	{
+		"ip netns list", // with the namespace's file as descriptor 6
+		"00000000 0800030006000000",
+		func() ([]byte, error) { return encodeNetNSID(6) },
+	},
+	{
+		"end of a pair", // as RTM_NEWLINK describes one
+		"00000000020000000000000000000000 0800050003000000 0800250001000000",
+		func() ([]byte, error) {
+			return encode(ifInfo(2, 0, 0), func(ae *netlink.AttributeEncoder) {
+				ae.Uint32(unix.IFLA_LINK, 3)
+				ae.Int32(unix.IFLA_LINK_NETNSID, 1)
+			})
+		},
+	},
+	{
+		"ip link set dev fn-0123abcd down",
+		"00000000020000000000000001000000",
+		func() ([]byte, error) { return encodeLinkChange(LinkChange{Index: 2, Down: true}) },
+	},
 }
 
 func unhex(t *testing.T, s string) []byte {
@@ -157,9 +185,10 @@ func TestDecodeGolden(t *testing.T) {
 		decode  func([]byte) (any, error)
 		want    any
 	}{
-		{"ip link add name fn-", link, Link{Name: "fn-0123abcd", MAC: mac("02:11:22:33:44:55"), MTU: 1400, Kind: "veth"}},
-		{"ip link add name flatnet", link, Link{Name: "flatnet-br0", MAC: mac("02:00:00:00:00:01"), MTU: 1500, Kind: "bridge", Flags: 1}},
-		{"ip link set dev fn-", link, Link{Index: 2, Flags: 1, Master: 3, Alias: "x"}},
+		{"ip link add name fn-", link, Link{Name: "fn-0123abcd", MAC: mac("02:11:22:33:44:55"), MTU: 1400, Kind: "veth", PeerNS: -1}},
+		{"ip link add name flatnet", link, Link{Name: "flatnet-br0", MAC: mac("02:00:00:00:00:01"), MTU: 1500, Kind: "bridge", Flags: 1, PeerNS: -1}},
+		{"ip link set dev fn-", link, Link{Index: 2, Flags: 1, Master: 3, Alias: "x", PeerNS: -1}},
+		{"end of a pair", link, Link{Index: 2, Peer: 3, PeerNS: 1}},
 		{"ip addr add 10", addr, Addr{Index: 3, Prefix: netip.MustParsePrefix("10.87.1.1/24")}},
 		{"ip addr add fd", addr, Addr{Index: 3, Prefix: netip.MustParsePrefix("fd87::1/64"), Flags: 2}},
 		{"ip route add default", route, Route{
@@ -186,6 +215,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"short link", "0000", func(b []byte) error { _, err := decodeLink(b); return err }},
 		{"link with a short MTU", "00000000020000000000000000000000 06000400dc05 0000", func(b []byte) error { _, err := decodeLink(b); return err }},
 		{"link with an overlong attribute", "00000000020000000000000000000000 ff000400dc050000", func(b []byte) error { _, err := decodeLink(b); return err }},
+		{"short namespace ID", "0000", func(b []byte) error { _, err := decodeNetNSID(b); return err }},
 		{"short address", "0218", func(b []byte) error { _, err := decodeAddr(b); return err }},
 		{"address without one", "0218000003000000", func(b []byte) error { _, err := decodeAddr(b); return err }},
 		{"address of 3 bytes", "0218000003000000 070002000a5701 00", func(b []byte) error { _, err := decodeAddr(b); return err }},
@@ -216,6 +246,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		decodeLink(b)
+		decodeNetNSID(b)
 		if a, err := decodeAddr(b); err == nil && !a.Prefix.IsValid() {
 			t.Errorf("invalid address %v", a)
 		}

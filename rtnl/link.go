@@ -26,6 +26,7 @@ type Link struct {
 	Master int    // index of the bridge that it is a port of; 0: none
 	Group  uint32 // IFLA_GROUP, of interfaces; 0 is the default
 	Peer   int    // IFLA_LINK: for a veth the other end's index, in that end's namespace
+	PeerNS int    // IFLA_LINK_NETNSID: that namespace, as [Conn.NetNSID] numbers it; -1: the link's own
 
 	VLANFiltering bool // of a bridge: it keeps VLANs apart (IFLA_BR_VLAN_FILTERING)
 	Hairpin       bool // of a bridge port: it may send frames back (IFLA_BRPORT_MODE)
@@ -113,6 +114,7 @@ func (c *Conn) HasKind(kind string) (bool, error) {
 type LinkChange struct {
 	Index   int
 	Up      bool // IFF_UP
+	Down    bool // no IFF_UP
 	Promisc bool // IFF_PROMISC
 	MAC     net.HardwareAddr
 	Alias   string
@@ -128,14 +130,17 @@ func (c *Conn) SetLink(ch LinkChange) error {
 }
 
 func encodeLinkChange(ch LinkChange) ([]byte, error) {
-	var flags uint32
+	var flags, change uint32
 	if ch.Up {
 		flags |= unix.IFF_UP
 	}
 	if ch.Promisc {
 		flags |= unix.IFF_PROMISC
 	}
-	return encode(ifInfo(ch.Index, flags, flags), func(ae *netlink.AttributeEncoder) {
+	if change = flags; ch.Down {
+		change |= unix.IFF_UP
+	}
+	return encode(ifInfo(ch.Index, flags, change), func(ae *netlink.AttributeEncoder) {
 		if ch.MAC != nil {
 			ae.Bytes(unix.IFLA_ADDRESS, ch.MAC)
 		}
@@ -182,7 +187,7 @@ func decodeLink(b []byte) (Link, error) {
 	if err != nil {
 		return Link{}, fmt.Errorf("link: %w", err)
 	}
-	l := Link{Index: int(int32(native.Uint32(h[4:]))), Flags: native.Uint32(h[8:])}
+	l := Link{Index: int(int32(native.Uint32(h[4:]))), Flags: native.Uint32(h[8:]), PeerNS: -1}
 	for ad.Next() {
 		switch ad.Type() {
 		case unix.IFLA_IFNAME:
@@ -201,6 +206,8 @@ func decodeLink(b []byte) (Link, error) {
 			l.Group = ad.Uint32()
 		case unix.IFLA_LINK:
 			l.Peer = int(ad.Uint32())
+		case unix.IFLA_LINK_NETNSID:
+			l.PeerNS = int(ad.Int32())
 		case unix.IFLA_LINKINFO:
 			ad.Nested(l.decodeInfo)
 		}

@@ -23,25 +23,38 @@ type Route struct {
 	Protocol uint8        // RTPROT_*: what made it
 }
 
-// Routes lists the unicast routes of one family in all tables.
-func (c *Conn) Routes(ipv6 bool) ([]Route, error) {
-	fam := byte(unix.AF_INET)
-	if ipv6 {
-		fam = unix.AF_INET6
+// Routes lists the unicast routes of one family in all tables, or only those that
+// lead out of a link unless index is 0.
+func (c *Conn) Routes(ipv6 bool, index int) ([]Route, error) {
+	req, err := encodeRoutes(ipv6, index)
+	if err != nil {
+		return nil, err
 	}
-	h := make([]byte, unix.SizeofRtMsg)
-	h[0] = fam
-	all, err := dump(c, unix.RTM_GETROUTE, h, decodeRoute)
+	all, err := dump(c, unix.RTM_GETROUTE, req, decodeRoute)
 	if err != nil {
 		return nil, err
 	}
 	unicast := all[:0]
 	for _, r := range all {
-		if r.Type == unix.RTN_UNICAST {
+		// Kernels before 4.20 list those of every link.
+		if r.Type == unix.RTN_UNICAST && (index == 0 || r.Index == index) {
 			unicast = append(unicast, r)
 		}
 	}
 	return unicast, nil
+}
+
+func encodeRoutes(ipv6 bool, index int) ([]byte, error) {
+	h := make([]byte, unix.SizeofRtMsg)
+	h[0] = unix.AF_INET
+	if ipv6 {
+		h[0] = unix.AF_INET6
+	}
+	return encode(h, func(ae *netlink.AttributeEncoder) {
+		if index != 0 {
+			ae.Uint32(unix.RTA_OIF, uint32(index))
+		}
+	})
 }
 
 // DefaultRouteLink is the index of the link that the default route leads out
@@ -65,7 +78,7 @@ func (c *Conn) DefaultRouteLink(ipv6 bool) (int, error) {
 	}
 	// Somebody has a route for just that address, or a rule; or the kernel is
 	// older than 4.13 and does not say which route it took.
-	routes, err := c.Routes(ipv6)
+	routes, err := c.Routes(ipv6, 0)
 	best := Route{}
 	for _, r := range routes {
 		if r.Dst.Bits() == 0 && r.Table == unix.RT_TABLE_MAIN && r.Index != 0 &&

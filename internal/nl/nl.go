@@ -36,6 +36,7 @@ const dumpInterrupted netlink.HeaderFlags = unix.NLM_F_DUMP_INTR
 // was dialed, whatever its caller's thread does later.
 type Conn struct {
 	c *netlink.Conn
+	s *socket // below c; nil in tests
 }
 
 // Dial opens a socket of a NETLINK_* protocol in the calling thread's network
@@ -45,11 +46,27 @@ func Dial(protocol int) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("netlink socket: %w", err)
 	}
-	return New(netlink.NewConn(s, pid)), nil
+	return &Conn{netlink.NewConn(s, pid), s}, nil
 }
 
 // New wraps a connection that is open already.
-func New(c *netlink.Conn) *Conn { return &Conn{c} }
+func New(c *netlink.Conn) *Conn { return &Conn{c: c} }
+
+// Limit makes a request whose answer is longer than so many bytes fail with EMSGSIZE.
+// After that the connection can only be closed.
+func (c *Conn) Limit(bytes int) {
+	if c.s != nil {
+		c.s.limit = bytes
+	}
+}
+
+// Until makes all waits end at a moment, instead of each after its own time. A wait
+// that is over fails as one for the kernel's answer does.
+func (c *Conn) Until(end time.Time) {
+	if c.s != nil {
+		c.s.end = end
+	}
+}
 
 // Close closes the socket.
 func (c *Conn) Close() error { return c.c.Close() }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"github.com/mdlayher/netlink/nltest"
@@ -79,6 +80,27 @@ func TestRealKernel(t *testing.T) {
 	}
 	if err := c.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// An answer that is too long, and a wait that is over, are errors.
+func TestBounds(t *testing.T) {
+	c, err := Dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Limit(64 << 10)
+	if _, err := c.Do(unix.RTM_GETLINK, netlink.Dump, make([]byte, unix.SizeofIfInfomsg)); err != nil {
+		t.Errorf("an answer within the limit: %v", err)
+	}
+	c.Until(time.Now())
+	if _, err := c.Receive(); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("a wait that is over: %v", err)
+	}
+	c.Limit(16)
+	if _, err := c.Do(unix.RTM_GETLINK, netlink.Dump, make([]byte, unix.SizeofIfInfomsg)); !errors.Is(err, unix.EMSGSIZE) {
+		t.Errorf("an answer beyond the limit: %v", err)
 	}
 }
 

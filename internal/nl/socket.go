@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -15,8 +16,11 @@ import (
 // send, so there is never anything to poll for: the runtime's poller, which
 // netlink.Dial uses, would wake a thread for each answer.
 type socket struct {
-	fd  int
-	buf []byte // of one datagram
+	fd    int
+	buf   []byte    // of one datagram
+	limit int       // bytes of an answer; 0: any number
+	got   int       // bytes since the last request
+	end   time.Time // of all waits; zero: each has its own
 }
 
 // open returns a socket of the calling thread's network namespace, and its
@@ -53,9 +57,13 @@ func (s *socket) prepare() (uint32, error) {
 			return 0, os.NewSyscallError("setsockopt", err)
 		}
 	}
-	limit := unix.NsecToTimeval(timeout.Nanoseconds())
-	err = unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
-	return own.Pid, os.NewSyscallError("setsockopt", err)
+	return own.Pid, s.waitAtMost(timeout)
+}
+
+// waitAtMost bounds a wait, which must not be 0, for the next datagram.
+func (s *socket) waitAtMost(d time.Duration) error {
+	limit := unix.NsecToTimeval(d.Nanoseconds())
+	return os.NewSyscallError("setsockopt", unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit))
 }
 
 // Send implements [netlink.Socket].
@@ -95,6 +103,7 @@ func (s *socket) SendMessages(msgs []netlink.Message) error {
 }
 
 func (s *socket) sendto(b []byte) error {
+	s.got = 0
 	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
 	_, err := again(func() (int, error) { return len(b), unix.Sendto(s.fd, b, 0, kernel) })
 	return err
@@ -115,6 +124,11 @@ func (s *socket) Receive() ([]netlink.Message, error) {
 		s.buf = make([]byte, replySize)
 	}
 	for {
+		if !s.end.IsZero() {
+			if err := s.waitAtMost(max(time.Until(s.end), time.Microsecond)); err != nil {
+				return nil, err
+			}
+		}
 		var flags int
 		var from unix.Sockaddr
 		n, err := again(func() (n int, err error) {
@@ -128,6 +142,9 @@ func (s *socket) Receive() ([]netlink.Message, error) {
 			continue // another process's: only the kernel is listened to
 		case flags&unix.MSG_TRUNC != 0:
 			return nil, fmt.Errorf("the kernel's answer is longer than %d bytes", len(s.buf))
+		}
+		if s.got += n; s.limit > 0 && s.got > s.limit {
+			return nil, fmt.Errorf("the answer is longer than %d bytes: %w", s.limit, unix.EMSGSIZE)
 		}
 		b := make([]byte, align(n))
 		copy(b, s.buf[:n])

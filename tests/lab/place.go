@@ -103,8 +103,8 @@ func (p Place) Sh(script string) string {
 	return p.Run("sh", "-ec", script)
 }
 
-// ip runs a batch of ip commands that must succeed.
-func (p Place) ip(batch string) {
+// IP runs a batch of ip commands that must succeed.
+func (p Place) IP(batch string) {
 	p.world.TB.Helper()
 	cmd := p.Cmd("ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(batch)

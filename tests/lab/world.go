@@ -27,7 +27,7 @@ const roleEnv = "FLATNET_LAB_ROLE"
 func Main() {
 	roles := map[string]func([]string) error{"init": beInit, "serve": beServer, "ask": beClient, "serve-udp": beUDPServer, "ask-udp": beUDPClient,
 		"drain": beDrain, "pour": bePour, "transfer": beTransfer, "serve-sctp": beSCTPServer, "ask-sctp": beSCTPClient, "send-frame": beFrameSender, "peer-links": bePeerLister, "raw-rule": beRuleMaker,
-		"advertise": beRouter}
+		"advertise": beRouter, "race": beRacer}
 	role, ok := roles[os.Getenv(roleEnv)]
 	if !ok {
 		return
@@ -81,14 +81,14 @@ func New(t TB) *World {
 	w.pid = cmd.Process.Pid
 
 	w.Outside = w.NetNS("outside")
-	w.ip(`link add up0 mtu 1400 type veth peer name eth0 mtu 1400 netns outside
+	w.IP(`link add up0 mtu 1400 type veth peer name eth0 mtu 1400 netns outside
 		addr add 192.0.2.1/24 dev up0
 		addr add 2001:db8::1/64 dev up0 nodad
 		link set up0 up`)
-	w.Outside.ip(`addr add 192.0.2.2/24 dev eth0
+	w.Outside.IP(`addr add 192.0.2.2/24 dev eth0
 		addr add 2001:db8::2/64 dev eth0 nodad
 		link set eth0 up`)
-	w.ip(`route add default via 192.0.2.2
+	w.IP(`route add default via 192.0.2.2
 		route add default via 2001:db8::2`)
 	return w
 }
