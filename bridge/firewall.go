@@ -9,6 +9,8 @@ import (
 
 	"flatnet/internal/nft"
 	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
 )
 
 // Each bridge of flatnet is in one of two groups of interfaces (ip-link(8)), by
@@ -70,10 +72,12 @@ type Firewall struct {
 
 // Priorities of linux/netfilter_ipv4.h.
 const (
-	beforeNAT = -150 // NF_IP_PRI_MANGLE: destinations are still as they were sent
-	dstNAT    = -100 // NF_IP_PRI_NAT_DST
-	filter    = 0    // NF_IP_PRI_FILTER
-	srcNAT    = 100  // NF_IP_PRI_NAT_SRC
+	beforeNAT  = -150 // NF_IP_PRI_MANGLE: destinations are still as they were sent
+	dstNAT     = -100 // NF_IP_PRI_NAT_DST: where other people's rules are, too
+	dstNATOwn  = -99
+	dstNATLast = -98
+	filter     = 0   // NF_IP_PRI_FILTER
+	srcNAT     = 100 // NF_IP_PRI_NAT_SRC
 )
 
 // A chain is a base chain with all of its rules.
@@ -164,7 +168,7 @@ const (
 // by both it is known in which families the network has subnets.
 func (f Firewall) chains(all []Firewall, have []nft.Rule) []chain {
 	if f.Subnet.IsValid() {
-		return []chain{f.postrouting(), f.prerouting()}
+		return append(f.gatewayDNS(), f.postrouting(), f.prerouting())
 	}
 	served := map[nft.Family]bool{}
 	for _, o := range all {
@@ -274,6 +278,33 @@ func (f Firewall) prerouting() chain {
 		rules = append(rules, drop(fromBridge, to))
 	}
 	return f.with(f.base(familyOf(f.Subnet.Addr()), isolating, nft.Filter, nft.Prerouting, beforeNAT), rules...)
+}
+
+// gatewayDNS keeps queries to port 53 of the gateway from being translated to a
+// port that a container has published on all addresses: they are for the network's
+// own DNS server, or for nobody. Translating them to where they go is what makes
+// the kernel look no further. For the default network, before and in output,
+//
+//	ip daddr 10.87.1.1 udp dport 53 dnat to 10.87.1.1
+//	ip daddr 10.87.1.1 tcp dport 53 dnat to 10.87.1.1
+func (f Firewall) gatewayDNS() (chains []chain) {
+	if !f.Gateway.IsValid() {
+		return nil
+	}
+	family := familyOf(f.Gateway)
+	var rules [][]nft.Expr
+	for _, protocol := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+		rules = append(rules, slices.Concat(
+			match(destination, netip.PrefixFrom(f.Gateway, f.Gateway.BitLen()), nft.Equal), toDNS(protocol),
+			[]nft.Expr{nft.Immediate{Dst: nft.Reg1, Data: f.Gateway.AsSlice()}, nft.Translate{Dest: true, Family: family, Addr: nft.Reg1}}))
+	}
+	for _, hook := range []struct {
+		name string
+		hook nft.Hook
+	}{{"dns-prerouting", nft.Prerouting}, {"dns-output", nft.Output}} {
+		chains = append(chains, f.with(f.base(family, hook.name, nft.NAT, hook.hook, dstNATOwn), rules...))
+	}
+	return chains
 }
 
 // lastOf is the last address of an IPv4 subnet.

@@ -232,10 +232,7 @@ func (f Firewall) accept(ch blocker) []nft.Rule {
 	if ch.Hook == nft.Input {
 		matches = nil
 		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-			matches = append(matches, slices.Concat(ifName(nft.MetaIifName, nft.Equal, f.Bridge), []nft.Expr{
-				nft.Meta{Key: nft.MetaL4Proto, Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: []byte{protocol}},
-				dstPort(nft.Reg1), nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: bigEndian(portDNS)},
-			}))
+			matches = append(matches, slices.Concat(ifName(nft.MetaIifName, nft.Equal, f.Bridge), toDNS(protocol)))
 		}
 	}
 	var rules []nft.Rule

@@ -82,6 +82,14 @@ func dstPort(dst nft.Reg) nft.Payload {
 	return nft.Payload{Dst: dst, Base: nft.TransportHeader, Offset: 2, Len: 2}
 }
 
+// toDNS matches DNS queries by a protocol (RFC 1035, section 4.2).
+func toDNS(protocol byte) []nft.Expr {
+	return []nft.Expr{
+		nft.Meta{Key: nft.MetaL4Proto, Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: []byte{protocol}},
+		dstPort(nft.Reg1), nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: bigEndian(portDNS)},
+	}
+}
+
 // match compares an address of the packet with a prefix.
 func match(f field, p netip.Prefix, op nft.CmpOp) []nft.Expr {
 	addr := p.Masked().Addr().AsSlice()

@@ -20,15 +20,15 @@ import (
 //		map everywhere { type inet_proto . inet_service : ipv4_addr . inet_service; }
 //		set selves { type ipv4_addr . ipv4_addr; }
 //		chain prerouting-somewhere {
-//			type nat hook prerouting priority -102
+//			type nat hook prerouting priority dstnat
 //			ip daddr != 127.0.0.0/8 fib daddr type local dnat to meta l4proto . ip daddr . th dport map @somewhere
 //		}
 //		chain output-somewhere {
-//			type nat hook output priority -102
+//			type nat hook output priority -100
 //			fib daddr type local dnat to meta l4proto . ip daddr . th dport map @somewhere
 //		}
-//		chain prerouting { type nat hook prerouting priority dstnat; ... dnat to meta l4proto . th dport map @everywhere; }
-//		chain output { type nat hook output priority -100; ... dnat to meta l4proto . th dport map @everywhere; }
+//		chain prerouting { type nat hook prerouting priority dstnat + 2; ... dnat to meta l4proto . th dport map @everywhere; }
+//		chain output { type nat hook output priority -98; ... dnat to meta l4proto . th dport map @everywhere; }
 //		chain postrouting {
 //			type nat hook postrouting priority srcnat
 //			oifgroup 10870/31 ip saddr 127.0.0.0/8 masquerade
@@ -37,8 +37,8 @@ import (
 //	}
 //
 // So only packets to the host itself are translated; for IPv6, not those to
-// ::1. Between the ports of one address and those of all, at priority -101, the
-// networks keep port 53 of their gateways for themselves, see [Firewall]. Where the
+// ::1. Between the ports of one address and those of all, each network keeps port
+// 53 of its gateways for itself, see [Firewall.gatewayDNS]. Where the
 // kernel lacks fib, the host's addresses are kept in a set. The maps have no size:
 // what bounds them is the number of ports.
 type portsTable struct{ nft.Table }
@@ -94,10 +94,6 @@ func (t portsTable) hostAddrs() nft.Set {
 	return nft.Set{Table: t.Table, Name: "host", Key: []nft.Type{t.addr()}}
 }
 
-// somewhereFirst is the priority of ports of one address: before the networks' own
-// port 53, and that before ports of all addresses.
-const somewhereFirst = dstNAT - 2
-
 func (t portsTable) chains(fib bool) []chain {
 	output := t.toHost(fib)
 	prerouting := output
@@ -109,10 +105,10 @@ func (t portsTable) chains(fib bool) []chain {
 	}
 	somewhere, everywhere := t.dnat(t.somewhere(), true), t.dnat(t.everywhere(), false)
 	return []chain{
-		nat("prerouting-somewhere", nft.Prerouting, somewhereFirst, slices.Concat(prerouting, somewhere)),
-		nat("output-somewhere", nft.Output, somewhereFirst, slices.Concat(output, somewhere)),
-		nat("prerouting", nft.Prerouting, dstNAT, slices.Concat(prerouting, everywhere)),
-		nat("output", nft.Output, dstNAT, slices.Concat(output, everywhere)),
+		nat("prerouting-somewhere", nft.Prerouting, dstNAT, slices.Concat(prerouting, somewhere)),
+		nat("output-somewhere", nft.Output, dstNAT, slices.Concat(output, somewhere)),
+		nat("prerouting", nft.Prerouting, dstNATLast, slices.Concat(prerouting, everywhere)),
+		nat("output", nft.Output, dstNATLast, slices.Concat(output, everywhere)),
 		nat("postrouting", nft.Postrouting, srcNAT, t.masquerade()...),
 	}
 }
