@@ -27,13 +27,13 @@ func Find(ports []bridge.PortMapping, ips []bridge.IP) []string {
 	ipv6 := slices.ContainsFunc(ips, func(ip bridge.IP) bool { return ip.Address.Addr().Is6() })
 	var found []string
 	for protocol, name := range protocols() {
-		mine := func(p bridge.PortMapping) bool { return p.Protocol == protocol }
-		if !slices.ContainsFunc(ports, mine) {
+		some, published := publishedBy(ports, protocol)
+		if !some {
 			continue
 		}
 		for _, s := range list(protocol) {
-			lost := func(p bridge.PortMapping) bool { return mine(p) && takes(p, s, ipv4, ipv6) }
-			if !slices.ContainsFunc(ports, lost) || expected(s.Inode) {
+			lost := func(p bridge.PortMapping) bool { return p.Protocol == protocol && takes(p, s, ipv4, ipv6) }
+			if !published[s.Addr.Port()] || !slices.ContainsFunc(ports, lost) || expected(s.Inode) {
 				continue
 			}
 			text := fmt.Sprintf("port %d/%s is published although a program of the host listens at %s: what is sent to that port reaches the container, and not the program",
@@ -45,6 +45,18 @@ func Find(ports []bridge.PortMapping, ips []bridge.IP) []string {
 	}
 	slices.Sort(found)
 	return found
+}
+
+// publishedBy reports which host ports the list has of a protocol, and whether
+// there is any. There may be tens of thousands of ports, and as many sockets.
+func publishedBy(ports []bridge.PortMapping, protocol uint8) (some bool, published *[1 << 16]bool) {
+	published = new([1 << 16]bool)
+	for _, p := range ports {
+		if p.Protocol == protocol {
+			some, published[p.HostPort] = true, true
+		}
+	}
+	return some, published
 }
 
 func list(protocol uint8) []sockdiag.Socket {
