@@ -57,7 +57,7 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 	if n.LinkFirst || n.NoAddress {
 		return h.attachFirst(c, inside, br, n, r, alloc)
 	}
-	lease, held, err := alloc.Lease(r.Key, r.IPs, locals(c))
+	lease, held, err := alloc.Lease(r.Key, r.IPs, locals(c, br))
 	if err != nil {
 		return Result{}, err
 	}

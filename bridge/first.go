@@ -30,7 +30,7 @@ func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Netwo
 	if n.NoAddress {
 		return res, nil
 	}
-	lease, held, err := alloc.Lease(r.Key, r.IPs, locals(c))
+	lease, held, err := alloc.Lease(r.Key, r.IPs, locals(c, br))
 	defer lease.end()
 	var host rtnl.Link
 	if err == nil {

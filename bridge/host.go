@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"flatnet/internal/nft"
 	"flatnet/internal/sysctl"
@@ -54,9 +55,14 @@ func (h *Host) Owners() ([]Owner, error) {
 	return ownersOf(links), nil
 }
 
-// locals is the [Locals] of the host that c is connected to.
-func locals(c *rtnl.Conn) Locals {
+// locals is the [Locals] of the host that c is connected to. The addresses of the
+// bridge are known already, and some have no route: tentative ones, or those in
+// a VRF.
+func locals(c *rtnl.Conn, br bridgeState) Locals {
 	return func(a netip.Addr) (Local, error) {
+		if slices.ContainsFunc(br.addrs, func(own rtnl.Addr) bool { return own.Prefix.Addr() == a }) {
+			return Local{Prefix: netip.PrefixFrom(a, a.BitLen()), Link: br.gateway.Name}, nil
+		}
 		r, err := c.Local(a)
 		if err != nil {
 			return Local{}, fmt.Errorf("look up whether the host has %s: %w", a, err)

@@ -34,7 +34,7 @@ func (h *Host) Status(n Network, alloc Allocator) error {
 	}
 	err = h.available(c, n)
 	if !n.NoAddress {
-		err = errors.Join(err, alloc.Free(locals(c)))
+		err = errors.Join(err, alloc.Free(locals(c, bridgeState{})))
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)

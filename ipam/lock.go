@@ -45,7 +45,7 @@ func (f folder) locked(create bool, wait time.Duration) (folder, error) {
 }
 
 // errGone is a folder that was removed or replaced while its lock was waited for.
-var errGone = fmt.Errorf("removed or replaced all the time: %w", bridge.ErrBusy)
+var errGone = fmt.Errorf("removed or replaced while its lock was waited for; try again: %w", bridge.ErrBusy)
 
 // maxReopened bounds how often one call opens a folder again that is gone.
 const maxReopened = 100
