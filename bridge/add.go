@@ -11,7 +11,7 @@ import (
 
 // Add makes an attachment and says what it came to be. If it fails, it leaves
 // nothing of its own: only the bridge, which is shared, stays.
-func (h *Host) Add(n Network, r Request, alloc Allocator) (Result, error) {
+func (h *Host) Add(n Network, r Request, alloc Allocator) (res Result, err error) {
 	inside, err := h.enter(r.NetNS)
 	if err != nil {
 		return Result{}, err
@@ -22,7 +22,11 @@ func (h *Host) Add(n Network, r Request, alloc Allocator) (Result, error) {
 		return Result{}, err
 	}
 	defer c.Close()
-	return h.attach(c, inside, n, r, alloc)
+	err = h.records.inTurn(r.Key, func() (err error) {
+		res, err = h.attach(c, inside, n, r, alloc)
+		return err
+	})
+	return res, err
 }
 
 // attach is Add with its sockets open: c on the host, inside in the container.
@@ -90,7 +94,7 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 // one, since the other may be what failed.
 func (h *Host) undo(key Key, alloc Allocator, held bool) error {
 	if !held {
-		return h.Delete(key, alloc)
+		return h.remove(key, alloc, false)
 	}
 	c, err := h.route()
 	if err != nil {

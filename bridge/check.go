@@ -15,6 +15,10 @@ import (
 // network's configuration and with the kernel, and reports everything that is
 // missing. What later plugins of the chain added is not looked at.
 func (h *Host) Check(n Network, r Request, prev Result, alloc Allocator) error {
+	return h.records.inTurn(r.Key, func() error { return h.check(n, r, prev, alloc) })
+}
+
+func (h *Host) check(n Network, r Request, prev Result, alloc Allocator) error {
 	ifc, lease, err := prev.attachment(r)
 	if err != nil {
 		return err

@@ -11,13 +11,18 @@ import (
 
 // Delete removes an attachment: its link, its lease and, with the network's
 // last attachment, the network's rules. What is gone already is no error.
-func (h *Host) Delete(key Key, alloc Allocator) error { return h.remove(key, alloc, false) }
+func (h *Host) Delete(key Key, alloc Allocator) error {
+	return h.records.inTurn(key, func() error { return h.remove(key, alloc, false) })
+}
 
 // DeleteWithBridge is Delete where nobody else cares for bridges: the network's
 // last attachment takes along the one that was made for it, unless that has a
 // port of somebody else's.
-func (h *Host) DeleteWithBridge(key Key, alloc Allocator) error { return h.remove(key, alloc, true) }
+func (h *Host) DeleteWithBridge(key Key, alloc Allocator) error {
+	return h.records.inTurn(key, func() error { return h.remove(key, alloc, true) })
+}
 
+// remove is Delete for a caller that has key's turn.
 func (h *Host) remove(key Key, alloc Allocator, withBridge bool) error {
 	c, err := h.route()
 	if err != nil {

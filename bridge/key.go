@@ -76,6 +76,14 @@ func (k Key) Mark() HardwareAddr {
 	return a
 }
 
+// Place is the byte that stands for k in a file of locks (flock.LockByte): its mark.
+func (k Key) Place() (place int64) {
+	for _, b := range k.Mark() {
+		place = place<<8 | int64(b)
+	}
+	return place
+}
+
 // containerMAC is the MAC address of the container's interface where it can't
 // follow from an address: of other bits of the hash than the mark.
 func (k Key) containerMAC() HardwareAddr {

@@ -103,7 +103,7 @@ func (h *Host) alone(place int64) (unlock func(), err error) {
 // listing all of the host's answer as a rule.
 func (h *Host) leave(c *rtnl.Conn, network string, leases []Key, withBridge bool) error {
 	for _, key := range leases[:min(len(leases), 3)] {
-		if links, err := hostEnds(c, key); err == nil && len(links) > 0 {
+		if links, err := namedEnds(c, key); err == nil && len(links) > 0 {
 			return nil
 		}
 	}

@@ -110,6 +110,24 @@ func (r records) lockWithin(how int, wait time.Duration) (unlock func() error, e
 	return f.Close, nil
 }
 
+// inTurn runs a verb of one attachment while no other process has one of the same
+// under way, such as an ADD whose runtime was killed. One that goes on for longer than
+// the wait is an [ErrBusy].
+func (r records) inTurn(key Key, verb func() error) error {
+	f, err := r.open()
+	if err == nil && f != nil {
+		defer f.Close() // nothing was written to it
+		err = flock.LockByte(f, key.Place(), unix.LOCK_EX, lockWait)
+	}
+	switch {
+	case errors.Is(err, flock.ErrHeld):
+		return fmt.Errorf("another call for %s has been under way for %v; try again: %w: %w", key, lockWait, err, ErrBusy)
+	case err != nil:
+		r.say(fmt.Errorf("can't lock %s (continuing; another call for it at the same moment may conflict): %w", key, err))
+	}
+	return verb()
+}
+
 // open opens the file of locks: nil if nothing is kept.
 func (r records) open() (*os.File, error) {
 	if r.dir == "" {

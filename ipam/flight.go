@@ -26,7 +26,7 @@ func (f folder) fly(key bridge.Key, addrs []netip.Addr) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	places := []int64{placeOfKey(key)}
+	places := []int64{key.Place()}
 	for _, a := range addrs {
 		places = append(places, placeOfAddr(a))
 	}
@@ -40,7 +40,7 @@ func (f folder) fly(key bridge.Key, addrs []netip.Addr) (*os.File, error) {
 }
 
 // flying reports whether an ADD of key is in flight, also if that is unknown.
-func (f folder) flying(key bridge.Key) bool { return f.locks(placeOfKey(key)) }
+func (f folder) flying(key bridge.Key) bool { return f.locks(key.Place()) }
 
 // flyingTo reports whether an ADD is in flight with an address, also if that is
 // unknown.
@@ -65,7 +65,7 @@ func (f folder) find(from, before int64) (place int64, locked bool) {
 func (f folder) flyingUnknown(l *leases) bool {
 	known := make(map[int64]bool, len(l.byName))
 	for _, le := range l.byName {
-		known[placeOfKey(le.key)] = true
+		known[le.key.Place()] = true
 	}
 	for spans := [][2]int64{{0, keyPlaces}}; len(spans) > 0; {
 		s := spans[0]
@@ -87,14 +87,6 @@ func (f folder) flyingUnknown(l *leases) bool {
 
 // keyPlaces is the end of the places of keys, which have 48 bits.
 const keyPlaces = 1 << 48
-
-// placeOfKey is the mark.
-func placeOfKey(key bridge.Key) (place int64) {
-	for _, b := range key.Mark() {
-		place = place<<8 | int64(b)
-	}
-	return place
-}
 
 // placeOfAddr is a hash of the address (FNV-1a), after the places of keys.
 func placeOfAddr(a netip.Addr) int64 {
