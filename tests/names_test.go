@@ -2,6 +2,8 @@ package tests
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -251,4 +253,44 @@ func (n named) ended() {
 	n.Sh("kill -9 $(cat /run/containers/networks/aardvark-dns/aardvark.pid)")
 	n.served(n.add("db", ""))
 	n.found("db", "web", web)
+}
+
+// silent takes aardvark-dns' place and, like 1.12, answers the host nothing that
+// it could use; %s is the test's own program.
+const silent = `#!/bin/sh
+if [ "$1" = --config ]; then
+	mkfifo /run/ready
+	"$0" serve "$2" >/dev/null 2>&1 </dev/null &
+	read line </run/ready
+	exit
+fi
+trap "" HUP
+echo $$ >"$2/aardvark.pid"
+sleep 1000 | FLATNET_LAB_ROLE=serve-udp %s 10.87.1.1:53 >/run/ready
+`
+
+// A server that can't be verified is used, after a short wait, with a warning.
+func TestNameServerThatDoesNotAnswerTheHost(t *testing.T) {
+	b := newBox(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const server = "/usr/libexec/podman/aardvark-dns"
+	b.Sh("mkdir -p /usr/libexec/podman; rm -f " + server)
+	b.Write(server, fmt.Sprintf(silent, self))
+	b.Sh("chmod +x " + server)
+	for _, id := range []string{"c1", "c2"} {
+		began := time.Now()
+		c := b.attach(id, func(c *lab.Call) { c.Conf = conf(`"dnsEnabled":true`) })
+		if took := time.Since(began); took > soon {
+			t.Errorf("ADD took %v", took)
+		}
+		if !slices.Equal(c.result.DNS.Nameservers, []string{gateway}) || !strings.Contains(c.result.Stderr, "aardvark-dns does not answer at 10.87.1.1") {
+			t.Errorf("name servers %v, stderr %q", c.result.DNS.Nameservers, c.result.Stderr)
+		}
+		if file := b.Read("/run/containers/networks/aardvark-dns/flatnet"); !strings.Contains(file, id+" "+c.addr) {
+			t.Errorf("the server's file is %q", file)
+		}
+	}
 }
