@@ -24,17 +24,20 @@ func (h *Host) unpublish(key Key) (wait func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	recorded, known := h.records.wish(key)
-	remove := func() error { return h.removeElements(c, key, recorded, known) }
-	if known {
-		err = h.records.during(remove)
-	} else { // and so nothing that a reload could restore
-		err = remove()
-	}
-	if err != nil {
+	if err := h.unpublishBy(c, key); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c.Close, nil
+}
+
+// unpublishBy is unpublish with a socket that the caller has.
+func (h *Host) unpublishBy(c *nft.Conn, key Key) error {
+	recorded, known := h.records.wish(key)
+	remove := func() error { return h.removeElements(c, key, recorded, known) }
+	if known {
+		return h.records.during(remove)
+	}
+	return remove() // nothing that a reload could restore
 }
 
 // removeElements removes all that key has, and the record of it. If that is not

@@ -1,0 +1,84 @@
+package tests
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+// GC of half of many containers reads everything once, and so takes what the
+// kernel takes to delete their links. A DEL of a container without ports costs no
+// more beside the others' ports than beside none.
+func TestGCOfMany(t *testing.T) {
+	const n = 200
+	b := newBox(t)
+	b.NetNS("all") // one namespace for all: it is the host's side that matters
+	for i := range n {
+		add := lab.Call{Command: "ADD", ID: fmt.Sprint("c", i), NetNS: "/run/netns/all", IfName: fmt.Sprint("eth", i)}
+		add.Conf = publish(lab.Conf, mapping(10000+2*i, 80, ""), mapping(10001+2*i, 81, ""))
+		b.do(add)
+	}
+	var keep []string
+	for i := range n / 2 {
+		keep = append(keep, fmt.Sprintf(`{"containerID":"c%d","ifname":"eth%[1]d"}`, i))
+	}
+	half := lab.Call{Command: "GC", Conf: withKeys(newer(lab.Conf), `"cni.dev/valid-attachments":[`+strings.Join(keep, ",")+`]`)}
+	trace := "/run/gc.trace"
+	b.timed("GC of half", func() {
+		if r := b.Call(program, half, "strace", "-f", "-qq", "-e", "trace=openat,socket", "-o", trace); r.Exit != 0 {
+			t.Fatal(r.Stdout)
+		}
+	})
+	calls := b.Read(trace)
+	if sockets := strings.Count(calls, "AF_NETLINK"); sockets > 10 {
+		t.Errorf("%d netlink sockets for one GC", sockets)
+	}
+	if reads := strings.Count(calls, leaseFile); reads > 10 {
+		t.Errorf("the lease file is opened %d times", reads)
+	}
+	list := b.Run("nft", "list", "ruleset")
+	for i := range n {
+		for _, port := range []int{10000 + 2*i, 10001 + 2*i} {
+			if has := strings.Contains(list, fmt.Sprintf("tcp . %d comment \"flatnet/c%d/", port, i)); has != (i < n/2) {
+				t.Errorf("port %d of c%d: %v", port, i, has)
+			}
+		}
+	}
+	if got := len(b.leases()); got != n/2 {
+		t.Errorf("%d leases are left", got)
+	}
+	b.timed("GC of all", func() { b.do(gc(lab.Conf)) })
+	b.clean()
+}
+
+// A DEL finds its elements by their keys: it lists no map, whether it has ports or
+// not.
+func TestDELListsNoMaps(t *testing.T) {
+	b := newBox(t)
+	var many []string
+	for i := range 3000 {
+		many = append(many, mapping(10000+i, 80, ""))
+	}
+	b.attach("many", func(c *lab.Call) { c.Conf = publish(lab.Conf, many...) })
+	received := func(c lab.Call) int {
+		if r := b.Call(program, c, "strace", "-f", "-qq", "-e", "trace=recvmsg", "-o", "/run/del.trace"); r.Exit != 0 {
+			t.Fatal(r.Stdout)
+		}
+		return strings.Count(b.Read("/run/del.trace"), "recvmsg(")
+	}
+	plain, one := b.attach("plain"), b.attach("one", func(c *lab.Call) { c.Conf = publish(lab.Conf, mapping(80, 80, "")) })
+	lost := b.attach("lost", func(c *lab.Call) { c.Conf = publish(lab.Conf, mapping(81, 80, "")) })
+	b.Sh("rm /run/flatnet/*/flatnet/lost:eth0") // and so its port is found by listing
+	for _, c := range []container{plain, one, lost} {
+		answers := received(c.then("DEL"))
+		t.Logf("%s: %d answers", c.add.ID, answers)
+		if c.add.ID != "lost" && answers > 30 {
+			t.Errorf("DEL of %s reads %d answers", c.add.ID, answers)
+		}
+	}
+	if list := b.Run("nft", "list", "map", "ip", "flatnet.ports", "everywhere"); strings.Count(list, "flatnet/many/eth0") != 3000 || strings.Contains(list, "/lost/") {
+		t.Error("ports of another container are lost, or the wrong ones are left")
+	}
+}
