@@ -24,6 +24,7 @@ busybox-static busybox
 containernetworking-plugins /usr/lib/cni/host-local
 iptables iptables
 strace strace
+e2fsprogs mkfs.ext4
 gcc gcc
 libc6-dev /usr/include/stdlib.h'
 kernels='qemu-system-x86 qemu-system-x86_64
