@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"flatnet/internal/nft"
 	"flatnet/rtnl"
@@ -16,101 +18,31 @@ type Guard struct {
 	Port      string // the host end's name
 	MAC       HardwareAddr
 	Addresses []netip.Addr
+	// AnyAddress leaves the IP addresses to the container, which configures itself.
+	AnyAddress bool `json:",omitempty"`
 }
 
-// A guardTable is where a network's guards are, in the bridge family, which is
-// asked before any other:
-//
-//	table bridge flatnet {
-//		set guarded { type ifname; }
-//		set macs { type ifname . ether_addr; }
-//		set addrs4 { type ifname . ipv4_addr; }
-//		set addrs6 { type ifname . ipv6_addr; }
-//		chain check {
-//			iifname . ether saddr != @macs drop
-//			meta protocol ip iifname . ip saddr != @addrs4 drop
-//			meta protocol arp iifname . arp saddr ether != @macs drop
-//			meta protocol arp iifname . arp saddr ip != @addrs4 drop
-//			meta protocol ip6 iifname . ip6 saddr != @addrs6 drop
-//			meta protocol ip6 icmpv6 type nd-neighbor-advert iifname . icmpv6 taddr != @addrs6 drop
-//			meta protocol 8021q drop
-//			meta protocol 8021ad drop
-//		}
-//		chain prerouting { type filter hook prerouting priority -300; iifname @guarded goto check; }
-//	}
-type guardTable struct{ nft.Table }
-
-func guardsOf(network string) guardTable { return guardTable{table(nft.Bridge, network)} }
-
-func (t guardTable) set(name string, key ...nft.Type) nft.Set {
-	return nft.Set{Table: t.Table, Name: name, Key: key}
+func (a Attachment) guardOf(port string) *Guard {
+	return &Guard{Port: port, MAC: a.MAC, Addresses: a.owner().Addresses, AnyAddress: a.NoAddress}
 }
 
-func (t guardTable) sets() []nft.Set {
-	return []nft.Set{
-		t.set("guarded", nft.IfName), t.set("macs", nft.IfName, nft.EtherAddr),
-		t.set("addrs4", nft.IfName, nft.IPv4Addr), t.set("addrs6", nft.IfName, nft.IPv6Addr),
-	}
-}
-
-// beforeAll is NF_BR_PRI_NAT_DST_BRIDGED of linux/netfilter_bridge.h.
-const beforeAll = -300
-
-func (t guardTable) chains() []chain {
-	is := func(protocol uint16) []nft.Expr {
-		return []nft.Expr{nft.Meta{Key: nft.MetaProtocol, Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: bigEndian(protocol)}}
-	}
-	check := func(protocol uint16, set string, where nft.Payload, also ...nft.Expr) []nft.Expr {
-		var exprs []nft.Expr
-		if protocol != 0 {
-			exprs = is(protocol)
-		}
-		exprs = append(exprs, also...)
-		where.Dst = nft.Reg2
-		return append(exprs, nft.Meta{Key: nft.MetaIifName, Dst: nft.Reg1}, where,
-			nft.Lookup{Set: set, Src: nft.Reg1, Invert: true}, nft.Verdict{Code: nft.Drop})
-	}
-	chains := []chain{
-		{Chain: nft.Chain{Table: t.Table, Name: "check"}},
-		{Chain: nft.Chain{Table: t.Table, Name: "prerouting", Type: nft.Filter, Hook: nft.Prerouting, Priority: beforeAll}},
-	}
-	add := func(ch *chain, exprs ...nft.Expr) {
-		ch.rules = append(ch.rules, nft.Rule{Table: t.Table, Chain: ch.Name, Exprs: exprs, Comment: "flatnet"})
-	}
-	// Offsets are of struct ethhdr, iphdr, arphdr with what follows it, ipv6hdr and
-	// nd_msg.
-	add(&chains[0], check(0, "macs", nft.Payload{Base: nft.LinkHeader, Offset: 6, Len: 6})...)
-	add(&chains[0], check(unix.ETH_P_IP, "addrs4", nft.Payload{Base: nft.NetworkHeader, Offset: 12, Len: 4})...)
-	add(&chains[0], check(unix.ETH_P_ARP, "macs", nft.Payload{Base: nft.NetworkHeader, Offset: 8, Len: 6})...)
-	add(&chains[0], check(unix.ETH_P_ARP, "addrs4", nft.Payload{Base: nft.NetworkHeader, Offset: 14, Len: 4})...)
-	add(&chains[0], check(unix.ETH_P_IPV6, "addrs6", nft.Payload{Base: nft.NetworkHeader, Offset: 8, Len: 16})...)
-	const advert = 136 // NDISC_NEIGHBOUR_ADVERTISEMENT of net/ndisc.h
-	add(&chains[0], check(unix.ETH_P_IPV6, "addrs6", nft.Payload{Base: nft.TransportHeader, Offset: 8, Len: 16},
-		nft.Meta{Key: nft.MetaL4Proto, Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: []byte{unix.IPPROTO_ICMPV6}},
-		nft.Payload{Dst: nft.Reg1, Base: nft.TransportHeader, Len: 1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: []byte{advert}})...)
-	// The outermost tag is off here. What a second one hides, nobody has looked at.
-	for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
-		add(&chains[0], drop(is(tag))...)
-	}
-	add(&chains[1], nft.Meta{Key: nft.MetaIifName, Dst: nft.Reg1}, nft.Lookup{Set: "guarded", Src: nft.Reg1},
-		nft.Verdict{Code: nft.Goto, Chain: "check"})
-	return chains
-}
-
-// entries are what the port may use, and that it may use nothing else. Who has
-// no address yet asks for one, or whether it is free, from the unspecified one.
+// entries are what the port may use, and that it may use nothing else. DHCP and
+// duplicate address detection send from the unspecified address.
 func (g Guard) entries(key Key) []entry {
 	t := guardsOf(key.Network)
-	sets, name := t.sets(), nft.Name(g.Port)
+	name := nft.Name(g.Port)
 	one := func(set nft.Set, value []byte) entry {
 		return entry{set, nft.Element{Key: nft.Concat(name, value), Comment: key.String()}}
 	}
-	all := []entry{one(sets[0], nil), one(sets[1], g.MAC[:])}
+	all := []entry{one(t.guarded(), nil), one(t.macs(), g.MAC[:])}
+	if g.AnyAddress {
+		return append(all, one(t.anyAddr(), nil))
+	}
 	for _, a := range append(g.Addresses[:len(g.Addresses):len(g.Addresses)],
 		netip.IPv4Unspecified(), netip.IPv6Unspecified(), g.MAC.linkLocal()) {
-		set := sets[2]
+		set := t.addrs4()
 		if a.Is6() {
-			set = sets[3]
+			set = t.addrs6()
 		}
 		all = append(all, one(set, a.AsSlice()))
 	}
@@ -129,7 +61,7 @@ func (h *Host) guard(a Attachment, port string) error {
 		return nil
 	}
 	w := a.wish()
-	w.Guard = &Guard{Port: port, MAC: a.MAC, Addresses: a.owner().Addresses}
+	w.Guard = a.guardOf(port)
 	return h.withNFT(true, func(c *nft.Conn) error {
 		return h.records.during(func() error {
 			h.records.saveWish(w)
@@ -138,31 +70,6 @@ func (h *Host) guard(a Attachment, port string) error {
 			})
 		})
 	})
-}
-
-// ensure puts into the batch the table, unless all of it is there.
-func (t guardTable) ensure(c *nft.Conn, b *nft.Batch) error {
-	for _, ch := range t.chains() {
-		ok, err := ch.stands(c)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			t.add(b)
-			return nil
-		}
-	}
-	return nil
-}
-
-func (t guardTable) add(b *nft.Batch) {
-	b.Add(t.Table)
-	for _, s := range t.sets() {
-		b.Add(s)
-	}
-	for _, ch := range t.chains() {
-		ch.add(b)
-	}
 }
 
 // unguard removes key's elements. The table goes with the network's last.
@@ -179,12 +86,9 @@ func (t guardTable) unguard(c *nft.Conn, key Key, recorded wish, known bool) err
 		var err error
 		switch {
 		case !known:
-			mine, err = listedOf(c, key, t.sets())
+			mine, err = t.listed(c, key)
 		case recorded.Guard != nil:
 			mine, err = recordedOf(c, key, recorded.Guard.entries(key))
-		}
-		if errors.Is(err, unix.ENOENT) { // somebody else removed the table
-			return nil
 		}
 		for _, els := range bySet(mine) {
 			b.Delete(els)
@@ -193,21 +97,97 @@ func (t guardTable) unguard(c *nft.Conn, key Key, recorded wish, known bool) err
 	})
 }
 
+// listed finds key's elements by listing the sets, of which a table that an older
+// version made has fewer.
+func (t guardTable) listed(c *nft.Conn, key Key) (mine []entry, err error) {
+	for _, set := range t.sets() {
+		found, err := listedOf(c, key, []nft.Set{set})
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return nil, err
+		}
+		mine = append(mine, found...)
+	}
+	return mine, nil
+}
+
+// follow gives the guards of host ends that were renamed the present names. A port
+// whose name has no guard sends what it likes.
+func (h *Host) follow(c *nft.Conn, wishes []wish, owners []Owner) (err error) {
+	names := map[Key]string{}
+	for _, o := range owners {
+		names[o.Key] = o.Link
+	}
+	for i, w := range wishes {
+		name := names[w.Key]
+		if w.Guard == nil || name == "" || name == w.Guard.Port {
+			continue
+		}
+		if uerr := guardsOf(w.Key.Network).unguard(c, w.Key, w, true); uerr != nil {
+			err = errors.Join(err, uerr)
+			continue
+		}
+		wishes[i].Guard.Port = name
+		h.records.saveWish(wishes[i])
+	}
+	return err
+}
+
+// checkGuards reports what the guards of the network's attachments lack.
+func (h *Host) checkGuards(n Network, owners []Owner) error {
+	_, wishes, _ := h.records.all() // of what can't be read, a reload tells
+	var wanted []entry
+	for _, w := range wishes {
+		i := slices.IndexFunc(owners, func(o Owner) bool { return o.Key == w.Key })
+		if w.Guard == nil || i < 0 {
+			continue
+		}
+		g := *w.Guard
+		g.Port = owners[i].Link
+		wanted = append(wanted, g.entries(w.Key)...)
+	}
+	return h.withNFT(len(wanted) > 0, func(c *nft.Conn) error {
+		return errors.Join(checkChains(c, guardsOf(n.Name).chains()), checkEntries(c, wanted))
+	})
+}
+
+// checkEntries reports entries that are not there, or are another owner's.
+func checkEntries(c *nft.Conn, wanted []entry) error {
+	have, err := see(c, wanted)
+	if err != nil {
+		return err
+	}
+	missing := map[string]bool{}
+	for _, e := range wanted {
+		if have[e.place()].Comment != e.Comment {
+			missing[e.Comment] = true
+		}
+	}
+	for _, owner := range slices.Sorted(maps.Keys(missing)) {
+		err = errors.Join(err, changed("macspoofchk of %s has lost elements (flatnet reload restores them)", owner))
+	}
+	return err
+}
+
+// tryGuard finds out whether the kernel could make the guards' rules, unless they
+// are there.
+func tryGuard(c *nft.Conn, network string) error {
+	t := guardsOf(network)
+	ok, err := t.stands(c)
+	if ok || err != nil {
+		return err
+	}
+	var b nft.Batch
+	t.add(&b)
+	return try(c, &b, t.Table)
+}
+
 func (h *Host) checkGuard(c *rtnl.Conn, a Attachment) error {
 	links, err := hostEnds(c, a.Key)
 	if err != nil || !a.SpoofCheck || len(links) == 0 {
 		return err
 	}
-	g := Guard{Port: links[0].Name, MAC: a.MAC, Addresses: a.owner().Addresses}
+	g := a.guardOf(links[0].Name)
 	return h.withNFT(true, func(c *nft.Conn) error {
-		err := checkChains(c, guardsOf(a.Key.Network).chains())
-		for _, e := range g.entries(a.Key) {
-			found, _, eerr := c.Element(e.set, e.Key)
-			if eerr == nil && found.Comment != e.Comment {
-				eerr = changed("an element of %v for %s is missing", e.set, g.Port)
-			}
-			err = errors.Join(err, eerr)
-		}
-		return err
+		return errors.Join(checkChains(c, guardsOf(a.Key.Network).chains()), checkEntries(c, g.entries(a.Key)))
 	})
 }

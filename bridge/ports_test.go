@@ -74,7 +74,7 @@ func TestElementOfAPublication(t *testing.T) {
 func TestRecords(t *testing.T) {
 	r := records{dir: t.TempDir()}
 	f := Firewall{Network: "flatnet", Bridge: "br", Subnet: pfx("fd87::/64"), Gateway: ip("fd87::1"), Flat: []netip.Prefix{pfx("fd00::/8")}, IPMasq: true}
-	w := wish{testKey, []Publication{{6, at("[::]:80"), at("[fd87::2]:80")}}, &Guard{"fn-0", HardwareAddr{2, 0, 0, 0, 0, 1}, []netip.Addr{ip("fd87::2")}}, Bandwidth{Ingress: Limit{Rate: 8}}, true}
+	w := wish{testKey, []Publication{{6, at("[::]:80"), at("[fd87::2]:80")}}, &Guard{"fn-0", HardwareAddr{2, 0, 0, 0, 0, 1}, []netip.Addr{ip("fd87::2")}, false}, Bandwidth{Ingress: Limit{Rate: 8}}, true}
 	r.saveFirewall(f)
 	r.saveWish(w)
 	firewalls, wishes, err := r.all()

@@ -52,6 +52,7 @@ func (h *Host) reloadRules(c *rtnl.Conn, firewalls []Firewall, wishes []wish) er
 	err = h.withNFT(true, func(n *nft.Conn) error {
 		dead, err := h.sweep(c, n, wishes, alive)
 		wishes = slices.DeleteFunc(wishes, func(w wish) bool { return dead[w.Key] })
+		err = errors.Join(err, h.follow(n, wishes, owners))
 		networks := byNetwork(firewalls)
 		lost := func() ([]chain, error) { return h.lost(n, networks) }
 		err = errors.Join(err, h.dropIdle(n, idle), restore(n, restoring{lost, wishes, addrs, true}))

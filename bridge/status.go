@@ -73,7 +73,9 @@ func (h *Host) available(c *rtnl.Conn, n Network) error {
 			}
 		}
 	}
-	return errors.Join(err, h.withNFT(n.IPMasq || n.Internal || n.PublishedOnly, func(c *nft.Conn) error { return h.tryFirewall(c, n) }))
+	return errors.Join(err,
+		h.withNFT(n.IPMasq || n.Internal || n.PublishedOnly, func(c *nft.Conn) error { return h.tryFirewall(c, n) }),
+		h.withNFT(n.SpoofCheck, func(c *nft.Conn) error { return tryGuard(c, n.Name) }))
 }
 
 // limited compares what all attachments share with what they need, if there
@@ -98,7 +100,7 @@ func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
 		a.Firewall = append(a.Firewall, n.firewall(p.Masked(), p.Addr()))
 	}
 	a.Firewall = append(a.Firewall, n.firewall(netip.Prefix{}, netip.Addr{}))
-	err = errors.Join(h.checkBridge(br, a), h.checkHostEnds(c, br, a), h.checkFirewall(a.Firewall))
+	err = errors.Join(h.checkBridge(br, a), h.checkHostEnds(c, br, a), h.checkFirewall(a.Firewall), h.checkGuards(n, owners))
 	if err != nil { // the last DEL may have come between
 		if owners, aerr := h.attached(n, alloc); aerr == nil && len(owners) == 0 {
 			return nil
@@ -173,10 +175,15 @@ func (h *Host) tryFirewall(c *nft.Conn, n Network) error {
 	if len(chains) == 0 {
 		return nil
 	}
-	// What can't be deleted undoes the batch; if it is what was refused,
-	// everything before it could be done.
-	b.Delete(nft.Chain{Table: chains[0].Table, Name: "none"})
-	if err := c.Commit(&b); !errors.Is(err, unix.ENOENT) {
+	return try(c, &b, chains[0].Table)
+}
+
+// try finds out whether a batch that adds something to a table could be done, and
+// leaves it undone: at its end it deletes what is not there. If that is refused,
+// everything before it could be done.
+func try(c *nft.Conn, b *nft.Batch, t nft.Table) error {
+	b.Delete(nft.Chain{Table: t, Name: "none"})
+	if err := c.Commit(b); !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	return nil

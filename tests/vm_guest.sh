@@ -236,6 +236,29 @@ fi
 ok "both families: nothing is left" clean
 umount /run/netns/c1
 
+# Where nft_meta_bridge is a module, nothing of meta is there without it.
+guarded=${conf%\}},\"macspoofchk\":true}
+status() { echo "${1%\}}" | sed 's/1.0.0/1.1.0/; s/$/}/' | CNI_COMMAND=STATUS $as flatnet; }
+netns c1
+if [ -n "$(cat /modules/nft_meta_bridge.order)" ]; then
+	refused "without nft_meta_bridge: STATUS" CONFIG_NFT_BRIDGE_META status "$guarded"
+	refused "without nft_meta_bridge: ADD" CONFIG_NFT_BRIDGE_META add c1 "$guarded"
+	refused "without nft_meta_bridge: its code" '"code":103' add c1 "$guarded"
+	ok "without nft_meta_bridge: ADD without macspoofchk" add c1 "$conf"
+	ok "without nft_meta_bridge: DEL" cni DEL c1 "$conf"
+	ok "without nft_meta_bridge: nothing is left" clean
+	load nft_meta_bridge
+fi
+ok "macspoofchk: STATUS" status "$guarded"
+ok "macspoofchk: ADD" add c1 "$guarded"
+ok "macspoofchk: packets" pings c1 192.0.2.2
+ok "macspoofchk: CHECK" check c1 "$guarded"
+in_ c1 ip addr add 10.87.1.77/24 dev eth0
+refused "macspoofchk: another's address" "100% packet loss" in_ c1 ping -c1 -W2 -I 10.87.1.77 10.87.1.1
+ok "macspoofchk: DEL" cni DEL c1 "$guarded"
+ok "macspoofchk: nothing is left" clean
+umount /run/netns/c1
+
 as="confine -caps -noexec"
 job "two capabilities, no further process"
 ports "two capabilities, no further process"

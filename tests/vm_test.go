@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +53,7 @@ func TestKernels(t *testing.T) {
 				t.Skipf("NOT TESTED: %v", err)
 			}
 			m := vm.Machine{
-				Kernel: kernel, Cmdline: c.cmdline, Modules: wsl2, Init: guest, Timeout: bootTime,
+				Kernel: kernel, Cmdline: c.cmdline, Modules: slices.Concat(wsl2, []string{"nft_meta_bridge"}), Init: guest, Timeout: bootTime,
 				Files: files,
 			}
 			began := time.Now()

@@ -88,6 +88,10 @@ func offset(pass func(*codec)) int {
 // not have built in.
 func module(e Expr, f Family) string {
 	switch e := e.(type) {
+	case Meta:
+		if f == Bridge { // nft_meta_get_init leaves all keys to nft_meta_bridge, if that is a module
+			return "CONFIG_NFT_BRIDGE_META"
+		}
 	case Translate:
 		return "CONFIG_NFT_NAT"
 	case Masquerade:
