@@ -48,8 +48,8 @@ func (h *Host) known(network string, alloc Allocator) ([]Key, error) {
 	return keys, errors.Join(err, lerr, werr)
 }
 
-// removeAll removes attachments by the sockets of one, and gives all their leases
-// back at once: only the deletion of links takes its time for each.
+// removeAll removes attachments by the sockets of one: only the deletion of links
+// takes its time for each.
 func (h *Host) removeAll(keys []Key, alloc Allocator) error {
 	c, err := h.route()
 	if err != nil {
@@ -65,21 +65,21 @@ func (h *Host) removeAll(keys []Key, alloc Allocator) error {
 	default:
 		defer n.Close()
 	}
-	var gone []Key
 	var errs []error
 	for _, key := range keys {
-		var err error
-		if n != nil {
-			err = h.unpublishBy(n, key)
-		}
-		if err = errors.Join(err, removeLinks(c, key, hostEnds)); err != nil {
+		err := h.records.inTurn(key, func() (err error) {
+			if n != nil {
+				err = h.unpublishBy(n, key)
+			}
+			if err = errors.Join(err, removeLinks(c, key, hostEnds)); err != nil {
+				return err
+			}
+			_, err = alloc.Release([]Key{key})
+			return err
+		})
+		if err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", key, err))
-			continue
 		}
-		gone = append(gone, key)
-	}
-	if _, err := alloc.Release(gone); err != nil {
-		errs = append(errs, fmt.Errorf("give back the leases of %v: %w", gone, err))
 	}
 	return errors.Join(errs...)
 }
