@@ -55,10 +55,39 @@ func (h *Host) removeElements(c *nft.Conn, key Key, recorded wish, known bool) e
 	if err := h.inherit(c, key, gone); err != nil {
 		return err
 	}
+	if err := h.cutOff(c, key, recorded, known); err != nil {
+		return err
+	}
 	if err := guardsOf(key.Network).unguard(c, key, recorded, known); err != nil {
 		return err
 	}
 	return h.records.dropWish(key)
+}
+
+// cutOff takes down the host end of an attachment that may be guarded: its container
+// may be alive, and could send what it likes from when its guard goes until the link
+// does. Without a record, the guard is likely if the network has any.
+func (h *Host) cutOff(n *nft.Conn, key Key, recorded wish, known bool) error {
+	if known && recorded.Guard == nil {
+		return nil
+	}
+	if !known {
+		if has, err := n.Has(guardsOf(key.Network).Table); err != nil || !has {
+			return nil // unguard reports it
+		}
+	}
+	c, err := h.route()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	links, err := hostEnds(c, key)
+	for _, l := range links {
+		if derr := c.SetLink(rtnl.LinkChange{Index: l.Index, Down: true}); derr != nil && !errors.Is(derr, unix.ENODEV) {
+			err = errors.Join(err, fmt.Errorf("take down %s: %w", l.Name, derr))
+		}
+	}
+	return err
 }
 
 // inherit gives ports that key had to other attachments of the same container
