@@ -44,6 +44,7 @@ func (l lister) run(verb, id string) (string, error) {
 // First in a list, flatnet leaves the other plugins what they need: each list
 // is added, checked, used by packets, and deleted.
 func TestChains(t *testing.T) {
+	t.Parallel()
 	for name, further := range map[string][]string{
 		"portmap":   {portmap},
 		"firewall":  {firewall},

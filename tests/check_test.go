@@ -9,6 +9,7 @@ import (
 
 // One row for each thing that CHECK must notice; the error names it.
 func TestCHECK(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		spoil func(b box, c container, check *lab.Call)

@@ -8,6 +8,7 @@ import (
 
 // Whatever happened before, DEL succeeds and leaves nothing.
 func TestDEL(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		spoil func(b box, c container, del *lab.Call)

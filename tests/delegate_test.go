@@ -23,6 +23,7 @@ func bridgeConf(typ, version, keys string) string {
 // A conflist written for bridge means the same to flatnet: each is run by both,
 // each in a world of its own, and what the kernel then has is the same.
 func TestBridgeConfigurationsMeanTheSame(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, version, keys string }{
 		{"the README's", "1.0.0", `"isDefaultGateway":true,"forceAddress":false,"ipMasq":true,"hairpinMode":true,"mtu":1400,
 			"ipam":{"type":"host-local","subnet":"10.10.0.0/16"}`},
@@ -229,6 +230,7 @@ func TestDelegatedAddressOfAFormerContainer(t *testing.T) {
 
 // What the plugin says of its failure is handed on, and nothing is left.
 func TestDelegatedFailure(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, keys string
 		code       int

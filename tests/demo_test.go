@@ -12,6 +12,7 @@ import (
 // door that this one has, and leaves nothing; also on a machine where flatnet is
 // installed and in use, of which it sees nothing.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	content, err := os.ReadFile(tool(t, "demo"))
 	if err != nil {
 		t.Fatal(err)

@@ -53,6 +53,7 @@ func TestReadOnlyDisk(t *testing.T) {
 // On a full disk an ADD is refused and leaves nothing, and DEL and GC do their
 // work: the addresses can be had again, at the latest when somebody asks.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	for name, mount := range map[string]string{
 		"tmpfs": "mount -t tmpfs -o size=64k leases $D",
 		"ext4":  "truncate -s 2M /run/disk; mkfs.ext4 -q -m 0 /run/disk; mount -o loop /run/disk $D; rmdir $D/lost+found",
@@ -121,6 +122,7 @@ func TestFullDiskThatWritesNothingOver(t *testing.T) {
 // Records for flatnet reload that can't be written are no reason to refuse a
 // container, and are not in the way of its removal.
 func TestSickRecords(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]string{
 		"full":         "mount -t tmpfs -o size=4k records $D; dd if=/dev/zero of=$D/full bs=4k || :",
 		"read-only":    "mount -t tmpfs -o ro records $D",
@@ -319,6 +321,7 @@ func TestLockFileRemoved(t *testing.T) {
 // What is no file or directory of ours is neither followed nor overwritten,
 // whoever put it there.
 func TestLinksInPlaceOfFiles(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, prepare string
 		conf          string

@@ -22,6 +22,7 @@ const maxCalls = 200
 // Each system call fails in turn until an ADD gets through without meeting the
 // fault. No failed ADD leaves anything, and the next one works.
 func TestFailedADDLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for syscall, errno := range faulty {
 		for name, prepare := range map[string]func(b box){
 			"first":   func(b box) {},

@@ -160,6 +160,7 @@ func (b box) footprint() string {
 // Each verb meets a fault at each of its system calls: SIGKILL, and errors.
 // What must hold is in [trial.meet].
 func TestFaultAtEverySystemCall(t *testing.T) {
+	t.Parallel()
 	if runtime.GOARCH != "amd64" {
 		t.Skip("NO FAULTS ARE TRIED: inject knows the system calls of amd64 only")
 	}

@@ -34,6 +34,7 @@ func (b box) withRawRules() {
 
 // Whatever other firewalls keep in their tables, no verb fails for it.
 func TestForeignRulesWithRawUserData(t *testing.T) {
+	t.Parallel()
 	for name, accept := range map[string]string{"advice": "", "forwardAccept": `"forwardAccept":true,`} {
 		t.Run(name, func(t *testing.T) {
 			b := newBox(t)
@@ -85,6 +86,7 @@ func TestForwardAcceptIsRefused(t *testing.T) {
 // An internal network is one for every family, with whatever addresses its
 // containers give themselves, where the host forwards.
 func TestInternalInBothFamilies(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, ranges, own, way, via string }{
 		{"IPv4 only", `[{"subnet":"10.87.5.0/24"}]`, "2001:db8:5::2/64", "-6", "2001:db8:5::1"},
 		{"IPv6 only", `[{"subnet":"fd87:0:0:5::/64"}]`, "10.99.5.2/24", "-4", "10.99.5.1"},
@@ -132,6 +134,7 @@ func TestInternalInBothFamilies(t *testing.T) {
 
 // Networks without addresses in a family are apart in it, too.
 func TestIsolationInTheFamilyThatANetworkLacks(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		a, b  string // keys of the networks
 		apart bool
@@ -231,6 +234,7 @@ func TestNoMasqueradeWithin(t *testing.T) {
 // With a configuration that changed, CHECK names the keys and what helps, and the
 // next ADD applies the change to all of the network.
 func TestChangedSettings(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ first, then, key string }{
 		"ipMasq":        {``, `"ipMasq":false`, "ipMasq"},
 		"noMasq":        {``, `"noMasq":["192.0.2.0/24"]`, "noMasq"},

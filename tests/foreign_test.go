@@ -28,6 +28,7 @@ X`, "inet firewalld filter_FORWARD"},
 }
 
 func TestForeignForwardPolicy(t *testing.T) {
+	t.Parallel()
 	for _, f := range dropping {
 		t.Run(f.name, func(t *testing.T) {
 			b := newBox(t)

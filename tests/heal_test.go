@@ -198,6 +198,7 @@ func TestStaleLeaseIsTakenAtOnce(t *testing.T) {
 // Wherever a SIGKILL hits an ADD, the lease file is whole afterwards, the
 // container's DEL leaves nothing, and an ADD in a new namespace works.
 func TestKilledAnywhere(t *testing.T) {
+	t.Parallel()
 	for _, syscall := range []string{"sendto", "renameat", "fdatasync", "openat", "flock", "write"} {
 		t.Run(syscall, func(t *testing.T) {
 			b := newBox(t)
@@ -243,6 +244,7 @@ func TestKilledAnywhere(t *testing.T) {
 // A lease file that is not what it should be is set aside, with a message, and
 // rebuilt from what runs.
 func TestBrokenLeaseFiles(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]func(whole string) string{
 		"empty":              func(string) string { return "" },
 		"torn":               func(s string) string { return s[:len(s)/2] },
@@ -281,6 +283,7 @@ func TestBrokenLeaseFiles(t *testing.T) {
 // A file that says nothing wrong but not the truth either: who runs keeps the
 // address, and nobody else gets it.
 func TestForeignLeaseFiles(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ file, says string }{
 		"of another subnet":   {`{"subnet":"192.168.0.0/24","gateway":"192.168.0.1","allocations":{}}`, "192.168.0.0/24"},
 		"of other containers": {`{"subnet":"10.87.1.0/24","gateway":"10.87.1.1","allocations":{"x":"10.87.1.7"}}`, "1 running container"},

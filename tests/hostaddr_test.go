@@ -60,6 +60,7 @@ func addByNetavark(b box, id string, ips ...string) (got []string, failure strin
 // What the host itself has is passed over by an ADD that asks for nothing, and
 // refused to one that asks for it, by the name of the interface that has it.
 func TestAddressesOfTheHostAreNeverLeased(t *testing.T) {
+	t.Parallel()
 	for _, d := range doors {
 		for name, c := range map[string]struct{ give, link string }{
 			"on the bridge": {"ip addr add 10.99.5.2/32 dev br-five; ip addr add fd05::2/128 dev br-five nodad", "br-five"},
@@ -135,6 +136,7 @@ func TestDelegatedAddressOfTheHost(t *testing.T) {
 // A container that is gone without DEL loses its address to one that asks for
 // it, by either door and after a reboot as well; one that runs does not.
 func TestStaticAddressOfALostContainer(t *testing.T) {
+	t.Parallel()
 	for _, d := range doors {
 		for name, lose := range map[string]func(b box, id string){
 			"namespace": box.die,

@@ -8,6 +8,7 @@ import (
 // A subnet or destination with host bits is read without them, by both doors,
 // which say so once on stderr.
 func TestSubnetWithHostBits(t *testing.T) {
+	t.Parallel()
 	const said = `"10.99.5.7/24" has host bits set; it is read as 10.99.5.0/24`
 	t.Run("CNI", func(t *testing.T) {
 		b := newBox(t)

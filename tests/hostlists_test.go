@@ -10,6 +10,7 @@ import (
 // What the host's routing tables and interface list have of kinds that flatnet
 // has no use for is in nobody's way, and what their meaning is for an ADD is found.
 func TestForeignRoutesAndLinks(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, prepare string }{
 		{"kinds of links", "ip link add vx0 type vxlan id 7 local 192.0.2.1 dstport 4789; ip link add if0 type ifb; ip link add gre9 type gre local 192.0.2.1 remote 192.0.2.2 || :; ip link set vx0 up; ip addr add 198.18.0.1 peer 198.18.0.2/31 dev vx0"},
 		{"types of routes", "ip route add blackhole 10.87.1.64/26; ip route add unreachable 10.0.0.0/8; ip route add prohibit 203.0.113.0/24; ip route add throw 198.18.0.0/15 table 7; ip route add local 198.51.100.7 dev lo; ip -6 route add unreachable fd00::/8"},

@@ -79,6 +79,7 @@ func TestIPv6IsNeverTentative(t *testing.T) {
 // A container can't send its neighbours or the host elsewhere by a router
 // advertisement (CVE-2020-10749), in networks without IPv6 neither.
 func TestRouterAdvertisementsAreRefused(t *testing.T) {
+	t.Parallel()
 	for name, edit := range map[string]func(*lab.Call){"IPv4": func(*lab.Call) {}, "dual stack": bothFamilies} {
 		t.Run(name, func(t *testing.T) {
 			b := newBox(t)
@@ -138,6 +139,7 @@ func TestRoutesAsConfigured(t *testing.T) {
 // RFC 3021 and RFC 6164: a subnet of two addresses holds a gateway and one
 // container. One of four IPv4 addresses holds a gateway and one as well.
 func TestSmallestSubnets(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, subnet, addr, gateway string }{
 		{"/31", "10.87.1.0/31", "10.87.1.1/31", "10.87.1.0"},
 		{"/127", "fd87:1::/127", "fd87:1::1/127", "fd87:1::"},
@@ -186,6 +188,7 @@ func TestSubnetOfOneIsRefused(t *testing.T) {
 }
 
 func TestWantedAddressesOfBothFamilies(t *testing.T) {
+	t.Parallel()
 	for name, edit := range map[string]func(*lab.Call){
 		"CNI_ARGS":      func(c *lab.Call) { c.Args = "IP=fd87:1::77,10.87.1.77" },
 		"runtimeConfig": func(c *lab.Call) { c.Conf = withKeys(c.Conf, `"runtimeConfig":{"ips":["10.87.1.77","fd87:1::77/64"]}`) },
@@ -257,6 +260,7 @@ func TestPrecedenceOfWantedMACs(t *testing.T) {
 // Inside of other containers /proc/sys is read-only; what an attachment can do
 // without is then left.
 func TestReadOnlySysctls(t *testing.T) {
+	t.Parallel()
 	for name, edit := range map[string]func(*lab.Call){"IPv4": func(*lab.Call) {}, "dual stack": bothFamilies} {
 		t.Run(name, func(t *testing.T) {
 			b := newBox(t)

@@ -23,6 +23,7 @@ func net4and6(name string, n int, keys string) string {
 // Who reaches whom, by packets in both families: directly, and by a published
 // port.
 func TestIsolation(t *testing.T) {
+	t.Parallel()
 	const open, isolated, internal = `"isolation":"none",`, "", `"internal":true,`
 	for _, bridged := range []string{"0", "1"} {
 		t.Run("bridge-nf-call="+bridged, func(t *testing.T) {

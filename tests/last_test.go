@@ -95,6 +95,7 @@ func (b box) vanish(id string) {
 
 // A lease whose container vanished without a DEL keeps nothing.
 func TestDeadLeaseKeepsNothing(t *testing.T) {
+	t.Parallel()
 	for _, d := range entrances() {
 		t.Run(d.name, func(t *testing.T) {
 			b := newBox(t)
@@ -156,6 +157,7 @@ func rounds() int {
 // A network's first container of a new time comes while its last one of the old
 // goes: it has all that it needs, or else its ADD fails and leaves nothing.
 func TestFirstADDRacesLastDEL(t *testing.T) {
+	t.Parallel()
 	for _, d := range entrances() {
 		t.Run(d.name, func(t *testing.T) {
 			b := newBox(t)
@@ -233,6 +235,7 @@ func TestBridgeOfANetworkThatGoes(t *testing.T) {
 
 // Two last containers go at once: what they shared goes once, and wholly.
 func TestTwoLastDELsAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, d := range entrances() {
 		t.Run(d.name, func(t *testing.T) {
 			b := newBox(t)
@@ -261,6 +264,7 @@ func TestTwoLastDELsAtOnce(t *testing.T) {
 // Somebody makes the network's tables and flushes all rules, again and again. The
 // last DEL leaves nothing that only those rules made harmless.
 func TestLastDELAmongFlushes(t *testing.T) {
+	t.Parallel()
 	for _, d := range entrances() {
 		t.Run(d.name, func(t *testing.T) {
 			b := newBox(t)

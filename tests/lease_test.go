@@ -98,6 +98,7 @@ func TestLeasesSurviveAReboot(t *testing.T) {
 }
 
 func TestWantedAddressAndMAC(t *testing.T) {
+	t.Parallel()
 	for name, edit := range map[string]func(*lab.Call){
 		"CNI_ARGS": func(c *lab.Call) {
 			c.Args = "IgnoreUnknown=1;K8S_POD_NAME=c1;MAC=02:aa:bb:cc:dd:01;IP=10.87.1.77"

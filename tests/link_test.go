@@ -31,6 +31,7 @@ func TestVethIsAsAsked(t *testing.T) {
 }
 
 func TestHostNamesThatCollide(t *testing.T) {
+	t.Parallel()
 	second := func(c *lab.Call) { c.IfName = "eth1" }
 	for _, c := range []struct {
 		name string
@@ -154,6 +155,7 @@ func (b box) together(n int, command string) []string {
 }
 
 func TestBridgeThatIsNotAsNeeded(t *testing.T) {
+	t.Parallel()
 	wrong := "ip link add flatnet-br0 type bridge; ip addr add 10.99.0.1/24 dev flatnet-br0"
 	for _, c := range []struct {
 		name, prepare, conf string
@@ -187,6 +189,7 @@ func TestBridgeThatIsNotAsNeeded(t *testing.T) {
 }
 
 func TestBridgeKeepsItsMAC(t *testing.T) {
+	t.Parallel()
 	for name, prepare := range map[string]string{
 		"of flatnet": ":", "of somebody else": "ip link add flatnet-br0 type bridge",
 	} {
@@ -208,6 +211,7 @@ func TestBridgeKeepsItsMAC(t *testing.T) {
 // The MTU is that of the default route's device, be it found by one question or
 // in the tables.
 func TestInheritedMTU(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, host string
 		want       int

@@ -97,6 +97,7 @@ func (p ports) silent(b box) {
 // Thousands of ports come, are compared, restored and go as a whole. A port that
 // another container wants is still found among them.
 func TestThousandsOfPorts(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, conf string
 		ports      ports
@@ -172,6 +173,7 @@ func TestThousandsOfPortsOfOneAddress(t *testing.T) {
 
 // Podman 5 passes a range on as it is.
 func TestThousandsOfPortsThroughNetavark(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		protocols string
 		ports     ports

@@ -45,6 +45,7 @@ const shaped = `"capabilities":{"bandwidth":true},"runtimeConfig":{"portMappings
 // CHECK and STATUS name each loss, one reload mends it and says what it did, and
 // a second one finds nothing.
 func TestReloadMendsTheHost(t *testing.T) {
+	t.Parallel()
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
 			b := newBox(t)

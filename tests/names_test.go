@@ -16,6 +16,7 @@ import (
 // they differ in what they answer to the host, in the spelling of names, and in
 // what they do if they can't listen.
 func TestNames(t *testing.T) {
+	t.Parallel()
 	for _, suite := range []string{"bookworm", "trixie", "sid"} {
 		t.Run(suite, func(t *testing.T) {
 			b := newBox(t)

@@ -51,6 +51,7 @@ func TestNetavarkBridgeGoesWithTheLast(t *testing.T) {
 // A bridge is left alone that somebody else made, has a port in, or that
 // containers of the other door use.
 func TestNetavarkBridgeOfOthersStays(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ before, between string }{
 		"made by hand":  {before: "ip link add br-five type bridge"},
 		"with a port":   {between: "ip link add other type veth peer name end; ip link set other master br-five"},

@@ -12,6 +12,7 @@ import (
 // A subnet that somebody else has is found before anything is made, and both are
 // named: on WSL and with VPNs it would cut the host off.
 func TestOverlaps(t *testing.T) {
+	t.Parallel()
 	vpn := "ip link add vpn0 up type veth peer name vpn1; "
 	for _, c := range []struct {
 		name, prepare, conf string
@@ -83,6 +84,7 @@ func TestOverlapThatComesLater(t *testing.T) {
 // Networks keep their leases apart, so two can't share a subnet: both would
 // give the same addresses.
 func TestNetworksOfOneSubnet(t *testing.T) {
+	t.Parallel()
 	other := strings.Replace(lab.Conf, `"name":"flatnet"`, `"name":"other"`, 1)
 	delegated := strings.Replace(other, `}`, `,"isGateway":true,"ipam":{"type":"host-local","subnet":"10.87.1.0/24"}}`, 1)
 	for name, conf := range map[string]string{"their own": other, "delegated": delegated} {
@@ -147,6 +149,7 @@ func TestSubnetsOfOneSet(t *testing.T) {
 // What can be known from the configuration alone is refused before there is
 // even a directory.
 func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
+	t.Parallel()
 	for name, conf := range map[string]string{
 		"hostIP ::1":                  publish(lab.Conf, mapping(80, 80, `,"hostIP":"::1"`)),
 		"hostIP of no family of ours": publish(lab.Conf, mapping(80, 80, `,"hostIP":"2001:db8::1"`)),
@@ -205,6 +208,7 @@ func TestPartOfTheLAN(t *testing.T) {
 // makes that: never are both taken, and one that is refused leaves nothing. Who comes
 // alone afterwards is taken.
 func TestNetworksOfOneSubnetAtOnce(t *testing.T) {
+	t.Parallel()
 	const rounds, each = 8, 2 // containers of a network
 	for name, prepare := range map[string]string{
 		"new bridge":             "ip link del flatnet-br0 2>/dev/null || :",

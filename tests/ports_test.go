@@ -40,6 +40,7 @@ func (c container) addr6() string {
 
 // Bytes are read from a server in the container, by everybody who may want to.
 func TestPublishedPort(t *testing.T) {
+	t.Parallel()
 	for _, bridged := range []string{"0", "1"} { // br_netfilter
 		t.Run("bridge-nf-call="+bridged, func(t *testing.T) {
 			b := newBox(t)
@@ -111,6 +112,7 @@ func (b box) publishedPort() {
 // A port that another attachment has is refused by naming the holder, and the
 // loser leaves nothing.
 func TestPublishedPortIsTaken(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ first, second, names string }{
 		{mapping(80, 80, ""), mapping(80, 81, ""), "flatnet/c1/eth0"},
 		{mapping(80, 80, ""), mapping(80, 80, `,"hostIP":"127.0.0.1"`), "flatnet/c1/eth0"},

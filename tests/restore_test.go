@@ -12,6 +12,7 @@ import (
 // and of this boot: each container that runs keeps its address, no other gets
 // it, and the message says so once.
 func TestOlderLeaseFile(t *testing.T) {
+	t.Parallel()
 	for name, how := range map[string]struct{ keep, restore string }{
 		"the file":               {"cp -p $F /run/kept", "cp -p /run/kept $F"},
 		"the file, in its place": {"cp -p $F /run/kept", "cat /run/kept >$F"},

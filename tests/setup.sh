@@ -9,6 +9,7 @@ export DEBIAN_FRONTEND=noninteractive
 base='iproute2 ip
 iputils-ping ping
 nftables nft
+procps sysctl
 util-linux nsenter'
 podman='podman podman
 runc runc

@@ -15,6 +15,7 @@ func newer(conf string) string { return strings.Replace(conf, "1.0.0", "1.1.0", 
 // STATUS says: 0 is a success of both, 51 an ADD that succeeds while
 // others are cut off, and anything else an error of both that names the cause.
 func TestSTATUS(t *testing.T) {
+	t.Parallel()
 	const six = `"ipam":{"ranges":[[{"subnet":"10.87.1.0/24"}],[{"subnet":"fd87:1::/64"}]]}`
 	const small = `"ipam":{"subnet":"10.87.1.0/24","rangeStart":"10.87.1.10","rangeEnd":"10.87.1.10"}`
 	const there = "there" // a container is attached

@@ -29,6 +29,7 @@ var racingOrders = []racingOrder{
 // link of the host but our own is ever touched. The ADD fails and leaves nothing, or
 // has ended before.
 func TestInterfaceIsTakenAwayDuringADD(t *testing.T) {
+	t.Parallel()
 	rounds := 5
 	if long {
 		rounds = 60

@@ -39,6 +39,7 @@ func (b box) consistent() {
 // Two ADDs of one attachment in two namespaces, at the same moment as a DEL and as
 // other containers' calls: what is live always has its lease.
 func TestCallsForOneAttachmentTakeTurns(t *testing.T) {
+	t.Parallel()
 	rounds := 12
 	if long {
 		rounds = 300
