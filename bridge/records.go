@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"flatnet/internal/flock"
 	"flatnet/internal/strictjson"
 
 	"golang.org/x/sys/unix"
@@ -70,116 +69,17 @@ func (w wish) entries() []entry {
 	return all
 }
 
-// during runs fn while no reload is under way, which could otherwise restore
-// what fn removes.
-func (r records) during(fn func() error) error {
-	unlock, err := r.lock(unix.LOCK_SH)
-	if errors.Is(err, ErrBusy) {
-		return err
-	}
-	if err != nil {
-		r.say(fmt.Errorf("no lock, so a reload at this moment could go wrong: %w", err))
-		return fn()
-	}
-	defer unlock()
-	return fn()
-}
-
-// lockWait is how long a reload may take; it takes some milliseconds.
-const lockWait = 10 * time.Second
-
-// lock waits for the lock; how is LOCK_SH or LOCK_EX.
-func (r records) lock(how int) (unlock func() error, err error) {
-	return r.lockWithin(how, lockWait)
-}
-
-func (r records) lockWithin(how int, wait time.Duration) (unlock func() error, err error) {
-	if r.dir == "" {
-		return func() error { return nil }, nil
-	}
-	f, err := r.open()
-	if err != nil {
-		return nil, err
-	}
-	if err := flock.Lock(f, how, wait); err != nil {
-		if errors.Is(err, flock.ErrHeld) {
-			err = fmt.Errorf("%w: %w", err, ErrBusy)
-		}
-		return nil, errors.Join(err, f.Close())
-	}
-	return f.Close, nil
-}
-
-// inTurn runs a verb of one attachment while no other process has one of the same
-// under way, such as an ADD whose runtime was killed. One that goes on for longer than
-// the wait is an [ErrBusy].
-func (r records) inTurn(key Key, verb func() error) error {
-	f, err := r.open()
-	if err == nil && f != nil {
-		defer f.Close() // nothing was written to it
-		err = flock.LockByte(f, key.Place(), unix.LOCK_EX, lockWait)
-	}
-	switch {
-	case errors.Is(err, flock.ErrHeld):
-		return fmt.Errorf("another call for %s has been under way for %v; try again: %w: %w", key, lockWait, err, ErrBusy)
-	case err != nil:
-		r.say(fmt.Errorf("can't lock %s (continuing; another call for it at the same moment may conflict): %w", key, err))
-	}
-	return verb()
-}
-
-// open opens the file of locks: nil if nothing is kept.
-func (r records) open() (*os.File, error) {
-	if r.dir == "" {
-		return nil, nil
-	}
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return nil, err
-	}
-	return os.OpenFile(filepath.Join(r.dir, ".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-}
-
 func (r records) say(err error) {
 	if err != nil && r.warn != nil {
 		r.warn(err.Error())
 	}
 }
 
-// hold keeps the record of an ADD that goes on from being taken for a vanished
-// attachment's, until it is closed: nil if there is no record to keep.
-func (r records) hold(key Key) *os.File {
-	if r.dir == "" {
-		return nil
-	}
-	f, err := os.Open(r.wishFile(key))
-	if err != nil {
-		return nil
-	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil {
-		f.Close()
-		return nil
-	}
-	return f
-}
-
-// held says whether an ADD holds the record, or could.
-func (r records) held(key Key) bool {
-	if r.dir == "" {
-		return false
-	}
-	f, err := os.Open(r.wishFile(key))
-	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist)
-	}
-	defer f.Close()
-	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
-}
-
 // firewallFile begins the names of records of firewalls.
-const firewallFile = "firewall:"
+const firewallFile = "firewall"
 
 func (r records) firewallFile(f Firewall) string {
-	return filepath.Join(r.dir, f.Network, firewallFile+strings.ReplaceAll(f.place(), "/", "_"))
+	return filepath.Join(r.dir, f.Network, firewallFile+":"+strings.ReplaceAll(f.place(), "/", "_"))
 }
 
 func (r records) wishFile(key Key) string {
@@ -258,7 +158,14 @@ func (r records) dropRaised() error {
 
 // wish returns what is recorded for key; one of an earlier time may be broken.
 func (r records) wish(key Key) (w wish, ok bool) {
-	return w, r.dir != "" && load(r.wishFile(key), &w) == nil && w.Key == key
+	if r.dir == "" {
+		return w, false
+	}
+	err := load(r.wishFile(key), &w)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = load(r.older().wishFile(key), &w)
+	}
+	return w, err == nil && w.Key == key
 }
 
 // load reads a record. An empty one is about to be written, or was when its
@@ -296,8 +203,8 @@ func (r records) dropWish(key Key) error {
 	if r.dir == "" {
 		return nil
 	}
-	path := r.wishFile(key)
-	return unlessGone(os.Remove(path), path)
+	path, older := r.wishFile(key), r.older().wishFile(key)
+	return errors.Join(unlessGone(os.Remove(path), path), unlessGone(os.Remove(older), older))
 }
 
 // know says whether there may be a record of the network.
@@ -306,7 +213,7 @@ func (r records) know(network string) bool {
 		return false
 	}
 	_, err := os.Stat(filepath.Join(r.dir, network))
-	return !errors.Is(err, fs.ErrNotExist)
+	return !errors.Is(err, fs.ErrNotExist) || len(r.files(network, "*")) > 0
 }
 
 func (r records) dropNetwork(network string) error {
@@ -314,7 +221,31 @@ func (r records) dropNetwork(network string) error {
 		return nil
 	}
 	path := filepath.Join(r.dir, network)
-	return unlessGone(os.RemoveAll(path), path)
+	err := unlessGone(os.RemoveAll(path), path)
+	for _, file := range r.files(network, "*") {
+		err = errors.Join(err, unlessGone(os.Remove(file), file))
+	}
+	return err
+}
+
+// older is where binaries before 23 November 2026 kept records: of all network
+// namespaces in one directory. Nothing is written there any more.
+func (r records) older() records { return records{dir: filepath.Dir(r.dir)} }
+
+// files lists records: the colon-separated parts of their names may be patterns.
+// Each record of an older binary is listed unless there is a newer one of its
+// name.
+func (r records) files(network, begin string) []string {
+	// Network names and IDs have no character that a pattern gives a meaning to.
+	files, _ := filepath.Glob(filepath.Join(r.dir, network, begin+":*"))
+	older, _ := filepath.Glob(filepath.Join(r.older().dir, network, begin+":*"))
+	for _, file := range older {
+		rel, err := filepath.Rel(r.older().dir, file)
+		if err == nil && !slices.Contains(files, filepath.Join(r.dir, rel)) {
+			files = append(files, file)
+		}
+	}
+	return files
 }
 
 // unlessGone is the error of a removal, if there was anything to remove: a
@@ -336,13 +267,9 @@ func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
 	if r.dir == "" { // else the working directory's files would be read
 		return nil, nil, nil
 	}
-	files, err := filepath.Glob(filepath.Join(r.dir, "*", "*"))
-	for _, file := range files {
-		if filepath.Base(file) == networkFile {
-			continue
-		}
+	for _, file := range r.files("*", "*") {
 		var lerr error
-		if strings.HasPrefix(filepath.Base(file), firewallFile) {
+		if strings.HasPrefix(filepath.Base(file), firewallFile+":") {
 			firewalls, lerr = appendRecord(firewalls, file)
 		} else {
 			wishes, lerr = appendRecord(wishes, file)
@@ -356,8 +283,10 @@ func (r records) all() (firewalls []Firewall, wishes []wish, err error) {
 // firewalls reads what is recorded of a network's firewalls, or with "*" of all
 // networks'. What can't be read is left out: a reload names it.
 func (r records) firewalls(network string) (all []Firewall) {
-	files, _ := filepath.Glob(filepath.Join(r.dir, network, firewallFile+"*")) // the pattern is valid
-	for _, file := range files {
+	if r.dir == "" {
+		return nil
+	}
+	for _, file := range r.files(network, firewallFile) {
 		if more, err := appendRecord(all, file); err == nil {
 			all = more
 		}
@@ -368,9 +297,10 @@ func (r records) firewalls(network string) (all []Firewall) {
 // wishesOf reads what is recorded of a container's attachments; those of internal
 // networks come last. What can't be read is left out: a reload names it.
 func (r records) wishesOf(containerID string) (wishes []wish) {
-	// The ID has no character that a pattern gives a meaning to.
-	files, _ := filepath.Glob(filepath.Join(r.dir, "*", containerID+":*"))
-	for _, file := range files {
+	if r.dir == "" {
+		return nil
+	}
+	for _, file := range r.files("*", containerID) {
 		if more, err := appendRecord(wishes, file); err == nil {
 			wishes = more
 		}

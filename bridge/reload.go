@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"flatnet/internal/nft"
@@ -30,12 +31,13 @@ func (h *Host) Reload() (mended []string, err error) {
 	}
 	defer c.Close()
 	m := &mender{Host: h, c: c, wishes: wishes}
-	err = errors.Join(rerr, m.links(), h.reloadRules(c, firewalls, wishes))
+	err = errors.Join(rerr, m.links(), m.rules(firewalls))
 	return m.done, errors.Join(err, m.loopback())
 }
 
-// reloadRules is Reload for the rules.
-func (h *Host) reloadRules(c *rtnl.Conn, firewalls []Firewall, wishes []wish) error {
+// rules mends the rules of all networks, and sweeps.
+func (m *mender) rules(firewalls []Firewall) error {
+	h, c, wishes := m.Host, m.c, m.wishes
 	owners, err := h.Owners()
 	if err != nil {
 		return err
@@ -44,7 +46,7 @@ func (h *Host) reloadRules(c *rtnl.Conn, firewalls []Firewall, wishes []wish) er
 	for _, o := range owners {
 		alive[o.Key] = true
 	}
-	firewalls, idle := inUse(firewalls, owners)
+	firewalls, idle := inUse(withBridges(firewalls), owners)
 	addrs, err := c.Addresses(0)
 	if err != nil {
 		return fmt.Errorf("list the host's addresses: %w", err)
@@ -55,7 +57,11 @@ func (h *Host) reloadRules(c *rtnl.Conn, firewalls []Firewall, wishes []wish) er
 		err = errors.Join(err, h.follow(n, wishes, owners))
 		networks := byNetwork(firewalls)
 		lost := func() ([]chain, error) { return h.lost(n, networks) }
-		err = errors.Join(err, h.dropIdle(n, idle), restore(n, restoring{lost, wishes, addrs, true}))
+		tables, rerr := restore(n, restoring{lost, wishes, addrs, true})
+		for _, t := range tables {
+			m.mended(fault{t, "not as it should be"})
+		}
+		err = errors.Join(err, h.dropIdle(n, idle), rerr)
 		for _, of := range networks {
 			h.unblock(n, of)
 		}
@@ -81,6 +87,18 @@ func inUse(all []Firewall, owners []Owner) (used, idle []Firewall) {
 		}
 	}
 	return used, idle
+}
+
+// withBridges adds the firewalls of bridges to those of subnets where an older
+// binary has recorded only these.
+func withBridges(all []Firewall) []Firewall {
+	for _, f := range all {
+		if !slices.ContainsFunc(all, func(o Firewall) bool { return o.Network == f.Network && !o.Subnet.IsValid() }) {
+			f.Subnet, f.Gateway = netip.Prefix{}, netip.Addr{}
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
 // byNetwork puts the firewalls of each network together, in the order of an ADD:
@@ -178,33 +196,55 @@ type restoring struct {
 }
 
 // restore adds chains in place of what is there of them, and what is missing of
-// the wishes. If rules change meanwhile, it looks again.
-func restore(c *nft.Conn, r restoring) error {
-	fill := func(b *nft.Batch) error { return r.fill(c, b) }
-	err := c.Transact(fill)
+// the wishes. If rules change meanwhile, it looks again. It returns the tables
+// that lacked something.
+func restore(c *nft.Conn, r restoring) (tables []string, err error) {
+	fill := func(b *nft.Batch) (err error) {
+		tables, err = r.fill(c, b)
+		return err
+	}
+	err = c.Transact(fill)
 	if errors.Is(err, nft.ErrUnsupported) {
 		r.all = false
 		err = c.Transact(fill)
 	}
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return tables, nil
 }
 
-func (r restoring) fill(c *nft.Conn, b *nft.Batch) error {
+func (r restoring) fill(c *nft.Conn, b *nft.Batch) (tables []string, err error) {
 	lost, err := r.lost()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, ch := range lost {
-		if r.all || !ch.isOptional() {
-			ch.add(b)
+		if !r.all && ch.isOptional() {
+			continue
 		}
+		if name := ch.Table.String(); !slices.Contains(tables, name) {
+			tables = append(tables, name)
+		}
+		ch.add(b)
 	}
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
-		if err := portsOf(family).restore(c, b, r); err != nil {
-			return err
+		t, before := portsOf(family), b.Len()
+		if err := t.restore(c, b, r); err != nil {
+			return nil, err
+		}
+		if b.Len() > before {
+			tables = append(tables, t.Table.String())
 		}
 	}
-	return restoreGuards(c, b, r.wishes)
+	before := b.Len()
+	if err := restoreGuards(c, b, r.wishes); err != nil {
+		return nil, err
+	}
+	if b.Len() > before {
+		tables = append(tables, "spoof protection")
+	}
+	return tables, nil
 }
 
 // restoreGuards adds the tables of guards, if any port is to be guarded, and the

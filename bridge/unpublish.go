@@ -107,7 +107,8 @@ func (h *Host) inherit(c *nft.Conn, key Key, gone []Publication) error {
 		return err
 	}
 	none := func() ([]chain, error) { return nil, nil }
-	return restore(c, restoring{none, wishes, addrs, true})
+	_, err = restore(c, restoring{none, wishes, addrs, true})
+	return err
 }
 
 // addresses are the host's.

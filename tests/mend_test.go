@@ -149,3 +149,40 @@ func TestReloadForgetsNetworks(t *testing.T) {
 		t.Errorf("left is %s", left)
 	}
 }
+
+// A binary of before kept records of all network namespaces together, and fewer.
+func TestReloadSeesOlderRecords(t *testing.T) {
+	b := newBox(t)
+	c := b.attach("c1", func(c *lab.Call) { c.Conf = publish(lab.Conf, mapping(8080, 80, "")) })
+	c.Serve(c.addr + ":80")
+	rules := b.Run("nft", "list", "ruleset")
+	b.Sh(`cd /run/flatnet; mv */flatnet flatnet; rmdir -- [0-9]* 2>/dev/null || rm -r -- [0-9]*
+		cd flatnet; rm bridge; ls | grep -c ^firewall:; find . -name 'firewall:*' ! -name 'firewall:10.87.1.0_24' -delete; nft flush ruleset`)
+	b.reload()
+	if after := b.Run("nft", "list", "ruleset"); sorted(after) != sorted(rules) {
+		t.Errorf("the rules are\n%s\nand not\n%s", after, rules)
+	}
+	if _, err := b.Outside.Ask(lab.HostAddr + ":8080"); err != nil {
+		t.Error(err)
+	}
+	b.do(c.then("DEL"))
+	if left := b.Sh("find /run/flatnet -name '*:*'; cat /proc/sys/net/ipv4/conf/flatnet-br0/route_localnet"); left != "0\n" {
+		t.Errorf("left is %q", left)
+	}
+	b.clean()
+}
+
+// Records that other users could lock are taken from them, which is said once.
+func TestRecordsArePrivate(t *testing.T) {
+	b := newBox(t)
+	b.Sh("mkdir /run/flatnet; chmod 755 /run/flatnet; mkdir -m 777 /run/flatnet/$(stat -Lc %i /proc/self/ns/net)")
+	if c := b.attach("c1"); strings.Count(c.result.Stderr, "open to other users") != 2 {
+		t.Errorf("said: %q", c.result.Stderr)
+	}
+	if open := b.Sh("find /run/flatnet -perm /077"); open != "" {
+		t.Errorf("open to others: %s", open)
+	}
+	if c := b.attach("c2"); c.result.Stderr != "" {
+		t.Errorf("said again: %q", c.result.Stderr)
+	}
+}

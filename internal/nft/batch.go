@@ -95,6 +95,9 @@ func (b *Batch) put(verb string, o Object, flags netlink.HeaderFlags, requests [
 	}
 }
 
+// Len returns the number of messages so far.
+func (b *Batch) Len() int { return len(b.ops) }
+
 // String lists what the batch does, one message a line.
 func (b *Batch) String() string {
 	var s strings.Builder
