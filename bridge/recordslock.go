@@ -21,7 +21,7 @@ func (r records) during(fn func() error) error {
 		return err
 	}
 	if err != nil {
-		r.say(fmt.Errorf("no lock, so a reload at this moment could go wrong: %w", err))
+		r.say(fmt.Errorf("can't lock /run/flatnet (continuing; a concurrent flatnet reload may conflict): %w", err))
 		return fn()
 	}
 	defer unlock()
