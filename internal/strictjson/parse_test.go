@@ -3,6 +3,7 @@ package strictjson
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -193,4 +194,17 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestNotes(t *testing.T) {
+	o, err := Parse([]byte(`{"a": {"b": 1}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Object("a").Note("b", "is %d", 1)
+	o.Note("c", "too")
+	o.Object("missing").Note("d", "never")
+	if got := o.Notes(); !slices.Equal(got, []string{"a.b: is 1", "c: too"}) || o.Err() != nil {
+		t.Errorf("notes %q, %v", got, o.Err())
+	}
 }

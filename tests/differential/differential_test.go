@@ -68,8 +68,9 @@ func flatnet(stdin []byte, args string) (*cni.Config, [][]ipam.Range, string) {
 // wider are the refusals of the reference where flatnet takes more on purpose:
 // /31 and /127 (RFC 3021, RFC 6164), several addresses in IP= (SPEC 1.1.0 is
 // silent, Podman has it), a MAC address beside an IP address, which no single
-// reference plugin reads, and Kubernetes' keys.
-var wider = []string{"too small to allocate from", "invalid pair", "unknown args", "ip: invalid", "error parsing value of pair"}
+// reference plugin reads, Kubernetes' keys, and subnets with host bits, which are
+// masked.
+var wider = []string{"has host bits set", "too small to allocate from", "invalid pair", "unknown args", "ip: invalid", "error parsing value of pair"}
 
 var seeds = []string{
 	`{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet"}`,
@@ -83,6 +84,8 @@ var seeds = []string{
 		"runtimeConfig":{"ips":["fd00:1::5/64"],"mac":"02:00:00:00:00:02","ipRanges":[[{"subnet":"10.9.0.0/16"}]]}}`,
 	`{"NAME":"n","Type":"x","ipam":{"Subnet":"10.1.0.0/31"}}`,
 	`{"name":"n","ipam":{"subnet":"10.1.0.0/24","rangeEnd":"10.1.0.255"}}`,
+	`{"cniVersion":"1.0.0","name":"n","ipam":{"type":"flatnet-ipam","subnet":"10.1.0.0/24","routes":[{"dst":"192.0.2.9/24"}]}}`,
+	`{"cniVersion":"1.0.0","name":"n","ipam":{"type":"flatnet-ipam","subnet":"10.1.0.9/24"}}`,
 }
 
 func TestSeedsAreAccepted(t *testing.T) {
@@ -293,7 +296,7 @@ func routes(list []bridge.Route) (all []string) {
 
 func referenceRoutes(c *allocator.IPAMConfig) (all []string) {
 	for _, r := range c.Routes {
-		all = append(all, route(prefix(r.Dst), addr(r.GW), r.MTU, r.AdvMSS, r.Priority, r.Table, r.Scope))
+		all = append(all, route(prefix(r.Dst).Masked(), addr(r.GW), r.MTU, r.AdvMSS, r.Priority, r.Table, r.Scope))
 	}
 	return all
 }
