@@ -122,7 +122,7 @@ func (m *mender) network(a Attachment, ends []hostEnd, links []rtnl.Link) error 
 func (m *mender) bridge(br bridgeState, a Attachment, links []rtnl.Link) (bridgeState, error) {
 	made := br.Index == 0
 	if i := slices.IndexFunc(links, func(l rtnl.Link) bool {
-		return l.Kind == "bridge" && l.Alias == bridgeAlias(a.Key.Network) && l.Name != a.Bridge
+		return isMadeFor(l, a.Key.Network) && l.Name != a.Bridge
 	}); i >= 0 && made {
 		return br, fmt.Errorf("bridge %s is now called %s; give it its name again: %w", a.Bridge, links[i].Name, ErrConflict)
 	}

@@ -38,6 +38,13 @@ func TestSTATUS(t *testing.T) {
 		{"no space for leases", "", "mount -t tmpfs -o size=4k t /var/lib/flatnet; mkdir /var/lib/flatnet/ipam; head -c 9000 /dev/zero >/var/lib/flatnet/x || :", `"x":1`, 50, []string{"no space"}},
 		{"subnet is another interface's", "", "ip addr add 10.87.1.200/24 dev up0", `"x":1`, 50, []string{"10.87.1.0/24", "10.87.1.200", "up0"}},
 		{"subnet is routed elsewhere", "", "ip route add 10.87.1.128/25 dev up0", `"x":1`, 50, []string{"10.87.1.128/25", "up0"}},
+		{"subnet is routed elsewhere by a nexthop object", "", "ip nexthop add id 7 dev up0; sysctl -qw net.ipv4.nexthop_compat_mode=0; ip route add 10.87.1.0/24 nhid 7", `"x":1`, 50, []string{"10.87.1.0/24", "nexthop object"}},
+		{"subnet is a part of another interface's", "", "ip addr add 10.80.0.1/12 dev up0", `"x":1`, 50, []string{"10.87.1.0/24", "10.80.0.1/12", "up0", "allowOverlap"}},
+		{"subnet is a part of another interface's, which is allowed", "", "ip addr add 10.80.0.1/12 dev up0", `"allowOverlap":true`, 0, nil},
+		{"a VPN's halves of a default route", "", "ip route add 0.0.0.0/1 dev up0; ip route add 128.0.0.0/1 dev up0; ip -6 route add 2000::/3 dev up0", six, 0, nil},
+		{"macspoofchk", "", ":", `"macspoofchk":true`, 0, nil},
+		{"macspoofchk's rules flushed", there, "nft flush chain bridge flatnet check", `"macspoofchk":true`, 51, []string{"bridge flatnet check", "reload"}},
+		{"macspoofchk's table gone", there, "nft delete table bridge flatnet", `"macspoofchk":true`, 51, []string{"bridge flatnet", "reload"}},
 		{"bridge has another address", "", "ip link add flatnet-br0 type bridge; ip addr add 10.9.0.1/24 dev flatnet-br0", `"x":1`, 50, []string{"10.9.0.1", bridgeName}},
 		{"bridge is none", "", "ip link add flatnet-br0 type veth peer name x", `"x":1`, 50, []string{bridgeName, "veth"}},
 
