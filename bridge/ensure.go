@@ -6,8 +6,10 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
+	"flatnet/internal/sysctl"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -80,6 +82,11 @@ func (h *Host) ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeS
 			return br, fmt.Errorf("raise bridge %s: %w", a.Bridge, err)
 		}
 	}
+	if alias == "" { // before there is a port
+		if err := keepMAC(c, br.Link); err != nil {
+			return br, err
+		}
+	}
 	if a.VLANs.any() {
 		var err error
 		if br, err = a.VLANs.ensure(c, br, len(a.Gateways) > 0); err != nil {
@@ -90,6 +97,27 @@ func (h *Host) ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeS
 		return br, err
 	}
 	return br, h.ensureGateways(c, br, a)
+}
+
+// keepMAC makes a bridge that somebody else made keep its MAC. Unless that was set,
+// the kernel gives a bridge the lowest of its ports' with each port. Setting what it
+// has is enough, but makes the kernel forget the bridge's neighbours; so that is done
+// only once, as far as sysfs shows this namespace.
+func keepMAC(c *rtnl.Conn, br rtnl.Link) error {
+	const sysfs = sysctl.Dir("/sys/class/net")
+	is := func(name, want string) bool {
+		got, err := sysfs.Get(path.Join(br.Name, name))
+		return err == nil && got == want
+	}
+	const set = "3" // NET_ADDR_SET of linux/netdevice.h
+	if strings.HasPrefix(br.Alias, aliasWord+" ") ||
+		is("ifindex", strconv.Itoa(br.Index)) && is("address", br.MAC.String()) && is("addr_assign_type", set) {
+		return nil
+	}
+	if err := c.SetLink(rtnl.LinkChange{Index: br.Index, MAC: br.MAC}); err != nil {
+		return fmt.Errorf("keep the MAC of %s: %w", br.Name, err)
+	}
+	return nil
 }
 
 func (h *Host) makeBridge(c *rtnl.Conn, a Attachment) error {
@@ -139,11 +167,6 @@ func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error 
 			if err := c.DeleteAddress(br.gateway.Index, have); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 				return fmt.Errorf("take %s from %s: %w", have, br.gateway.Name, err)
 			}
-		}
-		// A bridge that came without an address may have come without a MAC of
-		// its own, too: setting the one it has makes the kernel keep it.
-		if err := c.SetLink(rtnl.LinkChange{Index: br.gateway.Index, MAC: br.gateway.MAC}); err != nil {
-			return fmt.Errorf("keep the MAC of %s: %w", br.gateway.Name, err)
 		}
 		if err := h.settleGateway(c, br); err != nil {
 			return err

@@ -194,6 +194,9 @@ func (m *mender) lowerRA() error {
 // mendPort makes a host end a port of the bridge again, with all that ADD sets.
 func (m *mender) mendPort(br bridgeState, a Attachment, l rtnl.Link) error {
 	c := m.c
+	if err := keepMAC(c, br.Link); err != nil {
+		return err
+	}
 	if a.VLANs.any() {
 		if err := a.VLANs.attach(c, l.Index, br); err != nil {
 			return fmt.Errorf("attach %s to bridge %s: %w", l.Name, a.Bridge, portError(a.Bridge, err))

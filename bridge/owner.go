@@ -33,6 +33,18 @@ func (o Owner) alias() string {
 	return fmt.Sprintf("%s %s %s", aliasWord, o.Key, strings.Join(addrs, ","))
 }
 
+// maxAlias is the longest alias that the kernel takes (IFALIASZ of linux/if.h).
+const maxAlias = 255
+
+// checkAlias reports an owner with so many addresses that the alias can't hold it all.
+func (o Owner) checkAlias() error {
+	if n := len(o.alias()); n > maxAlias {
+		return fmt.Errorf("%s with %d addresses needs an interface alias of %d bytes, and Linux takes %d; "+
+			"choose a shorter network name or fewer addresses: %w", o.Key, len(o.Addresses), n, maxAlias, ErrInvalid)
+	}
+	return nil
+}
+
 // parseKey reads what [Key.String] wrote.
 func parseKey(s string) (Key, bool) {
 	parts := strings.Split(s, "/")

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"slices"
 )
@@ -81,7 +82,7 @@ func Plan(n Network, r Request, l Lease) (Attachment, error) {
 	default:
 		a.MAC = addressMAC(a.Addresses[0].Prefix.Addr())
 	}
-	return a, nil
+	return a, a.owner().checkAlias()
 }
 
 // common is what all of the network's attachments have in common, but for what
@@ -122,12 +123,18 @@ func (n Network) checkRequest(r Request) error {
 }
 
 // addressMAC is the MAC that goes with an address unless another is asked for.
-// Since an address always comes with the same MAC, nobody's neighbour cache is
-// wrong when the address gets a new owner.
+// Since an address always comes with the same MAC, neighbour caches stay right when
+// the address gets a new owner. An IPv4 address is in it as it is, an IPv6 address as
+// a hash (FNV-1a), since those of several subnets may differ in their prefixes only.
 func addressMAC(a netip.Addr) HardwareAddr {
-	b := a.AsSlice()
 	mac := HardwareAddr{0x0a, 0x57} // locally administered, unicast
-	copy(mac[2:], b[len(b)-4:])
+	if a.Is4() {
+		copy(mac[2:], a.AsSlice())
+		return mac
+	}
+	h := fnv.New64a()
+	h.Write(a.AsSlice())
+	copy(mac[1:], h.Sum(nil))
 	return mac
 }
 

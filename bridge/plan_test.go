@@ -1,9 +1,13 @@
 package bridge
 
 import (
+	"errors"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
+
+	"flatnet/rtnl"
 )
 
 func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -115,5 +119,51 @@ func TestPlanKeepsTheWantedMAC(t *testing.T) {
 func TestPlanWantsAnAddress(t *testing.T) {
 	if _, err := Plan(flatNetwork(), Request{Key: testKey}, Lease{}); err == nil {
 		t.Error("no error")
+	}
+}
+
+func TestAddressMAC(t *testing.T) {
+	if got := addressMAC(ip("10.87.1.2")).String(); got != "0a:57:0a:57:01:02" {
+		t.Errorf("IPv4: %s", got)
+	}
+	seen := map[HardwareAddr]string{}
+	for _, a := range []string{"fd87::2", "fd87:0:0:1::2", "fd87:0:0:2::2", "fd87::3", "10.87.0.2"} {
+		mac := addressMAC(ip(a))
+		if seen[mac] != "" || mac[0] != 0x0a {
+			t.Errorf("%s has %s, as %q has", a, mac, seen[mac])
+		}
+		seen[mac] = a
+	}
+}
+
+// An owner that no alias can hold is refused before there is a link.
+func TestPlanOfAnAliasThatIsTooLong(t *testing.T) {
+	key := Key{strings.Repeat("n", maxNetworkName), strings.Repeat("c", maxContainerID), strings.Repeat("i", IfNameSize-1)}
+	l := Lease{Addresses: []Address{{Prefix: pfx("10.187.111.222/24")}, {Prefix: pfx("fd87:1111:2222:3333:4444:5555:6666:7777/64")}}}
+	a, err := Plan(flatNetwork(), Request{Key: key}, l)
+	if err != nil || parseOwner("", key.Mark(), a.owner().alias()).Key != key {
+		t.Errorf("two addresses: %v", err)
+	}
+	l.Addresses = append(l.Addresses, Address{Prefix: pfx("10.187.112.222/24")})
+	if _, err := Plan(flatNetwork(), Request{Key: key}, l); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "3 addresses") {
+		t.Errorf("three addresses: %v", err)
+	}
+}
+
+// Two owners may have the same mark: an alias that names one is not the other's.
+func TestOwnsByAliasAsWell(t *testing.T) {
+	mark := testKey.Mark()
+	for alias, want := range map[string]bool{
+		"": true, "mine": true, "flatnet other/" + testKey.ContainerID + "/eth0 10.87.1.2": true,
+		Owner{Key: testKey}.alias(): true,
+	} {
+		if got := owns(testKey, rtnl.Link{MAC: mark[:], Alias: alias}); got != want {
+			t.Errorf("%q: %v", alias, got)
+		}
+	}
+	other := mark
+	other[5]++
+	if owns(testKey, rtnl.Link{MAC: other[:], Alias: Owner{Key: testKey}.alias()}) {
+		t.Error("another mark")
 	}
 }

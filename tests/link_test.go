@@ -208,6 +208,61 @@ func TestBridgeKeepsItsMAC(t *testing.T) {
 	}
 }
 
+// A bridge that somebody else made keeps its MAC with any configuration, from the
+// first port on; and the neighbours that the host knows there, from the second.
+func TestBridgeOfOthersKeepsItsMAC(t *testing.T) {
+	const hostLocal = `"ipam":{"type":"host-local","subnet":"10.10.0.0/16"}`
+	for name, keys := range map[string]string{
+		"another plugin's leases": hostLocal,
+		"with a gateway":          `"isGateway":true,` + hostLocal,
+		"no address":              `"disableContainerInterface":true,"ipam":{}`,
+	} {
+		for _, port := range []string{"", "ip link add low type veth peer name low2; ip link set low master br0 up;"} {
+			t.Run(name+" "+port, func(t *testing.T) {
+				b := newBox(t)
+				b.Sh("mount -t sysfs sysfs /sys; ip link add br0 type bridge; ip link set br0 up;" + port)
+				mac := links(t, b.Place)["br0"].Address
+				same := func(when string) {
+					t.Helper()
+					if now := links(t, b.Place)["br0"].Address; now != mac {
+						t.Errorf("MAC was %s and is %s after %s", mac, now, when)
+					}
+				}
+				with := func(c *lab.Call) { c.Conf = bridgeConf("flatnet", "1.0.0", keys) }
+				c1 := b.attach("c1", with)
+				same("the first ADD")
+				b.Run("ip", "neigh", "replace", "10.10.0.99", "lladdr", "02:00:00:00:00:99", "nud", "permanent", "dev", "br0")
+				b.attach("c2", with)
+				if n := b.Run("ip", "neigh", "show", "10.10.0.99", "dev", "br0"); !strings.Contains(n, "PERMANENT") {
+					t.Error("the host has lost a neighbour")
+				}
+				b.Sh("ip link add lower type veth peer name lower2; ip link set lower address 02:00:00:00:00:01 master br0")
+				same("another port")
+				b.do(c1.then("DEL"))
+				same("DEL")
+			})
+		}
+	}
+}
+
+// IPv6 networks on one bridge whose addresses differ in their prefixes only have
+// different MACs.
+func TestMACsOfIPv6Networks(t *testing.T) {
+	b := newBox(t)
+	seen := map[string]string{}
+	for _, subnet := range []string{"fd87:0:0:1::/64", "fd87:0:0:2::/64"} {
+		id := "c" + subnet[len(subnet)-6:len(subnet)-5]
+		c := b.attach(id, func(c *lab.Call) {
+			c.Conf = fmt.Sprintf(`{"cniVersion":"1.0.0","name":"net%s","type":"flatnet","bridge":"br0","ipam":{"subnet":%q}}`, id, subnet)
+		})
+		mac := links(t, c.Place)["eth0"].Address
+		if seen[mac] != "" {
+			t.Errorf("%s and %s have the MAC %s", seen[mac], c.addr, mac)
+		}
+		seen[mac] = c.addr
+	}
+}
+
 // The MTU is that of the default route's device, be it found by one question or
 // in the tables.
 func TestInheritedMTU(t *testing.T) {
