@@ -13,6 +13,9 @@ import (
 // loopback4 is RFC 1122's.
 var loopback4 = netip.MustParsePrefix("127.0.0.0/8")
 
+// linkLocal6 is RFC 4291's.
+var linkLocal6 = netip.MustParsePrefix("fe80::/10")
+
 func masquerade(parts ...[]nft.Expr) []nft.Expr { return rule(nft.Masquerade{}, parts...) }
 func drop(parts ...[]nft.Expr) []nft.Expr       { return rule(nft.Verdict{Code: nft.Drop}, parts...) }
 func accept(parts ...[]nft.Expr) []nft.Expr     { return rule(nft.Verdict{Code: nft.Accept}, parts...) }

@@ -28,8 +28,8 @@ func publications(ports []PortMapping, addrs []Address) ([]Publication, error) {
 	var all []Publication
 	seen := map[hostPort]map[netip.Addr]Publication{}
 	for _, p := range ports {
-		if p.HostIP == netip.IPv6Loopback() {
-			return nil, fmt.Errorf("hostIP ::1 of host port %d: Linux translates nothing that is sent there: %w", p.HostPort, ErrInvalid)
+		if p.HostIP == netip.IPv6Loopback() || linkLocal6.Contains(p.HostIP) {
+			return nil, fmt.Errorf("port %d can't be published on hostIP %s: Linux translates nothing that is sent to an IPv6 loopback or link-local address: %w", p.HostPort, p.HostIP, ErrInvalid)
 		}
 		found := false
 		for _, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {

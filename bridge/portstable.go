@@ -37,7 +37,7 @@ import (
 //	}
 //
 // So only packets to the host itself are translated; for IPv6, not those to
-// ::1. Between the ports of one address and those of all, each network keeps port
+// ::1, and not those from or to link-local addresses, which the host itself answers. Between the ports of one address and those of all, each network keeps port
 // 53 of its gateways for itself, see [Firewall.gatewayDNS]. Where the
 // kernel lacks fib, the host's addresses are kept in a set. The maps have no size:
 // what bounds them is the number of ports.
@@ -96,10 +96,13 @@ func (t portsTable) hostAddrs() nft.Set {
 
 func (t portsTable) chains(fib bool) []chain {
 	output := t.toHost(fib)
-	prerouting := output
-	if t.Family == nft.IPv4 { // what a neighbour sends to 127.0.0.1 is for nobody
-		prerouting = slices.Concat(match(destination, loopback4, nft.NotEqual), output)
+	// What a neighbour sends to 127.0.0.1 is for nobody. From a link-local address
+	// Linux forwards nothing (ip6_forward).
+	refused := match(source, linkLocal6, nft.NotEqual)
+	if t.Family == nft.IPv4 {
+		refused = match(destination, loopback4, nft.NotEqual)
 	}
+	prerouting := slices.Concat(refused, output)
 	nat := func(name string, hook nft.Hook, priority int32, rules ...[]nft.Expr) chain {
 		return t.chain(nft.Chain{Name: name, Type: nft.NAT, Hook: hook, Priority: priority}, rules...)
 	}
@@ -126,7 +129,9 @@ func (t portsTable) chain(ch nft.Chain, rules ...[]nft.Expr) chain {
 func (t portsTable) toHost(fib bool) []nft.Expr {
 	var exprs []nft.Expr
 	if t.Family == nft.IPv6 { // has no route_localnet: no answer would come back
-		exprs = match(destination, netip.PrefixFrom(netip.IPv6Loopback(), 128), nft.NotEqual)
+		exprs = slices.Concat(
+			match(destination, netip.PrefixFrom(netip.IPv6Loopback(), 128), nft.NotEqual),
+			match(destination, linkLocal6, nft.NotEqual))
 	}
 	if fib {
 		exprs = append(exprs, nft.Fib{Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: hostOrder(unix.RTN_LOCAL)})

@@ -245,6 +245,7 @@ func TestPortMappingsAreRefused(t *testing.T) {
 		{mapping(80, 80, `,"hostIP":"fe80::1%eth0"`), "fe80::1%eth0"},
 		{mapping(80, 80, `,"hostIP":"224.0.0.1"`), "224.0.0.1"},
 		{mapping(80, 80, `,"hostIP":"::1"`), "::1"},
+		{mapping(80, 80, `,"hostIP":"fe80::1"`), "fe80::1"},
 		{mapping(80, 80, "") + "," + mapping(80, 81, ""), "twice"},
 	} {
 		add := call("ADD", "c1")
@@ -515,4 +516,35 @@ func inTwoNetworks(t *testing.T, conf1, conf2 string) {
 	b.do(second.then("DEL"))
 	b.Run("ip", "link", "del", "br9")
 	b.clean()
+}
+
+// Linux forwards nothing from a link-local address. So that no client waits in vain,
+// the host itself answers what is sent from or to one, with br_netfilter or without.
+func TestLinkLocalIsAnsweredAtOnce(t *testing.T) {
+	for _, bridged := range []string{"0", "1"} { // br_netfilter
+		t.Run("bridge-nf-call="+bridged, func(t *testing.T) {
+			b := newBox(t)
+			b.Sh("f=/proc/sys/net/bridge/bridge-nf-call-ip6tables; test -e $f && echo " + bridged + " >$f")
+			web := b.attach("web", func(c *lab.Call) { c.Conf = publish(dual, mapping(8080, 80, "")) })
+			sibling := b.attach("sibling", func(c *lab.Call) { c.Conf = dual })
+			b.Sh("ip addr add fe80::1/64 dev " + lab.Uplink + " nodad; ip addr add fe80::1/64 dev " + bridgeName + " nodad")
+			b.Outside.Sh("ip addr add fe80::2/64 dev eth0 nodad")
+			for _, c := range []struct {
+				from lab.Place
+				to   string
+			}{
+				{b.Place, "fe80::1%" + lab.Uplink}, {b.Place, "fe80::1%" + bridgeName},
+				{b.Outside, "fe80::1%eth0"}, {sibling.Place, "fe80::1%eth0"}, {web.Place, "fe80::1%eth0"},
+			} {
+				if got, err := c.from.Ask(net.JoinHostPort(c.to, "8080")); err == nil || !strings.Contains(err.Error(), "connection refused") {
+					t.Errorf("%s: %q, %v", c.to, got, err)
+				}
+			}
+			// The host's own server is reached by these.
+			b.Serve("[fe80::1%" + lab.Uplink + "]:8080")
+			if got, err := b.Outside.Ask("[fe80::1%eth0]:8080"); got == "" || err != nil {
+				t.Errorf("the host's own server: %q, %v", got, err)
+			}
+		})
+	}
 }
