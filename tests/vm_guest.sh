@@ -160,6 +160,14 @@ vlans() {
 	ok "VLANs: in one VLAN" pings c1 $(addr c2)
 	refused "VLANs: into another VLAN" "100% packet loss" in_ c1 ping -c1 -W5 $(addr c3)
 	ok "VLANs: CHECK" check c1 "$red"
+	ok "VLANs: STATUS" cni STATUS x "$(echo "$red" | sed s/1.0.0/1.1.0/)"
+	ip link del brv
+	refused "VLANs: CHECK without the bridge" brv check c1 "$red"
+	ok "VLANs: reload" $as flatnet reload
+	for c in c1 c2; do ok "VLANs: CHECK of $c after a reload" check $c "$red"; done
+	ok "VLANs: CHECK of another VLAN after a reload" check c3 "$blue"
+	ok "VLANs: in one VLAN after a reload" pings c1 $(addr c2)
+	refused "VLANs: into another VLAN after a reload" "100% packet loss" in_ c1 ping -c1 -W5 $(addr c3)
 	ok "VLANs: DEL" cni DEL c1 "$red"
 	ok "VLANs: DEL of the second" cni DEL c2 "$red"
 	ok "VLANs: DEL in another VLAN" cni DEL c3 "$blue"
