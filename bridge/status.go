@@ -21,7 +21,11 @@ func (h *Host) Status(n Network, alloc Allocator) error {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer c.Close()
-	if err := h.limited(c, n, alloc); err != nil {
+	err = h.limited(c, n, alloc)
+	if err != nil { // an ADD may have been at its last steps
+		err = h.limited(c, n, alloc)
+	}
+	if err != nil {
 		return limiting(err)
 	}
 	if err := h.blocked(n, alloc); err != nil {

@@ -70,6 +70,33 @@ func TestForwardingKeepsTheLearnedRoute(t *testing.T) {
 	}
 }
 
+// The raised accept_ra is part of what reload knows, and taken back when the host
+// is no router any more.
+func TestForwardingIsMendedAndUndone(t *testing.T) {
+	b := newBox(t)
+	hostOnly(b)
+	const file = "/proc/sys/net/ipv6/conf/up0/accept_ra"
+	c := b.attach("c1", bothFamilies, func(c *lab.Call) { c.Conf = newer(c.Conf) })
+	b.Sh("echo 1 >" + file)
+	b.refused(c.then("CHECK"), 104, "net/ipv6/conf/up0/accept_ra")
+	b.refused(lab.Call{Command: "STATUS", Conf: c.add.Conf}, 51, "net/ipv6/conf/up0/accept_ra")
+	if said := b.Run(program, "reload"); !strings.Contains(said, "mended: sysctl net/ipv6/conf/up0/accept_ra") || b.Sh("cat "+file) != "2\n" {
+		t.Errorf("reload says %q, accept_ra is %s", said, b.Sh("cat "+file))
+	}
+	b.do(c.then("CHECK"))
+	b.do(c.then("DEL"))
+	if said := b.Run(program, "reload"); said != "" {
+		t.Errorf("while the host forwards, reload says %q", said)
+	}
+	b.Sh("echo 0 >/proc/sys/net/ipv6/conf/all/forwarding")
+	if said := b.Run(program, "reload"); !strings.Contains(said, "undone: sysctl net/ipv6/conf/up0/accept_ra") || b.Sh("cat "+file) != "1\n" {
+		t.Errorf("reload says %q, accept_ra is %s", said, b.Sh("cat "+file))
+	}
+	if said := b.Run(program, "reload"); said != "" {
+		t.Errorf("a second reload says %q", said)
+	}
+}
+
 // What the administrator or a daemon in user space has decided stays: 0 means
 // that the kernel is to hear no advertisement.
 func TestForwardingLeavesOtherInterfaces(t *testing.T) {
