@@ -51,7 +51,9 @@ func (p Place) cmd(ctx context.Context, args []string) *exec.Cmd {
 	// nsenter runs the command by a child, which is in its process group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 5 * time.Second
+	if ctx.Done() != nil {
+		cmd.WaitDelay = deadline // for output, also of a command that ended by itself
+	}
 	return cmd
 }
 
