@@ -49,8 +49,9 @@ func del(b box) { b.do(call("DEL", "c1")) }
 // like edits a call to have that configuration.
 func like(conf string) func(*lab.Call) { return func(c *lab.Call) { c.Conf = conf } }
 
-// ported is a configuration that uses all that nf_tables can do.
-var ported = publish(withKeys(dual, `"macspoofchk":true,"portIsolation":true`), mapping(8080, 80, ""), mapping(8053, 53, `,"protocol":"udp"`))
+// ported is a configuration that uses all that nf_tables can do for a container.
+// Flags of its network are as in dual, so that the rules of one fit the other.
+var ported = publish(withKeys(dual, `"macspoofchk":true`), mapping(8080, 80, ""), mapping(8053, 53, `,"protocol":"udp"`))
 
 var scenarios = []scenario{
 	{"first ADD", otherNetwork, nothing, verb("ADD", lab.Conf), func(b box) { del(b); b.Try("ip", "link", "del", bridgeName) }, true, lab.Conf},

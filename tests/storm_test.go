@@ -327,9 +327,6 @@ func TestCyclesLeaveTheKernelAsItWas(t *testing.T) {
 	b.attach("n1", like(dual)) // so that rules stay, too
 	c := b.attach("c1", like(ported))
 	b.do(c.then("DEL"))
-	c.add.Conf = dual // of the flags that a network's rules follow, the last ADD decides
-	b.do(c.add)
-	b.do(call("DEL", "c1"))
 	began, before, memory := time.Now(), b.kernel(), slab(t)
 	for i := range cycles {
 		c.add.Conf = dual
