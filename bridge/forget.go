@@ -88,7 +88,7 @@ func flowsPast(ports []Publication, addrs []rtnl.Addr) stale {
 	lead := map[hostPort]map[netip.Addr]Publication{}
 	var s stale
 	for _, p := range ports {
-		if p.Protocol != unix.IPPROTO_UDP {
+		if p.Protocol != unix.IPPROTO_UDP || !p.Host.IsValid() {
 			continue
 		}
 		if lead[p.hostPort()] == nil {

@@ -35,12 +35,15 @@ func oneGroup(key nft.MetaKey, group uint32) []nft.Expr {
 	return []nft.Expr{nft.Meta{Key: key, Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: hostOrder(group)}}
 }
 
-// anyGroup matches the bridges of all flatnet networks.
-func anyGroup(key nft.MetaKey) []nft.Expr {
+// anyGroup matches the bridges of all flatnet networks, and noGroup everything else.
+func anyGroup(key nft.MetaKey) []nft.Expr { return groups(key, nft.Equal) }
+func noGroup(key nft.MetaKey) []nft.Expr  { return groups(key, nft.NotEqual) }
+
+func groups(key nft.MetaKey, op nft.CmpOp) []nft.Expr {
 	return []nft.Expr{
 		nft.Meta{Key: key, Dst: nft.Reg1},
 		nft.Bitwise{Src: nft.Reg1, Dst: nft.Reg1, Mask: hostOrder(^uint32(groupIsolated ^ groupOpen))},
-		nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: hostOrder(groupIsolated & groupOpen)},
+		nft.Cmp{Src: nft.Reg1, Op: op, Data: hostOrder(groupIsolated & groupOpen)},
 	}
 }
 

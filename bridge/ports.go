@@ -14,9 +14,15 @@ import (
 // A Publication is a port of the host that leads to one of a container, in one
 // family.
 type Publication struct {
-	Protocol uint8          // IPPROTO_*
-	Host     netip.AddrPort // with an unspecified address: of all addresses of the host
-	Target   netip.AddrPort
+	Protocol uint8 // IPPROTO_*
+	// Host with an unspecified address is of all addresses of the host. An invalid
+	// one leads nowhere: the publication only is Local.
+	Host   netip.AddrPort
+	Target netip.AddrPort
+	// Local is a container's port that is published on the host's loopback address
+	// and on no other: from outside it can't be reached by the container's address,
+	// either.
+	Local bool `json:",omitempty"`
 }
 
 // publications resolves port mappings: one without a host address is published
@@ -42,7 +48,10 @@ func publications(ports []PortMapping, addrs []Address) ([]Publication, error) {
 				continue
 			}
 			found = true
-			pub := Publication{p.Protocol, netip.AddrPortFrom(host, p.HostPort), netip.AddrPortFrom(addrs[i].Prefix.Addr(), p.ContainerPort)}
+			pub := Publication{
+				Protocol: p.Protocol, Host: netip.AddrPortFrom(host, p.HostPort),
+				Target: netip.AddrPortFrom(addrs[i].Prefix.Addr(), p.ContainerPort),
+			}
 			same := seen[pub.hostPort()]
 			if same[host] == pub {
 				continue
@@ -63,7 +72,36 @@ func publications(ports []PortMapping, addrs []Address) ([]Publication, error) {
 			return nil, fmt.Errorf("hostIP %s of host port %d: the container has no address of that family: %w", p.HostIP, p.HostPort, ErrInvalid)
 		}
 	}
-	return all, nil
+	return closeLocal(all, addrs), nil
+}
+
+// closeLocal marks the ports that are published on the loopback address only, and
+// adds them for the container's other addresses.
+func closeLocal(all []Publication, addrs []Address) []Publication {
+	type port struct {
+		protocol uint8
+		target   netip.AddrPort
+	}
+	known := map[port]bool{} // published otherwise, or closed already
+	for _, p := range all {
+		if !p.Host.Addr().IsLoopback() {
+			known[port{p.Protocol, p.Target}] = true
+		}
+	}
+	for i, p := range all {
+		if !p.Host.Addr().IsLoopback() {
+			continue
+		}
+		all[i].Local = !known[port{p.Protocol, p.Target}]
+		for _, a := range addrs {
+			target := netip.AddrPortFrom(a.Prefix.Addr(), p.Target.Port())
+			if at := (port{p.Protocol, target}); target != p.Target && !known[at] {
+				known[at] = true
+				all = append(all, Publication{Protocol: p.Protocol, Target: target, Local: true})
+			}
+		}
+	}
+	return all
 }
 
 // A hostPort is what publications that exclude each other have in common, unless
@@ -75,7 +113,7 @@ type hostPort struct {
 }
 
 func (p Publication) hostPort() hostPort {
-	return hostPort{p.Protocol, p.Host.Port(), p.Host.Addr().Is6()}
+	return hostPort{p.Protocol, p.Host.Port(), p.Target.Addr().Is6()}
 }
 
 func (p Publication) String() string {
@@ -91,7 +129,10 @@ func (p Publication) on(host netip.Addr) Publication {
 
 // element is where the publication is in the tables.
 func (p Publication) element(owner Key) entry {
-	t := portsOf(familyOf(p.Host.Addr()))
+	t := portsOf(familyOf(p.Target.Addr()))
+	if !p.Host.IsValid() {
+		return p.closed(owner)
+	}
 	e := nft.Element{
 		Data:    nft.Concat(p.Target.Addr().AsSlice(), bigEndian(p.Target.Port())),
 		Comment: owner.String(),
@@ -104,19 +145,33 @@ func (p Publication) element(owner Key) entry {
 	return entry{t.somewhere(), e}
 }
 
+// closed is what keeps the target from others than the host and containers.
+func (p Publication) closed(owner Key) entry {
+	return entry{portsOf(familyOf(p.Target.Addr())).local(), nft.Element{
+		Key:     nft.Concat([]byte{p.Protocol}, p.Target.Addr().AsSlice(), bigEndian(p.Target.Port())),
+		Comment: owner.String(),
+	}}
+}
+
 // itself is what lets the target reach its own published ports.
 func (p Publication) itself(owner Key) entry {
-	a := p.Target.Addr().AsSlice()
-	return entry{portsOf(familyOf(p.Host.Addr())).selves(), nft.Element{Key: nft.Concat(a, a), Comment: owner.String()}}
+	a := p.Target.Addr()
+	return entry{portsOf(familyOf(a)).selves(), nft.Element{Key: nft.Concat(a.AsSlice(), a.AsSlice()), Comment: owner.String()}}
 }
 
 func bigEndian(port uint16) []byte { return binary.BigEndian.AppendUint16(nil, port) }
 
 // entries are all that ports have in the tables.
 func entries(key Key, ports []Publication) (all []entry) {
-	selves := map[netip.Addr]bool{}
+	selves, closed := map[netip.Addr]bool{}, map[place]bool{}
 	for _, p := range ports {
-		all = append(all, p.element(key))
+		if p.Host.IsValid() {
+			all = append(all, p.element(key))
+		}
+		if e := p.closed(key); p.Local && !closed[e.place()] {
+			closed[e.place()] = true
+			all = append(all, e)
+		}
 		if a := p.Target.Addr(); !selves[a] {
 			selves[a] = true
 			all = append(all, p.itself(key))
@@ -127,7 +182,7 @@ func entries(key Key, ports []Publication) (all []entry) {
 
 func (a Attachment) portFamilies() (families []nft.Family) {
 	for _, p := range a.Ports {
-		if f := familyOf(p.Host.Addr()); !slices.Contains(families, f) {
+		if f := familyOf(p.Target.Addr()); !slices.Contains(families, f) {
 			families = append(families, f)
 		}
 	}

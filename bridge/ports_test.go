@@ -25,7 +25,16 @@ func TestPublications(t *testing.T) {
 		}
 		return p
 	}
-	pub := func(host, target string) Publication { return Publication{unix.IPPROTO_TCP, at(host), at(target)} }
+	pub := func(host, target string) Publication {
+		return Publication{Protocol: unix.IPPROTO_TCP, Host: at(host), Target: at(target)}
+	}
+	local := func(host, target string) Publication {
+		p := Publication{Protocol: unix.IPPROTO_TCP, Target: at(target), Local: true}
+		if host != "" {
+			p.Host = at(host)
+		}
+		return p
+	}
 	for _, tt := range []struct {
 		name  string
 		ports []PortMapping
@@ -42,6 +51,14 @@ func TestPublications(t *testing.T) {
 		{"the same twice", []PortMapping{tcp("", 80), tcp("0.0.0.0", 80)}, []Address{v4}, []Publication{pub("0.0.0.0:80", "10.87.1.2:80")}},
 		{"one port on two addresses", []PortMapping{tcp("192.0.2.1", 80), tcp("192.0.2.9", 80)}, []Address{v4},
 			[]Publication{pub("192.0.2.1:80", "10.87.1.2:80"), pub("192.0.2.9:80", "10.87.1.2:80")}},
+		{"the loopback address only", []PortMapping{tcp("127.0.0.1", 8080)}, []Address{v4, v6, {Prefix: pfx("10.88.0.2/24")}},
+			[]Publication{local("127.0.0.1:8080", "10.87.1.2:80"), local("", "[fd87::2]:80"), local("", "10.88.0.2:80")}},
+		{"the loopback address twice", []PortMapping{tcp("127.0.0.1", 8080), tcp("127.0.0.1", 8081)}, []Address{v4, v6},
+			[]Publication{local("127.0.0.1:8080", "10.87.1.2:80"), local("127.0.0.1:8081", "10.87.1.2:80"), local("", "[fd87::2]:80")}},
+		{"the loopback address and others", []PortMapping{tcp("127.0.0.1", 8080), tcp("", 8081)}, []Address{v4, v6},
+			[]Publication{pub("127.0.0.1:8080", "10.87.1.2:80"), pub("0.0.0.0:8081", "10.87.1.2:80"), pub("[::]:8081", "[fd87::2]:80")}},
+		{"the loopback address and another family", []PortMapping{tcp("127.0.0.1", 8080), tcp("::", 8080)}, []Address{v4, v6},
+			[]Publication{local("127.0.0.1:8080", "10.87.1.2:80"), pub("[::]:8080", "[fd87::2]:80")}},
 		{"no address of the family", []PortMapping{tcp("::", 80)}, []Address{v4}, nil},
 		{"::1", []PortMapping{tcp("::1", 80)}, []Address{v4, v6}, nil},
 		{"everywhere and somewhere", []PortMapping{tcp("", 80), {unix.IPPROTO_TCP, ip("127.0.0.1"), 80, 81}}, []Address{v4}, nil},
@@ -56,10 +73,10 @@ func TestPublications(t *testing.T) {
 // What is read of an element is what was published.
 func TestElementOfAPublication(t *testing.T) {
 	for _, p := range []Publication{
-		{unix.IPPROTO_TCP, at("0.0.0.0:8080"), at("10.87.1.2:80")},
-		{unix.IPPROTO_UDP, at("192.0.2.1:53"), at("10.87.1.2:5353")},
-		{unix.IPPROTO_SCTP, at("[::]:1"), at("[fd87::2]:65535")},
-		{unix.IPPROTO_TCP, at("[2001:db8::1]:65535"), at("[fd87::2]:1")},
+		{unix.IPPROTO_TCP, at("0.0.0.0:8080"), at("10.87.1.2:80"), false},
+		{unix.IPPROTO_UDP, at("192.0.2.1:53"), at("10.87.1.2:5353"), false},
+		{unix.IPPROTO_SCTP, at("[::]:1"), at("[fd87::2]:65535"), false},
+		{unix.IPPROTO_TCP, at("[2001:db8::1]:65535"), at("[fd87::2]:1"), false},
 	} {
 		e := p.element(testKey)
 		if got, ok := portsOf(familyOf(p.Host.Addr())).publication(e); !ok || got != p {
@@ -74,7 +91,7 @@ func TestElementOfAPublication(t *testing.T) {
 func TestRecords(t *testing.T) {
 	r := records{dir: t.TempDir()}
 	f := Firewall{Network: "flatnet", Bridge: "br", Subnet: pfx("fd87::/64"), Gateway: ip("fd87::1"), Flat: []netip.Prefix{pfx("fd00::/8")}, IPMasq: true}
-	w := wish{testKey, []Publication{{6, at("[::]:80"), at("[fd87::2]:80")}}, &Guard{"fn-0", HardwareAddr{2, 0, 0, 0, 0, 1}, []netip.Addr{ip("fd87::2")}, false}, Bandwidth{Ingress: Limit{Rate: 8}}, true}
+	w := wish{testKey, []Publication{{6, at("[::]:80"), at("[fd87::2]:80"), false}}, &Guard{"fn-0", HardwareAddr{2, 0, 0, 0, 0, 1}, []netip.Addr{ip("fd87::2")}, false}, Bandwidth{Ingress: Limit{Rate: 8}}, true}
 	r.saveFirewall(f)
 	r.saveWish(w)
 	firewalls, wishes, err := r.all()

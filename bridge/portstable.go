@@ -19,6 +19,11 @@ import (
 //		map somewhere { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }
 //		map everywhere { type inet_proto . inet_service : ipv4_addr . inet_service; }
 //		set selves { type ipv4_addr . ipv4_addr; }
+//		set local { type inet_proto . ipv4_addr . inet_service; }
+//		chain local {
+//			type filter hook prerouting priority mangle
+//			iifgroup != 10870/31 meta l4proto . ip daddr . th dport @local drop
+//		}
 //		chain prerouting-somewhere {
 //			type nat hook prerouting priority dstnat
 //			ip daddr != 127.0.0.0/8 fib daddr type local dnat to meta l4proto . ip daddr . th dport map @somewhere
@@ -36,8 +41,12 @@ import (
 //		}
 //	}
 //
-// So only packets to the host itself are translated; for IPv6, not those to
-// ::1, and not those from or to link-local addresses, which the host itself answers. Between the ports of one address and those of all, each network keeps port
+// Ports of containers that are published on 127.0.0.1 only are in local: a
+// neighbour who has a route to the container's address does not reach them.
+//
+// Only packets to the host itself are translated; for IPv6, not those to ::1, and
+// not those from or to link-local addresses, which the host itself answers. Between
+// the ports of one address and those of all, each network keeps port
 // 53 of its gateways for itself, see [Firewall.gatewayDNS]. Where the
 // kernel lacks fib, the host's addresses are kept in a set. The maps have no size:
 // what bounds them is the number of ports.
@@ -84,9 +93,14 @@ func (t portsTable) selves() nft.Set {
 	return t.set("selves", []nft.Type{t.addr(), t.addr()}, nil)
 }
 
+// local holds targets that only the host and containers reach.
+func (t portsTable) local() nft.Set {
+	return t.set("local", []nft.Type{nft.InetProto, t.addr(), nft.InetService}, nil)
+}
+
 // sets are those whose elements have owners.
 func (t portsTable) sets() []nft.Set {
-	return []nft.Set{t.somewhere(), t.everywhere(), t.selves()}
+	return []nft.Set{t.somewhere(), t.everywhere(), t.selves(), t.local()}
 }
 
 // hostAddrs holds the host's own addresses, where there is no fib.
@@ -107,7 +121,9 @@ func (t portsTable) chains(fib bool) []chain {
 		return t.chain(nft.Chain{Name: name, Type: nft.NAT, Hook: hook, Priority: priority}, rules...)
 	}
 	somewhere, everywhere := t.dnat(t.somewhere(), true), t.dnat(t.everywhere(), false)
+	closed := nft.Chain{Name: "local", Type: nft.Filter, Hook: nft.Prerouting, Priority: beforeNAT}
 	return []chain{
+		t.chain(closed, drop(noGroup(nft.MetaIifGroup), t.load(true), []nft.Expr{nft.Lookup{Set: t.local().Name, Src: nft.Reg1}})),
 		nat("prerouting-somewhere", nft.Prerouting, dstNAT, slices.Concat(prerouting, somewhere)),
 		nat("output-somewhere", nft.Output, dstNAT, slices.Concat(output, somewhere)),
 		nat("prerouting", nft.Prerouting, dstNATLast, slices.Concat(prerouting, everywhere)),
@@ -141,17 +157,22 @@ func (t portsTable) toHost(fib bool) []nft.Expr {
 	return exprs
 }
 
-// dnat looks the destination up in a map, whose key has the address or has not.
-func (t portsTable) dnat(m nft.Set, withAddr bool) []nft.Expr {
+// load loads the key of a map or set, which has the destination's address or has
+// not.
+func (t portsTable) load(withAddr bool) []nft.Expr {
 	exprs := []nft.Expr{nft.Meta{Key: nft.MetaL4Proto, Dst: nft.Reg1}}
 	port := nft.Reg32(1)
 	if withAddr {
 		exprs = append(exprs, destination.load(t.Family, nft.Reg32(1)))
 		port = nft.Reg32(1 + t.words())
 	}
+	return append(exprs, dstPort(port))
+}
+
+// dnat looks the destination up in a map, whose key has the address or has not.
+func (t portsTable) dnat(m nft.Set, withAddr bool) []nft.Expr {
 	const target = 8 // the word where what is found goes
-	return append(exprs,
-		dstPort(port),
+	return append(t.load(withAddr),
 		nft.Lookup{Set: m.Name, Src: nft.Reg1, Dst: nft.Reg32(target)},
 		nft.Translate{Dest: true, Family: t.Family, Addr: nft.Reg32(target), Port: nft.Reg32(target + t.words())})
 }
@@ -174,10 +195,18 @@ func (t portsTable) ensure(c *nft.Conn, b *nft.Batch, addrs []rtnl.Addr, fib boo
 	if err != nil {
 		return err
 	}
+	complete, err := c.Has(t.local()) // else an older version made the table
+	if err != nil {
+		return err
+	}
 	var old []nft.Element
-	if len(have) == 0 {
+	if len(have) > 0 {
+		fib = usesFib(have)
+	}
+	switch {
+	case len(have) == 0 || !complete:
 		t.add(b, fib)
-	} else if fib = usesFib(have); !fib {
+	case !fib:
 		if old, err = c.Elements(t.hostAddrs()); err != nil {
 			return err
 		}
@@ -222,7 +251,7 @@ func usesFib(rules []nft.Rule) bool {
 }
 
 func (t portsTable) add(b *nft.Batch, fib bool) {
-	b.Add(t.Table, t.somewhere(), t.everywhere(), t.selves())
+	b.Add(t.Table, t.somewhere(), t.everywhere(), t.selves(), t.local())
 	if !fib {
 		b.Add(t.hostAddrs())
 	}
@@ -247,7 +276,7 @@ func (t portsTable) owners(c *nft.Conn) (keys []Key, err error) {
 
 // remove puts the removal of the table into a batch, if no port is published.
 func (t portsTable) remove(c *nft.Conn, b *nft.Batch) error {
-	for _, set := range []nft.Set{t.selves(), t.somewhere(), t.everywhere()} { // the smallest first
+	for _, set := range []nft.Set{t.selves(), t.somewhere(), t.everywhere(), t.local()} { // the smallest first
 		all, err := c.Elements(set)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) {
 			return nil // somebody else removed it

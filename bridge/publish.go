@@ -170,13 +170,7 @@ func findClaim(c *nft.Conn, a Attachment, addrs []rtnl.Addr, replaceable func(ow
 			taken[e.place()] = true
 		}
 	}
-	var free []Publication
-	for _, p := range a.Ports {
-		if !taken[p.element(a.Key).place()] {
-			free = append(free, p)
-		}
-	}
-	cl.wanted = entries(a.Key, free)
+	cl.wanted = slices.DeleteFunc(everything, func(e entry) bool { return e.Data != nil && taken[e.place()] })
 	return cl, nil
 }
 
@@ -189,6 +183,9 @@ func rivals(a Attachment, addrs []rtnl.Addr) (places []entry) {
 	}
 	for _, p := range a.Ports {
 		host := p.Host.Addr()
+		if !host.IsValid() {
+			continue
+		}
 		if !host.IsUnspecified() {
 			places = append(places, p.on(unspecified(host)).element(a.Key))
 			continue

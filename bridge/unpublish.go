@@ -182,7 +182,7 @@ func (h *Host) unpublishIn(c *nft.Conn, t portsTable, key Key, recorded wish, kn
 }
 
 // takes reports whether a port belongs into this table.
-func (t portsTable) takes(p Publication) bool { return familyOf(p.Host.Addr()) == t.Family }
+func (t portsTable) takes(p Publication) bool { return familyOf(p.Target.Addr()) == t.Family }
 
 // hasPorts reports whether an attachment without a record may have ports in a
 // table: it has none if none of the addresses that its link names is in selves.

@@ -345,3 +345,85 @@ func TestInboundPublished(t *testing.T) {
 	b.do(sibling.then("DEL"))
 	b.clean()
 }
+
+// A port that is published on 127.0.0.1 only is not reached from outside by the
+// container's address, in either family. Others are, with a route: the network is
+// flat.
+func TestPublishedOnLoopbackOnly(t *testing.T) {
+	b := newBox(t)
+	local := func(port int) string { return mapping(port, 80, `,"hostIP":"127.0.0.1"`) }
+	c1 := b.attach("c1", func(c *lab.Call) { c.Conf = publish(dual, local(8080), local(8081)) })
+	c2 := b.attach("c2", func(c *lab.Call) { c.Conf = publish(dual, local(8082), mapping(8083, 80, "")) })
+	for _, c := range []container{c1, c2} {
+		c.Serve("[::]:80")
+		c.Serve("[::]:81")
+	}
+	b.Outside.Sh("ip route add 10.87.0.0/16 via 192.0.2.1; ip -6 route add fd87::/32 via 2001:db8::1")
+	tried := func() {
+		t.Helper()
+		for _, addr := range []string{c1.addr, c1.addr6(), c2.addr, c2.addr6()} {
+			for _, port := range []string{"80", "81"} {
+				to := net.JoinHostPort(addr, port)
+				want := port == "81" || addr == c2.addr || addr == c2.addr6()
+				if _, err := b.Outside.Ask(to); (err == nil) != want {
+					t.Errorf("from outside to %s: %v", to, err)
+				}
+				for _, from := range []lab.Place{b.Place, c1.Place, c2.Place} {
+					if _, err := from.Ask(to); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}
+		for _, port := range []string{"8080", "8081", "8082", "8083"} {
+			if _, err := b.Ask("127.0.0.1:" + port); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := b.Outside.Ask(lab.HostAddr + ":8083"); err != nil {
+			t.Error(err)
+		}
+	}
+	tried()
+	b.do(c1.then("CHECK"))
+	b.Run("nft", "flush", "ruleset")
+	b.reload()
+	tried()
+	b.do(c1.then("CHECK"))
+	b.Sh("nft list ruleset >/run/saved; nft flush ruleset; nft -f /run/saved")
+	tried()
+	b.do(c1.then("DEL"))
+	b.do(c2.then("DEL"))
+	b.clean()
+}
+
+// A container of two networks has its port closed in both.
+func TestPublishedOnLoopbackInTwoNetworks(t *testing.T) {
+	b := newBox(t)
+	port := mapping(8080, 80, `,"hostIP":"127.0.0.1"`)
+	c := b.attach("c1", func(c *lab.Call) { c.Conf = publish(lab.Conf, port) })
+	second := c.add
+	second.IfName = "eth1"
+	second.Conf = publish(otherConf, port)
+	second.Conf = strings.Replace(second.Conf, `"ipam"`, `"isDefaultGateway":false,"ipam"`, 1)
+	addr := b.do(second).Addr()
+	c.Serve("[::]:80")
+	c.Sh("ip rule add from " + addr + " table 9; ip route add default via 10.87.9.1 table 9")
+	b.Outside.Sh("ip route add 10.87.0.0/16 via 192.0.2.1")
+	for _, to := range []string{c.addr, addr} {
+		if _, err := b.Ask(to + ":80"); err != nil {
+			t.Error(err)
+		}
+		if _, err := b.Outside.Ask(to + ":80"); err == nil {
+			t.Errorf("the outside reaches %s", to)
+		}
+		if err := b.Outside.Ping(to); err != nil {
+			t.Error(err)
+		}
+	}
+	second.Command = "DEL"
+	b.do(second)
+	b.do(c.then("DEL"))
+	b.Run("ip", "link", "del", "br9")
+	b.clean()
+}
