@@ -31,8 +31,9 @@ func routeKeys() []string {
 	return []string{"dst", "gw", "mtu", "advmss", "priority", "table", "scope"}
 }
 
-// oddKeys says which keys of a configuration may be mistakes. Unknown ones are
-// no errors, for they may be meant for others: these look like known ones.
+// oddKeys returns a sentence for each key of a configuration that may be a
+// mistake. Unknown keys are no errors, since other plugins may read them; these
+// look like known ones.
 func oddKeys(doc *strictjson.Object, own bool) []string {
 	var odd []string
 	look := func(place string, o *strictjson.Object, known, elsewhere []string) {
@@ -63,7 +64,7 @@ func oddKeys(doc *strictjson.Object, own bool) []string {
 	return odd
 }
 
-// oddKey says why a key looks like a mistake, or nothing.
+// oddKey returns why a key looks like a mistake, or "".
 func oddKey(key string, known, elsewhere []string) string {
 	if slices.Contains(known, key) {
 		return ""

@@ -217,6 +217,34 @@ func (n named) portInUse() {
 			}
 		}
 	})
+	n.t.Run("of another network's gateway", func(t *testing.T) {
+		taken := named{n.in(t), n.host}
+		web := taken.add("web2", "")
+		other := call("ADD", "other")
+		otherNetwork(&other)
+		taken.NetNS("other")
+		taken.NetNS("other2")
+		if r := taken.World.Call(installed, other); r.Exit != 0 {
+			t.Fatalf("ADD: %s", r.Stdout)
+		}
+		taken.host.In(t).ServeUDP("10.87.9.1:53")
+		second := other
+		second.ID, second.NetNS = "other2", "/run/netns/other2"
+		second.Conf = strings.Replace(other.Conf, `"bridge"`, `"dnsEnabled":true,"bridge"`, 1)
+		r := taken.World.Call(installed, second)
+		if r.Exit != 0 || len(r.DNS.Nameservers) != 0 || !strings.Contains(r.Stderr, "aardvark-dns can't listen at 10.87.9.1, because another program listens at its UDP port 53") {
+			t.Errorf("%s, stderr %q", r.Stdout, r.Stderr)
+		}
+		// Nor is it in the server's way when that starts again.
+		taken.Sh("kill -9 $(cat /run/containers/networks/aardvark-dns/aardvark.pid)")
+		taken.served(taken.add("db2", ""))
+		taken.found("db2", "web2", web)
+		for _, c := range []lab.Call{other, second} {
+			c.Command = "DEL"
+			taken.World.Call(installed, c)
+		}
+		taken.Run("ip", "link", "del", "br9")
+	})
 	n.t.Run("no more", func(t *testing.T) {
 		free := named{n.in(t), n.host}
 		web := free.add("web", "")
@@ -265,7 +293,10 @@ if [ "$1" = --config ]; then
 fi
 trap "" HUP
 echo $$ >"$2/aardvark.pid"
-sleep 1000 | FLATNET_LAB_ROLE=serve-udp %s 10.87.1.1:53 >/run/ready
+mkdir -p /run/silent
+cp %s /run/silent/aardvark-dns
+mkfifo /run/silent/input
+FLATNET_LAB_ROLE=serve-udp exec /run/silent/aardvark-dns 10.87.1.1:53 <>/run/silent/input >/run/ready
 `
 
 // A server that can't be verified is used, after a short wait, with a warning.

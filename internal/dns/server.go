@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"flatnet/internal/flock"
-	"flatnet/internal/sockdiag"
 )
 
 // processName is the program's name, and that of its process.
@@ -37,80 +36,7 @@ const (
 	endWait   = time.Second
 	// retryPause is between two such tries.
 	retryPause = 50 * time.Millisecond
-
-	// confirmWait is how long the server may take to answer by a record, some
-	// milliseconds as a rule. A server that never answers the host, as
-	// aardvark-dns 1.12, costs every ADD as much.
-	confirmWait = 400 * time.Millisecond
-	// bindWait is how long it may take to be there at all.
-	bindWait = time.Second
-	// tellWait is after how long it is told of the record again: aardvark-dns 1.4
-	// misses a signal that comes while it reads its files.
-	tellWait = 100 * time.Millisecond
 )
-
-// errUnconfirmed is a server that is there and does not answer by the record.
-var errUnconfirmed = errors.New("aardvark-dns does not answer")
-
-// serve returns when the server answers by the record at all addresses where
-// the network's containers ask. A server that was about to end when it was told
-// of the record is started again.
-func (s Server) serve(r Record) error {
-	var asked, told time.Duration
-	for _, addr := range r.Listen {
-		for {
-			if err := s.ensure(r.Listen); err != nil {
-				return err
-			}
-			began := time.Now()
-			err := ask(netip.AddrPortFrom(addr, port), r.question(), r.Addresses[0].Is6())
-			if err == nil {
-				break
-			}
-			asked += time.Since(began)
-			by, refused := taken(addr), errors.Is(err, syscall.ECONNREFUSED)
-			switch {
-			case by != nil:
-				return by
-			case refused && asked > bindWait:
-				return fmt.Errorf("aardvark-dns does not listen at %s: %w", addr, err)
-			case !refused && asked > confirmWait:
-				return fmt.Errorf("%w at %s: %w", errUnconfirmed, addr, err)
-			}
-			if asked > told+tellWait {
-				told = asked
-				if err := s.tell(); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// holder returns the address of the socket that gets queries to addr, or an
-// invalid one where there is no such socket or no telling.
-func holder(addr netip.Addr) netip.Addr {
-	c, err := sockdiag.Dial()
-	if err != nil {
-		return netip.Addr{}
-	}
-	defer c.Close()
-	socket, err := c.Receiver(netip.AddrPortFrom(addr, port))
-	if err != nil {
-		return netip.Addr{}
-	}
-	return socket.Addr.Addr()
-}
-
-// taken returns why the server can't bind addr: another program has the port
-// of all addresses, which the server itself never has.
-func taken(addr netip.Addr) error {
-	if by := holder(addr); by.IsValid() && by.IsUnspecified() {
-		return fmt.Errorf("aardvark-dns can't listen at %s, because another program listens at UDP port %d of all addresses (%s)", addr, port, by)
-	}
-	return nil
-}
 
 // ensure starts the server if it does not run. It is to listen at addrs, among
 // others.
@@ -128,10 +54,12 @@ func (s Server) ensure(addrs []netip.Addr) error {
 		}
 		wait := retryWait
 		for _, addr := range addrs {
-			if by := taken(addr); by != nil {
-				return by
-			}
-			if holder(addr).IsValid() {
+			switch by := holder(addr).Addr.Addr(); {
+			case by.IsValid() && by.IsUnspecified():
+				if err := s.taken(addr); err != nil {
+					return err
+				}
+			case by.IsValid():
 				wait = endWait
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"flatnet/bridge"
@@ -33,7 +32,7 @@ func Find(ports []bridge.PortMapping, ips []bridge.IP) []string {
 		}
 		for _, s := range list(protocol) {
 			lost := func(p bridge.PortMapping) bool { return p.Protocol == protocol && takes(p, s, ipv4, ipv6) }
-			if !published[s.Addr.Port()] || !slices.ContainsFunc(ports, lost) || expected(s.Inode) {
+			if !published[s.Addr.Port()] || !slices.ContainsFunc(ports, lost) || expected(s) {
 				continue
 			}
 			text := fmt.Sprintf("port %d/%s is published although a program of the host listens at %s: what is sent to that port reaches the container, and not the program",
@@ -95,19 +94,15 @@ func reached(a netip.Addr) bool { return a.Is4() || !a.IsLoopback() }
 // expected reports whether a socket is of a program that is known to share its
 // port: Podman and its conmon listen at the ports that they publish, so that
 // nobody else takes them, and the network's own gateway keeps its DNS server.
-func expected(inode uint32) bool {
-	target := "socket:[" + strconv.FormatUint(uint64(inode), 10) + "]"
+func expected(s sockdiag.Socket) bool {
 	processes, _ := filepath.Glob("/proc/[0-9]*/comm")
 	for _, path := range processes {
 		comm, _ := os.ReadFile(path)
 		if !slices.Contains([]string{"conmon", "podman", "aardvark-dns"}, strings.TrimSpace(string(comm))) {
 			continue
 		}
-		files, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "fd", "*"))
-		for _, fd := range files {
-			if link, _ := os.Readlink(fd); link == target {
-				return true
-			}
+		if held, _ := s.HeldBy(filepath.Base(filepath.Dir(path))); held {
+			return true
 		}
 	}
 	return false

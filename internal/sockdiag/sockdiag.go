@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 
 	"flatnet/internal/nl"
 
@@ -35,6 +37,22 @@ const (
 	stateClose  = 7  // TCP_CLOSE: of a UDP socket that is not connected
 	stateListen = 10 // TCP_LISTEN
 )
+
+// HeldBy reports whether a process has the socket open, of which its files in
+// /proc must be readable.
+func (s Socket) HeldBy(pid string) (bool, error) {
+	dir := filepath.Join("/proc", pid, "fd")
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return false, err
+	}
+	for _, f := range files {
+		if link, _ := os.Readlink(filepath.Join(dir, f.Name())); link == fmt.Sprintf("socket:[%d]", s.Inode) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
 
 // Conn is a sock_diag socket. It sees the network namespace in which it was
 // dialed.

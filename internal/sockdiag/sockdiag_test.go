@@ -74,6 +74,14 @@ func TestReceiver(t *testing.T) {
 	if s, err := c.Receiver(local); err != nil || s.Addr != all {
 		t.Errorf("%s would be received by %v, %v; want %s", local, s, err, all)
 	}
+	if s, err := c.Receiver(local); err == nil {
+		if own, err := s.HeldBy("self"); !own || err != nil {
+			t.Errorf("the own socket is held by another process: %v", err)
+		}
+		if other, err := s.HeldBy("1"); other {
+			t.Errorf("the own socket is held by process 1: %v", err)
+		}
+	}
 	one := listen(t, "udp4", "127.0.0.1:0")
 	if s, err := c.Receiver(one); err != nil || s.Addr != one {
 		t.Errorf("%s would be received by %v, %v", one, s, err)
