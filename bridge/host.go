@@ -99,12 +99,17 @@ func hostEnds(c *rtnl.Conn, key Key) ([]rtnl.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
+	return endsAmong(links, key), nil
+}
+
+// endsAmong picks the host ends of key's veth pairs.
+func endsAmong(links []rtnl.Link, key Key) (found []rtnl.Link) {
 	for _, l := range links {
 		if l.Kind == "veth" && owns(key, l) {
 			found = append(found, l)
 		}
 	}
-	return found, nil
+	return found
 }
 
 // namedEnds is hostEnds under the names that key's host end may have. A link of such

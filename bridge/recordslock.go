@@ -71,6 +71,26 @@ func (r records) inTurn(key Key, verb func() error) error {
 	return verb()
 }
 
+// turns takes the turns of all keys that no other process has one of, without a
+// wait. They end with end.
+func (r records) turns(keys []Key) (free, held []Key, end func()) {
+	f, err := r.open()
+	if err != nil {
+		r.say(fmt.Errorf("can't lock attachments (continuing; another call for one of them at the same moment may conflict): %w", err))
+	}
+	if err != nil || f == nil {
+		return keys, nil, func() {}
+	}
+	for _, key := range keys {
+		if errors.Is(flock.LockByte(f, key.Place(), unix.LOCK_EX, 0), flock.ErrHeld) {
+			held = append(held, key)
+		} else {
+			free = append(free, key)
+		}
+	}
+	return free, held, func() { f.Close() } // nothing was written to it
+}
+
 // open opens the file of locks: nil if nothing is kept.
 func (r records) open() (*os.File, error) {
 	if r.dir == "" {

@@ -35,6 +35,9 @@ func TestGCOfMany(t *testing.T) {
 	if sockets := strings.Count(calls, "AF_NETLINK"); sockets > 10 {
 		t.Errorf("%d netlink sockets for one GC", sockets)
 	}
+	if reads := strings.Count(calls, "allocations.json\", O_RDONLY"); reads == 0 || reads > 10 {
+		t.Errorf("the lease file is read %d times", reads)
+	}
 	list := b.Run("nft", "list", "ruleset")
 	for i := range n {
 		for _, port := range []int{10000 + 2*i, 10001 + 2*i} {
@@ -78,4 +81,26 @@ func TestDELListsNoMaps(t *testing.T) {
 	if list := b.Run("nft", "list", "map", "ip", "flatnet.ports", "everywhere"); strings.Count(list, "flatnet/many/eth0") != 3000 || strings.Contains(list, "/lost/") {
 		t.Error("ports of another container are lost, or the wrong ones are left")
 	}
+}
+
+// A GC leaves an attachment alone whose ADD is under way, and removes all others.
+func TestGCDuringAnADD(t *testing.T) {
+	b := newBox(t)
+	b.attach("c1")
+	b.attach("c2")
+	b.NetNS("flying")
+	goOn := b.pause(call("ADD", "flying"))
+	b.refused(gc(lab.Conf), 11, "flatnet/flying/eth0")
+	if leases := b.leases(); len(leases) != 1 || leases["flying"] == "" {
+		t.Errorf("leases are %v", leases)
+	}
+	r := goOn()
+	if r.Exit != 0 || b.leases()["flying"] != r.Addr() {
+		t.Fatalf("%s, leases %v", r.Stdout, b.leases())
+	}
+	if err := b.Ping(r.Addr()); err != nil {
+		t.Error(err)
+	}
+	b.do(gc(lab.Conf))
+	b.clean()
 }

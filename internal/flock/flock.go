@@ -55,11 +55,15 @@ func ByteHeld(f *os.File, offset int64) (bool, error) {
 	return lock.Type != unix.F_UNLCK, nil
 }
 
-// within tries a lock at once, and then for the wait in the kernel. There closing f
-// would not end the wait: so that is by another descriptor, which is closed after it.
+// within tries a lock at once, and then for the wait, if any, in the kernel. There
+// closing f would not end the wait: so that is by another descriptor, which is closed
+// after it.
 func within(f *os.File, op string, wait time.Duration, lock func(fd uintptr, block bool) error) error {
 	err := again(func() error { return lock(f.Fd(), false) })
 	if errors.Is(err, unix.EWOULDBLOCK) {
+		if wait <= 0 {
+			return fmt.Errorf("%s: %w", f.Name(), ErrHeld)
+		}
 		err = await(f, wait, func(fd uintptr) error { return lock(fd, true) })
 	}
 	if err == nil || errors.Is(err, ErrHeld) {
