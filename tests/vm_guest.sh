@@ -219,10 +219,11 @@ ok "without nf_tables: DEL" cni DEL c1 "$bare"
 load nf_tables
 refused "without nft_chain_nat" CONFIG_NFT_NAT add c1 "$conf"
 load nft_chain_nat
+refused "without nft_nat" CONFIG_NFT_NAT add c1 "$conf"
+load nft_nat
 refused "without nft_masq" CONFIG_NFT_MASQ add c1 "$conf"
 ok "without parts of nf_tables: DEL" cni DEL c1
 load nft_masq
-load nft_nat
 umount /run/netns/c1
 job "built in as WSL2 has it"
 ports "built in as WSL2 has it"
