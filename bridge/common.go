@@ -55,6 +55,9 @@ func (r records) saveNetwork(a Attachment, br bridgeState) {
 // networks reads all networks' records. What can't be read is reported in the
 // error, and the rest is returned all the same.
 func (r records) networks() (all []Attachment, err error) {
+	if r.dir == "" { // else the working directory's files would be read
+		return nil, nil
+	}
 	files, err := filepath.Glob(filepath.Join(r.dir, "*", networkFile))
 	for _, file := range files {
 		o, rerr := r.read(file)

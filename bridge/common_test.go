@@ -88,6 +88,26 @@ func TestNetworkRecordRefuses(t *testing.T) {
 	}
 }
 
+// Without a directory of its own a namespace has no records, and no other
+// directory is read instead.
+func TestNoRecords(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.MkdirAll("flatnet", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"bridge", "c1:eth0", "firewall:10.87.1.0_24"} {
+		if err := os.WriteFile(filepath.Join("flatnet", name), encodeCommon(commonAttachment()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := records{}
+	networks, nerr := r.networks()
+	firewalls, wishes, err := r.all()
+	if len(networks)+len(firewalls)+len(wishes)+len(r.firewalls("*"))+len(r.wishesOf("c1"))+len(r.raised()) > 0 || nerr != nil || err != nil || r.know("flatnet") {
+		t.Errorf("got %v, %v, %v, %v, %v", networks, firewalls, wishes, nerr, err)
+	}
+}
+
 func TestOlderRecordsAreRead(t *testing.T) {
 	dir := t.TempDir()
 	r := records{dir: filepath.Join(dir, "1")}

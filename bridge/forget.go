@@ -22,8 +22,8 @@ type stale struct {
 // forget deletes what is stale. If that fails, there is a warning: the port works
 // for all other clients.
 func (h *Host) forget(s stale) {
-	if err := s.forget(); err != nil && h.warn != nil {
-		h.warn(fmt.Sprintf("clients that keep sending to a published UDP port may be served wrongly: %v", err))
+	if err := s.forget(); err != nil {
+		h.say(fmt.Sprintf("clients that keep sending to a published UDP port may be served wrongly: %v", err))
 	}
 }
 

@@ -70,7 +70,7 @@ func (v VLANs) ensure(c *rtnl.Conn, br bridgeState, gateway bool) (bridgeState, 
 	}
 	own := VLANs{ID: v.ID, KeepDefault: v.KeepDefault}
 	if err := own.attach(c, br.gateway.Peer, br); err != nil {
-		return br, fmt.Errorf("attach %s to bridge %s: %w", name, br.Name, err)
+		return br, fmt.Errorf("attach %s to bridge %s: %w", name, br.Name, portError(br.Name, err))
 	}
 	// This end is raised last, so that one that is up is complete.
 	for _, index := range []int{br.gateway.Peer, br.gateway.Index} {
