@@ -89,6 +89,7 @@ func encodeCommon(a Attachment) []byte {
 	w.Bool("promisc", a.PromiscMode)
 	w.Bool("hairpin", a.HairpinMode)
 	w.Bool("portIsolation", a.PortIsolated)
+	w.Bool("macspoofchk", a.SpoofCheck)
 	w.Uint("vlan", uint64(a.VLANs.ID))
 	w.Strings("vlanTrunk", texts(a.VLANs.Trunk, func(id uint16) string { return strconv.Itoa(int(id)) }))
 	w.Bool("preserveDefaultVlan", a.VLANs.KeepDefault)
@@ -129,6 +130,7 @@ func decodeCommon(o *strictjson.Object) (a Attachment, err error) {
 	}
 	a.Siblings = a.Gateways
 	a.PromiscMode, a.HairpinMode, a.PortIsolated = o.Bool("promisc", false), o.Bool("hairpin", false), o.Bool("portIsolation", false)
+	a.SpoofCheck = o.Bool("macspoofchk", false)
 	id, _ := o.Uint("vlan", maxVLAN)
 	a.VLANs = VLANs{ID: uint16(id), KeepDefault: o.Bool("preserveDefaultVlan", false)}
 	for _, text := range o.Strings("vlanTrunk") {

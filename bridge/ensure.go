@@ -87,6 +87,11 @@ func (h *Host) ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeS
 			return br, err
 		}
 	}
+	if a.SpoofCheck && br.LearnsLinkLocal {
+		if err := c.SetNoLinkLocalLearn(br.Index); err != nil {
+			return br, fmt.Errorf("keep %s from learning from link protocols: %w", a.Bridge, err)
+		}
+	}
 	if a.VLANs.any() {
 		var err error
 		if br, err = a.VLANs.ensure(c, br, len(a.Gateways) > 0); err != nil {

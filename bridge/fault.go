@@ -39,6 +39,9 @@ func (b bridgeState) faults(a Attachment) (found []fault) {
 	if a.PromiscMode && b.Flags&unix.IFF_PROMISC == 0 {
 		found = append(found, fault{"bridge " + a.Bridge, "not promiscuous"})
 	}
+	if a.SpoofCheck && b.LearnsLinkLocal {
+		found = append(found, fault{"no_linklocal_learn of bridge " + a.Bridge, "off"})
+	}
 	if a.VLANs.any() && !b.VLANFiltering {
 		found = append(found, fault{"VLAN filtering of bridge " + a.Bridge, "off"})
 	}

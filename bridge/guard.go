@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"path"
 	"slices"
 
 	"flatnet/internal/nft"
@@ -59,6 +60,13 @@ func (a HardwareAddr) linkLocal() netip.Addr {
 func (h *Host) guard(a Attachment, port string) error {
 	if !a.SpoofCheck {
 		return nil
+	}
+	// What is in the frame of a link protocol would reach the host past the bridge.
+	for _, family := range []string{"ipv4", "ipv6"} {
+		name := path.Join("net", family, "conf", port, "drop_unicast_in_l2_multicast")
+		if err := ifPossible(h.sysctl.Ensure(name, "1")); err != nil {
+			return err
+		}
 	}
 	w := a.wish()
 	w.Guard = a.guardOf(port)

@@ -32,7 +32,14 @@ import (
 //			meta protocol ip6 icmpv6 type nd-router-advert drop
 //		}
 //		chain prerouting { type filter hook prerouting priority -300; iifname @guarded goto check; }
+//		chain input {
+//			type filter hook input priority -300
+//			ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 iifname @guarded goto check
+//		}
 //	}
+//
+// Frames to the addresses of link protocols pass by the first of these hooks, and
+// some by both: see [rtnl.Conn.SetNoLinkLocalLearn].
 //
 // Ports are named and not numbered: nft saves the number of an interface as its
 // name, and refuses the whole ruleset when that is gone as it is loaded.
@@ -66,7 +73,10 @@ const (
 
 func (t guardTable) chains() []chain {
 	check := chain{Chain: nft.Chain{Table: t.Table, Name: "check"}}
-	enter := chain{Chain: nft.Chain{Table: t.Table, Name: "prerouting", Type: nft.Filter, Hook: nft.Prerouting, Priority: beforeAll}}
+	base := func(name string, hook nft.Hook) chain {
+		return chain{Chain: nft.Chain{Table: t.Table, Name: name, Type: nft.Filter, Hook: hook, Priority: beforeAll}}
+	}
+	enter, linkProtocols := base("prerouting", nft.Prerouting), base("input", nft.Input)
 	add := func(ch *chain, end nft.Expr, parts ...[]nft.Expr) {
 		ch.rules = append(ch.rules, nft.Rule{Table: t.Table, Chain: ch.Name, Exprs: rule(end, parts...), Comment: "flatnet"})
 	}
@@ -95,8 +105,14 @@ func (t guardTable) chains() []chain {
 	forbid(ofProtocol(unix.ETH_P_IPV6), equals(ipv6Sender, netip.IPv6Unspecified()), ofICMPv6(neighborAsk), t.notIn(t.addrs6(), ndTarget))
 	// A port that may not forward what others send leads to no router.
 	forbid(ofProtocol(unix.ETH_P_IPV6), ofICMPv6(routerAdvert))
-	add(&enter, nft.Verdict{Code: nft.Goto, Chain: check.Name}, portIn(t.guarded()))
-	return []chain{check, enter}
+	toCheck := nft.Verdict{Code: nft.Goto, Chain: check.Name}
+	add(&enter, toCheck, portIn(t.guarded()))
+	add(&linkProtocols, toCheck, []nft.Expr{
+		nft.Payload{Dst: nft.Reg1, Base: nft.LinkHeader, Len: 6},
+		nft.Bitwise{Src: nft.Reg1, Dst: nft.Reg1, Mask: []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xf0}},
+		nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: []byte{0x01, 0x80, 0xc2, 0, 0, 0}},
+	}, portIn(t.guarded()))
+	return []chain{check, enter, linkProtocols}
 }
 
 func ofProtocol(ethertype uint16) []nft.Expr {

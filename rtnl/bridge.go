@@ -26,6 +26,27 @@ func encodeBridge(name string, mac net.HardwareAddr, mtu uint32) ([]byte, error)
 	})
 }
 
+// noLinkLocalLearn is the bit BR_BOOLOPT_NO_LL_LEARN of linux/if_bridge.h.
+const noLinkLocalLearn = 1 << 0
+
+// SetNoLinkLocalLearn keeps a bridge from learning source addresses from frames to
+// the addresses of link protocols, which pass by its rules (br_handle_frame of
+// br_input.c). Kernels before 4.20 can't.
+func (c *Conn) SetNoLinkLocalLearn(bridge int) error {
+	b, err := encodeNoLinkLocalLearn(bridge)
+	return c.ack(unix.RTM_NEWLINK, 0, b, err)
+}
+
+func encodeNoLinkLocalLearn(bridge int) ([]byte, error) {
+	return encode(ifInfo(bridge, 0, 0), func(ae *netlink.AttributeEncoder) {
+		linkInfo(ae, "bridge", func(data *netlink.AttributeEncoder) error {
+			o := native.AppendUint32(nil, noLinkLocalLearn) // the values
+			data.Bytes(unix.IFLA_BR_MULTI_BOOLOPT, native.AppendUint32(o, noLinkLocalLearn))
+			return nil
+		})
+	})
+}
+
 // SetHairpin lets a bridge port send frames back to where they came from
 // (IFLA_BRPORT_MODE).
 func (c *Conn) SetHairpin(port int) error {

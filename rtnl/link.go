@@ -28,9 +28,12 @@ type Link struct {
 	Peer   int    // IFLA_LINK: for a veth the other end's index, in that end's namespace
 	PeerNS int    // IFLA_LINK_NETNSID: that namespace, as [Conn.NetNSID] numbers it; -1: the link's own
 
-	VLANFiltering bool // of a bridge: it keeps VLANs apart (IFLA_BR_VLAN_FILTERING)
-	Hairpin       bool // of a bridge port: it may send frames back (IFLA_BRPORT_MODE)
-	Isolated      bool // of a bridge port: see IsolatePort (IFLA_BRPORT_ISOLATED)
+	// LearnsLinkLocal is set of a bridge that learns addresses from frames of link
+	// protocols, though it could do without, see SetNoLinkLocalLearn.
+	LearnsLinkLocal bool
+	VLANFiltering   bool // of a bridge: it keeps VLANs apart (IFLA_BR_VLAN_FILTERING)
+	Hairpin         bool // of a bridge port: it may send frames back (IFLA_BRPORT_MODE)
+	Isolated        bool // of a bridge port: see IsolatePort (IFLA_BRPORT_ISOLATED)
 }
 
 // Up says whether the link is administratively up.
@@ -231,8 +234,13 @@ func (l *Link) decodeInfo(info *netlink.AttributeDecoder) error {
 			if l.Kind == "bridge" {
 				info.Nested(func(data *netlink.AttributeDecoder) error {
 					for data.Next() {
-						if data.Type() == brVLANFiltering {
+						switch data.Type() {
+						case brVLANFiltering:
 							l.VLANFiltering = data.Uint8() != 0
+						case unix.IFLA_BR_MULTI_BOOLOPT: // struct br_boolopt_multi: values, which of them count
+							if o := data.Bytes(); len(o) >= 8 {
+								l.LearnsLinkLocal = native.Uint32(o)&noLinkLocalLearn == 0
+							}
 						}
 					}
 					return data.Err()

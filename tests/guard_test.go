@@ -361,3 +361,41 @@ func TestSTATUSOfGuards(t *testing.T) {
 		})
 	}
 }
+
+// Frames to the addresses of link protocols (IEEE 802.1D, table 7-10), which no
+// bridge forwards and some of which pass by its rules, move nobody's MAC address to
+// another port either, and nothing in them reaches the host's own services with
+// another's address.
+func TestSpoofCheckOfLinkProtocols(t *testing.T) {
+	for name, prepare := range map[string]string{
+		"bridge of flatnet's": ":",
+		"bridge of somebody":  "ip link add flatnet-br0 up type bridge",
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.Sh(prepare)
+			liar, victim := b.attach("liar", withConf(guarded)), b.attach("victim", withConf(guarded))
+			if err := victim.Ping(gateway); err != nil {
+				t.Fatal(err)
+			}
+			mac := links(t, victim.Place)["eth0"].Address
+			b.Run("nft", "table ip watch { counter seen { }; chain in { type filter hook input priority -400; ip protocol 253 ip saddr "+victim.addr+" counter name seen; }; }")
+			b.Sh("echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter;echo 0 >/proc/sys/net/ipv4/conf/fn-liar/rp_filter")
+			for last := range 16 {
+				to := []byte{0x01, 0x80, 0xc2, 0, 0, byte(last)}
+				liar.SendFrame("eth0", ether(to, victim.hardware(t), 0x88b5, make([]byte, 46)))
+				ip := taggedIPv4(t, liar, container{Place: victim.Place, addr: gateway}, victim.addr, "")
+				liar.SendFrame("eth0", slices.Concat(to, ip[6:]))
+				if fdb := b.Run("bridge", "fdb", "show", "br", bridgeName); !strings.Contains(fdb, mac+" dev fn-victim master") {
+					t.Fatalf("after a frame to 01:80:c2:00:00:%02x, %s is not behind its port: %s", last, mac, fdb)
+				}
+			}
+			if n := b.Run("nft", "list", "counter", "ip", "watch", "seen"); !strings.Contains(n, "packets 0 ") {
+				t.Errorf("the host has heard the liar as %s: %s", victim.addr, n)
+			}
+			if err := liar.Ping(victim.addr); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
