@@ -75,7 +75,9 @@ func (h *Host) ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeS
 		if br, err = findBridge(c, a.Bridge, a.VLANs); err != nil {
 			return br, err
 		}
-		alias = bridgeAlias(a.Key.Network)
+		if br.Alias == "" { // else somebody was faster
+			alias = bridgeAlias(a.Key.Network)
+		}
 	}
 	if promisc := a.PromiscMode && br.Flags&unix.IFF_PROMISC == 0; !br.Up() || promisc || alias != "" {
 		if err := c.SetLink(rtnl.LinkChange{Index: br.Index, Up: true, Promisc: promisc, Alias: alias}); err != nil {

@@ -51,6 +51,11 @@ var goldenQdisc = []struct {
 		func() ([]byte, error) { return encodeLinkChange(LinkChange{Index: 3, Group: 10870}) },
 	},
 	{
+		"ip link set dev br0 type bridge no_linklocal_learn 1",
+		"00000000030000000000000000000000 20001280 0a000100627269646765 0000 10000280 0c002e00 0100000001000000",
+		func() ([]byte, error) { return encodeNoLinkLocalLearn(3) },
+	},
+	{
 		"bridge link set dev d0 isolated on",
 		"07000000030000000000000000000000 0c000c80 0500210001000000",
 		func() ([]byte, error) { return encodeIsolatePort(3) },
