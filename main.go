@@ -77,7 +77,7 @@ func (e engine) allocator(c *cni.Config) (bridge.Allocator, error) {
 		}
 		cfg.Sets = sets
 		for _, r := range sets.Ranges() {
-			c.Network.Subnets = append(c.Network.Subnets, r.Gateway())
+			c.Network.Subnets = append(c.Network.Subnets, bridge.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
 		}
 	}
 	if c.DNS {
@@ -147,7 +147,7 @@ func (e engine) name(c *cni.Config, result bridge.Result) (bridge.DNS, error) {
 	r := dns.Record{Key: c.Request.Key, Names: c.Request.Names, Internal: c.Network.Internal}
 	for _, ip := range result.IPs {
 		r.Addresses = append(r.Addresses, ip.Address.Addr())
-		if c.Network.IsGateway && ip.Gateway.IsValid() && !slices.Contains(r.Listen, ip.Gateway) {
+		if c.Network.IsGateway && ip.Gateway.IsValid() && !ip.Gateway.IsLinkLocalUnicast() && !slices.Contains(r.Listen, ip.Gateway) {
 			r.Listen = append(r.Listen, ip.Gateway)
 		}
 	}

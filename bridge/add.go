@@ -46,7 +46,7 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 	if err != nil {
 		return Result{}, err
 	}
-	if err := errors.Join(checkOverlap(c, br, n, n.fresh(br)), checkShared(c, br, n, n.Subnets)); err != nil {
+	if err := errors.Join(checkOverlap(c, br, n, n.fresh(br)), checkShared(c, br, n, n.prefixes())); err != nil {
 		return Result{}, err
 	}
 	if n.MTU == 0 {

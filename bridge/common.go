@@ -86,6 +86,7 @@ func encodeCommon(a Attachment) []byte {
 	w.Uint("mtu", uint64(a.MTU))
 	w.Uint("group", uint64(a.Group))
 	w.Strings("gateways", texts(a.Gateways, netip.Prefix.String))
+	w.Strings("routed", texts(a.Routed, netip.Prefix.String))
 	w.Bool("promisc", a.PromiscMode)
 	w.Bool("hairpin", a.HairpinMode)
 	w.Bool("portIsolation", a.PortIsolated)
@@ -127,6 +128,13 @@ func decodeCommon(o *strictjson.Object) (a Attachment, err error) {
 			continue
 		}
 		a.addGateway(p)
+	}
+	for _, text := range o.Strings("routed") {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			o.Fail("routed", "%w", err)
+		}
+		a.Routed = append(a.Routed, p)
 	}
 	a.Siblings = a.Gateways
 	a.PromiscMode, a.HairpinMode, a.PortIsolated = o.Bool("promisc", false), o.Bool("hairpin", false), o.Bool("portIsolation", false)

@@ -182,6 +182,12 @@ func (h *Host) ensureGateways(c *rtnl.Conn, br bridgeState, a Attachment) error 
 			return err
 		}
 	}
+	for _, subnet := range a.Routed {
+		err := c.AddRoute(rtnl.Route{Dst: subnet, Index: br.gateway.Index})
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("add the host's route to %s by %s: %w", subnet, br.gateway.Name, err)
+		}
+	}
 	if added && a.Forward4 && !a.internal() { // said once, not with every ADD
 		if err := h.checkUplink(c, a.Key.Network); err != nil {
 			h.say(err.Error())

@@ -279,7 +279,7 @@ func (h *Host) blocked(n Network, alloc Allocator) error {
 	}
 	var firewalls []Firewall
 	for _, p := range n.Subnets {
-		firewalls = append(firewalls, n.firewall(p.Masked(), p.Addr()))
+		firewalls = append(firewalls, n.firewall(p.Prefix, p.Gateway))
 	}
 	err := h.withNFT(len(firewalls) > 0, func(c *nft.Conn) error {
 		found, _ := blockers(c, firewalls)

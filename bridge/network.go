@@ -49,10 +49,38 @@ type Network struct {
 	AcceptRA         bool // the container's interface may take router advertisements
 
 	VLANs   VLANs
-	Subnets []netip.Prefix // each as its gateway's address and length; none if another plugin leases addresses
+	Subnets []Subnet       // none if another plugin leases addresses
 	Flat    []netip.Prefix // destinations never masqueraded, besides the subnet itself
 	Routes  []Route        // further routes of the container
 	DNS     DNS            // handed back in the result as it is
+}
+
+// A Subnet is a subnet of a network.
+type Subnet struct {
+	netip.Prefix
+	Gateway netip.Addr // in the subnet, or link-local
+}
+
+// gatewayIn is a gateway with the length of its subnet, or of the link's for one that
+// is link-local (RFC 4291, section 2.5.6).
+func gatewayIn(subnet netip.Prefix, gateway netip.Addr) netip.Prefix {
+	if isOutside(subnet, gateway) {
+		return netip.PrefixFrom(gateway, 64)
+	}
+	return netip.PrefixFrom(gateway, subnet.Bits())
+}
+
+// isOutside reports a link-local gateway of another subnet.
+func isOutside(subnet netip.Prefix, gateway netip.Addr) bool {
+	return gateway.Is6() && gateway.IsLinkLocalUnicast() && !subnet.Contains(gateway)
+}
+
+// prefixes are the network's subnets.
+func (n Network) prefixes() (all []netip.Prefix) {
+	for _, s := range n.Subnets {
+		all = append(all, s.Prefix)
+	}
+	return all
 }
 
 // A Route is one route of a container.

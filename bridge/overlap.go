@@ -14,8 +14,10 @@ import (
 // fresh are those of the network's subnets that the bridge has no address in yet.
 func (n Network) fresh(br bridgeState) (subnets []netip.Prefix) {
 	for _, p := range n.Subnets {
-		if !slices.ContainsFunc(br.addrs, func(a rtnl.Addr) bool { return p.Masked().Contains(a.Prefix.Addr()) }) {
-			subnets = append(subnets, p)
+		if !slices.ContainsFunc(br.addrs, func(a rtnl.Addr) bool {
+			return p.Contains(a.Prefix.Addr()) || p.Gateway == a.Prefix.Addr()
+		}) {
+			subnets = append(subnets, p.Prefix)
 		}
 	}
 	return subnets

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"errors"
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -45,8 +44,8 @@ func TestOverlapWithWhatComesAndGoes(t *testing.T) {
 			return done(reqs[0])
 		})))
 		n := flatNetwork()
-		n.Subnets = []netip.Prefix{pfx("10.87.1.1/24")}
-		err := checkOverlap(c, bridgeState{}, n, n.Subnets)
+		n.Subnets = []Subnet{{pfx("10.87.1.0/24"), ip("10.87.1.1")}}
+		err := checkOverlap(c, bridgeState{}, n, n.prefixes())
 		if errors.Is(err, ErrConflict) != conflict || conflict && !strings.Contains(err.Error(), "interface other") {
 			t.Errorf("%q: %v", name, err)
 		}

@@ -19,6 +19,7 @@ type Attachment struct {
 	Bridge       string
 	BridgeMAC    HardwareAddr   // of a bridge that is to be made; zero: any
 	Gateways     []netip.Prefix // addresses of the bridge
+	Routed       []netip.Prefix // subnets that no address of the bridge leads to: the host has routes there
 	Siblings     []netip.Prefix // those that it may have for the network's other subnets
 	ForceAddress bool
 	PromiscMode  bool
@@ -63,7 +64,7 @@ func Plan(n Network, r Request, l Lease) (Attachment, error) {
 		}
 		a.Firewall = append(a.Firewall, n.firewall(addr.Prefix.Masked(), addr.Gateway))
 		if n.IsGateway && addr.Gateway.IsValid() {
-			a.addGateway(netip.PrefixFrom(addr.Gateway, addr.Prefix.Bits()))
+			a.serve(addr.Prefix.Masked(), addr.Gateway)
 		}
 	}
 	a.Firewall = append(a.Firewall, n.firewall(netip.Prefix{}, netip.Addr{}))
@@ -104,7 +105,7 @@ func (n Network) checkRequest(r Request) error {
 	}
 	var addrs []Address
 	direct := false // routes may make other gateways reachable
-	for _, p := range n.Subnets {
+	for _, p := range n.prefixes() {
 		addrs = append(addrs, Address{Prefix: p})
 	}
 	if _, err := publications(r.Ports, addrs); err != nil {
@@ -114,7 +115,7 @@ func (n Network) checkRequest(r Request) error {
 		direct = direct || route.narrow()
 	}
 	for _, route := range n.Routes {
-		inside := func(p netip.Prefix) bool { return p.Masked().Contains(route.Gateway) }
+		inside := func(s Subnet) bool { return s.Contains(route.Gateway) || s.Gateway == route.Gateway }
 		if route.Gateway.IsValid() && !direct && !slices.ContainsFunc(n.Subnets, inside) {
 			return fmt.Errorf("gateway %s of the route to %s is in none of the network's subnets: %w", route.Gateway, route.Dst, ErrInvalid)
 		}
@@ -144,6 +145,14 @@ func (n Network) firewall(subnet netip.Prefix, gateway netip.Addr) Firewall {
 		Network: n.Name, Bridge: n.VLANs.gatewayName(n.Bridge), Subnet: subnet, Gateway: gateway, Flat: n.Flat,
 		IPMasq: n.IPMasq, Internal: n.Internal, Isolated: n.Isolated, PortIsolated: n.PortIsolated, PublishedOnly: n.PublishedOnly,
 		ForwardAccept: n.ForwardAccept, ServesDNS: n.ServesDNS && n.IsGateway,
+	}
+}
+
+// serve gives the bridge the gateway of a subnet.
+func (a *Attachment) serve(subnet netip.Prefix, gateway netip.Addr) {
+	a.addGateway(gatewayIn(subnet, gateway))
+	if isOutside(subnet, gateway) && !slices.Contains(a.Routed, subnet) {
+		a.Routed = append(a.Routed, subnet)
 	}
 }
 

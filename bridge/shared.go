@@ -56,7 +56,7 @@ func checkSharedAgain(c *rtnl.Conn, before bridgeState, n Network, res Result) e
 	if n.VLANs.ID != 0 {
 		return nil
 	}
-	prefixes := n.Subnets
+	prefixes := n.prefixes()
 	if len(prefixes) == 0 { // of another plugin; another network may have the rest of the subnet
 		for _, ip := range res.IPs {
 			a := ip.Address.Addr()

@@ -62,7 +62,7 @@ func (h *Host) available(c *rtnl.Conn, n Network) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(checkOverlap(c, br, n, n.Subnets), checkShared(c, br, n, n.Subnets), h.ready(c, br, n))
+	err = errors.Join(checkOverlap(c, br, n, n.prefixes()), checkShared(c, br, n, n.prefixes()), h.ready(c, br, n))
 	for _, k := range [...]struct{ kind, config string }{{"bridge", "CONFIG_BRIDGE"}, {"veth", "CONFIG_VETH"}} {
 		if has, herr := c.HasKind(k.kind); herr != nil {
 			err = errors.Join(err, herr)
@@ -95,13 +95,13 @@ func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
 	}
 	a := n.common()
 	for _, p := range n.Subnets {
-		if !slices.ContainsFunc(owners, func(o Owner) bool { return slices.ContainsFunc(o.Addresses, p.Masked().Contains) }) {
+		if !slices.ContainsFunc(owners, func(o Owner) bool { return slices.ContainsFunc(o.Addresses, p.Contains) }) {
 			continue // of several subnets, some may have no container yet
 		}
-		if n.IsGateway && p.Addr().IsValid() {
-			a.addGateway(p)
+		if n.IsGateway && p.Gateway.IsValid() {
+			a.serve(p.Prefix, p.Gateway)
 		}
-		a.Firewall = append(a.Firewall, n.firewall(p.Masked(), p.Addr()))
+		a.Firewall = append(a.Firewall, n.firewall(p.Prefix, p.Gateway))
 	}
 	a.Firewall = append(a.Firewall, n.firewall(netip.Prefix{}, netip.Addr{}))
 	err = errors.Join(h.checkBridge(br, a), h.checkHostEnds(c, br, a), h.checkFirewall(a.Firewall), h.checkGuards(n, owners))
@@ -149,8 +149,8 @@ func (h *Host) attached(n Network, alloc Allocator) ([]Owner, error) {
 // gateways are the addresses that the bridge should have.
 func (n Network) gateways() (all []netip.Prefix) {
 	for _, p := range n.Subnets {
-		if n.IsGateway && p.Addr().IsValid() {
-			all = append(all, p)
+		if n.IsGateway && p.Gateway.IsValid() {
+			all = append(all, gatewayIn(p.Prefix, p.Gateway))
 		}
 	}
 	return all
@@ -161,7 +161,7 @@ func (n Network) gateways() (all []netip.Prefix) {
 func (h *Host) tryFirewall(c *nft.Conn, n Network) error {
 	var all []Firewall
 	for _, p := range n.Subnets {
-		all = append(all, n.firewall(p.Masked(), p.Addr()))
+		all = append(all, n.firewall(p.Prefix, p.Gateway))
 	}
 	all = append(all, n.firewall(netip.Prefix{}, netip.Addr{}))
 	have, err := rulesOf(c, n.Name)

@@ -130,7 +130,8 @@ func readRange(o *strictjson.Object) Range {
 func readBounds(o *strictjson.Object, subnet netip.Prefix) Range {
 	inside := func(key string) netip.Addr {
 		a := readAddr(o, key)
-		if a.IsValid() && !subnet.Contains(a) {
+		linkLocal := key == "gateway" && a.Is6() && a.IsLinkLocalUnicast() && subnet.Addr().Is6()
+		if a.IsValid() && !subnet.Contains(a) && !linkLocal {
 			o.Fail(key, "%v is not in %v", a, subnet)
 		}
 		return a

@@ -17,7 +17,8 @@ type Range struct {
 // NewRange returns the range of subnet from start to end, both included. A
 // zero start or end is the subnet's first or last address that a host may
 // have, a zero gateway the first one, which is never leased. A /31 and a /127
-// have no other addresses than those of their two hosts (RFC 3021, RFC 6164).
+// have no other addresses than those of their two hosts (RFC 3021, RFC 6164). The
+// gateway of an IPv6 subnet may be a link-local address.
 // Every error is a [bridge.ErrInvalid].
 func NewRange(subnet netip.Prefix, start, end, gateway netip.Addr) (Range, error) {
 	base := subnet.Addr()
@@ -32,19 +33,20 @@ func NewRange(subnet netip.Prefix, start, end, gateway netip.Addr) (Range, error
 		return Range{}, fmt.Errorf("subnet %s has no room for a gateway and a container: %w", subnet, bridge.ErrInvalid)
 	}
 	first, last := hosts(subnet)
+	linkLocal := gateway.Is6() && gateway.IsLinkLocalUnicast() && gateway.Zone() == "" && base.Is6()
 	r := Range{subnet, or(start, first), or(end, last), or(gateway, first)}
 	for _, a := range []struct {
 		name string
 		addr netip.Addr
 	}{{"start", r.start}, {"end", r.end}, {"gateway", r.gateway}} {
-		if !subnet.Contains(a.addr) {
+		if !subnet.Contains(a.addr) && !(linkLocal && a.addr == gateway) {
 			return Range{}, fmt.Errorf("range %s %s is not in subnet %s: %w", a.name, a.addr, subnet, bridge.ErrInvalid)
 		}
 	}
 	if r.end.Less(r.start) {
 		return Range{}, fmt.Errorf("range end %s is before its start %s: %w", r.end, r.start, bridge.ErrInvalid)
 	}
-	if !r.isHost(r.gateway) {
+	if !r.isHost(r.gateway) && !linkLocal {
 		return Range{}, fmt.Errorf("gateway %s is no host's address in subnet %s: %w", r.gateway, subnet, bridge.ErrInvalid)
 	}
 	if r.start.Less(first) {
@@ -62,8 +64,8 @@ func NewRange(subnet netip.Prefix, start, end, gateway netip.Addr) (Range, error
 // Subnet is the subnet that the range's addresses are used in.
 func (r Range) Subnet() netip.Prefix { return r.subnet }
 
-// Gateway is the subnet's gateway, with the subnet's length.
-func (r Range) Gateway() netip.Prefix { return netip.PrefixFrom(r.gateway, r.subnet.Bits()) }
+// Gateway is the subnet's gateway.
+func (r Range) Gateway() netip.Addr { return r.gateway }
 
 // String gives the first and the last address.
 func (r Range) String() string { return r.start.String() + "-" + r.end.String() }

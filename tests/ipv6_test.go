@@ -286,3 +286,38 @@ func TestBridgeIsReadyForIPv6(t *testing.T) {
 		t.Errorf("link-local address: %s", b.Run("ip", "-6", "addr", "show", "dev", bridgeName))
 	}
 }
+
+// A gateway that is link-local, as routers' are, works like one in the subnet.
+func TestLinkLocalGateway(t *testing.T) {
+	b := newBox(t)
+	llConf := `{"cniVersion":"1.0.0","name":"ll","type":"flatnet","bridge":"br0","ipam":{"ranges":[[{"subnet":"fd87:0:0:1::/64","gateway":"fe80::1"}]]}}`
+	ll := func(c *lab.Call) { c.Conf = llConf }
+	c1, c2 := b.attach("c1", ll), b.attach("c2", ll)
+	if ip := c1.result.IPs[0]; ip.Gateway != "fe80::1" {
+		t.Errorf("the result is %s", c1.result.Stdout)
+	}
+	if out := c1.Run("ip", "-6", "route", "show", "default"); !strings.Contains(out, "default via fe80::1 dev eth0") {
+		t.Errorf("the default route is %s", out)
+	}
+	for from, to := range map[lab.Place]string{c1.Place: c2.addr, c2.Place: outsideAddr6, b.Place: c1.addr} {
+		if err := from.Ping(to); err != nil {
+			t.Error(err)
+		}
+	}
+	b.do(c1.then("CHECK"))
+	// A restart of the host's network takes addresses and routes of IPv6.
+	b.Sh("ip link set br0 down; ip link set br0 up")
+	b.refused(c1.then("CHECK"), 104, "fe80::1")
+	b.reload()
+	b.do(c1.then("CHECK"))
+	if err := c1.Ping(outsideAddr6); err != nil {
+		t.Error(err)
+	}
+	status := lab.Call{Command: "STATUS", Conf: strings.Replace(llConf, "1.0.0", "1.1.0", 1)}
+	b.do(status)
+	b.do(c1.then("DEL"))
+	b.do(c2.then("DEL"))
+	if rules := b.Run("nft", "list", "ruleset"); rules != "" {
+		t.Errorf("rules are left: %s", rules)
+	}
+}

@@ -148,7 +148,7 @@ func (p Plugin) settle(n *network, used []claim) error {
 	n.subnets = slices.Clone(n.subnets)
 	n.ipv6 = false
 	for i, r := range sets.Ranges() {
-		n.subnets[i].gateway = r.Gateway().Addr()
+		n.subnets[i].gateway = r.Gateway()
 		n.ipv6 = n.ipv6 || r.Subnet().Addr().Is6()
 	}
 	for _, c := range used {

@@ -36,7 +36,7 @@ func (h *fakeHost) Add(n bridge.Network, r bridge.Request, _ bridge.Allocator) (
 		{Name: r.Key.IfName, MAC: "0a:57:0a:57:01:02", Sandbox: r.NetNS},
 	}}
 	for _, gw := range n.Subnets {
-		ip := bridge.IP{Address: netip.PrefixFrom(gw.Addr().Next(), gw.Bits()), Gateway: gw.Addr(), Interface: 2}
+		ip := bridge.IP{Address: netip.PrefixFrom(gw.Gateway.Next(), gw.Bits()), Gateway: gw.Gateway, Interface: 2}
 		res.IPs = append(res.IPs, ip)
 	}
 	return res, nil
@@ -53,7 +53,7 @@ func (h *fakeHost) Status(n bridge.Network, alloc bridge.Allocator) error {
 	}
 	for _, gw := range n.Subnets {
 		for _, p := range h.taken {
-			if p.Overlaps(gw) {
+			if p.Overlaps(gw.Prefix) {
 				return fmt.Errorf("%s overlaps with %s: %w", gw.Masked(), p, bridge.ErrConflict)
 			}
 		}

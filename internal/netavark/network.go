@@ -211,10 +211,10 @@ func (n network) validate() (bridge.Network, ipam.Sets, error) {
 		if r.Subnet().Addr().Is6() && n.mtu != 0 && n.mtu < minIPv6MTU {
 			return out, sets, fmt.Errorf("options.mtu: %d is less than %d, the least for IPv6: %w", n.mtu, minIPv6MTU, bridge.ErrInvalid)
 		}
-		out.Subnets = append(out.Subnets, r.Gateway())
+		out.Subnets = append(out.Subnets, bridge.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
 	}
 	for i, r := range n.routes {
-		if !slices.ContainsFunc(n.subnets, func(s subnet) bool { return s.prefix.Contains(r.Gateway) }) {
+		if !slices.ContainsFunc(n.subnets, func(s subnet) bool { return s.prefix.Contains(r.Gateway) || s.gateway == r.Gateway }) {
 			return out, sets, fmt.Errorf("routes[%d].gateway: %s is in no subnet of the network: %w", i, r.Gateway, bridge.ErrInvalid)
 		}
 	}

@@ -84,8 +84,10 @@ func readNames(doc *strictjson.Object) []string {
 // record is what the attachment's names are to say once it is made.
 func (a attachment) record(result bridge.Result) dns.Record {
 	r := dns.Record{Key: a.request.Key, Names: a.request.Names, Upstream: a.upstream, Internal: a.network.Internal}
-	for _, p := range a.network.Subnets {
-		r.Listen = append(r.Listen, p.Addr())
+	for _, s := range a.network.Subnets {
+		if !s.Gateway.IsLinkLocalUnicast() { // which nobody can ask without naming the link
+			r.Listen = append(r.Listen, s.Gateway)
+		}
 	}
 	for _, ip := range result.IPs {
 		r.Addresses = append(r.Addresses, ip.Address.Addr())

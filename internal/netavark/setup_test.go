@@ -44,11 +44,14 @@ func TestSetup(t *testing.T) {
 	if got := b.must(t, run, "setup", netns); got != want {
 		t.Errorf("reply\n%s\nwant\n%s", got, want)
 	}
-	gateways := []netip.Prefix{netip.MustParsePrefix("10.87.4.1/24"), netip.MustParsePrefix("fd11:f40a:4470::1/64")}
+	subnets := []bridge.Subnet{
+		{Prefix: netip.MustParsePrefix("10.87.4.0/24"), Gateway: netip.MustParseAddr("10.87.4.1")},
+		{Prefix: netip.MustParsePrefix("fd11:f40a:4470::/64"), Gateway: netip.MustParseAddr("fd11:f40a:4470::1")},
+	}
 	network := bridge.Network{
 		Name: "six", Bridge: "flatnet-br4",
 		IsGateway: true, IsDefaultGateway: true, IPMasq: true, Isolated: true, ServesDNS: true,
-		Subnets: gateways, Flat: []netip.Prefix{netip.MustParsePrefix("10.87.0.0/16")},
+		Subnets: subnets, Flat: []netip.Prefix{netip.MustParsePrefix("10.87.0.0/16")},
 	}
 	if !reflect.DeepEqual(b.host.network, network) {
 		t.Errorf("network\n%+v\nwant\n%+v", b.host.network, network)
@@ -68,7 +71,7 @@ func TestSetup(t *testing.T) {
 		t.Errorf("request\n%+v\nwant\n%+v", b.host.request, request)
 	}
 	record := dns.Record{
-		Key: key, Names: request.Names, Listen: []netip.Addr{gateways[0].Addr(), gateways[1].Addr()},
+		Key: key, Names: request.Names, Listen: []netip.Addr{subnets[0].Gateway, subnets[1].Gateway},
 		Addresses: []netip.Addr{netip.MustParseAddr("10.87.4.2"), netip.MustParseAddr("fd11:f40a:4470::2")},
 	}
 	if !reflect.DeepEqual(b.names.added, []dns.Record{record}) {

@@ -247,7 +247,7 @@ func compare(got *cni.Config, sets [][]ipam.Range, want reading) (diff string) {
 func describe(sets [][]ipam.Range) (all []string) {
 	for _, set := range sets {
 		for _, r := range set {
-			all = append(all, fmt.Sprint(r.Subnet(), " ", r, " ", r.Gateway().Addr()))
+			all = append(all, fmt.Sprint(r.Subnet(), " ", r, " ", r.Gateway()))
 		}
 		all = append(all, ";")
 	}
