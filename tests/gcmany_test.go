@@ -104,3 +104,32 @@ func TestGCDuringAnADD(t *testing.T) {
 	b.do(gc(lab.Conf))
 	b.clean()
 }
+
+// A DEL asks the kernel for the flows of its own container: others' are not read,
+// however many there are. Its own client's are forgotten.
+func TestDELBesideManyFlows(t *testing.T) {
+	const flows = 20000
+	b := newBox(t)
+	b.attach("stays")
+	web := b.attach("web", func(c *lab.Call) { c.Conf = publish(lab.Conf, mapping(8053, 53, `,"protocol":"udp"`)) })
+	web.ServeUDP(web.addr + ":53")
+	if _, err := b.Outside.AskUDP(lab.HostAddr+":8053", 40000); err != nil {
+		t.Fatal(err)
+	}
+	b.Sh("echo 300 >/proc/sys/net/netfilter/nf_conntrack_udp_timeout")
+	b.Outside.Run("bash", "-c", fmt.Sprintf("for ((p = 20000; p < %d; p++)); do echo >/dev/udp/%s/$p; done 2>/dev/null", 20000+flows, lab.HostAddr))
+	count := strings.TrimSpace(b.Run("cat", "/proc/sys/net/netfilter/nf_conntrack_count"))
+	b.timed("DEL beside "+count+" flows", func() {
+		if r := b.Call(program, web.then("DEL"), "strace", "-f", "-qq", "-e", "trace=recvmsg", "-o", "/run/del.trace"); r.Exit != 0 {
+			t.Fatal(r.Stdout)
+		}
+	})
+	if answers := strings.Count(b.Read("/run/del.trace"), "recvmsg("); answers > 40 {
+		t.Errorf("DEL reads %d answers", answers)
+	}
+	next := b.attach("next", func(c *lab.Call) { c.Conf = publish(lab.Conf, mapping(8053, 53, `,"protocol":"udp"`)) })
+	next.ServeUDP(next.addr + ":53")
+	if got, err := b.Outside.AskUDP(lab.HostAddr+":8053", 40000); !strings.HasPrefix(got, next.addr+" to ") {
+		t.Errorf("%q, %v", got, err)
+	}
+}
