@@ -1,8 +1,10 @@
 package tests
 
 import (
+	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"flatnet/tests/lab"
@@ -94,5 +96,39 @@ func TestForeignForwardPolicy(t *testing.T) {
 				t.Errorf("was\n%s\nand is\n%s", before, after)
 			}
 		})
+	}
+}
+
+// However many first ADDs come at once, each chain gets its accept rules once.
+func TestForwardAcceptOnceByParallelADDs(t *testing.T) {
+	b := newBox(t)
+	b.Run("nft", `table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }`)
+	before := b.Run("nft", "list", "ruleset")
+	const containers = 12
+	for i := range containers {
+		b.NetNS(fmt.Sprint("c", i))
+	}
+	for range 3 {
+		for _, command := range []string{"ADD", "DEL"} {
+			var calls sync.WaitGroup
+			for i := range containers {
+				calls.Go(func() {
+					c := call(command, fmt.Sprint("c", i))
+					c.Conf = conf(`"forwardAccept":true`)
+					if r := b.Call(program, c); r.Exit != 0 {
+						t.Errorf("%s: %s", command, r.Stdout)
+					}
+				})
+			}
+			calls.Wait()
+			if command == "ADD" {
+				if rules := b.Run("nft", "list", "table", "inet", "filter"); strings.Count(rules, "forwardAccept") != 2 {
+					t.Errorf("the rules are\n%s", rules)
+				}
+			}
+		}
+		if after := b.Run("nft", "list", "ruleset"); after != before {
+			t.Errorf("was\n%s\nand is\n%s", before, after)
+		}
 	}
 }
