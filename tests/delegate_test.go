@@ -241,7 +241,6 @@ func TestDelegatedFailure(t *testing.T) {
 		{"a plugin without a daemon", `"ipam":{"type":"dhcp"}`, 999, []string{"dhcp", "/run/cni/dhcp.sock"}},
 		{"a plugin that gives nothing", `"ipam":{"type":"static"}`, 7, []string{"static", "no address"}},
 		{"an address that is the gateway's", `"isGateway":true,"ipam":{"type":"static","addresses":[{"address":"10.10.0.1/24"}]}`, 7, []string{"10.10.0.1"}},
-		{"a subnet that is somebody's", `"isGateway":true,"ipam":{"type":"host-local","subnet":"192.0.2.0/25","dataDir":"/run/host-local"}`, 102, []string{"192.0.2.0/25", lab.Uplink}},
 		{"an address that another has", `"isGateway":true,"ipam":{"type":"static","addresses":[{"address":"10.10.0.9/24"}]}`, 101, []string{"10.10.0.9", "c0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
