@@ -289,3 +289,29 @@ func TestInheritedMTU(t *testing.T) {
 		})
 	}
 }
+
+// A host end that somebody has renamed is found by its mark.
+func TestRenamedHostEnd(t *testing.T) {
+	for name, remove := range map[string]func(b box, c container) lab.Call{
+		"DEL": func(b box, c container) lab.Call { return c.then("DEL") },
+		"GC": func(b box, c container) lab.Call {
+			return lab.Call{Command: "GC", Conf: withKeys(strings.Replace(lab.Conf, "1.0.0", "1.1.0", 1), `"cni.dev/valid-attachments":[]`)}
+		},
+		"ADD in another namespace": func(b box, c container) lab.Call {
+			b.NetNS("again")
+			add := c.add
+			add.NetNS = "/run/netns/again"
+			b.do(add)
+			return c.then("DEL")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			c := b.attach("c1")
+			b.Run("ip", "link", "set", "fn-c1", "name", "mine")
+			b.do(c.then("CHECK"))
+			b.do(remove(b, c))
+			b.clean()
+		})
+	}
+}
