@@ -55,7 +55,7 @@ func flowsTo(ports []Publication) stale {
 	asked := map[netip.Addr]bool{}
 	var s stale
 	for _, p := range ports {
-		if p.Protocol != unix.IPPROTO_UDP {
+		if p.Protocol != unix.IPPROTO_UDP || !p.Host.IsValid() {
 			continue
 		}
 		if led[p.hostPort()] == nil {
