@@ -144,8 +144,6 @@ func ValidIfName(s string) error {
 		return fmt.Errorf("%.20q has %d bytes, more than %d", s, len(s), IfNameSize-1)
 	case s == "." || s == "..":
 		return fmt.Errorf("%q is not an interface name", s)
-	case s == "all" || s == "default": // directories of sysctls, which the kernel refuses as well
-		return fmt.Errorf("%q stands for other interfaces in sysctls, and can't be one's name", s)
 	}
 	for _, c := range []byte(s) {
 		if c <= ' ' || c >= 0x7f || strings.ContainsRune("/:%", rune(c)) {

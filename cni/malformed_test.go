@@ -182,7 +182,6 @@ func TestMalformedConfig(t *testing.T) {
 		{`"bridge":"a/b"`, `bridge: "a/b" has a character`},
 		{`"bridge":"abcdefghijklmnop"`, `bridge: "abcdefghijklmnop" has 16 bytes`},
 		{`"bridge":".."`, `bridge: ".." is not an interface name`},
-		{`"bridge":"all"`, `bridge: "all" stands for`},
 		{`"bridge":"br%d"`, `bridge: "br%d"`},
 		{`"bridge":"lo"`, `bridge: "lo" is reserved`},
 		{`"bridge":"a","Bridge":"b"`, `bridge: is given twice, as "bridge" and as "Bridge"`},
