@@ -77,7 +77,7 @@ func TestMakeWithoutGo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	env := append(os.Environ(), "SUDO_USER=", "PATH="+dir+":"+tools)
+	env := append(os.Environ(), "SUDO_USER=", "MAKELEVEL=", "MAKEFLAGS=", "PATH="+dir+":"+tools)
 	for _, c := range []struct {
 		name, script string // of a go command, if there is one
 		env          string

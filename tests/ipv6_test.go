@@ -1,8 +1,10 @@
 package tests
 
 import (
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"flatnet/tests/lab"
 )
@@ -282,8 +284,15 @@ func TestReadOnlySysctls(t *testing.T) {
 func TestBridgeIsReadyForIPv6(t *testing.T) {
 	b := newBox(t)
 	b.attach("c1", func(c *lab.Call) { c.Conf = dual })
-	if out := b.Run("ip", "-6", "addr", "show", "dev", bridgeName, "scope", "link", "-tentative"); !strings.Contains(out, "fe80:") {
-		t.Errorf("link-local address: %s", b.Run("ip", "-6", "addr", "show", "dev", bridgeName))
+	var out string
+	err := lab.Until(10*time.Second, func() error { // the kernel makes the address when it notices the carrier
+		if out = b.Run("ip", "-6", "addr", "show", "dev", bridgeName, "scope", "link"); !strings.Contains(out, "fe80:") {
+			return errors.New("no link-local address")
+		}
+		return nil
+	})
+	if err != nil || strings.Contains(out, "tentative") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

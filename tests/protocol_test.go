@@ -168,7 +168,7 @@ func TestHonoursItsConfiguration(t *testing.T) {
 		t.Error("no lease in dataDir")
 	}
 	before := b.state()
-	if strings.Contains(before, "ip saddr 10.87.7.0/24") {
+	if strings.Contains(before, "ip saddr 10.87.7.0/24 ip daddr != ") {
 		t.Errorf("ipMasq is false, but there is %s", before)
 	}
 	b.do(c.then("DEL"))
