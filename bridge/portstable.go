@@ -36,7 +36,7 @@ import (
 //		chain output { type nat hook output priority -98; ... dnat to meta l4proto . th dport map @everywhere; }
 //		chain postrouting {
 //			type nat hook postrouting priority srcnat
-//			oifgroup 10870/31 ip saddr 127.0.0.0/8 masquerade
+//			oifgroup 10870/31 ip saddr 127.0.0.0/8 masquerade (IPv6: fe80::/10)
 //			ip saddr . ip daddr @selves masquerade
 //		}
 //	}
@@ -44,8 +44,10 @@ import (
 // Ports of containers that are published on 127.0.0.1 only are in local: a
 // neighbour who has a route to the container's address does not reach them.
 //
-// Only packets to the host itself are translated; for IPv6, not those to ::1, and
-// not those from or to link-local addresses, which the host itself answers. Between
+// Only packets to the host itself are translated; for IPv6, not those to ::1. Those
+// from or to link-local addresses are translated only if a container sends them, for
+// its bridge is where the answer comes back; the host itself answers all others.
+// What a container sends from a link-local address is masqueraded. Between
 // the ports of one address and those of all, each network keeps port
 // 53 of its gateways for itself, see [Firewall.gatewayDNS]. Where the
 // kernel lacks fib, the host's addresses are kept in a set. The maps have no size:
@@ -109,14 +111,7 @@ func (t portsTable) hostAddrs() nft.Set {
 }
 
 func (t portsTable) chains(fib bool) []chain {
-	output := t.toHost(fib)
-	// What a neighbour sends to 127.0.0.1 is for nobody. From a link-local address
-	// Linux forwards nothing (ip6_forward).
-	refused := match(source, linkLocal6, nft.NotEqual)
-	if t.Family == nft.IPv4 {
-		refused = match(destination, loopback4, nft.NotEqual)
-	}
-	prerouting := slices.Concat(refused, output)
+	output, prerouting := t.fromHost(fib), t.fromElsewhere(fib)
 	nat := func(name string, hook nft.Hook, priority int32, rules ...[]nft.Expr) chain {
 		return t.chain(nft.Chain{Name: name, Type: nft.NAT, Hook: hook, Priority: priority}, rules...)
 	}
@@ -124,9 +119,9 @@ func (t portsTable) chains(fib bool) []chain {
 	closed := nft.Chain{Name: "local", Type: nft.Filter, Hook: nft.Prerouting, Priority: beforeNAT}
 	return []chain{
 		t.chain(closed, drop(noGroup(nft.MetaIifGroup), t.load(true), []nft.Expr{nft.Lookup{Set: t.local().Name, Src: nft.Reg1}})),
-		nat("prerouting-somewhere", nft.Prerouting, dstNAT, slices.Concat(prerouting, somewhere)),
+		nat("prerouting-somewhere", nft.Prerouting, dstNAT, each(prerouting, somewhere)...),
 		nat("output-somewhere", nft.Output, dstNAT, slices.Concat(output, somewhere)),
-		nat("prerouting", nft.Prerouting, dstNATLast, slices.Concat(prerouting, everywhere)),
+		nat("prerouting", nft.Prerouting, dstNATLast, each(prerouting, everywhere)...),
 		nat("output", nft.Output, dstNATLast, slices.Concat(output, everywhere)),
 		nat("postrouting", nft.Postrouting, srcNAT, t.masquerade()...),
 	}
@@ -141,20 +136,49 @@ func (t portsTable) chain(ch nft.Chain, rules ...[]nft.Expr) chain {
 	return out
 }
 
+// each appends the same end to several conditions.
+func each(conditions [][]nft.Expr, end []nft.Expr) (rules [][]nft.Expr) {
+	for _, c := range conditions {
+		rules = append(rules, slices.Concat(c, end))
+	}
+	return rules
+}
+
+// fromHost matches packets that the host sends to itself. IPv6 has no
+// route_localnet, and a socket that sends to a link-local address is bound to that
+// interface: no answer would come back.
+func (t portsTable) fromHost(fib bool) []nft.Expr {
+	if t.Family == nft.IPv4 {
+		return t.toHost(fib)
+	}
+	return slices.Concat(notLoopback6(), match(destination, linkLocal6, nft.NotEqual), t.toHost(fib))
+}
+
+// fromElsewhere matches packets that others send to the host, by one of several
+// conditions. What a neighbour sends to 127.0.0.1 is dropped. Linux forwards packets
+// from link-local addresses only if they leave where they came from (ip6_forward),
+// and routes packets to them only there.
+func (t portsTable) fromElsewhere(fib bool) [][]nft.Expr {
+	if t.Family == nft.IPv4 {
+		return [][]nft.Expr{slices.Concat(match(destination, loopback4, nft.NotEqual), t.toHost(fib))}
+	}
+	global := slices.Concat(match(source, linkLocal6, nft.NotEqual), match(destination, linkLocal6, nft.NotEqual))
+	return [][]nft.Expr{
+		slices.Concat(notLoopback6(), global, t.toHost(fib)),
+		slices.Concat(notLoopback6(), anyGroup(nft.MetaIifGroup), t.toHost(fib)),
+	}
+}
+
+func notLoopback6() []nft.Expr {
+	return match(destination, netip.PrefixFrom(netip.IPv6Loopback(), 128), nft.NotEqual)
+}
+
 // toHost matches packets that are addressed to the host itself.
 func (t portsTable) toHost(fib bool) []nft.Expr {
-	var exprs []nft.Expr
-	if t.Family == nft.IPv6 { // has no route_localnet: no answer would come back
-		exprs = slices.Concat(
-			match(destination, netip.PrefixFrom(netip.IPv6Loopback(), 128), nft.NotEqual),
-			match(destination, linkLocal6, nft.NotEqual))
-	}
 	if fib {
-		exprs = append(exprs, nft.Fib{Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: hostOrder(unix.RTN_LOCAL)})
-	} else {
-		exprs = append(exprs, destination.load(t.Family, nft.Reg1), nft.Lookup{Set: t.hostAddrs().Name, Src: nft.Reg1})
+		return []nft.Expr{nft.Fib{Dst: nft.Reg1}, nft.Cmp{Src: nft.Reg1, Op: nft.Equal, Data: hostOrder(unix.RTN_LOCAL)}}
 	}
-	return exprs
+	return []nft.Expr{destination.load(t.Family, nft.Reg1), nft.Lookup{Set: t.hostAddrs().Name, Src: nft.Reg1}}
 }
 
 // load loads the key of a map or set, which has the destination's address or has
@@ -178,9 +202,11 @@ func (t portsTable) dnat(m nft.Set, withAddr bool) []nft.Expr {
 }
 
 func (t portsTable) masquerade() (rules [][]nft.Expr) {
-	if t.Family == nft.IPv4 {
-		rules = append(rules, masquerade(anyGroup(nft.MetaOifGroup), match(source, loopback4, nft.Equal)))
+	near := loopback4
+	if t.Family == nft.IPv6 {
+		near = linkLocal6
 	}
+	rules = append(rules, masquerade(anyGroup(nft.MetaOifGroup), match(source, near, nft.Equal)))
 	return append(rules, masquerade([]nft.Expr{
 		source.load(t.Family, nft.Reg1), destination.load(t.Family, nft.Reg32(t.words())),
 		nft.Lookup{Set: t.selves().Name, Src: nft.Reg1},

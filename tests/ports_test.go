@@ -518,9 +518,10 @@ func inTwoNetworks(t *testing.T, conf1, conf2 string) {
 	b.clean()
 }
 
-// Linux forwards nothing from a link-local address. So that no client waits in vain,
-// the host itself answers what is sent from or to one, with br_netfilter or without.
-func TestLinkLocalIsAnsweredAtOnce(t *testing.T) {
+// Containers reach published ports by the link-local addresses of their bridge.
+// Linux forwards nothing else from a link-local address: so that no other client
+// waits in vain, the host itself answers it, with br_netfilter or without.
+func TestPublishedPortByLinkLocalAddresses(t *testing.T) {
 	for _, bridged := range []string{"0", "1"} { // br_netfilter
 		t.Run("bridge-nf-call="+bridged, func(t *testing.T) {
 			b := newBox(t)
@@ -529,12 +530,17 @@ func TestLinkLocalIsAnsweredAtOnce(t *testing.T) {
 			sibling := b.attach("sibling", func(c *lab.Call) { c.Conf = dual })
 			b.Sh("ip addr add fe80::1/64 dev " + lab.Uplink + " nodad; ip addr add fe80::1/64 dev " + bridgeName + " nodad")
 			b.Outside.Sh("ip addr add fe80::2/64 dev eth0 nodad")
+			web.Serve("[::]:80")
+			for _, from := range []container{web, sibling} {
+				if _, err := from.Ask("[fe80::1%eth0]:8080"); err != nil {
+					t.Error(err)
+				}
+			}
 			for _, c := range []struct {
 				from lab.Place
 				to   string
 			}{
-				{b.Place, "fe80::1%" + lab.Uplink}, {b.Place, "fe80::1%" + bridgeName},
-				{b.Outside, "fe80::1%eth0"}, {sibling.Place, "fe80::1%eth0"}, {web.Place, "fe80::1%eth0"},
+				{b.Place, "fe80::1%" + lab.Uplink}, {b.Place, "fe80::1%" + bridgeName}, {b.Outside, "fe80::1%eth0"},
 			} {
 				if got, err := c.from.Ask(net.JoinHostPort(c.to, "8080")); err == nil || !strings.Contains(err.Error(), "connection refused") {
 					t.Errorf("%s: %q, %v", c.to, got, err)
