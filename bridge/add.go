@@ -12,6 +12,9 @@ import (
 // Add makes an attachment and says what it came to be. If it fails, it leaves
 // nothing of its own: only the bridge, which is shared, stays.
 func (h *Host) Add(n Network, r Request, alloc Allocator) (res Result, err error) {
+	if err := n.checkRequest(r); err != nil { // before a turn is taken, which makes a file
+		return Result{}, err
+	}
 	inside, err := h.enter(r.NetNS)
 	if err != nil {
 		return Result{}, err
@@ -32,9 +35,6 @@ func (h *Host) Add(n Network, r Request, alloc Allocator) (res Result, err error
 // attach is Add with its sockets open: c on the host, inside in the container.
 func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc Allocator) (Result, error) {
 	if err := checkVacant(inside, r.Key.IfName); err != nil {
-		return Result{}, err
-	}
-	if err := n.checkRequest(r); err != nil {
 		return Result{}, err
 	}
 	var err error
