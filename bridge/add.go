@@ -20,6 +20,9 @@ func (h *Host) Add(n Network, r Request, alloc Allocator) (res Result, err error
 		return Result{}, err
 	}
 	defer inside.leave()
+	if err := n.checkRequest(r); err != nil { // before there is even a file of locks
+		return Result{}, err
+	}
 	c, err := h.route()
 	if err != nil {
 		return Result{}, err
