@@ -81,7 +81,7 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 		var res Result
 		res, err = h.apply(c, inside, br, a, rtnl.Link{})
 		if err == nil {
-			err = checkSharedAgain(c, br, n, res)
+			err = h.checkSharedAgain(c, br, n, r.Key, res)
 		}
 		if err == nil {
 			res.DNS = n.DNS

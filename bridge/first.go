@@ -40,7 +40,7 @@ func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Netwo
 		res, err = h.address(c, inside, host, n, r, lease)
 	}
 	if err == nil {
-		err = checkSharedAgain(c, br, n, res)
+		err = h.checkSharedAgain(c, br, n, r.Key, res)
 	}
 	if err != nil {
 		inside.arrival.end()

@@ -294,6 +294,23 @@ func (r records) firewalls(network string) (all []Firewall) {
 	return all
 }
 
+// wishesIn reads what is recorded of a network's attachments. What can't be read is
+// left out: a reload names it.
+func (r records) wishesIn(network string) (wishes []wish) {
+	if r.dir == "" {
+		return nil
+	}
+	for _, file := range r.files(network, "*") {
+		if strings.HasPrefix(filepath.Base(file), firewallFile+":") {
+			continue
+		}
+		if more, err := appendRecord(wishes, file); err == nil {
+			wishes = more
+		}
+	}
+	return wishes
+}
+
 // wishesOf reads what is recorded of a container's attachments; those of internal
 // networks come last. What can't be read is left out: a reload names it.
 func (r records) wishesOf(containerID string) (wishes []wish) {

@@ -231,7 +231,7 @@ func (h *Host) removeRules(network string, links []rtnl.Link) error {
 		if err != nil && !errors.Is(err, ErrUnsupported) { // and then there are none
 			return err
 		}
-		return errors.Join(h.closeLoopback(network, links), h.records.dropNetwork(network))
+		return errors.Join(h.forgetDead(network), h.closeLoopback(network, links), h.records.dropNetwork(network))
 	}
 	if !h.records.know(network) { // and so nothing that a reload could restore
 		return remove()

@@ -1,12 +1,16 @@
 package bridge
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"flatnet/internal/flock"
 	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
 )
 
 // Networks keep their leases apart, so several on one bridge need subnets of their
@@ -45,14 +49,16 @@ func checkShared(c *rtnl.Conn, br bridgeState, n Network, prefixes []netip.Prefi
 
 // checkSharedAgain is checkShared for an attachment whose link says which addresses
 // it has. Of two networks whose containers come at one moment, the one whose link
-// was there last finds the other's, or both find each other. before is the bridge as
-// it was when checkShared asked.
+// was there last finds the other's, or both find each other. They look one after the
+// other, and whoever finds another's link takes its own away before the next one
+// looks: so one network is always left. before is the bridge as it was when
+// checkShared asked.
 //
 // A network that the bridge was not made for marks it as shared before it looks. A
 // network that it was made for looks for the mark when its own link can be found:
 // so one of the two sees the other. Whoever has found no bridge looks in any case,
 // for the one who made it may not have given it its alias yet.
-func checkSharedAgain(c *rtnl.Conn, before bridgeState, n Network, res Result) error {
+func (h *Host) checkSharedAgain(c *rtnl.Conn, before bridgeState, n Network, key Key, res Result) error {
 	if n.VLANs.ID != 0 {
 		return nil
 	}
@@ -76,7 +82,37 @@ func checkSharedAgain(c *rtnl.Conn, before bridgeState, n Network, res Result) e
 			return fmt.Errorf("mark bridge %s as shared: %w", br.Name, err)
 		}
 	}
-	return n.checkPorts(c, br, prefixes)
+	unlock, err := h.lookAlone(n.Bridge)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := n.checkPorts(c, br, prefixes); err != nil {
+		return errors.Join(err, removeLinks(c, key, namedEnds))
+	}
+	return nil
+}
+
+// lookAlone waits until no other ADD looks for networks that share the bridge.
+// unlock is nil only after an error.
+func (h *Host) lookAlone(bridge string) (unlock func(), err error) {
+	f, err := h.records.open()
+	if err == nil && f != nil {
+		err = flock.LockByte(f, placeOf(sharedMark, bridge), unix.LOCK_EX, lockWait)
+	}
+	unlock = func() {
+		if f != nil {
+			f.Close() // nothing was written to it
+		}
+	}
+	if errors.Is(err, flock.ErrHeld) {
+		unlock()
+		return nil, fmt.Errorf("other ADDs were busy with bridge %s for %v; try again: %w: %w", bridge, lockWait, err, ErrBusy)
+	}
+	if err != nil {
+		h.records.say(fmt.Errorf("can't lock bridge %s (continuing; another network's ADD at the same moment may conflict): %w", bridge, err))
+	}
+	return unlock, nil
 }
 
 // checkPorts looks for other networks' addresses behind a bridge.

@@ -40,6 +40,18 @@ func (h *Host) unpublishBy(c *nft.Conn, key Key) error {
 	return remove() // nothing that a reload could restore
 }
 
+// forgetDead takes back the ports of the network's attachments whose namespace
+// vanished without a DEL, for a caller who knows that none is alive. Elements without
+// a record are left to their own DEL and to a reload.
+func (h *Host) forgetDead(network string) (err error) {
+	for _, w := range h.records.wishesIn(network) {
+		if len(w.Ports) > 0 {
+			err = errors.Join(err, h.withNFT(true, func(c *nft.Conn) error { return h.removeElements(c, w.Key, w, true) }))
+		}
+	}
+	return err
+}
+
 // removeElements removes all that key has, and the record of it. If that is not
 // known, there is none.
 func (h *Host) removeElements(c *nft.Conn, key Key, recorded wish, known bool) error {
