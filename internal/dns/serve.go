@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -98,7 +99,8 @@ func (s Server) taken(addr netip.Addr) error {
 	if err != nil {
 		return nil
 	}
-	if held, err := socket.HeldBy(strings.TrimSpace(string(pid))); err != nil || held {
+	held, err := sockdiag.HeldBy(strings.TrimSpace(string(pid)))
+	if err != nil || slices.Contains(held, socket.Inode) {
 		return nil
 	}
 	return fmt.Errorf("aardvark-dns can't listen at %s, because another program listens at its UDP port %d", addr, port)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"flatnet/bridge"
 	"flatnet/internal/sockdiag"
@@ -18,44 +19,50 @@ import (
 // linux/in.h). The kernel has no list of SCTP's without loading a module.
 func protocols() map[uint8]string { return map[uint8]string{6: "tcp", 17: "udp"} }
 
+// maxNamed bounds how many sockets are named.
+const maxNamed = 20
+
 // Find returns a sentence for each program of the host that listens at a port of
-// the list, for a container with these addresses. It asks the kernel once for
-// each protocol and family. A kernel that can't tell finds none.
+// the list, for a container with these addresses; of very many, for some of them and
+// how many there are. It asks the kernel once for each protocol and family. A kernel
+// that can't tell finds none. There may be tens of thousands of ports, and as many
+// sockets.
 func Find(ports []bridge.PortMapping, ips []bridge.IP) []string {
 	ipv4 := slices.ContainsFunc(ips, func(ip bridge.IP) bool { return ip.Address.Addr().Is4() })
 	ipv6 := slices.ContainsFunc(ips, func(ip bridge.IP) bool { return ip.Address.Addr().Is6() })
 	var found []string
+	shared := sync.OnceValue(sharing)
 	for protocol, name := range protocols() {
-		some, published := publishedBy(ports, protocol)
-		if !some {
+		published := publishedBy(ports, protocol)
+		if len(published) == 0 {
 			continue
 		}
 		for _, s := range list(protocol) {
-			lost := func(p bridge.PortMapping) bool { return p.Protocol == protocol && takes(p, s, ipv4, ipv6) }
-			if !published[s.Addr.Port()] || !slices.ContainsFunc(ports, lost) || expected(s) {
+			lost := func(p bridge.PortMapping) bool { return takes(p, s, ipv4, ipv6) }
+			if !slices.ContainsFunc(published[s.Addr.Port()], lost) || shared()[s.Inode] {
 				continue
 			}
-			text := fmt.Sprintf("port %d/%s is published although a program of the host listens at %s: what is sent to that port reaches the container, and not the program",
-				s.Addr.Port(), name, s.Addr)
-			if !slices.Contains(found, text) {
-				found = append(found, text)
-			}
+			found = append(found, fmt.Sprintf("port %d/%s is published although a program of the host listens at %s: what is sent to that port reaches the container, and not the program",
+				s.Addr.Port(), name, s.Addr))
 		}
 	}
 	slices.Sort(found)
+	found = slices.Compact(found)
+	if more := len(found) - maxNamed; more > 0 {
+		found = append(found[:maxNamed], fmt.Sprintf("programs of the host listen at %d more addresses and ports that are published", more))
+	}
 	return found
 }
 
-// publishedBy reports which host ports the list has of a protocol, and whether
-// there is any. There may be tens of thousands of ports, and as many sockets.
-func publishedBy(ports []bridge.PortMapping, protocol uint8) (some bool, published *[1 << 16]bool) {
-	published = new([1 << 16]bool)
+// publishedBy lists the mappings of a protocol by host port.
+func publishedBy(ports []bridge.PortMapping, protocol uint8) map[uint16][]bridge.PortMapping {
+	published := map[uint16][]bridge.PortMapping{}
 	for _, p := range ports {
 		if p.Protocol == protocol {
-			some, published[p.HostPort] = true, true
+			published[p.HostPort] = append(published[p.HostPort], p)
 		}
 	}
-	return some, published
+	return published
 }
 
 func list(protocol uint8) []sockdiag.Socket {
@@ -91,19 +98,20 @@ func takes(p bridge.PortMapping, s sockdiag.Socket, ipv4, ipv6 bool) bool {
 // [::1] never does.
 func reached(a netip.Addr) bool { return a.Is4() || !a.IsLoopback() }
 
-// expected reports whether a socket is of a program that is known to share its
-// port: Podman and its conmon listen at the ports that they publish, so that
+// sharing returns the inodes of the sockets of programs that are known to share
+// their ports: Podman and its conmon listen at the ports that they publish, so that
 // nobody else takes them, and the network's own gateway keeps its DNS server.
-func expected(s sockdiag.Socket) bool {
+func sharing() map[uint32]bool {
+	inodes := map[uint32]bool{}
 	processes, _ := filepath.Glob("/proc/[0-9]*/comm")
 	for _, path := range processes {
 		comm, _ := os.ReadFile(path)
-		if !slices.Contains([]string{"conmon", "podman", "aardvark-dns"}, strings.TrimSpace(string(comm))) {
-			continue
-		}
-		if held, _ := s.HeldBy(filepath.Base(filepath.Dir(path))); held {
-			return true
+		if slices.Contains([]string{"conmon", "podman", "aardvark-dns"}, strings.TrimSpace(string(comm))) {
+			held, _ := sockdiag.HeldBy(filepath.Base(filepath.Dir(path))) // it may have ended
+			for _, inode := range held {
+				inodes[inode] = true
+			}
 		}
 	}
-	return false
+	return inodes
 }

@@ -1,6 +1,8 @@
 package listeners
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -40,5 +42,25 @@ func TestTakes(t *testing.T) {
 		if got := takes(p, s, c.families[0] == '4', c.families != "4"); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
+	}
+}
+
+// Of many sockets only some are named, and the rest is counted.
+func TestFindBoundsItsAnswer(t *testing.T) {
+	const all = 3 * maxNamed
+	var ports []bridge.PortMapping
+	for range all {
+		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		at := netip.MustParseAddrPort(c.LocalAddr().String())
+		ports = append(ports, bridge.PortMapping{Protocol: 17, HostPort: at.Port(), ContainerPort: 80})
+	}
+	ips := []bridge.IP{{Address: netip.MustParsePrefix("10.87.1.2/24")}}
+	found := Find(ports, ips)
+	if len(found) != maxNamed+1 || found[maxNamed] != fmt.Sprintf("programs of the host listen at %d more addresses and ports that are published", all-maxNamed) {
+		t.Errorf("%d sentences, the last one is %q", len(found), found[len(found)-1])
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"flatnet/internal/nl"
 
@@ -38,20 +40,22 @@ const (
 	stateListen = 10 // TCP_LISTEN
 )
 
-// HeldBy reports whether a process has the socket open, of which its files in
-// /proc must be readable.
-func (s Socket) HeldBy(pid string) (bool, error) {
+// HeldBy lists the inodes of the sockets that a process has open, of which its files
+// in /proc must be readable.
+func HeldBy(pid string) (inodes []uint32, err error) {
 	dir := filepath.Join("/proc", pid, "fd")
 	files, err := os.ReadDir(dir)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	for _, f := range files {
-		if link, _ := os.Readlink(filepath.Join(dir, f.Name())); link == fmt.Sprintf("socket:[%d]", s.Inode) {
-			return true, nil
+		link, _ := os.Readlink(filepath.Join(dir, f.Name())) // it may be closed again
+		number, isSocket := strings.CutPrefix(strings.TrimSuffix(link, "]"), "socket:[")
+		if inode, err := strconv.ParseUint(number, 10, 32); isSocket && err == nil {
+			inodes = append(inodes, uint32(inode))
 		}
 	}
-	return false, nil
+	return inodes, nil
 }
 
 // Conn is a sock_diag socket. It sees the network namespace in which it was
