@@ -2,11 +2,8 @@ package bridge
 
 import (
 	"bytes"
-	"errors"
 
 	"flatnet/internal/nft"
-
-	"golang.org/x/sys/unix"
 )
 
 // An entry is an element and its set. Its comment is the owner's key.
@@ -51,37 +48,6 @@ func (v view) find(c *nft.Conn, els nft.Elements) error {
 		v[place{els.Set.Table, els.Set.Name, key}] = e
 	}
 	return err
-}
-
-// listedFrom is the number of places in one set from which on it is better to list
-// the set.
-const listedFrom = 4096
-
-// addMany is see for places of which there may be many times the number of
-// elements that there are.
-func (v view) addMany(c *nft.Conn, entries []entry) error {
-	for _, els := range bySet(entries) {
-		if len(els.List) < listedFrom {
-			if err := v.find(c, els); err != nil {
-				return err
-			}
-			continue
-		}
-		all, err := c.Elements(els.Set)
-		switch {
-		case errors.Is(err, unix.EAGAIN): // changes all the time
-			err = v.find(c, els)
-		case errors.Is(err, unix.ENOENT): // is about to be made
-			err = nil
-		}
-		if err != nil {
-			return err
-		}
-		for _, e := range all {
-			v[place{els.Set.Table, els.Set.Name, string(e.Key)}] = e
-		}
-	}
-	return nil
 }
 
 // claim puts into a batch the entries that are not there as they should be. An

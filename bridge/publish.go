@@ -3,11 +3,14 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
 	"flatnet/internal/nft"
 	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
 )
 
 // publish makes the attachment's ports reachable, all or none. A port that another
@@ -145,12 +148,19 @@ func (cl portClaim) replaced() (ports []Publication) {
 // networks; the first one that is not internal has them.
 func findClaim(c *nft.Conn, a Attachment, addrs []rtnl.Addr, replaceable func(owner string) (bool, error)) (cl portClaim, err error) {
 	everything := entries(a.Key, a.Ports)
-	others := rivals(a, addrs)
-	if cl.have, err = see(c, everything); err == nil {
-		err = cl.have.addMany(c, others)
-	}
-	if err != nil {
+	others := wider(a)
+	if cl.have, err = see(c, append(everything[:len(everything):len(everything)], others...)); err != nil {
 		return cl, err
+	}
+	for _, family := range a.portFamilies() {
+		found, err := portsOf(family).narrower(c, a.Ports, addrs)
+		if err != nil {
+			return cl, err
+		}
+		for _, e := range found {
+			cl.have[e.place()] = e.Element
+		}
+		others = append(others, found...)
 	}
 	taken := map[place]bool{} // that other attachments of the container have
 	for _, e := range append(everything[:len(everything):len(everything)], others...) {
@@ -174,29 +184,81 @@ func findClaim(c *nft.Conn, a Attachment, addrs []rtnl.Addr, replaceable func(ow
 	return cl, nil
 }
 
-// rivals are the places, besides those of the ports themselves, where another
-// owner's element would be in the way of one of the attachment's.
-func rivals(a Attachment, addrs []rtnl.Addr) (places []entry) {
-	own := map[netip.Addr]bool{} // of the host; several of its interfaces may have one
-	for _, addr := range addrs {
-		own[addr.Prefix.Addr()] = true
-	}
+// wider are the places where another owner's port of all addresses would be in the
+// way of one of the attachment's ports of a single address.
+func wider(a Attachment) (places []entry) {
 	for _, p := range a.Ports {
-		host := p.Host.Addr()
-		if !host.IsValid() {
-			continue
-		}
-		if !host.IsUnspecified() {
+		if host := p.Host.Addr(); host.IsValid() && !host.IsUnspecified() {
 			places = append(places, p.on(unspecified(host)).element(a.Key))
-			continue
-		}
-		for addr := range own {
-			if addr.Is4() == host.Is4() {
-				places = append(places, p.on(addr).element(a.Key))
-			}
 		}
 	}
 	return places
+}
+
+// askedUpTo is the number of places in one set up to which they are asked for one
+// by one. There may be many times the number of elements that the set has.
+const askedUpTo = 4096
+
+// narrower lists the ports of single addresses of the host that are in the way of
+// ports of all addresses. Its cost does not grow with the product of both numbers.
+func (t portsTable) narrower(c *nft.Conn, ports []Publication, addrs []rtnl.Addr) (found []entry, err error) {
+	own := map[netip.Addr]bool{} // of the host; several of its interfaces may have one
+	for _, addr := range addrs {
+		if familyOf(addr.Prefix.Addr()) == t.Family {
+			own[addr.Prefix.Addr()] = true
+		}
+	}
+	everywhere := map[hostPort]Publication{}
+	for _, p := range ports {
+		if p.Host.IsValid() && p.Host.Addr().IsUnspecified() && t.takes(p) {
+			everywhere[p.hostPort()] = p
+		}
+	}
+	if len(everywhere)*len(own) > askedUpTo {
+		found, err = t.narrowerIn(c, everywhere, own)
+		if !errors.Is(err, unix.EAGAIN) { // else the set changes all the time
+			return found, err
+		}
+	}
+	return t.narrowerAt(c, everywhere, own)
+}
+
+// narrowerIn is narrower by listing the set.
+func (t portsTable) narrowerIn(c *nft.Conn, everywhere map[hostPort]Publication, own map[netip.Addr]bool) (found []entry, err error) {
+	all, err := c.Elements(t.somewhere())
+	if errors.Is(err, unix.ENOENT) { // is about to be made
+		return nil, nil
+	}
+	for _, e := range all {
+		at := entry{t.somewhere(), e}
+		p, ok := t.publication(at)
+		if _, wanted := everywhere[p.hostPort()]; ok && wanted && own[p.Host.Addr()] {
+			found = append(found, at)
+		}
+	}
+	return found, err
+}
+
+// narrowerAt is narrower by asking for each port of each address.
+func (t portsTable) narrowerAt(c *nft.Conn, everywhere map[hostPort]Publication, own map[netip.Addr]bool) (found []entry, err error) {
+	for addrs := range slices.Chunk(slices.Collect(maps.Keys(own)), askedUpTo/max(len(everywhere), 1)+1) {
+		var places []entry
+		for _, addr := range addrs {
+			for _, p := range everywhere {
+				places = append(places, p.on(addr).element(Key{}))
+			}
+		}
+		have, err := see(c, places)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range places {
+			if there, ok := have[e.place()]; ok {
+				found = append(found, entry{e.set, there})
+			}
+		}
+	}
+	return found, nil
 }
 
 // unspecified is the unspecified address of the same family.

@@ -60,15 +60,6 @@ type wish struct {
 	Internal bool `json:",omitempty"`
 }
 
-// entries are the elements of sets that the wish comes to.
-func (w wish) entries() []entry {
-	all := entries(w.Key, w.Ports)
-	if w.Guard != nil {
-		all = append(all, w.Guard.entries(w.Key)...)
-	}
-	return all
-}
-
 func (r records) say(err error) {
 	if err != nil && r.warn != nil {
 		r.warn(err.Error())

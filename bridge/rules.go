@@ -304,12 +304,3 @@ func (h *Host) withNFT(need bool, fn func(*nft.Conn) error) error {
 	}
 	return err
 }
-
-// transact changes rules by what fill finds, see [nft.Conn.Transact]: fill asks
-// and puts the changes into the batch, and is called again if rules change before
-// the batch is committed.
-func (h *Host) transact(fill func(*nft.Conn, *nft.Batch) error) error {
-	return h.withNFT(true, func(c *nft.Conn) error {
-		return c.Transact(func(b *nft.Batch) error { return fill(c, b) })
-	})
-}

@@ -172,6 +172,35 @@ func TestThousandsOfPortsOfOneAddress(t *testing.T) {
 	}
 }
 
+// What thousands of ports of all addresses cost does not grow with the host's
+// addresses, of which a node of Kubernetes has hundreds. A port of one of these is
+// found all the same.
+func TestThousandsOfPortsBesideManyAddresses(t *testing.T) {
+	b := newBox(t)
+	var lines strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&lines, "addr add 198.18.%d.%d/32 dev lo\n", i/250, i%250+1)
+	}
+	add := b.Cmd("ip", "-batch", "-")
+	add.Stdin = strings.NewReader(lines.String())
+	if out, err := add.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b.NetNS("c1")
+	many := call("ADD", "c1")
+	many.Conf = publish(lab.Conf, ports{"tcp", 20000, 10001}.mappings()...)
+	one := b.attach("c2", func(l *lab.Call) { l.Conf = publish(lab.Conf, mapping(30000, 80, `,"hostIP":"198.18.3.250"`)) })
+	b.refused(many, 101, "flatnet/c2/eth0", "198.18.3.250:30000")
+	b.do(one.then("DEL"))
+	const half = "--data=536870912" // RLIMIT_DATA in bytes
+	for _, many.Command = range []string{"ADD", "DEL"} {
+		if r := b.Call(program, many, "prlimit", half); r.Exit != 0 {
+			t.Errorf("%s: %s%.2000s", many.Command, r.Stdout, r.Stderr)
+		}
+	}
+	b.clean()
+}
+
 // Podman 5 passes a range on as it is.
 func TestThousandsOfPortsThroughNetavark(t *testing.T) {
 	t.Parallel()
