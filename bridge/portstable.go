@@ -304,6 +304,9 @@ func (t portsTable) owners(c *nft.Conn) (keys []Key, err error) {
 func (t portsTable) remove(c *nft.Conn, b *nft.Batch) error {
 	for _, set := range []nft.Set{t.selves(), t.somewhere(), t.everywhere(), t.local()} { // the smallest first
 		all, err := c.Elements(set)
+		if errors.Is(err, unix.ENOENT) && set.Name == t.local().Name {
+			continue // an older version made the table
+		}
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) {
 			return nil // somebody else removed it
 		}

@@ -554,3 +554,14 @@ func TestPublishedPortByLinkLocalAddresses(t *testing.T) {
 		})
 	}
 }
+
+// The table of an older version, which lacks a set, goes with the last port as well.
+func TestPortsTableOfAnOlderVersion(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1", func(c *lab.Call) { c.Conf = publish(lab.Conf, mapping(8080, 80, "")) })
+	b.Sh("nft 'delete chain ip flatnet.ports local; delete set ip flatnet.ports local'")
+	b.do(c1.then("DEL"))
+	if rules := b.Run("nft", "list", "ruleset"); rules != "" {
+		t.Errorf("left: %s", rules)
+	}
+}
