@@ -46,8 +46,8 @@ func openFolder(dataDir, network string, create bool) (folder, error) {
 	if err := bridge.ValidName(network); err != nil {
 		return folder{}, fmt.Errorf("network name: %w: %w", err, bridge.ErrInvalid)
 	}
-	if strings.HasPrefix(network, fileName) {
-		return folder{}, fmt.Errorf("network name %q is the lease file's: %w", network, bridge.ErrInvalid)
+	if err := ValidNetwork(network); err != nil {
+		return folder{}, err
 	}
 	if !filepath.IsAbs(dataDir) {
 		return folder{}, fmt.Errorf("data directory %q is not an absolute path: %w", dataDir, bridge.ErrInvalid)
@@ -57,6 +57,14 @@ func openFolder(dataDir, network string, create bool) (folder, error) {
 		return f, fmt.Errorf("data directory %q (ipam.dataDir): %w", dataDir, err)
 	}
 	return f, nil
+}
+
+// ValidNetwork reports an error unless a network of that name can have a folder.
+func ValidNetwork(network string) error {
+	if strings.HasPrefix(network, fileName) {
+		return fmt.Errorf("network name %q is the lease file's: %w", network, bridge.ErrInvalid)
+	}
+	return nil
 }
 
 func openPath(path, network string, create bool) (folder, error) {

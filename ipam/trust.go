@@ -103,7 +103,11 @@ func (s *Store) secure(f folder) error {
 	if f.base == nil {
 		return s.secureDir(f.dir, 0o077, "")
 	}
-	return errors.Join(s.secureDir(f.base, 0o022, filepath.Base(f.dir.Name())), s.secureDir(f.dir, 0o077, "."))
+	mask := uint32(0o022)
+	if f.base.Name() == DefaultDir { // the locks of the network flatnet lie there
+		mask = 0o077
+	}
+	return errors.Join(s.secureDir(f.base, mask, filepath.Base(f.dir.Name())), s.secureDir(f.dir, 0o077, "."))
 }
 
 // secureDir takes the permissions of mask from other users. own is a file in the

@@ -168,3 +168,20 @@ func TestDataDirectoryOfOthers(t *testing.T) {
 		b.refused(add, 102, append(c.names, c.dir)...)
 	}
 }
+
+// Whichever network comes first closes the data directory to other users, for the
+// locks of all are below it.
+func TestDataDirectoryIsClosed(t *testing.T) {
+	b := newBox(t)
+	b.attach("c1")
+	b.attach("c2", otherNetwork)
+	for i, network := range []func(*lab.Call){otherNetwork, func(*lab.Call) {}} {
+		b.Sh("chmod 755 " + ipamDir)
+		if got := b.attach(fmt.Sprint("d", i), network).result.Stderr; !strings.Contains(got, "0755 and now is 0700") {
+			t.Errorf("it is said: %q", got)
+		}
+		if mode := strings.TrimSpace(b.Run("stat", "-c", "%a", ipamDir)); mode != "700" {
+			t.Errorf("the mode is %s", mode)
+		}
+	}
+}

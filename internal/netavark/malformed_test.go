@@ -35,6 +35,7 @@ func TestMalformed(t *testing.T) {
 		{"create", `{"name":"n"}{}`, "something follows"},
 		{"create", `{"name":"n","name":"m"}`, `"name" is given twice`},
 		{"create", `{"name":"n","Name":"m"}`, "given twice"},
+		{"create", `{"name":"allocations.json","id":"1","driver":"flatnet"}`, `network name "allocations.json" is the lease file's`},
 		{"create", "{\"name\":\"\xff\"}", "UTF-8"},
 		{"create", `{"name":"` + strings.Repeat("x", strictjson.MaxSize) + `"}`, "more than"},
 		{"create", strings.Repeat(`{"a":`, 40) + `1` + strings.Repeat(`}`, 40), "nested deeper"},

@@ -62,6 +62,8 @@ func readNetwork(o *strictjson.Object) network {
 	n.name, _ = o.String("name")
 	if err := bridge.ValidName(n.name); err != nil {
 		o.Fail("name", "%w", err)
+	} else if err := ipam.ValidNetwork(n.name); err != nil {
+		o.Fail("name", "%w", err)
 	}
 	if s, _ := o.String("network_interface"); s != "" {
 		n.bridge = readIfName(o, "network_interface")
