@@ -227,5 +227,10 @@ func (e engine) Status(c *cni.Config) error {
 	if err != nil {
 		return err
 	}
+	if c.IPAM.Type == "" {
+		if err := resolvConf(c); err != nil {
+			return fmt.Errorf("%w: %w", bridge.ErrUnavailable, err)
+		}
+	}
 	return e.host.Status(c.Network, alloc)
 }

@@ -77,13 +77,23 @@ func (h *Host) checkHost(c *rtnl.Conn, a Attachment, host []rtnl.Link) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(h.checkBridge(br, a), h.checkHostEnd(c, a, host, br))
+	return errors.Join(h.checkBridge(c, br, a), h.checkHostEnd(c, a, host, br))
 }
 
 // checkBridge reports what the bridge, and the host as a router, lack.
-func (h *Host) checkBridge(br bridgeState, a Attachment) error {
+func (h *Host) checkBridge(c *rtnl.Conn, br bridgeState, a Attachment) error {
+	found, err := h.bridgeFaults(c, br, a)
+	if len(found) == 0 {
+		return err
+	}
+	recorded, rerr := h.bridgeFaults(c, br, h.records.common(a.Key.Network))
+	return errors.Join(joinFaults(found, recorded), err, rerr)
+}
+
+func (h *Host) bridgeFaults(c *rtnl.Conn, br bridgeState, a Attachment) ([]fault, error) {
+	routes, rerr := br.routeFaults(c, a)
 	forward, err := h.forwardFaults(a)
-	return errors.Join(joinFaults(br.faults(a)), joinFaults(forward), err)
+	return slices.Concat(br.faults(a), routes, forward), errors.Join(rerr, err)
 }
 
 func (h *Host) checkHostEnd(c *rtnl.Conn, a Attachment, links []rtnl.Link, br bridgeState) error {
@@ -94,8 +104,9 @@ func (h *Host) checkHostEnd(c *rtnl.Conn, a Attachment, links []rtnl.Link, br br
 	if err != nil {
 		return err
 	}
-	faults := slices.Concat(h.portFaults(br, a, links[0], vlans), limitFaults(c, a, links[0]), h.localnetFaults(a))
-	return joinFaults(faults)
+	recorded := h.portFaults(br, h.records.common(a.Key.Network), links[0], vlans)
+	others := slices.Concat(limitFaults(c, a, links[0]), h.localnetFaults(a))
+	return errors.Join(joinFaults(h.portFaults(br, a, links[0], vlans), recorded), joinFaults(others, others))
 }
 
 // checkContainer compares the container's end with the result. What the container's

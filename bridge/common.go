@@ -78,6 +78,18 @@ func (r records) networks() (all []Attachment, err error) {
 	return all, err
 }
 
+// common is what the attachments of a network have in common; without a record,
+// nothing but the network.
+func (r records) common(network string) Attachment {
+	all, _ := r.networks() // of what can't be read, a reload tells
+	for _, a := range all {
+		if a.Key.Network == network {
+			return a
+		}
+	}
+	return Attachment{Key: Key{Network: network}}
+}
+
 func encodeCommon(a Attachment) []byte {
 	var w strictjson.Writer
 	w.Begin("", '{')

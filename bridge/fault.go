@@ -21,9 +21,22 @@ func (fault) Unwrap() error   { return ErrChanged }
 // mended is the line that a reload prints.
 func (f fault) mended() string { return "mended: " + f.what + " was " + f.state }
 
-func joinFaults(faults []fault) (err error) {
+// A laterFault is one that a reload knows nothing of yet: the configuration
+// was changed after the network's last ADD, or an older version made that.
+type laterFault struct{ fault }
+
+func (f laterFault) Error() string {
+	return f.what + " is " + f.state + " (flatnet reload mends that after the network's next ADD, which records it)"
+}
+
+// joinFaults is the error of faults; recorded are those that a reload would find.
+func joinFaults(faults, recorded []fault) (err error) {
 	for _, f := range faults {
-		err = errors.Join(err, f)
+		if slices.Contains(recorded, f) {
+			err = errors.Join(err, f)
+		} else {
+			err = errors.Join(err, laterFault{f})
+		}
 	}
 	return err
 }
@@ -66,6 +79,24 @@ func (b bridgeState) faults(a Attachment) (found []fault) {
 		found = append(found, fault{"the IPv6 link-local address of " + gateway, "missing"})
 	}
 	return found
+}
+
+// routeFaults lists the subnets that the host has lost its route to, which no
+// address of the bridge brings back; ensureGateways makes it good.
+func (b bridgeState) routeFaults(c *rtnl.Conn, a Attachment) (found []fault, err error) {
+	if len(a.Routed) == 0 || b.gateway.Index == 0 {
+		return nil, nil // or a fault of its own
+	}
+	have, err := c.Routes(true, b.gateway.Index)
+	if err != nil {
+		return nil, fmt.Errorf("list routes by %s: %w", b.gateway.Name, err)
+	}
+	for _, subnet := range a.Routed {
+		if !slices.ContainsFunc(have, func(r rtnl.Route) bool { return r.Dst == subnet && !r.Gateway.IsValid() }) {
+			found = append(found, fault{fmt.Sprintf("the host's route to %s by %s", subnet, b.gateway.Name), "missing"})
+		}
+	}
+	return found, nil
 }
 
 // portFaults lists what a host end lacks; mendPort makes it good. vlans are

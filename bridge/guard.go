@@ -195,7 +195,11 @@ func (h *Host) checkGuard(c *rtnl.Conn, a Attachment) error {
 		return err
 	}
 	g := a.guardOf(links[0].Name)
+	w, _ := h.records.wish(a.Key)
 	return h.withNFT(true, func(c *nft.Conn) error {
+		if err := checkEntries(c, g.entries(a.Key)); errors.Is(err, ErrChanged) && w.Guard == nil {
+			return changed("%s was attached without macspoofchk, and has it when it is attached again", a.Key)
+		}
 		return errors.Join(checkChains(c, guardsOf(a.Key.Network).chains()), checkEntries(c, g.entries(a.Key)))
 	})
 }

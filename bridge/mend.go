@@ -79,11 +79,11 @@ func (m *mender) network(a Attachment, ends []hostEnd, links []rtnl.Link) error 
 	if err != nil {
 		return err
 	}
-	forward, err := m.forwardFaults(a)
+	faults, err := m.bridgeFaults(m.c, br, a)
 	if err != nil {
 		return err
 	}
-	if faults := append(br.faults(a), forward...); len(faults) > 0 {
+	if len(faults) > 0 {
 		if br, err = m.bridge(br, a, links); err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func (h *Host) Status(n Network, alloc Allocator) error {
 			return limiting(err)
 		}
 	}
-	err = h.available(c, n)
+	err = errors.Join(n.checkRequest(Request{}), h.available(c, n))
 	if !n.NoAddress {
 		err = errors.Join(err, alloc.Free(locals(c, bridgeState{})))
 	}
@@ -104,7 +104,7 @@ func (h *Host) limited(c *rtnl.Conn, n Network, alloc Allocator) error {
 		a.Firewall = append(a.Firewall, n.firewall(p.Prefix, p.Gateway))
 	}
 	a.Firewall = append(a.Firewall, n.firewall(netip.Prefix{}, netip.Addr{}))
-	err = errors.Join(h.checkBridge(br, a), h.checkHostEnds(c, br, a), h.checkFirewall(a.Firewall), h.checkGuards(n, owners))
+	err = errors.Join(h.checkBridge(c, br, a), h.checkHostEnds(c, br, a), h.checkFirewall(a.Firewall), h.checkGuards(n, owners))
 	if err != nil { // the last DEL may have come between
 		if owners, aerr := h.attached(n, alloc); aerr == nil && len(owners) == 0 {
 			return nil
@@ -124,15 +124,18 @@ func (h *Host) checkHostEnds(c *rtnl.Conn, br bridgeState, a Attachment) error {
 	if err != nil {
 		return err
 	}
-	var faults []fault
+	var faults, recorded []fault
+	common := h.records.common(a.Key.Network)
 	for _, e := range hostEndsOf(links, a, wishes) {
-		for _, f := range slices.Concat(h.portFaults(br, e.Attachment, e.link, vlans), limitFaults(c, e.Attachment, e.link), h.localnetFaults(e.Attachment)) {
+		others := slices.Concat(limitFaults(c, e.Attachment, e.link), h.localnetFaults(e.Attachment))
+		recorded = slices.Concat(recorded, others, h.portFaults(br, common, e.link, vlans))
+		for _, f := range slices.Concat(h.portFaults(br, e.Attachment, e.link, vlans), others) {
 			if !slices.Contains(faults, f) {
 				faults = append(faults, f)
 			}
 		}
 	}
-	return joinFaults(faults)
+	return joinFaults(faults, recorded)
 }
 
 // attached are the containers of a network that may miss something. A

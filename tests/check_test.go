@@ -70,3 +70,30 @@ func TestCHECK(t *testing.T) {
 		})
 	}
 }
+
+// What CHECK and STATUS advise when a flag was changed helps: before the next ADD, a
+// reload does not know of it.
+func TestAdviceAfterAChange(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1")
+	const later = "flatnet reload mends that after the network's next ADD"
+	changed := conf(`"hairpinMode":true,"portIsolation":true,"isolation":"none","macspoofchk":true`)
+	check, status := c1.then("CHECK"), lab.Call{Command: "STATUS", Conf: newer(changed)}
+	check.Conf = lab.WithPrev(changed, c1.result)
+	for _, what := range []string{"hairpin mode of fn-c1 is off", "port isolation of fn-c1 is off", "interface " + bridgeName + " is in the group 10870 and not 10871"} {
+		b.refused(check, 104, what+" ("+later)
+		b.refused(status, 51, what+" ("+later)
+	}
+	b.refused(check, 104, "c1/eth0 was attached without macspoofchk")
+	b.attach("c2", func(c *lab.Call) { c.Conf = changed })
+	b.refused(check, 104, "hairpin mode of fn-c1 is off (flatnet reload mends that)")
+	b.refused(status, 51, "hairpin mode of fn-c1 is off (flatnet reload mends that)")
+	b.reload()
+	b.do(status)
+	b.refused(check, 104, "c1/eth0 was attached without macspoofchk")
+	b.do(c1.then("DEL"))
+	add := c1.add
+	add.Conf = changed
+	check.Conf = lab.WithPrev(changed, b.do(add))
+	b.do(check)
+}

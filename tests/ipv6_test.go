@@ -322,8 +322,24 @@ func TestLinkLocalGateway(t *testing.T) {
 	if err := c1.Ping(outsideAddr6); err != nil {
 		t.Error(err)
 	}
+	// So may whoever deletes the host's route, which no address brings back.
+	b.Sh("ip -6 route del fd87:0:0:1::/64 dev br0")
 	status := lab.Call{Command: "STATUS", Conf: strings.Replace(llConf, "1.0.0", "1.1.0", 1)}
+	b.refused(c1.then("CHECK"), 104, "route to fd87:0:0:1::/64 by br0")
+	b.refused(status, 51, "route to fd87:0:0:1::/64 by br0")
+	if out := b.Run(program, "reload"); !strings.Contains(out, "route to fd87:0:0:1::/64 by br0 was missing") {
+		t.Errorf("the reload says %q", out)
+	}
+	b.do(c1.then("CHECK"))
 	b.do(status)
+	if err := b.Ping(c1.addr); err != nil {
+		t.Error(err)
+	}
+	// Another network with the same subnet on a bridge of its own would take the route.
+	b.NetNS("c3")
+	other := call("ADD", "c3")
+	other.Conf = strings.NewReplacer("ll", "other", "br0", "br1").Replace(llConf)
+	b.refused(other, 102, "br0")
 	b.do(c1.then("DEL"))
 	b.do(c2.then("DEL"))
 	if rules := b.Run("nft", "list", "ruleset"); rules != "" {

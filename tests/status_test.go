@@ -57,6 +57,8 @@ func TestSTATUS(t *testing.T) {
 		{"IPv6 disabled on the bridge", "", "ip link add flatnet-br0 type bridge; echo 1 >/proc/sys/net/ipv6/conf/flatnet-br0/disable_ipv6", six, 50, []string{"net/ipv6/conf/flatnet-br0/disable_ipv6"}},
 		{"IPv6 disabled, and not needed", "", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6", `"x":1`, 0, nil},
 		{"foreign interface group", "", "ip link add flatnet-br0 type bridge; ip link set flatnet-br0 group 7", `"x":1`, 50, []string{bridgeName, "group 7"}},
+		{"no such resolvConf", "", ":", `"ipam":{"resolvConf":"/run/none"}`, 50, []string{"ipam.resolvConf", "/run/none"}},
+		{"route by nobody's gateway", "", ":", `"ipam":{"routes":[{"dst":"10.1.0.0/16","gw":"192.0.2.77"}]}`, 50, []string{"192.0.2.77", "10.1.0.0/16"}},
 		{"bridge full", "", fullBridge, `"x":1`, 50, []string{bridgeName, "1023 ports"}},
 		{"MTU too small for IPv6", "", ":", `"mtu":1000,` + six, 7, []string{"mtu", "1000", "1280"}},
 		{"inherited MTU too small for IPv6", "", "ip link set up0 mtu 1000; ip route replace default via 192.0.2.2", six, 50, []string{"mtu", "1000", "1280", "default route"}},
