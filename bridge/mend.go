@@ -112,7 +112,9 @@ func (m *mender) network(a Attachment, ends []hostEnd, links []rtnl.Link) error 
 		}
 		err = errors.Join(err, merr)
 	}
-	if moved && string(br.MAC) != string(a.BridgeMAC[:]) {
+	// The record does not tell what MAC they know: an ADD that made the bridge again has
+	// written its own.
+	if moved || string(br.MAC) != string(a.BridgeMAC[:]) {
 		err = errors.Join(err, m.announceGateways(br, a))
 	}
 	return err

@@ -97,6 +97,38 @@ func TestReloadMendsTheHost(t *testing.T) {
 	}
 }
 
+// Containers know the gateway by the MAC of an earlier bridge, and would send there
+// for a minute: a reload tells them, whoever made the new one or gave it its MAC.
+func TestReloadTellsContainersTheNewMAC(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]string{
+		"made by an ADD":   "ip link del flatnet-br0",
+		"made by somebody": "ip link del flatnet-br0; ip link add flatnet-br0 type bridge; ip link set flatnet-br0 up",
+		"changed":          "ip link set flatnet-br0 address 02:00:00:00:00:07",
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			c := b.attach("c1", bothFamilies)
+			outside := []string{lab.OutsideAddr, "2001:db8::2"}
+			for _, addr := range outside {
+				if err := c.Ping(addr); err != nil {
+					t.Error(err)
+				}
+			}
+			b.Sh(spoil)
+			if name == "made by an ADD" {
+				b.attach("c2", bothFamilies)
+			}
+			b.Run(program, "reload")
+			for _, addr := range outside {
+				if err := c.Ping(addr); err != nil {
+					t.Errorf("%v; its neighbours are %s", err, b.Run("ip", "-n", "c1", "neigh"))
+				}
+			}
+		})
+	}
+}
+
 // keysAlone are the keys of a container that asks for nothing of its own.
 func (l loss) keysAlone() string {
 	keys, _, _ := strings.Cut(l.keys, `"capabilities"`)
