@@ -94,7 +94,8 @@ func (c *Conn) Do(typ netlink.HeaderType, flags netlink.HeaderFlags, data []byte
 // Each sends requests that the kernel answers with one message each, many at a
 // time, and passes each answer on, in the order of the requests: the reply or
 // acknowledgement, or the kernel's refusal. The first error that answered returns
-// ends it, when all answers to what was sent have been read.
+// ends it, when all answers to what was sent have been read. An error of the socket
+// itself ends it at once.
 func (c *Conn) Each(requests []netlink.Message, answered func(i int, reply netlink.Message, err error) error) error {
 	for start := 0; start < len(requests); start += pipelined {
 		sent, err := c.Send(requests[start:min(start+pipelined, len(requests))])
@@ -104,6 +105,9 @@ func (c *Conn) Each(requests []netlink.Message, answered func(i int, reply netli
 		var first error
 		for i, request := range sent {
 			reply, err := c.answer(request)
+			if err != nil && !refused(err, request) {
+				return err // and what follows would be waited for in vain
+			}
 			if first == nil {
 				first = answered(start+i, reply, err)
 			}
@@ -127,6 +131,12 @@ func (c *Conn) answer(request netlink.Message) (netlink.Message, error) {
 		return netlink.Message{}, errAnswer
 	}
 	return msgs[0], nil
+}
+
+// refused reports whether an error is the kernel's answer to a request.
+func refused(err error, request netlink.Message) bool {
+	var op *netlink.OpError
+	return errors.As(err, &op) && op.Sequence == request.Header.Sequence
 }
 
 // Dump lists what a NLM_F_DUMP request finds. A dump during which the list

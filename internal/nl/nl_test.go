@@ -127,3 +127,25 @@ func FuzzSplit(f *testing.F) {
 		}
 	})
 }
+
+// Without an answer, nothing more is waited for: neither the answers to what was sent
+// at the same time, nor those to what is left.
+func TestEachEndsWithTheSocket(t *testing.T) {
+	c, err := Dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Until(time.Now())
+	silent := make([]netlink.Message, 2*pipelined) // the kernel answers nothing to these
+	for i := range silent {
+		silent[i].Header = netlink.Header{Type: netlink.Noop, Flags: netlink.Request}
+	}
+	err = c.Each(silent, func(i int, _ netlink.Message, err error) error {
+		t.Errorf("an answer to request %d: %v", i, err)
+		return nil
+	})
+	if !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("requests without answers: %v", err)
+	}
+}
