@@ -20,7 +20,9 @@ var module = map[string]string{
 import (
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -39,11 +41,15 @@ func TestIsSlow(t *testing.T) {
 }
 
 func TestOrphan(t *testing.T) {
-	pid, err := exec.Command("sh", "-c", "sleep 0.2 >/dev/null & echo $!").Output()
+	out, err := exec.Command("sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	status := "/proc/" + strings.TrimSpace(string(pid)) + "/status"
+	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := "/proc/" + strconv.Itoa(pid) + "/status"
 	text, err := os.ReadFile(status)
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +58,9 @@ func TestOrphan(t *testing.T) {
 	parent, _, _ = strings.Cut(parent, "\n")
 	if name, err := os.ReadFile("/proc/" + parent + "/comm"); string(name) != "report\n" {
 		t.Errorf("the orphan's parent is %s: %s %v", parent, name, err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
 	}
 	for end := time.Now().Add(10 * time.Second); ; {
 		text, err := os.ReadFile(status)
