@@ -69,14 +69,10 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 		return Result{}, err
 	}
 	defer lease.end()
-	if held {
-		// A link of an earlier namespace of this container, for which no DEL was
-		// sent, makes room.
-		if err := errors.Join(h.unpublished(r.Key), removeLinks(c, r.Key, hostEnds)); err != nil {
-			return Result{}, err
-		}
+	var a Attachment
+	if err = h.makeRoom(c, r.Key, held); err == nil {
+		a, err = Plan(n, r, lease)
 	}
-	a, err := Plan(n, r, lease)
 	if err == nil {
 		var res Result
 		res, err = h.apply(c, inside, br, a, rtnl.Link{})
@@ -90,6 +86,18 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 	}
 	inside.arrival.end()
 	return Result{}, errors.Join(err, h.undo(r.Key, alloc, held))
+}
+
+// makeRoom removes a link of an earlier namespace of this container, for which no DEL
+// was sent. There may be one without a lease, made by another configuration.
+func (h *Host) makeRoom(c *rtnl.Conn, key Key, held bool) error {
+	if !held {
+		links, err := namedEnds(c, key)
+		if err != nil || len(links) == 0 {
+			return err
+		}
+	}
+	return errors.Join(h.unpublished(key), removeLinks(c, key, hostEnds))
 }
 
 // undo removes what a failed ADD made: any link of key's, for there was none

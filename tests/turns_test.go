@@ -84,6 +84,24 @@ func TestCallsForOneAttachmentTakeTurns(t *testing.T) {
 	}
 }
 
+// A link that was made without a lease makes room as well, when the next ADD of the
+// attachment is by another configuration.
+func TestLinkWithoutALeaseMakesRoom(t *testing.T) {
+	b := newBox(t)
+	b.attach("c1", func(c *lab.Call) { c.Conf = conf(`"disableContainerInterface":true,"macspoofchk":true`) })
+	b.NetNS("again")
+	add := call("ADD", "c1")
+	add.NetNS = "/run/netns/again"
+	b.do(add)
+	b.consistent()
+	if _, err := b.At("/run/netns/c1").Try("ip", "link", "show", "eth0"); err == nil {
+		t.Error("the container's earlier interface is still there")
+	}
+	add.Command = "DEL"
+	b.do(add)
+	b.clean()
+}
+
 // An ADD whose runtime was killed goes on beside its successor: that waits, and is
 // told to try again. When the ADD is killed as well, its lock is gone.
 func TestOrphanOfAKilledRuntime(t *testing.T) {
