@@ -70,7 +70,7 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 	}
 	defer lease.end()
 	var a Attachment
-	if err = h.makeRoom(c, r.Key, held); err == nil {
+	if err = h.makeRoom(c, r.Key, held, namedEnds); err == nil {
 		a, err = Plan(n, r, lease)
 	}
 	if err == nil {
@@ -88,11 +88,12 @@ func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc 
 	return Result{}, errors.Join(err, h.undo(r.Key, alloc, held))
 }
 
-// makeRoom removes a link of an earlier namespace of this container, for which no DEL
-// was sent. There may be one without a lease, made by another configuration.
-func (h *Host) makeRoom(c *rtnl.Conn, key Key, held bool) error {
+// makeRoom removes links of an earlier namespace of this container, for which no DEL
+// was sent, as find finds them. There may be one without a lease, and with a lease
+// there may be rules without a link.
+func (h *Host) makeRoom(c *rtnl.Conn, key Key, held bool, find func(*rtnl.Conn, Key) ([]rtnl.Link, error)) error {
 	if !held {
-		links, err := namedEnds(c, key)
+		links, err := find(c, key)
 		if err != nil || len(links) == 0 {
 			return err
 		}

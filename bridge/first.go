@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 
 	"flatnet/rtnl"
 )
@@ -14,9 +15,7 @@ import (
 func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Network, r Request, alloc Allocator) (Result, error) {
 	a, err := Plan(n, r, Lease{})
 	if err == nil {
-		// No link may be left of an earlier namespace that no DEL was sent for. One
-		// that was renamed is left to DEL: to look for it costs too much here.
-		err = removeLinks(c, r.Key, namedEnds)
+		err = h.makeRoom(c, r.Key, false, earlierEnds(n, r.Key, alloc))
 	}
 	if err != nil {
 		return Result{}, err
@@ -47,6 +46,17 @@ func (h *Host) attachFirst(c *rtnl.Conn, inside sandbox, br bridgeState, n Netwo
 		return Result{}, errors.Join(err, h.undo(r.Key, alloc, held))
 	}
 	return res, nil
+}
+
+// earlierEnds returns the way to find links of an earlier namespace of this container.
+// One that was renamed must be found now, for DEL looks no further when it has found
+// the new one. But to list all links takes long on a host with thousands, and a key
+// without a lease has none, unless its network gives no addresses.
+func earlierEnds(n Network, key Key, alloc Allocator) func(*rtnl.Conn, Key) ([]rtnl.Link, error) {
+	if leases, err := alloc.Keys(); err == nil && !n.NoAddress && !slices.Contains(leases, key) {
+		return namedEnds
+	}
+	return hostEnds
 }
 
 // address gives an attachment, whose link is made, what was leased for it.

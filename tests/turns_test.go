@@ -102,6 +102,34 @@ func TestLinkWithoutALeaseMakesRoom(t *testing.T) {
 	b.clean()
 }
 
+// The link of an earlier namespace makes room under another name, too, whether the
+// lease comes before the link or after it: DEL would not find two.
+func TestRenamedLinkMakesRoom(t *testing.T) {
+	for name, keys := range map[string]string{
+		"lease first": `"macspoofchk":true`,
+		"link first":  `"macspoofchk":true,"enabledad":true`,
+		"no lease":    `"macspoofchk":true,"disableContainerInterface":true`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			add := b.attach("c1", func(c *lab.Call) { c.Conf = conf(keys) }).add
+			b.Run("ip", "link", "set", "fn-c1", "name", "other")
+			b.NetNS("again")
+			add.NetNS = "/run/netns/again"
+			b.do(add)
+			if _, ok := links(t, b.Place)["other"]; ok {
+				t.Error("the renamed link is still there")
+			}
+			if rules := b.Run("nft", "list", "ruleset"); strings.Contains(rules, `"other"`) {
+				t.Errorf("the renamed link's guard is still there:\n%s", rules)
+			}
+			add.Command = "DEL"
+			b.do(add)
+			b.clean()
+		})
+	}
+}
+
 // An ADD whose runtime was killed goes on beside its successor: that waits, and is
 // told to try again. When the ADD is killed as well, its lock is gone.
 func TestOrphanOfAKilledRuntime(t *testing.T) {
