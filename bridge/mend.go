@@ -70,7 +70,31 @@ func (m *mender) links() error {
 			err = errors.Join(err, fmt.Errorf("network %s: %w", a.Key.Network, nerr))
 		}
 	}
-	return errors.Join(err, m.lowerRA())
+	return errors.Join(err, m.older(networks), m.lowerRA())
+}
+
+// older names networks whose bridge is not as it was, and of which an older version
+// has recorded only the rules. Whether the bridge had an address, and which, they
+// don't tell.
+func (m *mender) older(known []Attachment) (err error) {
+	firewalls, _, _ := m.records.all() // of what can't be read, Reload tells
+	owners, oerr := m.Owners()
+	used, _ := inUse(firewalls, owners)
+	for _, f := range used {
+		if !f.Subnet.IsValid() || slices.ContainsFunc(known, func(a Attachment) bool { return a.Key.Network == f.Network }) {
+			continue
+		}
+		br, berr := findBridge(m.c, f.Bridge, VLANs{})
+		if berr != nil { // it leads into a VLAN, or is no bridge any more
+			continue
+		}
+		lacks := len(br.faults(Attachment{Bridge: f.Bridge, Group: br.Group})) > 0 || f.IPMasq && f.Gateway.IsValid() &&
+			!slices.ContainsFunc(br.addrs, func(a rtnl.Addr) bool { return a.Prefix.Addr() == f.Gateway })
+		if lacks {
+			err = errors.Join(err, fmt.Errorf("network %s: bridge %s is not as it was, and an older version made no record of it; the network's next ADD mends it", f.Network, f.Bridge))
+		}
+	}
+	return errors.Join(oerr, err)
 }
 
 // network mends one network that has host ends.

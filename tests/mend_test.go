@@ -218,3 +218,26 @@ func TestRecordsArePrivate(t *testing.T) {
 		t.Errorf("said again: %q", c.result.Stderr)
 	}
 }
+
+// Of a bridge that an older version made there is no record. A reload says so, instead
+// of nothing, and the next ADD makes up for it.
+func TestReloadWithoutARecordOfTheBridge(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1")
+	older := func() { b.Sh("rm /run/flatnet/*/flatnet/bridge") }
+	older()
+	b.reload()
+	for _, lost := range []string{"ip link set flatnet-br0 down", "ip addr flush dev flatnet-br0"} {
+		b.Sh(lost)
+		if out, err := b.Try(program, "reload"); err == nil || !strings.Contains(out+err.Error(), "bridge flatnet-br0 is not as it was") {
+			t.Errorf("%s: the reload says %q, %v", lost, out, err)
+		}
+		b.refused(c1.then("CHECK"), 104, "after the network's next ADD")
+		c2 := b.attach("c2")
+		b.do(c1.then("CHECK"))
+		b.reload()
+		b.do(c2.then("DEL"))
+		b.Run("ip", "netns", "del", "c2")
+		older()
+	}
+}
