@@ -285,8 +285,16 @@ func TestPortsAmongEndlessChanges(t *testing.T) {
 				if r := b.whenNotBusy(add); r.Exit != 0 {
 					t.Errorf("%s, round %d: %s", id, round, r.Stdout)
 				}
-				if out, err := b.Cmd(program, "reload").CombinedOutput(); err != nil {
-					t.Errorf("reload: %v: %s", err, out)
+				err := lab.Until(time.Minute, func() error {
+					_, err := b.Try(program, "reload")
+					if err != nil && !strings.Contains(err.Error(), "busy") {
+						t.Error(err)
+						return nil
+					}
+					return err
+				})
+				if err != nil {
+					t.Error(err)
 				}
 				add.Command = "DEL"
 				if r := b.whenNotBusy(add); r.Exit != 0 {
