@@ -68,6 +68,9 @@ func flowsTo(ports []Publication) stale {
 		}
 	}
 	s.is = func(f conntrack.Flow) bool { return led[flowPort(f)][f.Server] }
+	if len(s.queries) > fewPorts {
+		s.queries = allPorts(s.queries)
+	}
 	return s
 }
 
@@ -75,7 +78,7 @@ func flowPort(f conntrack.Flow) hostPort {
 	return hostPort{f.Protocol, f.Dst.Port(), f.Dst.Addr().Is6()}
 }
 
-// fewPorts is up to how many ports are asked for one by one: the kernel then
+// fewPorts is up to how many ports or servers are asked for one by one: the kernel then
 // returns only their flows. It goes through all that it has in any case.
 const fewPorts = 4
 

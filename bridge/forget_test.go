@@ -24,11 +24,16 @@ func TestConntrackIsAskedOnce(t *testing.T) {
 	}
 	few := []Publication{udp("0.0.0.0:53", "10.87.1.2:53"), udp("127.0.0.1:54", "10.87.1.2:54"),
 		{Protocol: unix.IPPROTO_UDP, Target: at("10.88.1.2:54"), Local: true}, {Protocol: unix.IPPROTO_TCP, Host: at("0.0.0.0:80"), Target: at("10.87.1.2:80")}}
+	var servers []Publication
+	for i := range 200 {
+		servers = append(servers, udp(fmt.Sprintf("0.0.0.0:%d", i+1), fmt.Sprintf("10.87.1.%d:53", i+2)))
+	}
 	for name, got := range map[string]struct {
 		stale stale
 		want  int
 	}{
-		"to many": {flowsTo(many), 2}, "past many": {flowsPast(many, nil), 2},
+		"to many servers": {flowsTo(servers), 1},
+		"to many":         {flowsTo(many), 2}, "past many": {flowsPast(many, nil), 2},
 		"to few": {flowsTo(few), 1}, "past few": {flowsPast(few, nil), 2},
 		"tcp only": {flowsPast(few[3:], nil), 0},
 	} {

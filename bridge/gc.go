@@ -100,11 +100,15 @@ func (h *Host) removeAll(keys []Key, alloc Allocator) error {
 // don't change after they are listed. n is nil where there are no rules.
 func (h *Host) removeBatch(cs []*rtnl.Conn, n *nft.Conn, keys []Key, alloc Allocator) error {
 	failed := make([]error, len(keys))
+	var ports []Publication
 	for i, key := range keys {
 		if n != nil {
-			failed[i] = h.unpublishBy(n, key)
+			var had []Publication
+			had, failed[i] = h.unpublishBy(n, key)
+			ports = append(ports, had...)
 		}
 	}
+	h.forget(flowsTo(ports))
 	deleteEnds(cs, keys, failed)
 	var gone []Key
 	for i, key := range keys {

@@ -169,6 +169,7 @@ func (h *Host) sweep(c *rtnl.Conn, n *nft.Conn, wishes []wish, alive map[Key]boo
 	for i, w := range wishes {
 		all[w.Key] = &wishes[i]
 	}
+	var freed []Publication
 	for key, w := range all {
 		if alive[key] {
 			continue
@@ -182,8 +183,10 @@ func (h *Host) sweep(c *rtnl.Conn, n *nft.Conn, wishes []wish, alive map[Key]boo
 		if w == nil {
 			w = &wish{}
 		}
-		err = errors.Join(err, h.removeElements(n, key, *w, w.Key == key))
+		ports, rerr := h.removeElements(n, key, *w, w.Key == key)
+		freed, err = append(freed, ports...), errors.Join(err, rerr)
 	}
+	h.forget(flowsTo(freed))
 	return dead, err
 }
 

@@ -24,56 +24,69 @@ func (h *Host) unpublish(key Key) (wait func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := h.unpublishBy(c, key); err != nil {
+	gone, err := h.unpublishBy(c, key)
+	h.forget(flowsTo(gone))
+	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c.Close, nil
 }
 
-// unpublishBy is unpublish with a socket that the caller has.
-func (h *Host) unpublishBy(c *nft.Conn, key Key) error {
+// unpublishBy is unpublish with a socket that the caller has, who forgets the flows to
+// the ports that are gone, also after an error.
+func (h *Host) unpublishBy(c *nft.Conn, key Key) (gone []Publication, err error) {
 	recorded, known := h.records.wish(key)
-	remove := func() error { return h.removeElements(c, key, recorded, known) }
-	if known {
-		return h.records.during(remove)
+	remove := func() (err error) {
+		gone, err = h.removeElements(c, key, recorded, known)
+		return err
 	}
-	return remove() // nothing that a reload could restore
+	if known {
+		err = h.records.during(remove)
+	} else {
+		err = remove() // nothing that a reload could restore
+	}
+	return gone, err
 }
 
 // forgetDead takes back the ports of the network's attachments whose namespace
 // vanished without a DEL, for a caller who knows that none is alive. Elements without
 // a record are left to their own DEL and to a reload.
 func (h *Host) forgetDead(network string) (err error) {
+	var all []Publication
 	for _, w := range h.records.wishesIn(network) {
 		if len(w.Ports) > 0 {
-			err = errors.Join(err, h.withNFT(true, func(c *nft.Conn) error { return h.removeElements(c, w.Key, w, true) }))
+			err = errors.Join(err, h.withNFT(true, func(c *nft.Conn) error {
+				gone, err := h.removeElements(c, w.Key, w, true)
+				all = append(all, gone...)
+				return err
+			}))
 		}
 	}
+	h.forget(flowsTo(all))
 	return err
 }
 
 // removeElements removes all that key has, and the record of it. If that is not
-// known, there is none.
-func (h *Host) removeElements(c *nft.Conn, key Key, recorded wish, known bool) error {
-	var gone []Publication
+// known, there is none. What conntrack has of the ports that are gone is the caller's to
+// forget, of many attachments at once: the kernel goes through all that it has each time.
+func (h *Host) removeElements(c *nft.Conn, key Key, recorded wish, known bool) (gone []Publication, err error) {
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
 		ports, err := h.unpublishIn(c, portsOf(family), key, recorded, known)
 		gone = append(gone, ports...)
 		if err != nil {
-			return err
+			return gone, err
 		}
 	}
-	h.forget(flowsTo(gone))
 	if err := h.inherit(c, key, gone); err != nil {
-		return err
+		return gone, err
 	}
 	if err := h.cutOff(c, key, recorded, known); err != nil {
-		return err
+		return gone, err
 	}
 	if err := guardsOf(key.Network).unguard(c, key, recorded, known); err != nil {
-		return err
+		return gone, err
 	}
-	return h.records.dropWish(key)
+	return gone, h.records.dropWish(key)
 }
 
 // cutOff takes down the host end of an attachment that may be guarded: its container

@@ -8,16 +8,16 @@ import (
 	"flatnet/tests/lab"
 )
 
-// GC of half of many containers reads everything once, and so takes what the
-// kernel takes to delete their links. A DEL of a container without ports costs no
-// more beside the others' ports than beside none.
+// GC of half of many containers reads everything once, what conntrack has of their UDP
+// ports, too, and so takes what the kernel takes to delete their links. A DEL of a
+// container without ports costs no more beside the others' ports than beside none.
 func TestGCOfMany(t *testing.T) {
 	const n = 200
 	b := newBox(t)
 	b.NetNS("all") // one namespace for all: it is the host's side that matters
 	for i := range n {
 		add := lab.Call{Command: "ADD", ID: fmt.Sprint("c", i), NetNS: "/run/netns/all", IfName: fmt.Sprint("eth", i)}
-		add.Conf = publish(lab.Conf, mapping(10000+2*i, 80, ""), mapping(10001+2*i, 81, ""))
+		add.Conf = publish(lab.Conf, mapping(10000+2*i, 80, ""), mapping(10001+2*i, 81, `,"protocol":"udp"`))
 		b.do(add)
 	}
 	var keep []string
@@ -40,9 +40,9 @@ func TestGCOfMany(t *testing.T) {
 	}
 	list := b.Run("nft", "list", "ruleset")
 	for i := range n {
-		for _, port := range []int{10000 + 2*i, 10001 + 2*i} {
-			if has := strings.Contains(list, fmt.Sprintf("tcp . %d comment \"flatnet/c%d/", port, i)); has != (i < n/2) {
-				t.Errorf("port %d of c%d: %v", port, i, has)
+		for _, port := range []string{fmt.Sprint("tcp . ", 10000+2*i), fmt.Sprint("udp . ", 10001+2*i)} {
+			if has := strings.Contains(list, fmt.Sprintf("%s comment \"flatnet/c%d/", port, i)); has != (i < n/2) {
+				t.Errorf("port %s of c%d: %v", port, i, has)
 			}
 		}
 	}
