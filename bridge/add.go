@@ -179,17 +179,19 @@ func (h *Host) finish(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment
 	if err := checkPair(c, inside, a, host); err != nil {
 		return err
 	}
+	host.Alias = a.owner().alias()
 	return h.connect(c, br, a, host)
 }
 
-// connect makes the host end a port of the bridge, and raises it.
+// connect makes the host end a port of the bridge, raises it and gives it host's
+// alias.
 func (h *Host) connect(c *rtnl.Conn, br bridgeState, a Attachment, host rtnl.Link) error {
 	if a.VLANs.any() {
 		if err := a.VLANs.attach(c, host.Index, br); err != nil {
 			return fmt.Errorf("attach %s to bridge %s: %w", host.Name, a.Bridge, portError(a.Bridge, err))
 		}
 	}
-	change := rtnl.LinkChange{Index: host.Index, Up: true, Master: br.Index, Alias: a.owner().alias()}
+	change := rtnl.LinkChange{Index: host.Index, Up: true, Master: br.Index, Alias: host.Alias}
 	if err := c.SetLink(change); err != nil {
 		return fmt.Errorf("attach %s to bridge %s: %w", host.Name, a.Bridge, portError(a.Bridge, err))
 	}

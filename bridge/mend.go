@@ -219,27 +219,8 @@ func (m *mender) lowerRA() error {
 
 // mendPort makes a host end a port of the bridge again, with all that ADD sets.
 func (m *mender) mendPort(br bridgeState, a Attachment, l rtnl.Link) error {
-	c := m.c
-	if err := keepMAC(c, br.Link); err != nil {
+	if err := keepMAC(m.c, br.Link); err != nil {
 		return err
 	}
-	if a.VLANs.any() {
-		if err := a.VLANs.attach(c, l.Index, br); err != nil {
-			return fmt.Errorf("attach %s to bridge %s: %w", l.Name, a.Bridge, portError(a.Bridge, err))
-		}
-	}
-	if err := c.SetLink(rtnl.LinkChange{Index: l.Index, Up: true, Master: br.Index}); err != nil {
-		return fmt.Errorf("attach %s to bridge %s: %w", l.Name, a.Bridge, portError(a.Bridge, err))
-	}
-	if a.HairpinMode || m.needsHairpin(a) {
-		if err := c.SetHairpin(l.Index); err != nil {
-			return fmt.Errorf("hairpin mode of %s: %w", l.Name, err)
-		}
-	}
-	if a.PortIsolated {
-		if err := c.IsolatePort(l.Index); err != nil {
-			return fmt.Errorf("isolate port %s: %w", l.Name, err)
-		}
-	}
-	return nil
+	return m.connect(m.c, br, a, l)
 }

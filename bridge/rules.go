@@ -62,7 +62,7 @@ func (ch chain) isIPv6() bool { return ch.Table.Family == nft.IPv6 }
 
 // hasIPv6 says whether the kernel has IPv6: else there is nothing to keep apart.
 func (h *Host) hasIPv6() bool {
-	_, err := h.sysctl.Get("net/ipv6/conf/all/forwarding")
+	_, err := h.sysctl.Get(forwarding6)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 

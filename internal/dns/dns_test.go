@@ -200,6 +200,9 @@ func TestLockWaitsNotForEver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("other users can hold the lock: %v, %v", st, err)
+	}
 	if _, err := lock(path, time.Millisecond); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("second lock: %v", err)
 	}

@@ -150,9 +150,9 @@ func (s Server) start() error {
 }
 
 // lock locks a file of netavark's as netavark does, with flock(2), and returns
-// what unlocks it.
+// what unlocks it. One that it makes is closed to other users, who could hold it.
 func lock(path string, wait time.Duration) (unlock func() error, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
