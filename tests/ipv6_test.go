@@ -2,6 +2,7 @@ package tests
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -67,8 +68,20 @@ func TestIPv6IsNeverTentative(t *testing.T) {
 	add := call("ADD", "c1")
 	bothFamilies(&add)
 	b.do(add)
-	if out := c.Run("ip", "-6", "addr", "show", "dev", "eth0", "tentative"); out != "" {
+	if out := c.Run("ip", "-6", "addr", "show", "dev", "eth0", "tentative", "scope", "global"); out != "" {
 		t.Errorf("tentative: %s", out)
+	}
+	// The kernel adds the link-local address, and passes it by a work queue.
+	if v := c.Run("cat", "/proc/sys/net/ipv6/conf/eth0/accept_dad"); v != "0\n" {
+		t.Errorf("accept_dad is %s", v)
+	}
+	if err := lab.Until(10*time.Second, func() error {
+		if out := c.Run("ip", "-6", "addr", "show", "dev", "eth0", "tentative"); out != "" {
+			return fmt.Errorf("tentative: %s", out)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 	if out := c.Run("ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global"); !strings.Contains(out, "fd87:1::2/64") {
 		t.Errorf("addresses: %s", out)
