@@ -174,7 +174,13 @@ func (m *mender) announceGateways(br bridgeState, a Attachment) (err error) {
 	for _, gw := range a.Gateways {
 		err = errors.Join(err, ifPossible(m.sysctl.Ensure(notify(br.gateway.Name, gw.Addr()), "1")))
 	}
-	return errors.Join(err, m.c.SetLink(rtnl.LinkChange{Index: br.gateway.Index, MAC: br.gateway.MAC}))
+	if len(a.Gateways) == 0 { // and so, in a VLAN, no interface that could have one
+		return nil
+	}
+	if serr := m.c.SetLink(rtnl.LinkChange{Index: br.gateway.Index, MAC: br.gateway.MAC}); serr != nil {
+		err = errors.Join(err, fmt.Errorf("announce the gateways on %s: %w", br.gateway.Name, serr))
+	}
+	return err
 }
 
 // loopback mends route_localnet.
