@@ -68,10 +68,14 @@ func (b bridgeState) has(p netip.Prefix) bool {
 func (h *Host) ensureBridge(c *rtnl.Conn, br bridgeState, a Attachment) (bridgeState, error) {
 	alias := ""
 	if br.Index == 0 {
+		unlock, err := h.lookAlone(a.Bridge) // until the bridge has its alias
+		if err != nil {
+			return br, err
+		}
+		defer unlock()
 		if err := h.makeBridge(c, a); err != nil {
 			return br, fmt.Errorf("make bridge %s: %w", a.Bridge, err)
 		}
-		var err error
 		if br, err = findBridge(c, a.Bridge, a.VLANs); err != nil {
 			return br, err
 		}

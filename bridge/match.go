@@ -75,7 +75,7 @@ const (
 )
 
 // load loads an address of struct iphdr or struct ipv6hdr.
-func (f field) load(family nft.Family, dst nft.Reg) nft.Expr {
+func (f field) load(family nft.Family, dst nft.Reg) nft.Payload {
 	size, first := uint32(4), uint32(12)
 	if family == nft.IPv6 {
 		size, first = 16, 8
@@ -96,10 +96,17 @@ func toDNS(protocol byte) []nft.Expr {
 	}
 }
 
-// match compares an address of the packet with a prefix.
+// match compares an address of the packet with a prefix. Whole bytes of it are
+// compared without a mask, as nft does, so that rules which nft has saved and
+// loaded are the same.
 func match(f field, p netip.Prefix, op nft.CmpOp) []nft.Expr {
 	addr := p.Masked().Addr().AsSlice()
-	exprs := []nft.Expr{f.load(familyOf(p.Addr()), nft.Reg1)}
+	load := f.load(familyOf(p.Addr()), nft.Reg1)
+	if n := p.Bits() / 8; n > 0 && p.Bits()%8 == 0 {
+		load.Len = uint32(n)
+		return []nft.Expr{load, nft.Cmp{Src: nft.Reg1, Op: op, Data: addr[:n]}}
+	}
+	exprs := []nft.Expr{load}
 	if !p.IsSingleIP() {
 		mask := make([]byte, len(addr))
 		for i := range p.Bits() {

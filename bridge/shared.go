@@ -56,8 +56,8 @@ func checkShared(c *rtnl.Conn, br bridgeState, n Network, prefixes []netip.Prefi
 //
 // A network that the bridge was not made for marks it as shared before it looks. A
 // network that it was made for looks for the mark when its own link can be found:
-// so one of the two sees the other. Whoever has found no bridge looks in any case,
-// for the one who made it may not have given it its alias yet.
+// so one of the two sees the other. Whoever has found no bridge looks in any case. A
+// bridge gets its alias in the turn in which it is made, and so before anybody looks.
 func (h *Host) checkSharedAgain(c *rtnl.Conn, before bridgeState, n Network, key Key, res Result) error {
 	if n.VLANs.ID != 0 {
 		return nil
@@ -73,27 +73,30 @@ func (h *Host) checkSharedAgain(c *rtnl.Conn, before bridgeState, n Network, key
 	if err != nil {
 		return fmt.Errorf("find bridge %s: %w", n.Bridge, err)
 	}
-	made, ours := madeFor(br)
-	switch {
-	case br.Alias == bridgeAlias(n.Name) && before.Index != 0:
+	if br.Alias == bridgeAlias(n.Name) && before.Index != 0 {
 		return nil
-	case ours && made != n.Name && br.Alias == bridgeAlias(made):
-		if err := c.SetLink(rtnl.LinkChange{Index: br.Index, Up: br.Up(), Alias: br.Alias + sharedMark}); err != nil {
-			return fmt.Errorf("mark bridge %s as shared: %w", br.Name, err)
-		}
 	}
 	unlock, err := h.lookAlone(n.Bridge)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if br, err = c.LinkByName(n.Bridge); err != nil {
+		return fmt.Errorf("find bridge %s: %w", n.Bridge, err)
+	}
+	if made, ours := madeFor(br); ours && made != n.Name && br.Alias == bridgeAlias(made) {
+		if err := c.SetLink(rtnl.LinkChange{Index: br.Index, Up: br.Up(), Alias: br.Alias + sharedMark}); err != nil {
+			return fmt.Errorf("mark bridge %s as shared: %w", br.Name, err)
+		}
+	}
 	if err := n.checkPorts(c, br, prefixes); err != nil {
 		return errors.Join(err, removeLinks(c, key, namedEnds))
 	}
 	return nil
 }
 
-// lookAlone waits until no other ADD looks for networks that share the bridge.
+// lookAlone waits until no other ADD makes the bridge, or looks for networks that
+// share it.
 // unlock is nil only after an error.
 func (h *Host) lookAlone(bridge string) (unlock func(), err error) {
 	f, err := h.records.open()

@@ -334,6 +334,7 @@ func TestReloadOfManyGuards(t *testing.T) {
 	if got := list(); got != want {
 		t.Errorf("saved and loaded: was\n%s\nand is\n%s", want, got)
 	}
+	b.reload() // nft writes "meta protocol" of a bridge's chain in another way
 	b.do(all[0].then("CHECK"))
 	b.do(all[5].then("CHECK"))
 }

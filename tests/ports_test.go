@@ -358,15 +358,18 @@ func TestUDPGoesToTheNewContainerAtOnce(t *testing.T) {
 	}
 }
 
-// The rules of published ports can be saved and loaded by nft itself.
+// The rules of published ports can be saved and loaded by nft itself, as can those of
+// a network, which then are what CHECK wants.
 const saveAndLoad = "nft list ruleset >/run/saved; nft flush ruleset; nft -f /run/saved; nft list ruleset >/run/loaded; cmp /run/saved /run/loaded"
 
 func TestRulesCanBeSaved(t *testing.T) {
 	b := newBox(t)
+	portless := b.attach("c2", like(dual))
 	b.attach("c1", func(c *lab.Call) {
 		c.Conf = publish(dual, mapping(80, 80, ""), mapping(81, 80, `,"hostIP":"192.0.2.1"`), mapping(81, 80, `,"hostIP":"2001:db8::1"`))
 	})
 	b.Sh(saveAndLoad)
+	b.do(portless.then("CHECK"))
 }
 
 // Where the kernel lacks fib, a set of the host's addresses says what is
