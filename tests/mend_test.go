@@ -143,7 +143,7 @@ func (l loss) keysAlone() string {
 func (b box) hostSide() string {
 	b.t.Helper()
 	return b.Sh(`ip -o -d link show flatnet-br0 | grep -o -E 'PROMISC|group [0-9]+|link/ether [0-9a-f:]+|mtu [0-9]+|alias .*'
-		ip -o addr show flatnet-br0 | sed -E 's/^[0-9]+: //; s/valid_lft.*//; s/ (nodad|tentative)//g'  | sort
+		ip -o addr show flatnet-br0 | sed -E 's/^[0-9]+: //; s/valid_lft.*//; s/ (nodad|tentative|proto kernel_ll)//g'  | sort
 		for l in fn-c1 fn-c2; do ip -o -d link show $l | grep -o -E 'master [a-z0-9-]+|hairpin [a-z]+|isolated [a-z]+|LOWER_UP'; tc qdisc show dev $l | cut -d' ' -f1-3; done
 		for l in $(ip -o link show type ifb | cut -d' ' -f2 | tr -d :); do echo $l; tc qdisc show dev $l | cut -d' ' -f1-3; done
 		tc filter show dev fn-c1 ingress | grep -c mirred || :
