@@ -20,7 +20,7 @@ export DOORS       ?=
 export FORCE       ?=
 
 # What make long runs at full length, and make test in short.
-LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels
+LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels|TestThousandsOfPorts$$
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 

@@ -107,8 +107,11 @@ func TestThousandsOfPorts(t *testing.T) {
 		{"10001 udp", lab.Conf, ports{"udp", 10000, 10001}},
 		{"10001 udp dual stack", dual, ports{"udp", 10000, 10001}},
 		{"65000 tcp", lab.Conf, ports{"tcp", 500, 65000}},
-		{"65000 tcp dual stack", dual, ports{"tcp", 500, 65000}},
+		{"65000 tcp dual stack", dual, ports{"tcp", 500, 65000}}, // in make long
 	} {
+		if c.ports.count > 10001 && c.conf == dual && !long {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			b := newBox(t)
 			stays := b.attach("stays", func(l *lab.Call) { l.Conf = c.conf })
