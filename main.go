@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/cni"
 	"flatnet/internal/cli"
 	"flatnet/internal/dns"
@@ -61,7 +62,7 @@ func warn(s string) { fmt.Fprintln(os.Stderr, "flatnet:", s) }
 // records is the names' server where there is nothing to start.
 func records() dns.Server { return dns.Server{Dir: dns.Dir, Warn: warn} }
 
-func (e engine) allocator(c *cni.Config) (bridge.Allocator, error) {
+func (e engine) allocator(c *cni.Config) (model.Allocator, error) {
 	cfg := ipam.Config{
 		Network: c.Network.Name,
 		Dir:     c.IPAM.DataDir,
@@ -77,7 +78,7 @@ func (e engine) allocator(c *cni.Config) (bridge.Allocator, error) {
 		}
 		cfg.Sets = sets
 		for _, r := range sets.Ranges() {
-			c.Network.Subnets = append(c.Network.Subnets, bridge.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
+			c.Network.Subnets = append(c.Network.Subnets, model.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
 		}
 	}
 	if c.DNS {
@@ -110,10 +111,10 @@ func rangeSets(in [][]cni.Range) (ipam.Sets, error) {
 	return ipam.NewSets(sets...)
 }
 
-func (e engine) Add(c *cni.Config) (bridge.Result, error) {
+func (e engine) Add(c *cni.Config) (model.Result, error) {
 	alloc, err := e.allocator(c)
 	if err != nil {
-		return bridge.Result{}, err
+		return model.Result{}, err
 	}
 	if d, ok := alloc.(ipam.Delegate); ok {
 		err = d.Plugin.Find()
@@ -121,7 +122,7 @@ func (e engine) Add(c *cni.Config) (bridge.Result, error) {
 		err = resolvConf(c)
 	}
 	if err != nil {
-		return bridge.Result{}, err
+		return model.Result{}, err
 	}
 	result, err := e.host.Add(c.Network, c.Request, alloc)
 	if err == nil && len(c.Request.Ports) > 0 {
@@ -139,7 +140,7 @@ func (e engine) Add(c *cni.Config) (bridge.Result, error) {
 
 // name makes the container known by its names, and returns the result's DNS
 // settings with the servers that know them.
-func (e engine) name(c *cni.Config, result bridge.Result) (bridge.DNS, error) {
+func (e engine) name(c *cni.Config, result model.Result) (model.DNS, error) {
 	names := dns.Find(warn)
 	if !names.Installed() {
 		warn("dnsEnabled: aardvark-dns is not installed, so containers will not find each other by name")
@@ -194,7 +195,7 @@ func readSmall(path string) ([]byte, error) {
 	return data, err
 }
 
-func (e engine) Check(c *cni.Config, prev bridge.Result) error {
+func (e engine) Check(c *cni.Config, prev model.Result) error {
 	alloc, err := e.allocator(c)
 	if err != nil {
 		return err
@@ -210,7 +211,7 @@ func (e engine) Del(c *cni.Config) error {
 	return errors.Join(records().Remove(c.Request.Key), e.host.Delete(c.Request.Key, alloc))
 }
 
-func (e engine) GC(c *cni.Config, valid []bridge.Key) error {
+func (e engine) GC(c *cni.Config, valid []model.Key) error {
 	alloc, err := e.allocator(c)
 	if err != nil {
 		return err
@@ -229,7 +230,7 @@ func (e engine) Status(c *cni.Config) error {
 	}
 	if c.IPAM.Type == "" {
 		if err := resolvConf(c); err != nil {
-			return fmt.Errorf("%w: %w", bridge.ErrUnavailable, err)
+			return fmt.Errorf("%w: %w", model.ErrUnavailable, err)
 		}
 	}
 	return e.host.Status(c.Network, alloc)

@@ -6,14 +6,14 @@ import (
 	"slices"
 	"strings"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
 // parseArgs reads CNI_ARGS, "KEY=VALUE;KEY=VALUE", into req. As in the
 // reference plugins, a key that means nothing is an error unless IgnoreUnknown
 // says otherwise, and IP may list several addresses, separated by commas.
-func parseArgs(s string, req *bridge.Request) error {
+func parseArgs(s string, req *model.Request) error {
 	if s == "" {
 		return nil
 	}
@@ -37,7 +37,7 @@ func parseArgs(s string, req *bridge.Request) error {
 				}
 			}
 		case key == "MAC":
-			mac, err := bridge.ParseHardwareAddr(value)
+			mac, err := model.ParseHardwareAddr(value)
 			if err != nil {
 				return fmt.Errorf("MAC: %w", err)
 			}
@@ -65,14 +65,14 @@ func parseArgs(s string, req *bridge.Request) error {
 // readWishes reads the "ips" and "mac" of args.cni or runtimeConfig into req
 // (CONVENTIONS.md of the CNI). Addresses add up with those that other places
 // ask for; a MAC address takes precedence over theirs.
-func readWishes(o *strictjson.Object, req *bridge.Request) {
+func readWishes(o *strictjson.Object, req *model.Request) {
 	for i, ip := range o.Strings("ips") {
 		if err := want(req, ip); err != nil {
 			o.Fail(fmt.Sprintf("ips[%d]", i), "%w", err)
 		}
 	}
 	if s, _ := o.String("mac"); s != "" {
-		mac, err := bridge.ParseHardwareAddr(s)
+		mac, err := model.ParseHardwareAddr(s)
 		if err != nil {
 			o.Fail("mac", "%w", err)
 		}
@@ -82,7 +82,7 @@ func readWishes(o *strictjson.Object, req *bridge.Request) {
 
 // want adds an address, with or without a prefix length, to those that req
 // asks for, once. The length means nothing: the subnet's is what counts.
-func want(req *bridge.Request, s string) error {
+func want(req *model.Request, s string) error {
 	addr, err := netip.ParseAddr(s)
 	if err != nil {
 		p, perr := netip.ParsePrefix(s)

@@ -12,17 +12,17 @@ import (
 	"syscall"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // A fake is an engine that records what it is asked for.
 type fake struct {
 	calls  []string
 	config *Config
-	prev   bridge.Result
-	valid  []bridge.Key
+	prev   model.Result
+	valid  []model.Key
 
-	result bridge.Result
+	result model.Result
 	err    error // of every method but Del
 	delErr error
 }
@@ -32,9 +32,9 @@ func (f *fake) record(name string, c *Config) error {
 	return f.err
 }
 
-func (f *fake) Add(c *Config) (bridge.Result, error) { return f.result, f.record("ADD", c) }
+func (f *fake) Add(c *Config) (model.Result, error) { return f.result, f.record("ADD", c) }
 
-func (f *fake) Check(c *Config, prev bridge.Result) error {
+func (f *fake) Check(c *Config, prev model.Result) error {
 	f.prev = prev
 	return f.record("CHECK", c)
 }
@@ -44,7 +44,7 @@ func (f *fake) Del(c *Config) error {
 	return f.delErr
 }
 
-func (f *fake) GC(c *Config, valid []bridge.Key) error {
+func (f *fake) GC(c *Config, valid []model.Key) error {
 	f.valid = valid
 	return f.record("GC", c)
 }
@@ -105,7 +105,7 @@ func TestCommandsReachTheEngine(t *testing.T) {
 		if status != 0 || out != tt.stdout || len(f.calls) != 1 || f.calls[0] != tt.command {
 			t.Errorf("%s: status %d, calls %v, stdout %q, want %q", tt.command, status, f.calls, out, tt.stdout)
 		}
-		f = fake{err: bridge.ErrBusy, delErr: bridge.ErrBusy}
+		f = fake{err: model.ErrBusy, delErr: model.ErrBusy}
 		status, out = call(&f, environ(tt.command), strings.TrimSuffix(minimal, "}")+tt.more+"}")
 		if want := `{"cniVersion":"1.1.0","code":11,"msg":"busy"}` + "\n"; status != 1 || out != want {
 			t.Errorf("failed %s: status %d, stdout %q, want %q", tt.command, status, out, want)
@@ -151,9 +151,9 @@ func TestUnreportedAddIsUndone(t *testing.T) {
 		log     string
 	}{
 		{"add", "ADD", fake{}, "[ADD DEL]", "broken pipe"},
-		{"undo fails", "ADD", fake{delErr: bridge.ErrBusy}, "[ADD DEL]", "can't remove the attachment: busy"},
-		{"failed add", "ADD", fake{err: bridge.ErrBusy}, "[ADD]", `"msg":"busy"`},
-		{"failed del", "DEL", fake{delErr: bridge.ErrBusy}, "[DEL]", `"msg":"busy"`},
+		{"undo fails", "ADD", fake{delErr: model.ErrBusy}, "[ADD DEL]", "can't remove the attachment: busy"},
+		{"failed add", "ADD", fake{err: model.ErrBusy}, "[ADD]", `"msg":"busy"`},
+		{"failed del", "DEL", fake{delErr: model.ErrBusy}, "[DEL]", `"msg":"busy"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			env := environ(tt.command)
@@ -205,21 +205,21 @@ func TestErrorCodes(t *testing.T) {
 		err  error
 		code uint
 	}{
-		{bridge.ErrInvalid, 7},
-		{bridge.ErrNoContainer, 3},
-		{bridge.ErrNetNS, 4},
-		{bridge.ErrBusy, 11},
-		{bridge.ErrUnavailable, 50},
-		{bridge.ErrLimited, 51},
-		{bridge.ErrExhausted, 100},
-		{bridge.ErrTaken, 101},
-		{bridge.ErrConflict, 102},
-		{bridge.ErrUnsupported, 103},
-		{bridge.ErrChanged, 104},
-		{fmt.Errorf("subnet: %w", bridge.ErrInvalid), 7},
-		{fmt.Errorf("%w: %w", bridge.ErrUnavailable, bridge.ErrExhausted), 50},
-		{errors.Join(bridge.ErrUnavailable, bridge.ErrLimited), 51},
-		{fmt.Errorf("%w: %w", bridge.ErrNetNS, &fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}), 4},
+		{model.ErrInvalid, 7},
+		{model.ErrNoContainer, 3},
+		{model.ErrNetNS, 4},
+		{model.ErrBusy, 11},
+		{model.ErrUnavailable, 50},
+		{model.ErrLimited, 51},
+		{model.ErrExhausted, 100},
+		{model.ErrTaken, 101},
+		{model.ErrConflict, 102},
+		{model.ErrUnsupported, 103},
+		{model.ErrChanged, 104},
+		{fmt.Errorf("subnet: %w", model.ErrInvalid), 7},
+		{fmt.Errorf("%w: %w", model.ErrUnavailable, model.ErrExhausted), 50},
+		{errors.Join(model.ErrUnavailable, model.ErrLimited), 51},
+		{fmt.Errorf("%w: %w", model.ErrNetNS, &fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}), 4},
 		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, 5},
 		{&os.LinkError{Op: "rename", Old: "x", New: "y", Err: syscall.EACCES}, 5},
 		{fmt.Errorf("write: %w", syscall.ENOSPC), 5},
@@ -246,12 +246,12 @@ func TestErrorCodes(t *testing.T) {
 
 func TestErrorsAreInTheConfigurationsVersion(t *testing.T) {
 	for _, v := range versions() {
-		_, out := call(&fake{err: bridge.ErrBusy}, environ("ADD"), `{"cniVersion":"`+v+`","name":"n","type":"flatnet"}`)
+		_, out := call(&fake{err: model.ErrBusy}, environ("ADD"), `{"cniVersion":"`+v+`","name":"n","type":"flatnet"}`)
 		if want := `{"cniVersion":"` + v + `","code":11,"msg":"busy"}` + "\n"; out != want {
 			t.Errorf("%s, want %s", out, want)
 		}
 	}
-	if _, out := call(&fake{err: bridge.ErrBusy}, environ("ADD"), `{"name":"n"}`); !strings.HasPrefix(out, `{"cniVersion":"0.1.0",`) {
+	if _, out := call(&fake{err: model.ErrBusy}, environ("ADD"), `{"name":"n"}`); !strings.HasPrefix(out, `{"cniVersion":"0.1.0",`) {
 		t.Errorf("without a version: %s", out)
 	}
 }

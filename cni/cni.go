@@ -7,19 +7,19 @@
 // Errors carry these codes (SPEC 1.1.0, section 5, "Error"):
 //
 //	  1  cniVersion is not supported, or too old for the command
-//	  3  the container does not exist              bridge.ErrNoContainer
-//	  4  a variable of the environment is invalid  bridge.ErrNetNS for CNI_NETNS
+//	  3  the container does not exist              model.ErrNoContainer
+//	  4  a variable of the environment is invalid  model.ErrNetNS for CNI_NETNS
 //	  5  reading, writing or the file system failed
 //	  6  the configuration is not JSON that can be read in one way
-//	  7  the configuration is invalid              bridge.ErrInvalid
-//	 11  try again later                           bridge.ErrBusy
-//	 50  no attachment can be made                 bridge.ErrUnavailable
-//	 51  attachments may be cut off, too           bridge.ErrLimited
-//	100  the network has no free address           bridge.ErrExhausted
-//	101  an address or name has another owner      bridge.ErrTaken
-//	102  the host is not as flatnet needs it       bridge.ErrConflict
-//	103  the kernel lacks a feature                bridge.ErrUnsupported
-//	104  the attachment is not as ADD made it      bridge.ErrChanged
+//	  7  the configuration is invalid              model.ErrInvalid
+//	 11  try again later                           model.ErrBusy
+//	 50  no attachment can be made                 model.ErrUnavailable
+//	 51  attachments may be cut off, too           model.ErrLimited
+//	100  the network has no free address           model.ErrExhausted
+//	101  an address or name has another owner      model.ErrTaken
+//	102  the host is not as flatnet needs it       model.ErrConflict
+//	103  the kernel lacks a feature                model.ErrUnsupported
+//	104  the attachment is not as ADD made it      model.ErrChanged
 //	110  any other failure, as a rule the kernel's
 package cni
 
@@ -27,7 +27,7 @@ import (
 	"fmt"
 	"io"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
@@ -42,14 +42,14 @@ type Call struct {
 // kinds of package bridge decide the codes of its errors.
 type Engine interface {
 	// Add makes an attachment, or leaves nothing behind.
-	Add(c *Config) (bridge.Result, error)
+	Add(c *Config) (model.Result, error)
 	// Check compares an attachment with the result that its ADD, and the
 	// plugins after it, reported.
-	Check(c *Config, prev bridge.Result) error
+	Check(c *Config, prev model.Result) error
 	// Del removes an attachment; one that is not there is no error.
 	Del(c *Config) error
 	// GC removes all attachments of the network but the valid ones.
-	GC(c *Config, valid []bridge.Key) error
+	GC(c *Config, valid []model.Key) error
 	// Status reports whether an Add could succeed.
 	Status(c *Config) error
 }
@@ -90,9 +90,9 @@ type request struct {
 	command string
 	version string // of the reply
 	config  *Config
-	prev    bridge.Result // for CHECK
-	valid   []bridge.Key  // for GC
-	odd     []string      // for ADD: what may be mistakes in the configuration
+	prev    model.Result // for CHECK
+	valid   []model.Key  // for GC
+	odd     []string     // for ADD: what may be mistakes in the configuration
 }
 
 // read validates a call. If it fails, what it returns holds at least the

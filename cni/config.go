@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
@@ -21,18 +21,18 @@ const (
 // On DEL a value that is wrong reads as if it were absent, Request has neither
 // MAC nor IPs, its NetNS may be anything, and IPAM has no Sets.
 type Config struct {
-	Network bridge.Network
+	Network model.Network
 	IPAM    IPAM
-	Request bridge.Request // of ADD, CHECK and DEL
-	DNS     bool           // containers are to find each other by Request.Names (dnsEnabled)
-	Path    string         // CNI_PATH
-	Raw     []byte         // the configuration as it came, for a delegated IPAM plugin
+	Request model.Request // of ADD, CHECK and DEL
+	DNS     bool          // containers are to find each other by Request.Names (dnsEnabled)
+	Path    string        // CNI_PATH
+	Raw     []byte        // the configuration as it came, for a delegated IPAM plugin
 }
 
 // configure reads and validates everything but the version.
 func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 	name, _ := doc.String("name")
-	if err := bridge.ValidName(name); err != nil {
+	if err := model.ValidName(name); err != nil {
 		doc.Fail("name", "%w", err)
 	}
 	if err := doc.Err(); err != nil {
@@ -42,7 +42,7 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 	c.IPAM = readIPAM(doc)
 	c.Network = readNetwork(doc, name, c.IPAM.Type == "")
 	if e.containerID != "" {
-		c.Request.Key = bridge.Key{Network: name, ContainerID: e.containerID, IfName: e.ifName}
+		c.Request.Key = model.Key{Network: name, ContainerID: e.containerID, IfName: e.ifName}
 		c.Request.NetNS = e.netns
 	}
 	r.config = c
@@ -86,10 +86,10 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 // readNetwork reads the keys that the reference bridge plugin has, too. With
 // flatnet's own address management (own) the host is gateway and masquerades
 // by default; else the defaults are those of the reference.
-func readNetwork(doc *strictjson.Object, name string, own bool) bridge.Network {
-	n := bridge.Network{
+func readNetwork(doc *strictjson.Object, name string, own bool) model.Network {
+	n := model.Network{
 		Name:          name,
-		Bridge:        bridge.DefaultBridge,
+		Bridge:        model.DefaultBridge,
 		IPMasq:        doc.Bool("ipMasq", own),
 		IsGateway:     doc.Bool("isGateway", own),
 		ForceAddress:  doc.Bool("forceAddress", false),
@@ -138,7 +138,7 @@ func readNetwork(doc *strictjson.Object, name string, own bool) bridge.Network {
 func readFlat(doc *strictjson.Object, own bool) []netip.Prefix {
 	list := doc.Strings("noMasq")
 	if list == nil && own {
-		list = []string{bridge.DefaultFlat}
+		list = []string{model.DefaultFlat}
 	}
 	var flat []netip.Prefix
 	for i, s := range list {
@@ -173,13 +173,13 @@ const maxAttachments = 1 << 16
 // readValid reads the attachments that GC must leave alone: those of the
 // SPEC's key and those of the key that libcni sends besides. Without a key none
 // are valid: that is how libcni's GCNetworkList says so (and cnitool gc).
-func readValid(doc *strictjson.Object, network string) []bridge.Key {
-	valid := []bridge.Key{}
+func readValid(doc *strictjson.Object, network string) []model.Key {
+	valid := []model.Key{}
 	for _, key := range []string{"cni.dev/valid-attachments", "cni.dev/attachments"} {
 		for i, o := range doc.ManyObjects(key, maxAttachments) {
 			id, _ := o.String("containerID")
 			ifName, _ := o.String("ifname")
-			k, err := bridge.NewKey(network, id, ifName)
+			k, err := model.NewKey(network, id, ifName)
 			if err != nil {
 				doc.Fail(fmt.Sprintf("%s[%d]", key, i), "%w", err)
 			}

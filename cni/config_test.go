@@ -5,7 +5,7 @@ import (
 	"reflect"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // podman is what Podman 4.3.1 sends for a network with all of flatnet's usual
@@ -38,13 +38,13 @@ func TestMinimalConfig(t *testing.T) {
 	got := parsed(t, environ("ADD"), minimal)
 	got.Raw = nil
 	want := Config{
-		Network: bridge.Network{
+		Network: model.Network{
 			Name: "flatnet", Bridge: "flatnet-br0", IsGateway: true, IsDefaultGateway: true, IPMasq: true, Isolated: true,
 			Flat: []netip.Prefix{pfx("10.87.0.0/16")},
 		},
 		IPAM: IPAM{Sets: [][]Range{{{Subnet: pfx("10.87.1.0/24")}}}},
-		Request: bridge.Request{
-			Key:   bridge.Key{Network: "flatnet", ContainerID: "0123456789abcdef", IfName: "eth0"},
+		Request: model.Request{
+			Key:   model.Key{Network: "flatnet", ContainerID: "0123456789abcdef", IfName: "eth0"},
 			NetNS: "/run/netns/c1",
 		},
 		Path: "/usr/lib/cni",
@@ -59,20 +59,20 @@ func TestPodmanConfig(t *testing.T) {
 	got := parsed(t, env, podman)
 	got.Raw = nil
 	want := Config{
-		Network: bridge.Network{
+		Network: model.Network{
 			Name: "labnet", Bridge: "lab0", MTU: 1400, IsGateway: true, IsDefaultGateway: true, IPMasq: true, HairpinMode: true, Isolated: true,
 			Flat:   []netip.Prefix{pfx("10.87.0.0/16")},
-			Routes: []bridge.Route{{Dst: pfx("0.0.0.0/0")}, {Dst: pfx("192.0.2.0/24"), Gateway: addr("10.99.1.1")}},
-			DNS: bridge.DNS{Nameservers: []string{"10.99.1.1"}, Domain: "lab.internal",
+			Routes: []model.Route{{Dst: pfx("0.0.0.0/0")}, {Dst: pfx("192.0.2.0/24"), Gateway: addr("10.99.1.1")}},
+			DNS: model.DNS{Nameservers: []string{"10.99.1.1"}, Domain: "lab.internal",
 				Search: []string{"lab.internal"}, Options: []string{"ndots:1"}},
 		},
 		IPAM: IPAM{
 			Sets:    [][]Range{{{pfx("10.99.1.0/24"), addr("10.99.1.65"), addr("10.99.1.127"), addr("10.99.1.1")}}},
 			DataDir: "/var/lib/flatnet/ipam",
 		},
-		Request: bridge.Request{
-			Key:   bridge.Key{Network: "labnet", ContainerID: "0123456789abcdef", IfName: "eth0"},
-			NetNS: "/run/netns/c1", MAC: bridge.HardwareAddr{2, 0xaa, 0xbb, 0xcc, 0xdd, 1}, IPs: []netip.Addr{addr("10.99.1.77")},
+		Request: model.Request{
+			Key:   model.Key{Network: "labnet", ContainerID: "0123456789abcdef", IfName: "eth0"},
+			NetNS: "/run/netns/c1", MAC: model.HardwareAddr{2, 0xaa, 0xbb, 0xcc, 0xdd, 1}, IPs: []netip.Addr{addr("10.99.1.77")},
 			Names: []string{"c2", "al1", "0d8d354710ce"},
 		},
 		Path: "/usr/lib/cni",
@@ -152,7 +152,7 @@ func TestIPAMKeys(t *testing.T) {
 func TestRoutes(t *testing.T) {
 	n := parsed(t, environ("ADD"), `{"name":"n","ipam":{"routes":[{"dst":"::/0","gw":""},
 		{"dst":"10.0.0.0/8","gw":"10.87.1.9","mtu":1400,"advmss":1360,"priority":4294967295,"table":0,"scope":253}]}}`).Network
-	want := []bridge.Route{{Dst: pfx("::/0")}, {Dst: pfx("10.0.0.0/8"), Gateway: addr("10.87.1.9"),
+	want := []model.Route{{Dst: pfx("::/0")}, {Dst: pfx("10.0.0.0/8"), Gateway: addr("10.87.1.9"),
 		MTU: 1400, AdvMSS: 1360, Priority: 4294967295, Table: ptr(uint32(0)), Scope: ptr(uint8(253))}}
 	if !reflect.DeepEqual(n.Routes, want) {
 		t.Errorf("got %+v, want %+v", n.Routes, want)
@@ -162,36 +162,36 @@ func TestRoutes(t *testing.T) {
 func TestNetworkKeys(t *testing.T) {
 	for _, tt := range []struct {
 		keys string
-		get  func(n bridge.Network) any
+		get  func(n model.Network) any
 		want any
 	}{
-		{`"bridge":"br0"`, func(n bridge.Network) any { return n.Bridge }, "br0"},
-		{`"mtu":0`, func(n bridge.Network) any { return n.MTU }, uint32(0)},
-		{`"mtu":68`, func(n bridge.Network) any { return n.MTU }, uint32(68)},
-		{`"mtu":65535`, func(n bridge.Network) any { return n.MTU }, uint32(65535)},
-		{`"mtu":1280,"ipam":{"subnet":"fd00::/64"}`, func(n bridge.Network) any { return n.MTU }, uint32(1280)},
-		{`"isolation":"none"`, func(n bridge.Network) any { return n.Isolated }, false},
-		{`"isolation":"network"`, func(n bridge.Network) any { return n.Isolated }, true},
-		{`"inbound":"any"`, func(n bridge.Network) any { return n.PublishedOnly }, false},
-		{`"inbound":"published"`, func(n bridge.Network) any { return n.PublishedOnly }, true},
-		{`"internal":true`, func(n bridge.Network) any { return n.Internal }, true},
-		{`"macspoofchk":true`, func(n bridge.Network) any { return n.SpoofCheck }, true},
-		{`"portIsolation":true`, func(n bridge.Network) any { return n.PortIsolated }, true},
-		{`"allowOverlap":true`, func(n bridge.Network) any { return n.AllowOverlap }, true},
-		{`"forwardAccept":true`, func(n bridge.Network) any { return n.ForwardAccept }, true},
-		{`"forceAddress":true`, func(n bridge.Network) any { return n.ForceAddress }, true},
-		{`"promiscMode":true`, func(n bridge.Network) any { return n.PromiscMode }, true},
-		{`"HAIRPINMODE":true`, func(n bridge.Network) any { return n.HairpinMode }, true},
-		{`"noMasq":[]`, func(n bridge.Network) any { return len(n.Flat) }, 0},
-		{`"noMasq":["fd00::/8","10.0.0.0/8"]`, func(n bridge.Network) any { return n.Flat[1] }, pfx("10.0.0.0/8")},
+		{`"bridge":"br0"`, func(n model.Network) any { return n.Bridge }, "br0"},
+		{`"mtu":0`, func(n model.Network) any { return n.MTU }, uint32(0)},
+		{`"mtu":68`, func(n model.Network) any { return n.MTU }, uint32(68)},
+		{`"mtu":65535`, func(n model.Network) any { return n.MTU }, uint32(65535)},
+		{`"mtu":1280,"ipam":{"subnet":"fd00::/64"}`, func(n model.Network) any { return n.MTU }, uint32(1280)},
+		{`"isolation":"none"`, func(n model.Network) any { return n.Isolated }, false},
+		{`"isolation":"network"`, func(n model.Network) any { return n.Isolated }, true},
+		{`"inbound":"any"`, func(n model.Network) any { return n.PublishedOnly }, false},
+		{`"inbound":"published"`, func(n model.Network) any { return n.PublishedOnly }, true},
+		{`"internal":true`, func(n model.Network) any { return n.Internal }, true},
+		{`"macspoofchk":true`, func(n model.Network) any { return n.SpoofCheck }, true},
+		{`"portIsolation":true`, func(n model.Network) any { return n.PortIsolated }, true},
+		{`"allowOverlap":true`, func(n model.Network) any { return n.AllowOverlap }, true},
+		{`"forwardAccept":true`, func(n model.Network) any { return n.ForwardAccept }, true},
+		{`"forceAddress":true`, func(n model.Network) any { return n.ForceAddress }, true},
+		{`"promiscMode":true`, func(n model.Network) any { return n.PromiscMode }, true},
+		{`"HAIRPINMODE":true`, func(n model.Network) any { return n.HairpinMode }, true},
+		{`"noMasq":[]`, func(n model.Network) any { return len(n.Flat) }, 0},
+		{`"noMasq":["fd00::/8","10.0.0.0/8"]`, func(n model.Network) any { return n.Flat[1] }, pfx("10.0.0.0/8")},
 		{`"dns":{"nameservers":["1.1.1.1"],"search":["a"]},"runtimeConfig":{"dns":{"servers":["fe80::1%eth0"],"options":["o"]}}`,
-			func(n bridge.Network) any { return n.DNS },
-			bridge.DNS{Nameservers: []string{"fe80::1%eth0"}, Search: []string{"a"}, Options: []string{"o"}}},
+			func(n model.Network) any { return n.DNS },
+			model.DNS{Nameservers: []string{"fe80::1%eth0"}, Search: []string{"a"}, Options: []string{"o"}}},
 		{`"dns":{"search":["a"],"nameservers":["1.1.1.1"]},"runtimeConfig":{"dns":{"searches":["b"],"servers":[]}}`,
-			func(n bridge.Network) any { return n.DNS }, bridge.DNS{Nameservers: []string{"1.1.1.1"}, Search: []string{"b"}}},
+			func(n model.Network) any { return n.DNS }, model.DNS{Nameservers: []string{"1.1.1.1"}, Search: []string{"b"}}},
 		{`"vlan":0,"vlanTrunk":[],"macspoofchk":false,"portIsolation":null,"ipMasqBackend":"nftables","unknown":{"x":1},"keyA":17,
 			"runtimeConfig":{"portMappings":[],"bandwidth":{},"cgroupPath":"/x"},"args":{"other":1,"cni":{"labels":[{"key":"a"}]}}`,
-			func(n bridge.Network) any { return n.Name }, "n"},
+			func(n model.Network) any { return n.Name }, "n"},
 	} {
 		if got := tt.get(parsed(t, environ("ADD"), `{"name":"n",`+tt.keys+`}`).Network); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.keys, got, tt.want)
@@ -200,26 +200,26 @@ func TestNetworkKeys(t *testing.T) {
 }
 
 func TestWishes(t *testing.T) {
-	mac := func(last byte) bridge.HardwareAddr { return bridge.HardwareAddr{2, 0, 0, 0, 0, last} }
+	mac := func(last byte) model.HardwareAddr { return model.HardwareAddr{2, 0, 0, 0, 0, last} }
 	for _, tt := range []struct {
 		name, args, keys string
-		mac              bridge.HardwareAddr
+		mac              model.HardwareAddr
 		ips              []netip.Addr
 	}{
-		{"none", "", ``, bridge.HardwareAddr{}, nil},
-		{"empty", "MAC=;IP=", `,"args":{"cni":{"mac":""}},"runtimeConfig":{"mac":"","ips":[]}`, bridge.HardwareAddr{}, nil},
+		{"none", "", ``, model.HardwareAddr{}, nil},
+		{"empty", "MAC=;IP=", `,"args":{"cni":{"mac":""}},"runtimeConfig":{"mac":"","ips":[]}`, model.HardwareAddr{}, nil},
 		{"environment", "MAC=02:00:00:00:00:01;IP=10.87.1.5/24", ``, mac(1), []netip.Addr{addr("10.87.1.5")}},
-		{"list", "IP=10.87.1.5,fd00::5/64", ``, bridge.HardwareAddr{}, []netip.Addr{addr("10.87.1.5"), addr("fd00::5")}},
+		{"list", "IP=10.87.1.5,fd00::5/64", ``, model.HardwareAddr{}, []netip.Addr{addr("10.87.1.5"), addr("fd00::5")}},
 		{"args before environment", "MAC=02:00:00:00:00:01;IP=10.87.1.5", `,"args":{"cni":{"mac":"02:00:00:00:00:02","ips":["10.87.1.6"]}}`,
 			mac(2), []netip.Addr{addr("10.87.1.5"), addr("10.87.1.6")}},
 		{"runtime before all", "MAC=02:00:00:00:00:01",
 			`,"args":{"cni":{"mac":"02:00:00:00:00:02","ips":["10.87.1.6"]}},"runtimeConfig":{"mac":"02-00-00-00-00-03","ips":["10.87.1.7/16"]}`,
 			mac(3), []netip.Addr{addr("10.87.1.6"), addr("10.87.1.7")}},
 		{"same address twice", "IP=10.87.1.5", `,"args":{"cni":{"ips":["10.87.1.5/24"]}},"runtimeConfig":{"ips":["::ffff:10.87.1.5"]}`,
-			bridge.HardwareAddr{}, []netip.Addr{addr("10.87.1.5")}},
-		{"known keys", "K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;K8S_POD_INFRA_CONTAINER_ID=c;K8S_POD_UID=d", ``, bridge.HardwareAddr{}, nil},
-		{"unknown keys ignored", "FOO=BAR;IgnoreUnknown=True", ``, bridge.HardwareAddr{}, nil},
-		{"nothing to ignore", "IgnoreUnknown=0", ``, bridge.HardwareAddr{}, nil},
+			model.HardwareAddr{}, []netip.Addr{addr("10.87.1.5")}},
+		{"known keys", "K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;K8S_POD_INFRA_CONTAINER_ID=c;K8S_POD_UID=d", ``, model.HardwareAddr{}, nil},
+		{"unknown keys ignored", "FOO=BAR;IgnoreUnknown=True", ``, model.HardwareAddr{}, nil},
+		{"nothing to ignore", "IgnoreUnknown=0", ``, model.HardwareAddr{}, nil},
 	} {
 		got := parsed(t, environ("ADD", "CNI_ARGS="+tt.args), `{"name":"n"`+tt.keys+`}`).Request
 		if got.MAC != tt.mac || !reflect.DeepEqual(got.IPs, tt.ips) {
@@ -229,26 +229,26 @@ func TestWishes(t *testing.T) {
 }
 
 func TestGCReadsValidAttachments(t *testing.T) {
-	key := func(id, ifName string) bridge.Key { return bridge.Key{Network: "n", ContainerID: id, IfName: ifName} }
+	key := func(id, ifName string) model.Key { return model.Key{Network: "n", ContainerID: id, IfName: ifName} }
 	for _, tt := range []struct {
 		name, keys string
-		want       []bridge.Key
+		want       []model.Key
 	}{
 		{"spec", `"cni.dev/valid-attachments":[{"containerID":"a","ifname":"eth0"},{"containerID":"b","ifname":"eth1"}]`,
-			[]bridge.Key{key("a", "eth0"), key("b", "eth1")}},
-		{"libcni's second key", `"cni.dev/attachments":[{"containerID":"a","ifname":"eth0"}]`, []bridge.Key{key("a", "eth0")}},
+			[]model.Key{key("a", "eth0"), key("b", "eth1")}},
+		{"libcni's second key", `"cni.dev/attachments":[{"containerID":"a","ifname":"eth0"}]`, []model.Key{key("a", "eth0")}},
 		{"both add up", `"cni.dev/attachments":[{"containerID":"a","ifname":"eth0"}],"cni.dev/valid-attachments":[{"containerID":"b","ifname":"eth0"}]`,
-			[]bridge.Key{key("b", "eth0"), key("a", "eth0")}},
-		{"none", `"cni.dev/valid-attachments":[]`, []bridge.Key{}},
+			[]model.Key{key("b", "eth0"), key("a", "eth0")}},
+		{"none", `"cni.dev/valid-attachments":[]`, []model.Key{}},
 		// libcni's nil slice
-		{"null", `"cni.dev/valid-attachments":null,"cni.dev/attachments":null`, []bridge.Key{}},
+		{"null", `"cni.dev/valid-attachments":null,"cni.dev/attachments":null`, []model.Key{}},
 	} {
 		var f fake
 		status, out := call(&f, environ("GC"), `{"cniVersion":"1.1.0","name":"n","prevResult":{"ips":[17]},`+tt.keys+`}`)
 		if status != 0 || !reflect.DeepEqual(f.valid, tt.want) {
 			t.Errorf("%s: %s%v, want %v", tt.name, out, f.valid, tt.want)
 		}
-		if f.config != nil && !reflect.DeepEqual(f.config.Request, bridge.Request{}) {
+		if f.config != nil && !reflect.DeepEqual(f.config.Request, model.Request{}) {
 			t.Errorf("%s: request %+v", tt.name, f.config.Request)
 		}
 	}
@@ -257,7 +257,7 @@ func TestGCReadsValidAttachments(t *testing.T) {
 func TestParseResolvConf(t *testing.T) {
 	got := ParseResolvConf([]byte("# comment\n; nameserver 9.9.9.9\nnameserver 10.0.0.1 # x\r\n nameserver\tfe80::1%eth0\nnameserver bad\n" +
 		"domain a\nsearch b c\nsearch d e\noptions ndots:1\noptions edns0 trust-ad\nsortlist x\nsearch\n"))
-	want := bridge.DNS{Nameservers: []string{"10.0.0.1", "fe80::1%eth0"}, Domain: "a", Search: []string{"d", "e"},
+	want := model.DNS{Nameservers: []string{"10.0.0.1", "fe80::1%eth0"}, Domain: "a", Search: []string{"d", "e"},
 		Options: []string{"ndots:1", "edns0", "trust-ad"}}
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("got %+v, want %+v", got, want)

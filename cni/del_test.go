@@ -3,7 +3,7 @@ package cni
 import (
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // TestDelTakesAnyConfig: nothing but name, container ID and interface name may
@@ -62,11 +62,11 @@ func TestDelTakesAnyConfig(t *testing.T) {
 					t.Fatalf("%s: %s: %s", name, stdin, out)
 				}
 				c := f.config
-				want := bridge.Key{Network: "n", ContainerID: env["CNI_CONTAINERID"], IfName: env["CNI_IFNAME"]}
+				want := model.Key{Network: "n", ContainerID: env["CNI_CONTAINERID"], IfName: env["CNI_IFNAME"]}
 				if c.Network.Name != "n" || c.Request.Key != want || c.Request.NetNS != env["CNI_NETNS"] || c.IPAM.DataDir != dir {
 					t.Fatalf("%s: %s: %+v", name, stdin, *c)
 				}
-				if bridge.ValidIfName(c.Network.Bridge) != nil || c.IPAM.Type != "" || c.IPAM.Sets != nil || c.Network.MTU > maxMTU {
+				if model.ValidIfName(c.Network.Bridge) != nil || c.IPAM.Type != "" || c.IPAM.Sets != nil || c.Network.MTU > maxMTU {
 					t.Fatalf("%s: %s: %+v", name, stdin, *c)
 				}
 			}

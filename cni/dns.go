@@ -5,15 +5,15 @@ import (
 	"net/netip"
 	"strings"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
 // readDNS reads a dns object; what it calls its servers and search domains
 // depends on where it is.
-func readDNS(o *strictjson.Object, servers, search string) bridge.DNS {
+func readDNS(o *strictjson.Object, servers, search string) model.DNS {
 	domain, _ := o.String("domain")
-	return bridge.DNS{
+	return model.DNS{
 		Nameservers: o.Strings(servers),
 		Domain:      domain,
 		Search:      o.Strings(search),
@@ -23,7 +23,7 @@ func readDNS(o *strictjson.Object, servers, search string) bridge.DNS {
 
 // readValidDNS validates, too. All of it ends up in the container's
 // resolv.conf, where a line break would begin another entry.
-func readValidDNS(o *strictjson.Object, servers, search string) bridge.DNS {
+func readValidDNS(o *strictjson.Object, servers, search string) model.DNS {
 	dns := readDNS(o, servers, search)
 	if dns.Domain != "" {
 		if err := validWord(dns.Domain); err != nil {
@@ -50,7 +50,7 @@ func readValidDNS(o *strictjson.Object, servers, search string) bridge.DNS {
 
 // overrideDNS lets the runtime's lists replace those of the configuration
 // (runtimeConfig.dns; CONVENTIONS.md of the CNI, capability "dns").
-func overrideDNS(dns *bridge.DNS, runtime *strictjson.Object) {
+func overrideDNS(dns *model.DNS, runtime *strictjson.Object) {
 	by := readValidDNS(runtime, "servers", "searches")
 	for _, l := range [...]struct{ list, by *[]string }{
 		{&dns.Nameservers, &by.Nameservers},
@@ -80,8 +80,8 @@ func validWord(s string) error {
 // ParseResolvConf reads a file in the format of resolv.conf(5), for
 // ipam.resolvConf. Of several domain or search lines the last one counts; what
 // a container could not use is left out.
-func ParseResolvConf(data []byte) bridge.DNS {
-	var dns bridge.DNS
+func ParseResolvConf(data []byte) model.DNS {
+	var dns model.DNS
 	for line := range strings.Lines(string(data)) {
 		f := strings.Fields(line)
 		if len(f) < 2 {

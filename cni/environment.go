@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // An env is the part of the environment that a command uses; the rest may hold
@@ -71,13 +71,13 @@ func validCommand(s string) error {
 	return fmt.Errorf("%.20q is none of ADD, DEL, CHECK, GC, STATUS, VERSION", s)
 }
 
-func validContainerID(_, s string) error { return bridge.ValidContainerID(s) }
+func validContainerID(_, s string) error { return model.ValidContainerID(s) }
 
 func validIfName(command, s string) error {
 	if command == "ADD" {
 		return newIfName(s)
 	}
-	return bridge.ValidIfName(s)
+	return model.ValidIfName(s)
 }
 
 // newIfName accepts names that an interface can be created with. The kernel
@@ -89,5 +89,5 @@ func newIfName(s string) error {
 	case "lo", "all", "default":
 		return fmt.Errorf("%q is reserved by the kernel", s)
 	}
-	return bridge.ValidIfName(s)
+	return model.ValidIfName(s)
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"syscall"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
@@ -34,7 +34,7 @@ func errorCode(err error) uint64 {
 	if errors.As(err, &known) {
 		return known.code
 	}
-	var plugin bridge.PluginError
+	var plugin model.PluginError
 	if errors.As(err, &plugin) {
 		return plugin.Code
 	}
@@ -42,17 +42,17 @@ func errorCode(err error) uint64 {
 		kind error
 		code uint64
 	}{
-		{bridge.ErrLimited, 51},
-		{bridge.ErrUnavailable, 50},
-		{bridge.ErrInvalid, codeConfig},
-		{bridge.ErrNoContainer, 3},
-		{bridge.ErrNetNS, codeEnvironment},
-		{bridge.ErrBusy, 11},
-		{bridge.ErrExhausted, 100},
-		{bridge.ErrTaken, 101},
-		{bridge.ErrConflict, 102},
-		{bridge.ErrUnsupported, 103},
-		{bridge.ErrChanged, 104},
+		{model.ErrLimited, 51},
+		{model.ErrUnavailable, 50},
+		{model.ErrInvalid, codeConfig},
+		{model.ErrNoContainer, 3},
+		{model.ErrNetNS, codeEnvironment},
+		{model.ErrBusy, 11},
+		{model.ErrExhausted, 100},
+		{model.ErrTaken, 101},
+		{model.ErrConflict, 102},
+		{model.ErrUnsupported, 103},
+		{model.ErrChanged, 104},
 		{syscall.EIO, codeIO},
 		{syscall.ENOSPC, codeIO},
 		{syscall.EDQUOT, codeIO},
@@ -79,7 +79,7 @@ func encodeError(version string, err error) []byte {
 	w.Uint("code", errorCode(err))
 	// Joined errors come one a line.
 	msg := strings.ReplaceAll(err.Error(), "\n", "; ")
-	if errors.Is(err, bridge.ErrNoContainer) || errors.Is(err, bridge.ErrNetNS) {
+	if errors.Is(err, model.ErrNoContainer) || errors.Is(err, model.ErrNetNS) {
 		msg = "CNI_NETNS: " + msg
 	}
 	w.String("msg", msg)

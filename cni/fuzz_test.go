@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // invariants are what an engine may rely on, whatever the runtime sends.
@@ -19,22 +19,22 @@ func invariants(t *testing.T, f *fake) {
 			t.Fatalf("%s: %s: %+v", command, what, *c)
 		}
 	}
-	must(bridge.ValidName(c.Network.Name) == nil, "network name")
+	must(model.ValidName(c.Network.Name) == nil, "network name")
 	must(newIfName(c.Network.Bridge) == nil, "bridge")
 	must(c.Network.MTU == 0 || c.Network.MTU >= minMTU && c.Network.MTU <= maxMTU, "MTU")
 	must(c.Network.IsGateway || !c.Network.IsDefaultGateway, "default gateway without gateway")
-	must(c.IPAM.Type == "" || bridge.ValidName(c.IPAM.Type) == nil && c.IPAM.Type != "flatnet", "ipam.type")
+	must(c.IPAM.Type == "" || model.ValidName(c.IPAM.Type) == nil && c.IPAM.Type != "flatnet", "ipam.type")
 	must(c.IPAM.DataDir == "" || c.IPAM.DataDir[0] == '/' && !strings.Contains(c.IPAM.DataDir, "/../"), "dataDir")
 	for _, p := range c.Network.Flat {
 		must(p.IsValid() && p == p.Masked(), "noMasq")
 	}
 	attachment := command == "ADD" || command == "CHECK" || command == "DEL"
 	if k := c.Request.Key; attachment {
-		_, err := bridge.NewKey(k.Network, k.ContainerID, k.IfName)
+		_, err := model.NewKey(k.Network, k.ContainerID, k.IfName)
 		must(err == nil && k.Network == c.Network.Name, "key")
 		must(command == "DEL" || c.Request.NetNS != "", "network namespace")
 	} else {
-		must(k == bridge.Key{}, "key without an attachment")
+		must(k == model.Key{}, "key without an attachment")
 	}
 	must(command != "ADD" || newIfName(c.Request.Key.IfName) == nil, "interface name")
 	must(c.Request.MAC[0]&1 == 0, "MAC")
@@ -71,7 +71,7 @@ func invariants(t *testing.T, f *fake) {
 		must(!strings.ContainsAny(s, " \n\x00"), "word")
 	}
 	for _, k := range f.valid {
-		_, err := bridge.NewKey(k.Network, k.ContainerID, k.IfName)
+		_, err := model.NewKey(k.Network, k.ContainerID, k.IfName)
 		must(err == nil && k.Network == c.Network.Name, "valid attachment")
 	}
 	for _, ip := range f.prev.IPs {

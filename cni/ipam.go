@@ -7,7 +7,7 @@ import (
 	"path"
 	"slices"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
@@ -45,7 +45,7 @@ func readIPAM(doc *strictjson.Object) (c IPAM) {
 	case typ == "" || typ == ownIPAM:
 		c.DataDir = readPath(o, "dataDir")
 		c.ResolvConf = readPath(o, "resolvConf")
-	case bridge.ValidName(typ) != nil:
+	case model.ValidName(typ) != nil:
 		o.Fail("type", "%.60q is not the name of a plugin", typ)
 	case typ == self || typ == "flatnet":
 		o.Fail("type", "%q would be flatnet itself; leave it out or use %q", typ, ownIPAM)
@@ -78,7 +78,7 @@ func readSets(doc, runtime *strictjson.Object, version string) [][]Range {
 	case ok:
 		sets = append(sets, []Range{readRange(o)})
 	case len(sets)+len(more) == 0:
-		sets = append(sets, []Range{readBounds(o, netip.MustParsePrefix(bridge.DefaultSubnet))})
+		sets = append(sets, []Range{readBounds(o, netip.MustParsePrefix(model.DefaultSubnet))})
 	default:
 		for _, key := range []string{"rangeStart", "rangeEnd", "gateway"} {
 			if o.NonZero(key) {
@@ -143,8 +143,8 @@ func readBounds(o *strictjson.Object, subnet netip.Prefix) Range {
 	return r
 }
 
-func readRoutes(ipam *strictjson.Object) []bridge.Route {
-	var routes []bridge.Route
+func readRoutes(ipam *strictjson.Object) []model.Route {
+	var routes []model.Route
 	for _, o := range ipam.Objects("routes") {
 		s, _ := o.String("dst")
 		dst, ok := readSubnet(o, "dst", s)
@@ -161,12 +161,12 @@ func readRoutes(ipam *strictjson.Object) []bridge.Route {
 }
 
 // readRoute reads a route object of a configuration or result.
-func readRoute(o *strictjson.Object, dst netip.Prefix) bridge.Route {
+func readRoute(o *strictjson.Object, dst netip.Prefix) model.Route {
 	number := func(key string, limit uint64) uint32 {
 		n, _ := o.Uint(key, limit)
 		return uint32(n)
 	}
-	r := bridge.Route{
+	r := model.Route{
 		Dst:      dst,
 		Gateway:  readAddr(o, "gw"),
 		MTU:      number("mtu", maxMTU),

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
@@ -17,10 +17,10 @@ var protocols = map[string]uint8{"tcp": 6, "udp": 17, "sctp": 132}
 const maxPorts = 3 * math.MaxUint16
 
 // readPorts reads runtimeConfig.portMappings (CONVENTIONS.md of the CNI).
-func readPorts(runtime *strictjson.Object) []bridge.PortMapping {
-	var ports []bridge.PortMapping
+func readPorts(runtime *strictjson.Object) []model.PortMapping {
+	var ports []model.PortMapping
 	for _, o := range runtime.ManyObjects("portMappings", maxPorts) {
-		p := bridge.PortMapping{HostPort: readPort(o, "hostPort"), ContainerPort: readPort(o, "containerPort")}
+		p := model.PortMapping{HostPort: readPort(o, "hostPort"), ContainerPort: readPort(o, "containerPort")}
 		name, ok := o.String("protocol")
 		if !ok {
 			name = "tcp"
@@ -89,13 +89,13 @@ func readInbound(doc *strictjson.Object) bool {
 const maxRate = 1 << 50
 
 // readBandwidth reads runtimeConfig.bandwidth (CONVENTIONS.md of the CNI).
-func readBandwidth(o *strictjson.Object) (b bridge.Bandwidth) {
+func readBandwidth(o *strictjson.Object) (b model.Bandwidth) {
 	b.Ingress = readLimit(o, "ingressRate", "ingressBurst")
 	b.Egress = readLimit(o, "egressRate", "egressBurst")
 	return b
 }
 
-func readLimit(o *strictjson.Object, rate, burst string) (l bridge.Limit) {
+func readLimit(o *strictjson.Object, rate, burst string) (l model.Limit) {
 	l.Rate, _ = o.Uint(rate, maxRate)
 	l.Burst, _ = o.Uint(burst, maxRate)
 	if l.Rate == 0 && l.Burst != 0 {

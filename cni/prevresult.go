@@ -5,16 +5,16 @@ import (
 	"net/netip"
 	"slices"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
 // ReadResult reads what a delegated plugin answered to ADD, in the shape of any
 // version. One that does not say which is known by its keys.
-func ReadResult(data []byte) (bridge.Result, error) {
+func ReadResult(data []byte) (model.Result, error) {
 	doc, err := strictjson.Parse(data)
 	if err != nil {
-		return bridge.Result{}, err
+		return model.Result{}, err
 	}
 	version := newest
 	if doc.Has("ip4") || doc.Has("ip6") {
@@ -27,14 +27,14 @@ func ReadResult(data []byte) (bridge.Result, error) {
 // readResult reads a result in the shape of its own cniVersion, or of version
 // where it has none. It may hold what later plugins added: interfaces of any
 // kind, addresses of theirs, routes.
-func readResult(o *strictjson.Object, version string) bridge.Result {
+func readResult(o *strictjson.Object, version string) model.Result {
 	if s, ok := o.String("cniVersion"); ok && s != "" {
 		if version = s; !slices.Contains(versions(), version) {
 			o.Fail("cniVersion", "%.40q is not supported", s)
-			return bridge.Result{}
+			return model.Result{}
 		}
 	}
-	r := bridge.Result{DNS: readDNS(o.Object("dns"), "nameservers", "search")}
+	r := model.Result{DNS: readDNS(o.Object("dns"), "nameservers", "search")}
 	if !atLeast(version, "0.3.0") {
 		for _, key := range []string{"ip4", "ip6"} {
 			if family := o.Object(key); family != nil {
@@ -54,17 +54,17 @@ func readResult(o *strictjson.Object, version string) bridge.Result {
 	return r
 }
 
-func readInterface(o *strictjson.Object) bridge.Interface {
+func readInterface(o *strictjson.Object) model.Interface {
 	name, _ := o.String("name")
 	mac, _ := o.String("mac")
 	mtu, _ := o.Uint("mtu", math.MaxUint32)
 	sandbox, _ := o.String("sandbox")
-	return bridge.Interface{Name: name, MAC: mac, MTU: uint32(mtu), Sandbox: sandbox}
+	return model.Interface{Name: name, MAC: mac, MTU: uint32(mtu), Sandbox: sandbox}
 }
 
 // readIP reads an address and its index into so many interfaces.
-func readIP(o *strictjson.Object, key string, interfaces int) bridge.IP {
-	ip := bridge.IP{Address: readPrefix(o, key), Gateway: readAddr(o, "gateway"), Interface: -1}
+func readIP(o *strictjson.Object, key string, interfaces int) model.IP {
+	ip := model.IP{Address: readPrefix(o, key), Gateway: readAddr(o, "gateway"), Interface: -1}
 	switch n, ok := o.Uint("interface", math.MaxInt32); {
 	case !ok:
 	case n >= uint64(interfaces):
@@ -75,8 +75,8 @@ func readIP(o *strictjson.Object, key string, interfaces int) bridge.IP {
 	return ip
 }
 
-func readResultRoutes(o *strictjson.Object) []bridge.Route {
-	var routes []bridge.Route
+func readResultRoutes(o *strictjson.Object) []model.Route {
+	var routes []model.Route
 	for _, r := range o.Objects("routes") {
 		if dst := readPrefix(r, "dst"); dst.IsValid() {
 			routes = append(routes, readRoute(r, dst.Masked()))

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // readable are results as IPAM plugins give them, in the shapes of all versions.
@@ -20,9 +20,9 @@ var readable = []string{
 }
 
 func TestReadResult(t *testing.T) {
-	want := bridge.Result{
-		IPs:    []bridge.IP{{Address: netip.MustParsePrefix("10.1.2.3/24"), Gateway: netip.MustParseAddr("10.1.2.1"), Interface: -1}},
-		Routes: []bridge.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0")}},
+	want := model.Result{
+		IPs:    []model.IP{{Address: netip.MustParsePrefix("10.1.2.3/24"), Gateway: netip.MustParseAddr("10.1.2.1"), Interface: -1}},
+		Routes: []model.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0")}},
 	}
 	for _, s := range readable {
 		if got, err := ReadResult([]byte(s)); err != nil || !reflect.DeepEqual(got, want) {

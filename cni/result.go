@@ -3,14 +3,14 @@ package cni
 import (
 	"net/netip"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
 // encodeResult writes a result in the shape of a SPEC version (section 5,
 // "ADD Success"). Like the reference library it leaves out what is empty, but
 // for the dns object, which versions before 1.0.0 always have.
-func encodeResult(version string, r bridge.Result) []byte {
+func encodeResult(version string, r model.Result) []byte {
 	var w strictjson.Writer
 	w.Begin("", '{')
 	w.String("cniVersion", version)
@@ -27,7 +27,7 @@ func encodeResult(version string, r bridge.Result) []byte {
 	return append(w.Bytes, '\n')
 }
 
-func writeInterfaces(w *strictjson.Writer, version string, list []bridge.Interface) {
+func writeInterfaces(w *strictjson.Writer, version string, list []model.Interface) {
 	if len(list) == 0 {
 		return
 	}
@@ -45,7 +45,7 @@ func writeInterfaces(w *strictjson.Writer, version string, list []bridge.Interfa
 	w.End(']')
 }
 
-func writeIPs(w *strictjson.Writer, version string, list []bridge.IP) {
+func writeIPs(w *strictjson.Writer, version string, list []model.IP) {
 	if len(list) == 0 {
 		return
 	}
@@ -69,7 +69,7 @@ func writeIPs(w *strictjson.Writer, version string, list []bridge.IP) {
 	w.End(']')
 }
 
-func writeRoutes(w *strictjson.Writer, version string, list []bridge.Route) {
+func writeRoutes(w *strictjson.Writer, version string, list []model.Route) {
 	if len(list) == 0 {
 		return
 	}
@@ -86,7 +86,7 @@ func writeRoutes(w *strictjson.Writer, version string, list []bridge.Route) {
 	w.End(']')
 }
 
-func writeMetrics(w *strictjson.Writer, r bridge.Route) {
+func writeMetrics(w *strictjson.Writer, r model.Route) {
 	for _, m := range [...]struct {
 		key string
 		n   uint32
@@ -105,7 +105,7 @@ func writeMetrics(w *strictjson.Writer, r bridge.Route) {
 
 // writeFamily writes the ip4 or ip6 object of the versions before 0.3.0, which
 // have room for one address of each family.
-func writeFamily(w *strictjson.Writer, key, version string, r bridge.Result, family func(netip.Addr) bool) {
+func writeFamily(w *strictjson.Writer, key, version string, r model.Result, family func(netip.Addr) bool) {
 	for _, ip := range r.IPs {
 		if !family(ip.Address.Addr()) {
 			continue
@@ -113,7 +113,7 @@ func writeFamily(w *strictjson.Writer, key, version string, r bridge.Result, fam
 		w.Begin(key, '{')
 		w.String("ip", ip.Address.String())
 		address(w, "gateway", ip.Gateway)
-		var routes []bridge.Route
+		var routes []model.Route
 		for _, route := range r.Routes {
 			if family(route.Dst.Addr()) {
 				routes = append(routes, route)
@@ -125,7 +125,7 @@ func writeFamily(w *strictjson.Writer, key, version string, r bridge.Result, fam
 	}
 }
 
-func writeDNS(w *strictjson.Writer, version string, dns bridge.DNS) {
+func writeDNS(w *strictjson.Writer, version string, dns model.DNS) {
 	empty := len(dns.Nameservers)+len(dns.Domain)+len(dns.Search)+len(dns.Options) == 0
 	if empty && atLeast(version, "1.0.0") {
 		return

@@ -6,32 +6,32 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 func ptr[T any](v T) *T { return &v }
 
 // full is a result with everything that a result can have.
-var full = bridge.Result{
-	Interfaces: []bridge.Interface{
+var full = model.Result{
+	Interfaces: []model.Interface{
 		{Name: "flatnet-br0", MAC: "02:00:00:00:00:01", MTU: 1500},
 		{Name: "fn-01234567", MAC: "02:00:00:00:00:02", MTU: 1500},
 		{Name: "eth0", MAC: "02:00:00:00:00:03", MTU: 1500, Sandbox: "/run/netns/c1"},
 	},
-	IPs: []bridge.IP{
+	IPs: []model.IP{
 		{Address: netip.MustParsePrefix("10.87.1.5/24"), Gateway: netip.MustParseAddr("10.87.1.1"), Interface: 2},
 		{Address: netip.MustParsePrefix("fd00::5/64"), Gateway: netip.MustParseAddr("fd00::1"), Interface: 2},
 		{Address: netip.MustParsePrefix("10.88.0.5/16"), Interface: -1},
 	},
-	Routes: []bridge.Route{
+	Routes: []model.Route{
 		{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("10.87.1.1")},
 		{Dst: netip.MustParsePrefix("::/0")},
 		{Dst: netip.MustParsePrefix("192.0.2.0/24"), MTU: 1400, AdvMSS: 1360, Priority: 7, Table: ptr(uint32(0)), Scope: ptr(uint8(253))},
 	},
-	DNS: bridge.DNS{Nameservers: []string{"10.87.1.1"}, Domain: "d", Search: []string{"s"}, Options: []string{"ndots:1"}},
+	DNS: model.DNS{Nameservers: []string{"10.87.1.1"}, Domain: "d", Search: []string{"s"}, Options: []string{"ndots:1"}},
 }
 
-var empty bridge.Result
+var empty model.Result
 
 // The texts are what the reference library (containernetworking/cni 1.3,
 // pkg/types) prints for the same result, less its line breaks, its sorting of
@@ -39,7 +39,7 @@ var empty bridge.Result
 // all versions).
 var resultShapes = []struct {
 	versions string
-	result   bridge.Result
+	result   model.Result
 	want     string // behind cniVersion
 }{
 	{"0.1.0 0.2.0", full, `,"ip4":{"ip":"10.87.1.5/24","gateway":"10.87.1.1",` +
@@ -69,7 +69,7 @@ var resultShapes = []struct {
 		`"routes":[{"dst":"0.0.0.0/0","gw":"10.87.1.1"},{"dst":"::/0"},` +
 		`{"dst":"192.0.2.0/24","mtu":1400,"advmss":1360,"priority":7,"table":0,"scope":253}],` +
 		`"dns":{"nameservers":["10.87.1.1"],"domain":"d","search":["s"],"options":["ndots:1"]}}`},
-	{"1.1.0", bridge.Result{Interfaces: []bridge.Interface{{Name: "eth0"}}, IPs: []bridge.IP{{Address: netip.MustParsePrefix("10.87.1.5/24")}}},
+	{"1.1.0", model.Result{Interfaces: []model.Interface{{Name: "eth0"}}, IPs: []model.IP{{Address: netip.MustParsePrefix("10.87.1.5/24")}}},
 		`,"interfaces":[{"name":"eth0"}],"ips":[{"interface":0,"address":"10.87.1.5/24"}]}`},
 	{"0.1.0 0.2.0 0.3.0 0.3.1 0.4.0", empty, `,"dns":{}}`},
 	{"1.0.0 1.1.0", empty, `}`},
@@ -87,21 +87,21 @@ func TestResultShapes(t *testing.T) {
 }
 
 // known is what a version can say of full.
-func known(version string) bridge.Result {
+func known(version string) model.Result {
 	r := full
 	if !atLeast(version, "1.1.0") {
-		r.Interfaces = append([]bridge.Interface{}, r.Interfaces...)
+		r.Interfaces = append([]model.Interface{}, r.Interfaces...)
 		for i := range r.Interfaces {
 			r.Interfaces[i].MTU = 0
 		}
-		r.Routes = append([]bridge.Route{}, r.Routes...)
-		r.Routes[2] = bridge.Route{Dst: r.Routes[2].Dst}
+		r.Routes = append([]model.Route{}, r.Routes...)
+		r.Routes[2] = model.Route{Dst: r.Routes[2].Dst}
 	}
 	if !atLeast(version, "0.3.0") {
 		r.Interfaces = nil
-		r.IPs = []bridge.IP{r.IPs[0], r.IPs[1]}
+		r.IPs = []model.IP{r.IPs[0], r.IPs[1]}
 		r.IPs[0].Interface, r.IPs[1].Interface = -1, -1
-		r.Routes = []bridge.Route{r.Routes[0], r.Routes[2], r.Routes[1]} // by family
+		r.Routes = []model.Route{r.Routes[0], r.Routes[2], r.Routes[1]} // by family
 	}
 	return r
 }
@@ -132,11 +132,11 @@ func TestPrevResultOfOthers(t *testing.T) {
 	if status != 0 {
 		t.Fatal(out)
 	}
-	want := bridge.Result{
-		Interfaces: []bridge.Interface{{Name: "eth0", Sandbox: "/x"}},
-		IPs:        []bridge.IP{{Address: netip.MustParsePrefix("10.1.2.3/24")}},
-		Routes:     []bridge.Route{{Dst: netip.MustParsePrefix("10.9.0.0/16")}},
-		DNS:        bridge.DNS{Search: []string{"a b"}},
+	want := model.Result{
+		Interfaces: []model.Interface{{Name: "eth0", Sandbox: "/x"}},
+		IPs:        []model.IP{{Address: netip.MustParsePrefix("10.1.2.3/24")}},
+		Routes:     []model.Route{{Dst: netip.MustParsePrefix("10.9.0.0/16")}},
+		DNS:        model.DNS{Search: []string{"a b"}},
 	}
 	if !reflect.DeepEqual(f.prev, want) {
 		t.Errorf("got %+v\nwant %+v", f.prev, want)

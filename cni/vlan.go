@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
@@ -13,10 +13,10 @@ const maxVLAN = 4094
 
 // readVLANs reads vlan, vlanTrunk and preserveDefaultVlan as the reference
 // bridge plugin does.
-func readVLANs(doc *strictjson.Object, bridgeName string) bridge.VLANs {
+func readVLANs(doc *strictjson.Object, bridgeName string) model.VLANs {
 	id, _ := doc.Uint("vlan", maxVLAN)
-	v := bridge.VLANs{ID: uint16(id), KeepDefault: doc.Bool("preserveDefaultVlan", false)}
-	if name := fmt.Sprintf("%s.%d", bridgeName, id); id != 0 && bridge.ValidIfName(name) != nil {
+	v := model.VLANs{ID: uint16(id), KeepDefault: doc.Bool("preserveDefaultVlan", false)}
+	if name := fmt.Sprintf("%s.%d", bridgeName, id); id != 0 && model.ValidIfName(name) != nil {
 		doc.Fail("vlan", "the bridge's name is too long for the interface %q", name)
 	}
 	for _, o := range doc.Objects("vlanTrunk") {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // A Lease and a Release beside n leases. For the time without the disk's, let
@@ -32,7 +32,7 @@ func BenchmarkLease(b *testing.B) {
 					b.Fatal(err)
 				}
 				l.Flight.Close()
-				if _, err := s.Release([]bridge.Key{key("c1")}); err != nil {
+				if _, err := s.Release([]model.Key{key("c1")}); err != nil {
 					b.Fatal(err)
 				}
 			}

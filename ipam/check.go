@@ -7,12 +7,12 @@ import (
 	"net/netip"
 	"slices"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // An Entry is one attachment's lease.
 type Entry struct {
-	Key       bridge.Key
+	Key       model.Key
 	Addresses []netip.Addr
 }
 
@@ -31,34 +31,34 @@ func (s *Store) List() ([]Entry, error) {
 }
 
 // Keys is [Store.List] without the addresses.
-func (s *Store) Keys() ([]bridge.Key, error) {
+func (s *Store) Keys() ([]model.Key, error) {
 	list, err := s.List()
-	var keys []bridge.Key
+	var keys []model.Key
 	for _, e := range list {
 		keys = append(keys, e.Key)
 	}
 	return keys, err
 }
 
-// Check reports a [bridge.ErrChanged] unless key holds exactly addrs. It waits
+// Check reports a [model.ErrChanged] unless key holds exactly addrs. It waits
 // for no lock and changes nothing.
-func (s *Store) Check(key bridge.Key, addrs []netip.Addr) error {
+func (s *Store) Check(key model.Key, addrs []netip.Addr) error {
 	l, err := s.peek()
 	if err != nil {
 		return err
 	}
 	if name, ok := l.find(key); ok {
 		if has := l.byName[name].addrs; !same(has, addrs) {
-			return fmt.Errorf("lease of %s is of %v, not of %v: %w", key, has, addrs, bridge.ErrChanged)
+			return fmt.Errorf("lease of %s is of %v, not of %v: %w", key, has, addrs, model.ErrChanged)
 		}
 		return nil
 	}
 	for _, a := range addrs {
 		if name, ok := l.holder[a]; ok {
-			return fmt.Errorf("address %s of %s is leased to %s: %w", a, key, l.byName[name].key, bridge.ErrChanged)
+			return fmt.Errorf("address %s of %s is leased to %s: %w", a, key, l.byName[name].key, model.ErrChanged)
 		}
 	}
-	return fmt.Errorf("lease of %s is missing: %w", key, bridge.ErrChanged)
+	return fmt.Errorf("lease of %s is missing: %w", key, model.ErrChanged)
 }
 
 // peek reads the leases without lock: a lease file is only ever replaced whole.

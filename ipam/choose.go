@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"sync"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // A chooser chooses the addresses of one attachment in a locked folder.
@@ -13,11 +13,11 @@ type chooser struct {
 	sets   Sets
 	folder folder
 	leases *leases
-	locals bridge.Locals                  // nil: the host has no address
-	owners func() ([]bridge.Owner, error) // called when needed, and once
+	locals model.Locals                  // nil: the host has no address
+	owners func() ([]model.Owner, error) // called when needed, and once
 }
 
-func (s *Store) chooser(f folder, l *leases, locals bridge.Locals) chooser {
+func (s *Store) chooser(f folder, l *leases, locals model.Locals) chooser {
 	return chooser{s.cfg.Sets, f, l, locals, sync.OnceValues(s.owners)}
 }
 
@@ -27,7 +27,7 @@ func (s *Store) chooser(f folder, l *leases, locals bridge.Locals) chooser {
 func (c chooser) choose(want, old []netip.Addr) ([]netip.Addr, error) {
 	l := c.leases
 	if len(c.sets.sets) == 0 {
-		return nil, fmt.Errorf("network %s has no ranges to lease from: %w", l.network, bridge.ErrInvalid)
+		return nil, fmt.Errorf("network %s has no ranges to lease from: %w", l.network, model.ErrInvalid)
 	}
 	addrs, err := c.sets.assign(want)
 	if err != nil {
@@ -73,9 +73,9 @@ func (c chooser) claim(a netip.Addr) error {
 	case err != nil:
 		return err
 	case host.Prefix.IsValid() && host.Prefix.IsSingleIP():
-		return fmt.Errorf("address %s is the host's own, on interface %s: %w", a, host.Link, bridge.ErrTaken)
+		return fmt.Errorf("address %s is the host's own, on interface %s: %w", a, host.Link, model.ErrTaken)
 	case host.Prefix.IsValid():
-		return fmt.Errorf("address %s is the host's own, by a local route to %s on interface %s: %w", a, host.Prefix, host.Link, bridge.ErrTaken)
+		return fmt.Errorf("address %s is the host's own, by a local route to %s on interface %s: %w", a, host.Prefix, host.Link, model.ErrTaken)
 	}
 	if name, ok := c.leases.holder[a]; ok {
 		stale, err := c.stale()
@@ -83,12 +83,12 @@ func (c chooser) claim(a netip.Addr) error {
 			return err
 		}
 		if holder := c.leases.byName[name]; !stale(holder) {
-			return fmt.Errorf("address %s is leased to %s: %w", a, holder.key, bridge.ErrTaken)
+			return fmt.Errorf("address %s is leased to %s: %w", a, holder.key, model.ErrTaken)
 		}
 		c.leases.take(a)
 	}
 	if c.folder.flyingTo(a) { // the file has lost its lease
-		return fmt.Errorf("address %s is being given to another container: %w", a, bridge.ErrBusy)
+		return fmt.Errorf("address %s is being given to another container: %w", a, model.ErrBusy)
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ func (c chooser) next(set int) (netip.Addr, error) {
 		return a, fmt.Errorf("no free address, and it is unknown which leases are stale: %w", err)
 	}
 	if a, err = c.find(set, stale); err == nil && !a.IsValid() {
-		err = fmt.Errorf("network %s has leased all of %v: %w", c.leases.network, c.sets.sets[set], bridge.ErrExhausted)
+		err = fmt.Errorf("network %s has leased all of %v: %w", c.leases.network, c.sets.sets[set], model.ErrExhausted)
 	}
 	c.leases.take(a)
 	return a, err
@@ -136,9 +136,9 @@ func (c chooser) find(set int, takable func(lease) bool) (netip.Addr, error) {
 	return a, nil
 }
 
-func (c chooser) local(a netip.Addr) (bridge.Local, error) {
+func (c chooser) local(a netip.Addr) (model.Local, error) {
 	if c.locals == nil {
-		return bridge.Local{}, nil
+		return model.Local{}, nil
 	}
 	return c.locals(a)
 }

@@ -7,18 +7,18 @@ import (
 	"os"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // hosting is a host with the addresses of some prefixes on eth0.
-func hosting(prefixes ...string) bridge.Locals {
-	return func(a netip.Addr) (bridge.Local, error) {
+func hosting(prefixes ...string) model.Locals {
+	return func(a netip.Addr) (model.Local, error) {
 		for _, s := range prefixes {
 			if p := netip.MustParsePrefix(s); p.Contains(a) {
-				return bridge.Local{Prefix: p, Link: "eth0"}, nil
+				return model.Local{Prefix: p, Link: "eth0"}, nil
 			}
 		}
-		return bridge.Local{}, nil
+		return model.Local{}, nil
 	}
 }
 
@@ -39,7 +39,7 @@ func TestHostsAddressesAreNotLeased(t *testing.T) {
 			want = addrs(tt.want)
 		}
 		l, _, err := s.Lease(key(tt.id), want, host)
-		if leased(l) != tt.got || tt.text != "" && (!errors.Is(err, bridge.ErrTaken) || err.Error() != tt.text) || tt.text == "" && err != nil {
+		if leased(l) != tt.got || tt.text != "" && (!errors.Is(err, model.ErrTaken) || err.Error() != tt.text) || tt.text == "" && err != nil {
 			t.Errorf("%s wants %q: got %s, %v", tt.id, tt.want, leased(l), err)
 		}
 	}
@@ -48,15 +48,15 @@ func TestHostsAddressesAreNotLeased(t *testing.T) {
 	if err != nil || !held || leased(l) != "10.87.1.7,fd00::1:0:0:0" {
 		t.Errorf("again: %s, held %v, %v", leased(l), held, err)
 	}
-	if _, _, err := s.Lease(key("c4"), nil, hosting("10.87.1.0/24")); !errors.Is(err, bridge.ErrExhausted) {
+	if _, _, err := s.Lease(key("c4"), nil, hosting("10.87.1.0/24")); !errors.Is(err, model.ErrExhausted) {
 		t.Errorf("all the host's: %v", err)
 	}
-	if err := s.Free(hosting("fd00::/64")); !errors.Is(err, bridge.ErrExhausted) {
+	if err := s.Free(hosting("fd00::/64")); !errors.Is(err, model.ErrExhausted) {
 		t.Errorf("Free: %v", err)
 	}
 	failure := errors.New("no netlink")
 	for _, want := range [][]netip.Addr{nil, addrs("10.87.1.99")} {
-		broken := func(netip.Addr) (bridge.Local, error) { return bridge.Local{}, failure }
+		broken := func(netip.Addr) (model.Local, error) { return model.Local{}, failure }
 		if _, _, err := s.Lease(key("c5"), want, broken); !errors.Is(err, failure) {
 			t.Errorf("host is unknown, wants %v: %v", want, err)
 		}
@@ -67,7 +67,7 @@ func TestWantedAddressOfAStaleLease(t *testing.T) {
 	c1, c2 := owner(key("c1"), "10.87.1.2"), owner(key("c2"), "10.87.1.3")
 	s := full(t, c1, c2)
 	for _, want := range []string{"10.87.1.2", "10.87.1.3"} {
-		if _, _, err := s.Lease(key("new"), addrs(want), nil); !errors.Is(err, bridge.ErrTaken) {
+		if _, _, err := s.Lease(key("new"), addrs(want), nil); !errors.Is(err, model.ErrTaken) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
@@ -99,7 +99,7 @@ func TestAddressInFlightIsNotLeased(t *testing.T) {
 	if got := mustLease(t, s, key("c2")); got != "10.87.1.3" {
 		t.Errorf("got %s", got)
 	}
-	if _, _, err := s.Lease(key("c3"), addrs("10.87.1.2"), nil); !errors.Is(err, bridge.ErrBusy) ||
+	if _, _, err := s.Lease(key("c3"), addrs("10.87.1.2"), nil); !errors.Is(err, model.ErrBusy) ||
 		fmt.Sprint(err) != "address 10.87.1.2 is being given to another container: busy" {
 		t.Errorf("wanted: %v", err)
 	}

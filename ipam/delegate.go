@@ -6,10 +6,10 @@ import (
 	"net/netip"
 	"slices"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
-// A Delegate is the [bridge.Allocator] over another IPAM plugin. What that
+// A Delegate is the [model.Allocator] over another IPAM plugin. What that
 // gives is recorded in a lease file as well, so that everything which depends
 // on who is attached, such as GC and the network's last DEL, is as it is with
 // flatnet's own leases, whatever the plugin can tell.
@@ -18,16 +18,16 @@ type Delegate struct {
 	Store  *Store // without ranges
 }
 
-var _ bridge.Allocator = Delegate{}
+var _ model.Allocator = Delegate{}
 
 // Lease asks the plugin for key's addresses. A key that has a lease got no DEL,
 // but its link is gone: that lease is given back first, since plugins refuse
 // to give a second one. After an error the caller must Release (SPEC 1.1.0,
 // section 4).
-func (d Delegate) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (got bridge.Lease, held bool, err error) {
+func (d Delegate) Lease(key model.Key, want []netip.Addr, locals model.Locals) (got model.Lease, held bool, err error) {
 	keys, err := d.Store.Keys()
 	if held = slices.Contains(keys, key); held {
-		_, err = d.Release([]bridge.Key{key})
+		_, err = d.Release([]model.Key{key})
 	}
 	if err != nil {
 		return got, held, err
@@ -45,17 +45,17 @@ func (d Delegate) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals)
 	for _, ip := range res.IPs {
 		a := ip.Address.Addr()
 		if slices.Contains(addrs, a) {
-			return got, held, fmt.Errorf("ipam.type %q: result of ADD has %s twice: %w", d.Plugin.Type, a, bridge.ErrInvalid)
+			return got, held, fmt.Errorf("ipam.type %q: result of ADD has %s twice: %w", d.Plugin.Type, a, model.ErrInvalid)
 		}
 		addrs = append(addrs, a)
-		got.Addresses = append(got.Addresses, bridge.Address{Prefix: ip.Address, Gateway: ip.Gateway})
+		got.Addresses = append(got.Addresses, model.Address{Prefix: ip.Address, Gateway: ip.Gateway})
 	}
 	if len(addrs) == 0 {
-		return got, held, fmt.Errorf("ipam.type %q: result of ADD has no address: %w", d.Plugin.Type, bridge.ErrInvalid)
+		return got, held, fmt.Errorf("ipam.type %q: result of ADD has no address: %w", d.Plugin.Type, model.ErrInvalid)
 	}
 	for _, a := range want {
 		if !slices.Contains(addrs, a) {
-			return got, held, fmt.Errorf("ipam.type %q gave %v, and not the wanted address %s: %w", d.Plugin.Type, addrs, a, bridge.ErrInvalid)
+			return got, held, fmt.Errorf("ipam.type %q gave %v, and not the wanted address %s: %w", d.Plugin.Type, addrs, a, model.ErrInvalid)
 		}
 	}
 	return got, held, d.Store.record(key, addrs, locals)
@@ -63,8 +63,8 @@ func (d Delegate) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals)
 
 // Release has the plugin take the keys' addresses back, which is no error if it
 // has leased none. Those for which it fails keep their records.
-func (d Delegate) Release(keys []bridge.Key) (left []bridge.Key, err error) {
-	var released []bridge.Key
+func (d Delegate) Release(keys []model.Key) (left []model.Key, err error) {
+	var released []model.Key
 	for _, key := range keys {
 		_, failed := d.Plugin.run("DEL", key)
 		switch {
@@ -81,30 +81,30 @@ func (d Delegate) Release(keys []bridge.Key) (left []bridge.Key, err error) {
 }
 
 // Keys lists who has got a lease.
-func (d Delegate) Keys() ([]bridge.Key, error) { return d.Store.Keys() }
+func (d Delegate) Keys() ([]model.Key, error) { return d.Store.Keys() }
 
 // Free passes STATUS on.
-func (d Delegate) Free(bridge.Locals) error {
-	_, err := d.Plugin.run("STATUS", bridge.Key{})
+func (d Delegate) Free(model.Locals) error {
+	_, err := d.Plugin.run("STATUS", model.Key{})
 	return err
 }
 
 // Check passes CHECK on, and compares what was recorded.
-func (d Delegate) Check(key bridge.Key, addrs []netip.Addr) error {
+func (d Delegate) Check(key model.Key, addrs []netip.Addr) error {
 	_, err := d.Plugin.run("CHECK", key)
 	return errors.Join(err, d.Store.Check(key, addrs))
 }
 
 // GC passes GC on, for leases that the plugin has and nobody else knows of.
 func (d Delegate) GC() error {
-	_, err := d.Plugin.run("GC", bridge.Key{})
+	_, err := d.Plugin.run("GC", model.Key{})
 	return err
 }
 
 // record notes what another plugin has leased to key. An address that another
-// running container or the host itself has is a [bridge.ErrTaken], whatever the
+// running container or the host itself has is a [model.ErrTaken], whatever the
 // plugin's own records are.
-func (s *Store) record(key bridge.Key, addrs []netip.Addr, locals bridge.Locals) error {
+func (s *Store) record(key model.Key, addrs []netip.Addr, locals model.Locals) error {
 	f, l, err := s.open(true)
 	if err != nil {
 		return err

@@ -8,31 +8,31 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // delegate is a Delegate to a shell script, whose results are an address each.
-func delegate(t *testing.T, script string, owners ...bridge.Owner) Delegate {
+func delegate(t *testing.T, script string, owners ...model.Owner) Delegate {
 	t.Helper()
 	dir := tempDir(t)
 	if err := os.WriteFile(filepath.Join(dir, "plug"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	store := New(Config{Network: "net", Dir: filepath.Join(dir, "leases")}, func() ([]bridge.Owner, error) { return owners, nil })
+	store := New(Config{Network: "net", Dir: filepath.Join(dir, "leases")}, func() ([]model.Owner, error) { return owners, nil })
 	return Delegate{Store: store, Plugin: Plugin{
 		Type: "plug", Path: "/nonexistent:" + dir, Conf: []byte(`{"name":"net"}`),
-		Decode: func(b []byte) (res bridge.Result, err error) {
+		Decode: func(b []byte) (res model.Result, err error) {
 			for s := range strings.FieldsSeq(string(b)) {
 				p, perr := netip.ParsePrefix(s)
-				res.IPs, err = append(res.IPs, bridge.IP{Address: p}), errors.Join(err, perr)
+				res.IPs, err = append(res.IPs, model.IP{Address: p}), errors.Join(err, perr)
 			}
 			return res, err
 		},
 	}}
 }
 
-func delegated(id string) bridge.Key {
-	return bridge.Key{Network: "net", ContainerID: id, IfName: "eth0"}
+func delegated(id string) model.Key {
+	return model.Key{Network: "net", ContainerID: id, IfName: "eth0"}
 }
 
 func TestDelegateRecordsWhatThePluginGives(t *testing.T) {
@@ -49,7 +49,7 @@ func TestDelegateRecordsWhatThePluginGives(t *testing.T) {
 		t.Errorf("keys %v, %v", keys, err)
 	}
 	for range 2 {
-		if left, err := d.Release([]bridge.Key{delegated("c1")}); err != nil || len(left) != 0 {
+		if left, err := d.Release([]model.Key{delegated("c1")}); err != nil || len(left) != 0 {
 			t.Errorf("left %v, %v", left, err)
 		}
 	}
@@ -60,14 +60,14 @@ func TestDelegateRecordsWhatThePluginGives(t *testing.T) {
 
 func TestDelegateAddressOfTwo(t *testing.T) {
 	const script = `[ $CNI_COMMAND != ADD ] || echo 10.1.2.3/24`
-	running := bridge.Owner{Key: delegated("c1"), Mark: delegated("c1").Mark()}
-	for name, owners := range map[string][]bridge.Owner{"of one that runs": {running}, "of one that is gone": nil} {
+	running := model.Owner{Key: delegated("c1"), Mark: delegated("c1").Mark()}
+	for name, owners := range map[string][]model.Owner{"of one that runs": {running}, "of one that is gone": nil} {
 		d := delegate(t, script, owners...)
 		if _, _, err := d.Lease(delegated("c1"), nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		_, _, err := d.Lease(delegated("c2"), nil, nil)
-		if owners == nil && err != nil || owners != nil && !errors.Is(err, bridge.ErrTaken) {
+		if owners == nil && err != nil || owners != nil && !errors.Is(err, model.ErrTaken) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -80,10 +80,10 @@ func TestDelegateRefuses(t *testing.T) {
 		kind         error // nil: any
 		text         string
 	}{
-		{"no address", `:`, nil, bridge.ErrInvalid, "no address"},
+		{"no address", `:`, nil, model.ErrInvalid, "no address"},
 		{"what is no result", `echo hello`, nil, nil, "result of ADD"},
-		{"one address twice", `echo 10.1.2.3/24 10.1.2.3/25`, nil, bridge.ErrInvalid, "10.1.2.3 twice"},
-		{"another than wanted", `echo 10.1.2.3/24`, []netip.Addr{netip.MustParseAddr("10.1.2.4")}, bridge.ErrInvalid, "10.1.2.4"},
+		{"one address twice", `echo 10.1.2.3/24 10.1.2.3/25`, nil, model.ErrInvalid, "10.1.2.3 twice"},
+		{"another than wanted", `echo 10.1.2.3/24`, []netip.Addr{netip.MustParseAddr("10.1.2.4")}, model.ErrInvalid, "10.1.2.4"},
 		{"a failure without words", `exit 3`, nil, nil, "exit status 3"},
 		{"a failure with other words", `echo sorry; exit 3`, nil, nil, "sorry"},
 		{"a flood", `exec cat /dev/zero`, nil, nil, "more than 1048576 bytes"},
@@ -102,8 +102,8 @@ func TestDelegateRefuses(t *testing.T) {
 func TestPluginsOwnError(t *testing.T) {
 	d := delegate(t, `echo '{"cniVersion":"1.0.0","code":42,"msg":"out of luck","details":"today"}'; exit 1`)
 	_, _, err := d.Lease(delegated("c1"), nil, nil)
-	want := bridge.PluginError{Plugin: "plug", Command: "ADD", Code: 42, Msg: "out of luck: today"}
-	var got bridge.PluginError
+	want := model.PluginError{Plugin: "plug", Command: "ADD", Code: 42, Msg: "out of luck: today"}
+	var got model.PluginError
 	if !errors.As(err, &got) || got != want {
 		t.Errorf("%v", err)
 	}
@@ -111,7 +111,7 @@ func TestPluginsOwnError(t *testing.T) {
 
 func TestPluginGetsItsInput(t *testing.T) {
 	d := delegate(t, `cat >"$0.$CNI_COMMAND"; echo "$CNI_CONTAINERID/$CNI_IFNAME" >>"$0.$CNI_COMMAND"`)
-	_, err := d.Release([]bridge.Key{delegated("c1")})
+	_, err := d.Release([]model.Key{delegated("c1")})
 	if err := errors.Join(err, d.Free(nil), d.GC()); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestPluginThatIsMissing(t *testing.T) {
 	d := delegate(t, ``)
 	for _, path := range []string{"", "relative", "/nonexistent", tempDir(t)} {
 		d.Plugin.Path = path
-		if err := d.Plugin.Find(); !errors.Is(err, bridge.ErrInvalid) || !strings.Contains(err.Error(), `"plug"`) {
+		if err := d.Plugin.Find(); !errors.Is(err, model.ErrInvalid) || !strings.Contains(err.Error(), `"plug"`) {
 			t.Errorf("CNI_PATH %q: %v", path, err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
@@ -56,7 +56,7 @@ func decode(network string, data []byte) (*leases, error) {
 			return nil, fmt.Errorf("%w: allocations: %w", errBroken, err)
 		}
 	}
-	if boot, _ := doc.String("boot"); bridge.ValidName(boot) == nil {
+	if boot, _ := doc.String("boot"); model.ValidName(boot) == nil {
 		l.boot = boot
 	}
 	last, _ := doc.String("last")

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // The promise to other tools: .subnet, .gateway and .allocations as jq reads them.
@@ -27,10 +27,10 @@ func TestEncode(t *testing.T) {
 `; got != want {
 		t.Errorf("empty: got %s", got)
 	}
-	l.put(bridge.Key{Network: "flatnet", ContainerID: "c2", IfName: `q"\<`}, addrs("10.87.1.3", "fd00::3"))
-	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth0"}, addrs("10.87.1.2"))
-	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth1"}, addrs("10.87.1.4"))
-	l.put(bridge.Key{Network: "flatnet", ContainerID: "c1", IfName: `"\`}, addrs("10.87.1.5"))
+	l.put(model.Key{Network: "flatnet", ContainerID: "c2", IfName: `q"\<`}, addrs("10.87.1.3", "fd00::3"))
+	l.put(model.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth0"}, addrs("10.87.1.2"))
+	l.put(model.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth1"}, addrs("10.87.1.4"))
+	l.put(model.Key{Network: "flatnet", ContainerID: "c1", IfName: `"\`}, addrs("10.87.1.5"))
 	if got, want := string(l.encode()), `{
   "subnet": "10.87.1.0/24",
   "gateway": "10.87.1.1",
@@ -77,7 +77,7 @@ func TestDecodeTolerates(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			key := bridge.Key{Network: "n", ContainerID: "c1", IfName: tt.ifName}
+			key := model.Key{Network: "n", ContainerID: "c1", IfName: tt.ifName}
 			if name, ok := l.find(key); !ok || name != "c1" || join(l.byName[name].addrs) != "10.0.0.2" {
 				t.Errorf("got %+v", l)
 			}
@@ -130,17 +130,17 @@ func TestDecodeRefuses(t *testing.T) {
 // Which name an attachment has, and that a tool which drops the details does
 // not make two leases one.
 func TestNames(t *testing.T) {
-	key := func(id, ifName string) bridge.Key { return bridge.Key{Network: "n", ContainerID: id, IfName: ifName} }
+	key := func(id, ifName string) model.Key { return model.Key{Network: "n", ContainerID: id, IfName: ifName} }
 	l := newLeases("n", 0)
 	l.put(key("c1", "net0"), addrs("10.0.0.2"))
 	l.put(key("c1", "eth0"), addrs("10.0.0.3"))
 	l.put(key("c2", "eth0"), addrs("10.0.0.4"))
 	for _, tt := range []struct {
-		key  bridge.Key
+		key  model.Key
 		name string
 	}{
 		{key("c1", "net0"), "c1"}, {key("c1", "eth0"), "c1/eth0"}, {key("c2", "eth0"), "c2"},
-		{key("c1", "eth1"), ""}, {key("c3", "eth0"), ""}, {bridge.Key{Network: "m", ContainerID: "c2", IfName: "eth0"}, ""},
+		{key("c1", "eth1"), ""}, {key("c3", "eth0"), ""}, {model.Key{Network: "m", ContainerID: "c2", IfName: "eth0"}, ""},
 	} {
 		if name, ok := l.find(tt.key); name != tt.name || ok != (tt.name != "") {
 			t.Errorf("%s: %q, %v", tt.key, name, ok)

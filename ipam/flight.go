@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/flock"
 )
 
@@ -21,7 +21,7 @@ import (
 // share a place would at worst hold one lease, or one address, for longer.
 
 // fly begins a flight, which ends when the file is closed.
-func (f folder) fly(key bridge.Key, addrs []netip.Addr) (*os.File, error) {
+func (f folder) fly(key model.Key, addrs []netip.Addr) (*os.File, error) {
 	flight, err := openDir(f.dir, ".")
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (f folder) fly(key bridge.Key, addrs []netip.Addr) (*os.File, error) {
 }
 
 // flying reports whether an ADD of key is in flight, also if that is unknown.
-func (f folder) flying(key bridge.Key) bool { return f.locks(key.Place()) }
+func (f folder) flying(key model.Key) bool { return f.locks(key.Place()) }
 
 // flyingTo reports whether an ADD is in flight with an address, also if that is
 // unknown.

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 const (
@@ -43,14 +43,14 @@ type folder struct {
 // openFolder opens the folder of a network in the data directory. Without
 // create, one that is missing is an fs.ErrNotExist.
 func openFolder(dataDir, network string, create bool) (folder, error) {
-	if err := bridge.ValidName(network); err != nil {
-		return folder{}, fmt.Errorf("network name: %w: %w", err, bridge.ErrInvalid)
+	if err := model.ValidName(network); err != nil {
+		return folder{}, fmt.Errorf("network name: %w: %w", err, model.ErrInvalid)
 	}
 	if err := ValidNetwork(network); err != nil {
 		return folder{}, err
 	}
 	if !filepath.IsAbs(dataDir) {
-		return folder{}, fmt.Errorf("data directory %q is not an absolute path: %w", dataDir, bridge.ErrInvalid)
+		return folder{}, fmt.Errorf("data directory %q is not an absolute path: %w", dataDir, model.ErrInvalid)
 	}
 	f, err := openPath(filepath.Clean(dataDir), network, create)
 	if err != nil {
@@ -62,7 +62,7 @@ func openFolder(dataDir, network string, create bool) (folder, error) {
 // ValidNetwork reports an error unless a network of that name can have a folder.
 func ValidNetwork(network string) error {
 	if strings.HasPrefix(network, fileName) {
-		return fmt.Errorf("network name %q is the lease file's: %w", network, bridge.ErrInvalid)
+		return fmt.Errorf("network name %q is the lease file's: %w", network, model.ErrInvalid)
 	}
 	return nil
 }
@@ -130,7 +130,7 @@ func (f folder) read() ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file: %w", file.Name(), bridge.ErrConflict)
+		return nil, fmt.Errorf("%s is not a regular file: %w", file.Name(), model.ErrConflict)
 	case info.Size() > maxFile:
 		return nil, fmt.Errorf("%w: %d bytes", errBroken, info.Size())
 	}
@@ -264,7 +264,7 @@ func openDir(parent *os.File, name string) (*os.File, error) {
 	dir, err := openAt(parent, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	var path *fs.PathError
 	if errors.Is(err, unix.ENOTDIR) && errors.As(err, &path) {
-		return nil, fmt.Errorf("%s is no directory, or a link to one: %w", path.Path, bridge.ErrConflict)
+		return nil, fmt.Errorf("%s is no directory, or a link to one: %w", path.Path, model.ErrConflict)
 	}
 	return dir, err
 }
@@ -287,7 +287,7 @@ func openAt(parent *os.File, name string, flags int, perm uint32) (*os.File, err
 		case err == nil:
 			return os.NewFile(uintptr(fd), path), nil
 		case errors.Is(err, unix.ELOOP):
-			return nil, fmt.Errorf("%s is a symbolic link, which is not followed: %w", path, bridge.ErrConflict)
+			return nil, fmt.Errorf("%s is a symbolic link, which is not followed: %w", path, model.ErrConflict)
 		case !errors.Is(err, unix.EINTR):
 			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 		}

@@ -11,13 +11,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // verbs calls everything that a store does.
 func verbs(s *Store) map[string]error {
 	_, _, lease := s.Lease(key("c1"), nil, nil)
-	_, released := s.Release([]bridge.Key{key("c1")})
+	_, released := s.Release([]model.Key{key("c1")})
 	_, keys := s.Keys()
 	return map[string]error{
 		"Lease": lease, "Release": released, "Keys": keys,
@@ -48,25 +48,25 @@ func TestPlacesThatAreRefused(t *testing.T) {
 		kind               error
 		text               string
 	}{
-		{"link as data directory", dir + "/link", "flatnet", bridge.ErrConflict, dir + "/link is no directory, or a link to one: conflict"},
-		{"with a slash", dir + "/link/", "flatnet", bridge.ErrConflict, dir + "/link is no directory, or a link to one: conflict"},
-		{"for another network", dir + "/link", "other", bridge.ErrConflict, dir + "/link is no directory, or a link to one: conflict"},
-		{"link to nowhere", dir + "/dangling", "flatnet", bridge.ErrConflict, dir + "/dangling is no directory, or a link to one: conflict"},
-		{"link as the network's folder", dir + "/base", "linked", bridge.ErrConflict, dir + "/base/linked is no directory, or a link to one: conflict"},
-		{"file as data directory", dir + "/file", "flatnet", bridge.ErrConflict, dir + "/file is no directory, or a link to one: conflict"},
-		{"file as the network's folder", dir + "/base", "afile", bridge.ErrConflict, dir + "/base/afile is no directory, or a link to one: conflict"},
-		{"relative", "ipam", "flatnet", bridge.ErrInvalid, `data directory "ipam" is not an absolute path: invalid`},
-		{"none", "", "flatnet", bridge.ErrInvalid, `data directory "" is not an absolute path: invalid`},
-		{"network that leads out", dir + "/base", "../outside", bridge.ErrInvalid, ""},
-		{"network named as the file", dir + "/base", "allocations.json.tmp", bridge.ErrInvalid, `network name "allocations.json.tmp" is the lease file's: invalid`},
+		{"link as data directory", dir + "/link", "flatnet", model.ErrConflict, dir + "/link is no directory, or a link to one: conflict"},
+		{"with a slash", dir + "/link/", "flatnet", model.ErrConflict, dir + "/link is no directory, or a link to one: conflict"},
+		{"for another network", dir + "/link", "other", model.ErrConflict, dir + "/link is no directory, or a link to one: conflict"},
+		{"link to nowhere", dir + "/dangling", "flatnet", model.ErrConflict, dir + "/dangling is no directory, or a link to one: conflict"},
+		{"link as the network's folder", dir + "/base", "linked", model.ErrConflict, dir + "/base/linked is no directory, or a link to one: conflict"},
+		{"file as data directory", dir + "/file", "flatnet", model.ErrConflict, dir + "/file is no directory, or a link to one: conflict"},
+		{"file as the network's folder", dir + "/base", "afile", model.ErrConflict, dir + "/base/afile is no directory, or a link to one: conflict"},
+		{"relative", "ipam", "flatnet", model.ErrInvalid, `data directory "ipam" is not an absolute path: invalid`},
+		{"none", "", "flatnet", model.ErrInvalid, `data directory "" is not an absolute path: invalid`},
+		{"network that leads out", dir + "/base", "../outside", model.ErrInvalid, ""},
+		{"network named as the file", dir + "/base", "allocations.json.tmp", model.ErrInvalid, `network name "allocations.json.tmp" is the lease file's: invalid`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := New(Config{Network: tt.network, Dir: tt.dir, Sets: small(t)}, nobody)
 			errs := verbs(s)
-			_, _, errs["Lease"] = s.Lease(bridge.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}, nil, nil)
+			_, _, errs["Lease"] = s.Lease(model.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}, nil, nil)
 			for verb, err := range errs {
 				text := tt.text
-				if tt.kind == bridge.ErrConflict {
+				if tt.kind == model.ErrConflict {
 					text = fmt.Sprintf("data directory %q (ipam.dataDir): %s", tt.dir, tt.text)
 				}
 				if !errors.Is(err, tt.kind) || text != "" && err.Error() != text {
@@ -78,7 +78,7 @@ func TestPlacesThatAreRefused(t *testing.T) {
 	if got := files(t, outside); got != "" {
 		t.Errorf("made outside: %s", got)
 	}
-	if err := store(dir+"/file/below", small(t)).Free(nil); !errors.Is(err, bridge.ErrConflict) && !errors.Is(err, unix.ENOTDIR) {
+	if err := store(dir+"/file/below", small(t)).Free(nil); !errors.Is(err, model.ErrConflict) && !errors.Is(err, unix.ENOTDIR) {
 		t.Errorf("below a file: %v", err)
 	}
 }
@@ -220,7 +220,7 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("leases %s, warned %q", got, warned)
 		}
 		asked := s.owners
-		s.owners = func() ([]bridge.Owner, error) { return nil, errors.New("asked") }
+		s.owners = func() ([]model.Owner, error) { return nil, errors.New("asked") }
 		mustRelease(t, s, key("c9")) // the file is ours as before
 		s.owners = asked
 		check(readFile(t, file))
@@ -263,7 +263,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 					t.Errorf("%s: %s: %v", place, verb, err)
 				}
 			}
-			if _, err := s.Release([]bridge.Key{key("c1")}); place == "used" != errors.Is(err, unix.EROFS) || place != "used" && err != nil {
+			if _, err := s.Release([]model.Key{key("c1")}); place == "used" != errors.Is(err, unix.EROFS) || place != "used" && err != nil {
 				t.Errorf("%s: Release: %v", place, err)
 			}
 		}
@@ -312,7 +312,7 @@ func TestModesOfDirectories(t *testing.T) {
 			if err := os.Chmod(dir, tt.data); err != nil {
 				t.Fatal(err)
 			}
-			k := bridge.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}
+			k := model.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}
 			_, _, err := s.Lease(k, nil, nil)
 			got := mode(t, dir)
 			if tt.network == "other" && err == nil {
@@ -327,7 +327,7 @@ func TestModesOfDirectories(t *testing.T) {
 			if changed := err == nil && (mode(t, dir) != fmt.Sprintf("%04o", unixMode(tt.data)) || tt.folder != 0); changed != (warned > 0) {
 				t.Errorf("warned %d times", warned)
 			}
-			if _, err := s.Release([]bridge.Key{k}); err != nil { // a DEL goes on
+			if _, err := s.Release([]model.Key{k}); err != nil { // a DEL goes on
 				t.Error(err)
 			}
 		})
@@ -360,9 +360,9 @@ func TestDirectoryOfAnotherUser(t *testing.T) {
 		if err := errors.Join(os.Mkdir(dir+"/other", 0o700), os.Chown(dir+of, 1234, 0)); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := s.Lease(bridge.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}, nil, nil)
+		_, _, err := s.Lease(model.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}, nil, nil)
 		want := dir + of + " belongs to user 1234, but must belong to root; run chown on it, or choose another ipam.dataDir: conflict"
-		if !errors.Is(err, bridge.ErrConflict) || err.Error() != want {
+		if !errors.Is(err, model.ErrConflict) || err.Error() != want {
 			t.Errorf("%s: %v", of, err)
 		}
 		if got := files(t, dir); got != "other drwx------" {
@@ -414,7 +414,7 @@ func TestLinksAmongParents(t *testing.T) {
 			if got := files(t, dir+"/real"); (err == nil) != tt.ok || tt.ok != strings.Contains(got, "ipam/allocations.json") || !tt.ok && got != "" {
 				t.Errorf("%v, files %s", err, got)
 			}
-			if !tt.ok && (!strings.Contains(err.Error(), "/link") || !errors.Is(err, bridge.ErrConflict) && !errors.Is(err, unix.ELOOP)) {
+			if !tt.ok && (!strings.Contains(err.Error(), "/link") || !errors.Is(err, model.ErrConflict) && !errors.Is(err, unix.ELOOP)) {
 				t.Errorf("got %v", err)
 			}
 			if tt.ok {

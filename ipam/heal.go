@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // load reads the leases of a locked folder. What is broken, missing or foreign
@@ -126,14 +126,14 @@ func (s *Store) rebuild() (*leases, error) {
 	if err != nil {
 		return nil, fmt.Errorf("leases of network %s can't be rebuilt: %w", s.cfg.Network, err)
 	}
-	owners = slices.SortedStableFunc(slices.Values(owners), func(a, b bridge.Owner) int {
+	owners = slices.SortedStableFunc(slices.Values(owners), func(a, b model.Owner) int {
 		return cmp.Compare(a.Key.String(), b.Key.String())
 	})
 	l := newLeases(s.cfg.Network, 0)
 	l.boot = bootID()
 	l.describe(s.cfg.Sets)
 	for _, o := range owners {
-		if _, err := bridge.NewKey(l.network, o.Key.ContainerID, o.Key.IfName); err != nil || o.Key.Network != l.network {
+		if _, err := model.NewKey(l.network, o.Key.ContainerID, o.Key.IfName); err != nil || o.Key.Network != l.network {
 			continue
 		}
 		var addrs []netip.Addr

@@ -8,12 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // full returns a store whose three addresses are leased by c1, c2 and c3 in
 // this boot; c3 came first.
-func full(t *testing.T, list ...bridge.Owner) *Store {
+func full(t *testing.T, list ...model.Owner) *Store {
 	t.Helper()
 	l := newLeases("flatnet", 0)
 	l.boot, l.last = bootID(), addrs("10.87.1.3")
@@ -40,21 +40,21 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		flying string // by ID
-		owners []bridge.Owner
+		owners []model.Owner
 		want   string // empty: exhausted
 	}{
 		{"all, the oldest first", "", nil, "10.87.1.4"},
 		{"all in flight", "c1 c2 c3", nil, ""},
 		{"all but one in flight", "c1 c3", nil, "10.87.1.3"},
-		{"in flight and with links", "c3", []bridge.Owner{c1, c2}, ""},
+		{"in flight and with links", "c3", []model.Owner{c1, c2}, ""},
 		{"others in flight", "c4", nil, "10.87.1.4"},
-		{"only one", "", []bridge.Owner{c1, c3}, "10.87.1.3"},
-		{"none", "", []bridge.Owner{c1, c2, c3}, ""},
-		{"link without alias yet", "", []bridge.Owner{c1, c2, {Mark: c3.Mark}}, ""},
-		{"link with another mark", "", []bridge.Owner{c1, c2, {Key: c3.Key}}, ""},
-		{"address on a link of another interface", "", []bridge.Owner{c1, c2, owner(keyIf("c3", "net0"), "10.87.1.4")}, ""},
-		{"address in another network", "", []bridge.Owner{c1, c2,
-			owner(bridge.Key{Network: "other", ContainerID: "c3", IfName: "eth0"}, "10.87.1.4")}, "10.87.1.4"},
+		{"only one", "", []model.Owner{c1, c3}, "10.87.1.3"},
+		{"none", "", []model.Owner{c1, c2, c3}, ""},
+		{"link without alias yet", "", []model.Owner{c1, c2, {Mark: c3.Mark}}, ""},
+		{"link with another mark", "", []model.Owner{c1, c2, {Key: c3.Key}}, ""},
+		{"address on a link of another interface", "", []model.Owner{c1, c2, owner(keyIf("c3", "net0"), "10.87.1.4")}, ""},
+		{"address in another network", "", []model.Owner{c1, c2,
+			owner(model.Key{Network: "other", ContainerID: "c3", IfName: "eth0"}, "10.87.1.4")}, "10.87.1.4"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := full(t, tt.owners...)
@@ -77,7 +77,7 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 			l, _, err := s.Lease(key("new"), nil, nil)
 			if tt.want == "" {
 				const text = "network flatnet has leased all of [10.87.1.1-10.87.1.4]: no free address"
-				if !errors.Is(err, bridge.ErrExhausted) || err.Error() != text || !errors.Is(free, bridge.ErrExhausted) {
+				if !errors.Is(err, model.ErrExhausted) || err.Error() != text || !errors.Is(free, model.ErrExhausted) {
 					t.Errorf("got %s, %v, free %v", leased(l), err, free)
 				}
 				return
@@ -118,7 +118,7 @@ func TestFlight(t *testing.T) {
 
 func TestOwnersAreAskedOnlyWhenExhausted(t *testing.T) {
 	s, asked := full(t), 0
-	s.owners = func() ([]bridge.Owner, error) { asked++; return nil, nil }
+	s.owners = func() ([]model.Owner, error) { asked++; return nil, nil }
 	mustRelease(t, s, key("c2"))
 	mustLease(t, s, key("c4"))
 	mustLease(t, s, key("c4"), "10.87.1.99")
@@ -131,7 +131,7 @@ func TestOwnersAreAskedOnlyWhenExhausted(t *testing.T) {
 		t.Errorf("got %s, asked %d times", got, asked)
 	}
 	failure := errors.New("no netlink")
-	s.owners = func() ([]bridge.Owner, error) { return nil, failure }
+	s.owners = func() ([]model.Owner, error) { return nil, failure }
 	if _, _, err := s.Lease(key("c6"), nil, nil); !errors.Is(err, failure) {
 		t.Errorf("owners failed: %v", err)
 	}
@@ -155,13 +155,13 @@ func TestOwnerComesBackAfterReboot(t *testing.T) {
 
 func TestBrokenFileIsRebuilt(t *testing.T) {
 	c1, c2 := owner(key("c1"), "10.87.1.2", "fd00::2"), owner(keyIf("c1", "eth1"), "10.87.1.3")
-	strange := []bridge.Owner{
+	strange := []model.Owner{
 		{Key: key("c1"), Addresses: addrs("10.87.1.50")},                               // a second link of one owner
 		{Key: key("c5"), Addresses: addrs("10.87.1.2", "10.87.1.51", "10.87.1.51")},    // an address of another
 		{Key: key("c6"), Addresses: addrs("10.87.1.2", "fe80::1%x", "::ffff:1.2.3.4")}, // none left
 		{Key: keyIf("c7", ""), Addresses: addrs("10.87.1.52")},
 		{Mark: key("c8").Mark(), Addresses: addrs("10.87.1.53")},
-		owner(bridge.Key{Network: "other", ContainerID: "c9", IfName: "eth0"}, "10.87.1.54"),
+		owner(model.Key{Network: "other", ContainerID: "c9", IfName: "eth0"}, "10.87.1.54"),
 	}
 	s := New(Config{Network: "flatnet", Dir: tempDir(t), Sets: sets(t, []Range{rng(t, "10.87.1.0/24")})},
 		owners(append(strange, c2, c1)...))
@@ -199,7 +199,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 		t.Errorf("rebuilt by Release: %s", got)
 	}
 	writeFile(t, file, `[]`)
-	if _, _, err := s.Lease(key("new"), addrs("10.87.1.3"), nil); !errors.Is(err, bridge.ErrTaken) {
+	if _, _, err := s.Lease(key("new"), addrs("10.87.1.3"), nil); !errors.Is(err, model.ErrTaken) {
 		t.Errorf("doubled: %v", err)
 	}
 	if got := listed(t, s); got != rebuilt {
@@ -276,7 +276,7 @@ func TestForeignFile(t *testing.T) {
 func TestReleaseFromAForeignFile(t *testing.T) {
 	s := New(Config{Network: "flatnet", Dir: tempDir(t)}, owners(owner(key("c2"), "10.87.1.3")))
 	writeFile(t, s.cfg.Dir+"/allocations.json", `{"subnet": "192.168.0.0/24", "allocations": {"c1": "10.87.1.3"}}`)
-	if left, err := s.Release([]bridge.Key{key("c1")}); err != nil || !slices.Equal(left, []bridge.Key{key("c2")}) {
+	if left, err := s.Release([]model.Key{key("c1")}); err != nil || !slices.Equal(left, []model.Key{key("c2")}) {
 		t.Errorf("left %v, %v", left, err)
 	}
 	if got := listed(t, s); got != "c2/eth0=10.87.1.3" {
@@ -286,8 +286,8 @@ func TestReleaseFromAForeignFile(t *testing.T) {
 
 func TestNothingIsSetAsideWhenOwnersAreUnknown(t *testing.T) {
 	failure := errors.New("no netlink")
-	s := New(Config{Network: "flatnet", Dir: tempDir(t), Sets: small(t)}, func() ([]bridge.Owner, error) { return nil, failure })
-	if _, err := s.Release([]bridge.Key{key("c1")}); !errors.Is(err, failure) {
+	s := New(Config{Network: "flatnet", Dir: tempDir(t), Sets: small(t)}, func() ([]model.Owner, error) { return nil, failure })
+	if _, err := s.Release([]model.Key{key("c1")}); !errors.Is(err, failure) {
 		t.Errorf("missing: %v", err)
 	}
 	writeFile(t, s.cfg.Dir+"/allocations.json", "{")

@@ -5,12 +5,12 @@ import (
 	"slices"
 	"strings"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // A lease is what the lease file says under one name.
 type lease struct {
-	key   bridge.Key
+	key   model.Key
 	addrs []netip.Addr
 }
 
@@ -39,7 +39,7 @@ func newLeases(network string, n int) *leases {
 }
 
 // find returns the name of key's lease.
-func (l *leases) find(key bridge.Key) (string, bool) {
+func (l *leases) find(key model.Key) (string, bool) {
 	for _, name := range []string{key.ContainerID + "/" + key.IfName, key.ContainerID} {
 		if l.byName[name].key == key {
 			return name, true
@@ -49,7 +49,7 @@ func (l *leases) find(key bridge.Key) (string, bool) {
 }
 
 // put adds a lease, none of whose addresses is held, to a key that has none.
-func (l *leases) put(key bridge.Key, addrs []netip.Addr) {
+func (l *leases) put(key model.Key, addrs []netip.Addr) {
 	name := key.ContainerID
 	if _, ok := l.byName[name]; ok {
 		name += "/" + key.IfName
@@ -121,13 +121,13 @@ func (l *leases) describe(sets Sets) {
 
 // keyOf is the key that a name stands for; ifName is what the details say of a
 // plain container ID. A tool that knows no details means the usual name.
-func keyOf(network, name, ifName string) (bridge.Key, error) {
+func keyOf(network, name, ifName string) (model.Key, error) {
 	id, further, ok := strings.Cut(name, "/")
 	switch {
 	case ok:
 		ifName = further
-	case bridge.ValidIfName(ifName) != nil:
+	case model.ValidIfName(ifName) != nil:
 		ifName = usualIfName
 	}
-	return bridge.NewKey(network, id, ifName)
+	return model.NewKey(network, id, ifName)
 }

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/flock"
 )
 
@@ -19,7 +19,7 @@ import (
 const lockWait = 10 * time.Second
 
 // locked returns the folder with its locks, which make other processes and
-// goroutines wait, or a [bridge.ErrBusy] after the wait. Without create, a
+// goroutines wait, or a [model.ErrBusy] after the wait. Without create, a
 // folder that has neither lock nor lease file is an fs.ErrNotExist.
 //
 // The lock file is what other tools may lock, too. But somebody may remove it
@@ -35,7 +35,7 @@ func (f folder) locked(create bool, wait time.Duration) (folder, error) {
 	for _, each := range [...]*os.File{f.lock, f.dir} {
 		err := flock.Lock(each, unix.LOCK_EX, time.Until(end))
 		if errors.Is(err, flock.ErrHeld) {
-			err = fmt.Errorf("%w: %w", err, bridge.ErrBusy)
+			err = fmt.Errorf("%w: %w", err, model.ErrBusy)
 		}
 		if err != nil {
 			return f, err
@@ -45,7 +45,7 @@ func (f folder) locked(create bool, wait time.Duration) (folder, error) {
 }
 
 // errGone is a folder that was removed or replaced while its lock was waited for.
-var errGone = fmt.Errorf("removed or replaced while its lock was waited for; try again: %w", bridge.ErrBusy)
+var errGone = fmt.Errorf("removed or replaced while its lock was waited for; try again: %w", model.ErrBusy)
 
 // maxReopened bounds how often one call opens a folder again that is gone.
 const maxReopened = 100

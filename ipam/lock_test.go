@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 func hold(t *testing.T, dir string) folder {
@@ -30,7 +30,7 @@ func TestLockThatOthersHold(t *testing.T) {
 		if verb == "Keys" || verb == "Check" {
 			continue // read without it
 		}
-		if !errors.Is(err, bridge.ErrBusy) || err.Error() != s.cfg.Dir+"/.lock: another process holds the lock: busy" {
+		if !errors.Is(err, model.ErrBusy) || err.Error() != s.cfg.Dir+"/.lock: another process holds the lock: busy" {
 			t.Errorf("%s: %v", verb, err)
 		}
 	}
@@ -56,7 +56,7 @@ func TestLockFileReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f, err = f.locked(true, time.Millisecond); !errors.Is(err, bridge.ErrBusy) {
+	if f, err = f.locked(true, time.Millisecond); !errors.Is(err, model.ErrBusy) {
 		t.Errorf("another locked it, too: %v", err)
 	}
 	f.close()

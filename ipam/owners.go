@@ -4,14 +4,14 @@ import (
 	"net/netip"
 	"slices"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/sysctl"
 )
 
 // stale returns what says of a lease in f that its owner is gone: no link has
 // its mark, its key or one of its addresses, and no ADD is about to make one.
-func (l *leases) stale(f folder, owners []bridge.Owner) func(lease) bool {
-	marks, keys, addrs := map[bridge.HardwareAddr]bool{}, map[bridge.Key]bool{}, map[netip.Addr]bool{}
+func (l *leases) stale(f folder, owners []model.Owner) func(lease) bool {
+	marks, keys, addrs := map[model.HardwareAddr]bool{}, map[model.Key]bool{}, map[netip.Addr]bool{}
 	for _, o := range owners {
 		marks[o.Mark], keys[o.Key] = true, true
 		// The key alone would not do: a tool that dropped the details may have
@@ -31,7 +31,7 @@ func (l *leases) stale(f folder, owners []bridge.Owner) func(lease) bool {
 // bootID tells this boot from others (random(4)); empty if the kernel doesn't.
 func bootID() string {
 	id, err := sysctl.Proc.Get("kernel/random/boot_id")
-	if err != nil || bridge.ValidName(id) != nil {
+	if err != nil || model.ValidName(id) != nil {
 		return ""
 	}
 	return id

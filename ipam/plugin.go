@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 const (
@@ -25,16 +25,16 @@ const (
 
 // A Plugin is another plugin that manages addresses (SPEC 1.1.0, section 4).
 type Plugin struct {
-	Type   string                              // ipam.type: the name of its file
-	Path   string                              // CNI_PATH
-	Conf   []byte                              // the whole configuration, as it came
-	Decode func([]byte) (bridge.Result, error) // reads a result of any version
+	Type   string                             // ipam.type: the name of its file
+	Path   string                             // CNI_PATH
+	Conf   []byte                             // the whole configuration, as it came
+	Decode func([]byte) (model.Result, error) // reads a result of any version
 }
 
 // run executes the plugin with the environment and the configuration that this
 // process received; the zero key stands for the network as a whole. What the
-// plugin reports is a [bridge.PluginError].
-func (p Plugin) run(command string, key bridge.Key) ([]byte, error) {
+// plugin reports is a [model.PluginError].
+func (p Plugin) run(command string, key model.Key) ([]byte, error) {
 	path, err := p.find()
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (p Plugin) run(command string, key bridge.Key) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, path)
 	cmd.WaitDelay = time.Second // if a child of its own keeps stdout open
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+command)
-	if key != (bridge.Key{}) { // GC sends DEL for others than the runtime named
+	if key != (model.Key{}) { // GC sends DEL for others than the runtime named
 		cmd.Env = append(cmd.Env, "CNI_CONTAINERID="+key.ContainerID, "CNI_IFNAME="+key.IfName)
 	}
 	var out reply
@@ -57,7 +57,7 @@ func (p Plugin) run(command string, key bridge.Key) ([]byte, error) {
 	case err == nil:
 		return out.data, nil
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("ipam.type %q: %s took longer than %v: %w", p.Type, command, pluginWait, bridge.ErrBusy)
+		return nil, fmt.Errorf("ipam.type %q: %s took longer than %v: %w", p.Type, command, pluginWait, model.ErrBusy)
 	}
 	return nil, p.failure(command, out.data, err)
 }
@@ -75,7 +75,7 @@ func (p Plugin) find() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("ipam.type %q: no such plugin in CNI_PATH %q: %w", p.Type, p.Path, bridge.ErrInvalid)
+	return "", fmt.Errorf("ipam.type %q: no such plugin in CNI_PATH %q: %w", p.Type, p.Path, model.ErrInvalid)
 }
 
 // failure is what a plugin that failed says about it (SPEC 1.1.0, section 5,
@@ -92,7 +92,7 @@ func (p Plugin) failure(command string, out []byte, err error) error {
 	if said.Details != "" {
 		said.Msg += ": " + said.Details
 	}
-	return bridge.PluginError{Plugin: p.Type, Command: command, Code: said.Code, Msg: said.Msg}
+	return model.PluginError{Plugin: p.Type, Command: command, Code: said.Code, Msg: said.Msg}
 }
 
 // A reply takes no more than maxReply bytes.

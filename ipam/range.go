@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // A Range is a stretch of one subnet whose addresses are leased. It exists
@@ -19,18 +19,18 @@ type Range struct {
 // have, a zero gateway the first one, which is never leased. A /31 and a /127
 // have no other addresses than those of their two hosts (RFC 3021, RFC 6164). The
 // gateway of an IPv6 subnet may be a link-local address.
-// Every error is a [bridge.ErrInvalid].
+// Every error is a [model.ErrInvalid].
 func NewRange(subnet netip.Prefix, start, end, gateway netip.Addr) (Range, error) {
 	base := subnet.Addr()
 	switch {
 	case !subnet.IsValid():
-		return Range{}, fmt.Errorf("range without a subnet: %w", bridge.ErrInvalid)
+		return Range{}, fmt.Errorf("range without a subnet: %w", model.ErrInvalid)
 	case base.Is4In6() || base.IsMulticast() || base.IsLoopback() || base.IsUnspecified():
-		return Range{}, fmt.Errorf("subnet %s is not one of hosts: %w", subnet, bridge.ErrInvalid)
+		return Range{}, fmt.Errorf("subnet %s is not one of hosts: %w", subnet, model.ErrInvalid)
 	case subnet != subnet.Masked():
-		return Range{}, fmt.Errorf("subnet %s has host bits set, %s has not: %w", subnet, subnet.Masked(), bridge.ErrInvalid)
+		return Range{}, fmt.Errorf("subnet %s has host bits set, %s has not: %w", subnet, subnet.Masked(), model.ErrInvalid)
 	case base.BitLen()-subnet.Bits() < 1:
-		return Range{}, fmt.Errorf("subnet %s has no room for a gateway and a container: %w", subnet, bridge.ErrInvalid)
+		return Range{}, fmt.Errorf("subnet %s has no room for a gateway and a container: %w", subnet, model.ErrInvalid)
 	}
 	first, last := hosts(subnet)
 	linkLocal := gateway.Is6() && gateway.IsLinkLocalUnicast() && gateway.Zone() == "" && base.Is6()
@@ -40,14 +40,14 @@ func NewRange(subnet netip.Prefix, start, end, gateway netip.Addr) (Range, error
 		addr netip.Addr
 	}{{"start", r.start}, {"end", r.end}, {"gateway", r.gateway}} {
 		if !subnet.Contains(a.addr) && !(linkLocal && a.addr == gateway) {
-			return Range{}, fmt.Errorf("range %s %s is not in subnet %s: %w", a.name, a.addr, subnet, bridge.ErrInvalid)
+			return Range{}, fmt.Errorf("range %s %s is not in subnet %s: %w", a.name, a.addr, subnet, model.ErrInvalid)
 		}
 	}
 	if r.end.Less(r.start) {
-		return Range{}, fmt.Errorf("range end %s is before its start %s: %w", r.end, r.start, bridge.ErrInvalid)
+		return Range{}, fmt.Errorf("range end %s is before its start %s: %w", r.end, r.start, model.ErrInvalid)
 	}
 	if !r.isHost(r.gateway) && !linkLocal {
-		return Range{}, fmt.Errorf("gateway %s is no host's address in subnet %s: %w", r.gateway, subnet, bridge.ErrInvalid)
+		return Range{}, fmt.Errorf("gateway %s is no host's address in subnet %s: %w", r.gateway, subnet, model.ErrInvalid)
 	}
 	if r.start.Less(first) {
 		r.start = first
@@ -56,7 +56,7 @@ func NewRange(subnet netip.Prefix, start, end, gateway netip.Addr) (Range, error
 		r.end = last
 	}
 	if r.end.Less(r.start) || r.start == r.end && r.start == r.gateway {
-		return Range{}, fmt.Errorf("range %s of subnet %s has no address to lease: %w", r, subnet, bridge.ErrInvalid)
+		return Range{}, fmt.Errorf("range %s of subnet %s has no address to lease: %w", r, subnet, model.ErrInvalid)
 	}
 	return r, nil
 }

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // addr parses an address; the empty string is none.
@@ -94,12 +94,12 @@ func TestNewRangeRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := NewRange(netip.MustParsePrefix(tt.subnet), addr(tt.start), addr(tt.end), addr(tt.gateway))
-			if !errors.Is(err, bridge.ErrInvalid) || err.Error() != tt.text {
+			if !errors.Is(err, model.ErrInvalid) || err.Error() != tt.text {
 				t.Errorf("got %v", err)
 			}
 		})
 	}
-	if _, err := NewRange(netip.Prefix{}, addr(""), addr(""), addr("")); !errors.Is(err, bridge.ErrInvalid) {
+	if _, err := NewRange(netip.Prefix{}, addr(""), addr(""), addr("")); !errors.Is(err, model.ErrInvalid) {
 		t.Errorf("no subnet: %v", err)
 	}
 }

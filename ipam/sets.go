@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // Sets are the range sets of a network: an attachment gets one address out of
@@ -14,27 +14,27 @@ type Sets struct {
 	sets [][]Range
 }
 
-// NewSets returns the sets, or a [bridge.ErrInvalid] if there is none, one is
+// NewSets returns the sets, or a [model.ErrInvalid] if there is none, one is
 // empty or mixes IPv4 and IPv6, or two ranges overlap.
 func NewSets(sets ...[]Range) (Sets, error) {
 	if len(sets) == 0 {
-		return Sets{}, fmt.Errorf("no ranges to lease from: %w", bridge.ErrInvalid)
+		return Sets{}, fmt.Errorf("no ranges to lease from: %w", model.ErrInvalid)
 	}
 	var s Sets
 	for i, set := range sets {
 		if len(set) == 0 {
-			return Sets{}, fmt.Errorf("range set %d is empty: %w", i, bridge.ErrInvalid)
+			return Sets{}, fmt.Errorf("range set %d is empty: %w", i, model.ErrInvalid)
 		}
 		for j, r := range set {
 			if !r.subnet.IsValid() {
-				return Sets{}, fmt.Errorf("range set %d has a range without a subnet: %w", i, bridge.ErrInvalid)
+				return Sets{}, fmt.Errorf("range set %d has a range without a subnet: %w", i, model.ErrInvalid)
 			}
 			if r.start.Is4() != set[0].start.Is4() {
-				return Sets{}, fmt.Errorf("range set %d mixes IPv4 and IPv6: %w", i, bridge.ErrInvalid)
+				return Sets{}, fmt.Errorf("range set %d mixes IPv4 and IPv6: %w", i, model.ErrInvalid)
 			}
 			for _, o := range append(s.Ranges(), set[:j]...) {
 				if r.contains(o.start) || o.contains(r.start) {
-					return Sets{}, fmt.Errorf("ranges %s and %s overlap: %w", o, r, bridge.ErrInvalid)
+					return Sets{}, fmt.Errorf("ranges %s and %s overlap: %w", o, r, model.ErrInvalid)
 				}
 			}
 		}
@@ -74,11 +74,11 @@ func (s Sets) leasable(a netip.Addr) (set int, err error) {
 				subnets = append(subnets, r.subnet)
 			}
 		}
-		return 0, fmt.Errorf("address %s is in no subnet of the network %v: %w", a, subnets, bridge.ErrInvalid)
+		return 0, fmt.Errorf("address %s is in no subnet of the network %v: %w", a, subnets, model.ErrInvalid)
 	case s.isGateway(a):
-		return 0, fmt.Errorf("address %s is a gateway of the network: %w", a, bridge.ErrInvalid)
+		return 0, fmt.Errorf("address %s is a gateway of the network: %w", a, model.ErrInvalid)
 	case !r.isHost(a):
-		return 0, fmt.Errorf("address %s is no host's address in subnet %s: %w", a, r.subnet, bridge.ErrInvalid)
+		return 0, fmt.Errorf("address %s is no host's address in subnet %s: %w", a, r.subnet, model.ErrInvalid)
 	}
 	return set, nil
 }
@@ -99,7 +99,7 @@ func (s Sets) assign(want []netip.Addr) ([]netip.Addr, error) {
 			return nil, err
 		}
 		if bySet[i].IsValid() && bySet[i] != a {
-			return nil, fmt.Errorf("addresses %s and %s are both of range set %v, which gives one: %w", bySet[i], a, s.sets[i], bridge.ErrInvalid)
+			return nil, fmt.Errorf("addresses %s and %s are both of range set %v, which gives one: %w", bySet[i], a, s.sets[i], model.ErrInvalid)
 		}
 		bySet[i] = a
 	}

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 func TestNewSetsRefuses(t *testing.T) {
@@ -27,7 +27,7 @@ func TestNewSetsRefuses(t *testing.T) {
 			"ranges 10.0.0.1-10.255.255.254 and 10.9.0.1-10.9.255.254 overlap: invalid"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := NewSets(tt.sets...); !errors.Is(err, bridge.ErrInvalid) || err.Error() != tt.text {
+			if _, err := NewSets(tt.sets...); !errors.Is(err, model.ErrInvalid) || err.Error() != tt.text {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -79,7 +79,7 @@ func TestAssign(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := s.assign(tt.want)
 			if tt.text != "" {
-				if !errors.Is(err, bridge.ErrInvalid) || err.Error() != tt.text {
+				if !errors.Is(err, model.ErrInvalid) || err.Error() != tt.text {
 					t.Errorf("got %v", err)
 				}
 			} else if err != nil || join(got) != tt.got {

@@ -14,7 +14,7 @@ import (
 	"net/netip"
 	"time"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // DefaultDir is the data directory of a configuration that names none.
@@ -28,25 +28,25 @@ type Config struct {
 	Warn    func(string) // told what was wrong with the lease file; nil: nobody
 }
 
-// A Store is the [bridge.Allocator] over a network's lease file. It holds
+// A Store is the [model.Allocator] over a network's lease file. It holds
 // nothing open between calls, and may be used by many goroutines at once.
 //
 // The network "flatnet" has its files in the data directory itself, any other
 // network in a folder of its name. A lock that others don't let go of is a
-// [bridge.ErrBusy], a file or directory that is a symbolic link a
-// [bridge.ErrConflict]; what the file system refuses is its own error.
+// [model.ErrBusy], a file or directory that is a symbolic link a
+// [model.ErrConflict]; what the file system refuses is its own error.
 type Store struct {
 	cfg    Config
-	owners func() ([]bridge.Owner, error)
+	owners func() ([]model.Owner, error)
 	wait   time.Duration
 }
 
-var _ bridge.Allocator = (*Store)(nil)
+var _ model.Allocator = (*Store)(nil)
 
 // New returns the store of a network. owners lists what the host's links say
 // of their owners, of all networks; it is asked if a lease file is broken or
 // missing, once in each boot, and before a network is declared exhausted.
-func New(cfg Config, owners func() ([]bridge.Owner, error)) *Store {
+func New(cfg Config, owners func() ([]model.Owner, error)) *Store {
 	return &Store{cfg, owners, lockWait}
 }
 
@@ -56,14 +56,14 @@ func New(cfg Config, owners func() ([]bridge.Owner, error)) *Store {
 // before.
 //
 // A wanted address that another attachment or the host itself has is a
-// [bridge.ErrTaken], one that can't be had a [bridge.ErrInvalid]. A set without
-// a free address is a [bridge.ErrExhausted]. In both cases a stale lease is in
+// [model.ErrTaken], one that can't be had a [model.ErrInvalid]. A set without
+// a free address is a [model.ErrExhausted]. In both cases a stale lease is in
 // nobody's way: it loses the wanted address, or, where a set has no other, the
 // one that has been leased for the longest. A lease is not stale while its owner
 // has a link, or its Flight is open.
-func (s *Store) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (got bridge.Lease, held bool, err error) {
-	if k, err := bridge.NewKey(s.cfg.Network, key.ContainerID, key.IfName); err != nil || k != key {
-		return got, false, fmt.Errorf("attachment %q of network %q: %w", key, s.cfg.Network, bridge.ErrInvalid)
+func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (got model.Lease, held bool, err error) {
+	if k, err := model.NewKey(s.cfg.Network, key.ContainerID, key.IfName); err != nil || k != key {
+		return got, false, fmt.Errorf("attachment %q of network %q: %w", key, s.cfg.Network, model.ErrInvalid)
 	}
 	if _, err := s.cfg.Sets.assign(want); err != nil {
 		return got, false, err // before there is a directory
@@ -94,7 +94,7 @@ func (s *Store) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (
 	got.Flight = flight
 	for _, a := range addrs {
 		_, r, _ := s.cfg.Sets.locate(a)
-		got.Addresses = append(got.Addresses, bridge.Address{Prefix: netip.PrefixFrom(a, r.subnet.Bits()), Gateway: r.gateway})
+		got.Addresses = append(got.Addresses, model.Address{Prefix: netip.PrefixFrom(a, r.subnet.Bits()), Gateway: r.gateway})
 	}
 	return got, old != nil, nil
 }
@@ -106,7 +106,7 @@ func (s *Store) Lease(key bridge.Key, want []netip.Addr, locals bridge.Locals) (
 //
 // On a full disk, leases may have to stay in the file. That is no error: without
 // a link they are stale.
-func (s *Store) Release(keys []bridge.Key) (left []bridge.Key, err error) {
+func (s *Store) Release(keys []model.Key) (left []model.Key, err error) {
 	f, l, err := s.open(false)
 	if err == nil {
 		defer f.leave()
@@ -125,7 +125,7 @@ func (s *Store) Release(keys []bridge.Key) (left []bridge.Key, err error) {
 }
 
 // release removes leases from the file of a folder, if it has any of them.
-func (l *leases) release(f folder, keys []bridge.Key) error {
+func (l *leases) release(f folder, keys []model.Key) error {
 	before := len(l.byName)
 	for _, key := range keys {
 		if name, ok := l.find(key); ok {
@@ -146,9 +146,9 @@ func (l *leases) release(f folder, keys []bridge.Key) error {
 }
 
 // Free reports an error unless an attachment that asks for nothing would get a
-// lease now: a [bridge.ErrExhausted] if there is no address. It makes the
+// lease now: a [model.ErrExhausted] if there is no address. It makes the
 // directory as Lease would and tries to write there, but leases nothing.
-func (s *Store) Free(locals bridge.Locals) error {
+func (s *Store) Free(locals model.Locals) error {
 	f, l, err := s.open(true)
 	if err != nil {
 		return err

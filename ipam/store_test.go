@@ -10,25 +10,25 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
-func key(id string) bridge.Key { return keyIf(id, "eth0") }
+func key(id string) model.Key { return keyIf(id, "eth0") }
 
-func keyIf(id, ifName string) bridge.Key {
-	return bridge.Key{Network: "flatnet", ContainerID: id, IfName: ifName}
+func keyIf(id, ifName string) model.Key {
+	return model.Key{Network: "flatnet", ContainerID: id, IfName: ifName}
 }
 
 // nobody is a host without links of ours.
-func nobody() ([]bridge.Owner, error) { return nil, nil }
+func nobody() ([]model.Owner, error) { return nil, nil }
 
-func owners(list ...bridge.Owner) func() ([]bridge.Owner, error) {
-	return func() ([]bridge.Owner, error) { return list, nil }
+func owners(list ...model.Owner) func() ([]model.Owner, error) {
+	return func() ([]model.Owner, error) { return list, nil }
 }
 
 // owner is the link of an attachment.
-func owner(k bridge.Key, as ...string) bridge.Owner {
-	return bridge.Owner{Key: k, Mark: k.Mark(), Addresses: addrs(as...)}
+func owner(k model.Key, as ...string) model.Owner {
+	return model.Owner{Key: k, Mark: k.Mark(), Addresses: addrs(as...)}
 }
 
 // small is a network of 10.87.1.2 to 10.87.1.4.
@@ -51,7 +51,7 @@ func store(dir string, s Sets) *Store {
 }
 
 // mustLease leases, ends the flight and returns the addresses.
-func mustLease(t *testing.T, s *Store, k bridge.Key, want ...string) string {
+func mustLease(t *testing.T, s *Store, k model.Key, want ...string) string {
 	t.Helper()
 	l, _, err := s.Lease(k, addrs(want...), nil)
 	if err != nil {
@@ -61,7 +61,7 @@ func mustLease(t *testing.T, s *Store, k bridge.Key, want ...string) string {
 	return leased(l)
 }
 
-func leased(l bridge.Lease) string {
+func leased(l model.Lease) string {
 	var as []netip.Addr
 	for _, a := range l.Addresses {
 		as = append(as, a.Prefix.Addr())
@@ -69,9 +69,9 @@ func leased(l bridge.Lease) string {
 	return join(as)
 }
 
-func mustRelease(t *testing.T, s *Store, k bridge.Key) {
+func mustRelease(t *testing.T, s *Store, k model.Key) {
 	t.Helper()
-	if _, err := s.Release([]bridge.Key{k}); err != nil {
+	if _, err := s.Release([]model.Key{k}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -157,22 +157,22 @@ func TestLease(t *testing.T) {
 func TestNetworksHaveFoldersOfTheirOwn(t *testing.T) {
 	dir := tempDir(t)
 	other := New(Config{Network: "other", Dir: dir, Sets: small(t)}, nobody)
-	k := bridge.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}
+	k := model.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}
 	if a, b := mustLease(t, other, k), mustLease(t, store(dir, small(t)), key("c1")); a != "10.87.1.2" || b != a {
 		t.Errorf("got %s and %s", a, b)
 	}
 	if got, want := files(t, dir), ".lock -rw-------, allocations.json -rw-------, other drwx------, other/.lock -rw-------, other/allocations.json -rw-------"; got != want {
 		t.Errorf("files %s", got)
 	}
-	if _, _, err := other.Lease(key("c1"), nil, nil); !errors.Is(err, bridge.ErrInvalid) {
+	if _, _, err := other.Lease(key("c1"), nil, nil); !errors.Is(err, model.ErrInvalid) {
 		t.Errorf("key of another network: %v", err)
 	}
 }
 
 func TestLeaseRefusesKeysThatWouldBreakTheFile(t *testing.T) {
 	s := store(tempDir(t), small(t))
-	for _, k := range []bridge.Key{key(""), key("a/b"), keyIf("c1", ""), keyIf("c1", "e\n")} {
-		if _, _, err := s.Lease(k, nil, nil); !errors.Is(err, bridge.ErrInvalid) {
+	for _, k := range []model.Key{key(""), key("a/b"), keyIf("c1", ""), keyIf("c1", "e\n")} {
+		if _, _, err := s.Lease(k, nil, nil); !errors.Is(err, model.ErrInvalid) {
 			t.Errorf("%q: %v", k, err)
 		}
 	}
@@ -247,16 +247,16 @@ func TestLeaseRefused(t *testing.T) {
 	before := readFile(t, s.cfg.Dir+"/allocations.json")
 	for _, tt := range []struct {
 		name string
-		key  bridge.Key
+		key  model.Key
 		want []netip.Addr
 		kind error
 		text string
 	}{
-		{"taken", key("c2"), addrs("10.87.1.2"), bridge.ErrTaken, "address 10.87.1.2 is leased to flatnet/c1/eth0: already taken"},
-		{"taken by a further interface", key("c2"), addrs("10.87.1.77"), bridge.ErrTaken, "address 10.87.1.77 is leased to flatnet/c1/eth1: already taken"},
-		{"having another", key("c1"), addrs("10.87.1.77"), bridge.ErrTaken, "address 10.87.1.77 is leased to flatnet/c1/eth1: already taken"},
-		{"gateway", key("c2"), addrs("10.87.1.1"), bridge.ErrInvalid, "address 10.87.1.1 is a gateway of the network: invalid"},
-		{"elsewhere", key("c2"), addrs("10.99.1.1"), bridge.ErrInvalid, "address 10.99.1.1 is in no subnet of the network [10.87.1.0/24]: invalid"},
+		{"taken", key("c2"), addrs("10.87.1.2"), model.ErrTaken, "address 10.87.1.2 is leased to flatnet/c1/eth0: already taken"},
+		{"taken by a further interface", key("c2"), addrs("10.87.1.77"), model.ErrTaken, "address 10.87.1.77 is leased to flatnet/c1/eth1: already taken"},
+		{"having another", key("c1"), addrs("10.87.1.77"), model.ErrTaken, "address 10.87.1.77 is leased to flatnet/c1/eth1: already taken"},
+		{"gateway", key("c2"), addrs("10.87.1.1"), model.ErrInvalid, "address 10.87.1.1 is a gateway of the network: invalid"},
+		{"elsewhere", key("c2"), addrs("10.99.1.1"), model.ErrInvalid, "address 10.99.1.1 is in no subnet of the network [10.87.1.0/24]: invalid"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, held, err := s.Lease(tt.key, tt.want, nil)
@@ -268,7 +268,7 @@ func TestLeaseRefused(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := store(s.cfg.Dir, Sets{}).Lease(key("c2"), nil, nil); !errors.Is(err, bridge.ErrInvalid) {
+	if _, _, err := store(s.cfg.Dir, Sets{}).Lease(key("c2"), nil, nil); !errors.Is(err, model.ErrInvalid) {
 		t.Errorf("no ranges: %v", err)
 	}
 }
@@ -279,15 +279,15 @@ func TestRelease(t *testing.T) {
 	mustLease(t, s, keyIf("c1", "eth1"))
 	// The ranges of today don't matter.
 	for _, step := range []struct {
-		key  bridge.Key
-		left []bridge.Key
+		key  model.Key
+		left []model.Key
 	}{
-		{key("c1"), []bridge.Key{keyIf("c1", "eth1")}},
-		{key("c1"), []bridge.Key{keyIf("c1", "eth1")}},
+		{key("c1"), []model.Key{keyIf("c1", "eth1")}},
+		{key("c1"), []model.Key{keyIf("c1", "eth1")}},
 		{keyIf("c1", "eth1"), nil},
 		{keyIf("c1", "eth1"), nil},
 	} {
-		left, err := store(s.cfg.Dir, Sets{}).Release([]bridge.Key{step.key})
+		left, err := store(s.cfg.Dir, Sets{}).Release([]model.Key{step.key})
 		if err != nil || !slices.Equal(left, step.left) {
 			t.Errorf("%v: left %v, %v", step.key, left, err)
 		}
@@ -305,19 +305,19 @@ func TestReleaseMakesNothing(t *testing.T) {
 	live := owner(key("c1"), "10.87.1.2")
 	for _, tt := range []struct {
 		name, dir string
-		owners    []bridge.Owner
+		owners    []model.Owner
 		left      int
 	}{
 		{"no directory", "missing/ipam", nil, 0},
 		{"empty directory", "", nil, 0},
-		{"no directory, own link still there", "missing", []bridge.Owner{owner(key("c9"), "10.87.1.9")}, 0},
-		{"no directory, others live", "missing", []bridge.Owner{live}, 1},
-		{"empty directory, others live", "", []bridge.Owner{live}, 1},
+		{"no directory, own link still there", "missing", []model.Owner{owner(key("c9"), "10.87.1.9")}, 0},
+		{"no directory, others live", "missing", []model.Owner{live}, 1},
+		{"empty directory, others live", "", []model.Owner{live}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := tempDir(t)
 			s := New(Config{Network: "flatnet", Dir: filepath.Join(dir, tt.dir)}, owners(tt.owners...))
-			left, err := s.Release([]bridge.Key{key("c9")})
+			left, err := s.Release([]model.Key{key("c9")})
 			if err != nil || len(left) != tt.left {
 				t.Errorf("left %v, %v", left, err)
 			}
@@ -330,7 +330,7 @@ func TestReleaseMakesNothing(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	s := store(tempDir(t), sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64")}))
-	if err := s.Check(key("c1"), addrs("10.87.1.2")); !errors.Is(err, bridge.ErrChanged) || err.Error() != "lease of flatnet/c1/eth0 is missing: changed" {
+	if err := s.Check(key("c1"), addrs("10.87.1.2")); !errors.Is(err, model.ErrChanged) || err.Error() != "lease of flatnet/c1/eth0 is missing: changed" {
 		t.Errorf("no file: %v", err)
 	}
 	if got := files(t, s.cfg.Dir); got != "" {
@@ -338,7 +338,7 @@ func TestCheck(t *testing.T) {
 	}
 	mustLease(t, s, key("c1"))
 	for _, tt := range []struct {
-		key  bridge.Key
+		key  model.Key
 		has  []netip.Addr
 		text string
 	}{
@@ -351,7 +351,7 @@ func TestCheck(t *testing.T) {
 		{key("c2"), nil, "lease of flatnet/c2/eth0 is missing: changed"},
 	} {
 		err := s.Check(tt.key, tt.has)
-		if tt.text == "" && err != nil || tt.text != "" && (!errors.Is(err, bridge.ErrChanged) || err.Error() != tt.text) {
+		if tt.text == "" && err != nil || tt.text != "" && (!errors.Is(err, model.ErrChanged) || err.Error() != tt.text) {
 			t.Errorf("%s %v: %v", tt.key, tt.has, err)
 		}
 	}
@@ -360,20 +360,20 @@ func TestCheck(t *testing.T) {
 func TestFree(t *testing.T) {
 	s := store(tempDir(t), small(t))
 	s.owners = owners(owner(key("c1")), owner(key("c2")), owner(key("c3")))
-	for _, k := range []bridge.Key{key("c1"), key("c2"), key("c3")} {
+	for _, k := range []model.Key{key("c1"), key("c2"), key("c3")} {
 		if err := s.Free(nil); err != nil {
 			t.Errorf("before %s: %v", k, err)
 		}
 		mustLease(t, s, k)
 	}
 	before := readFile(t, s.cfg.Dir+"/allocations.json")
-	if err := s.Free(nil); !errors.Is(err, bridge.ErrExhausted) {
+	if err := s.Free(nil); !errors.Is(err, model.ErrExhausted) {
 		t.Errorf("full: %v", err)
 	}
 	if got := files(t, s.cfg.Dir); got != ".lock -rw-------, allocations.json -rw-------" || readFile(t, s.cfg.Dir+"/allocations.json") != before {
 		t.Errorf("changed %s", got)
 	}
-	if err := store(s.cfg.Dir, Sets{}).Free(nil); !errors.Is(err, bridge.ErrInvalid) {
+	if err := store(s.cfg.Dir, Sets{}).Free(nil); !errors.Is(err, model.ErrInvalid) {
 		t.Errorf("no ranges: %v", err)
 	}
 }

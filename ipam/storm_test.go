@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // workerDir is the variable that makes this test binary a worker.
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 func TestGoroutinesLeaseAtOnce(t *testing.T) {
 	dir, all := tempDir(t), sets(t, []Range{rng(t, "10.87.1.0/24", "", "10.87.1.102")}, []Range{rng(t, "fd00::/64")})
 	var mu sync.Mutex
-	holder := map[netip.Addr]bridge.Key{}
+	holder := map[netip.Addr]model.Key{}
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
@@ -63,7 +63,7 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 				}
 				mu.Unlock()
 				l.Flight.Close()
-				if _, err := s.Release([]bridge.Key{k}); err != nil {
+				if _, err := s.Release([]model.Key{k}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -105,7 +105,7 @@ func work(dir, id string) error {
 				return err
 			}
 			flights[i].Close()
-			if _, err := s.Release([]bridge.Key{k}); err != nil {
+			if _, err := s.Release([]model.Key{k}); err != nil {
 				return err
 			}
 		}
@@ -153,7 +153,7 @@ func TestProcessesKilled(t *testing.T) {
 					}
 				}
 				for i := range 4 {
-					if _, err := s.Release([]bridge.Key{key(fmt.Sprint(id, ".", i))}); err != nil {
+					if _, err := s.Release([]model.Key{key(fmt.Sprint(id, ".", i))}); err != nil {
 						t.Error(err)
 					}
 				}

@@ -10,12 +10,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // openBase opens the data directory, which must not be a symbolic link. Its
 // parents may be, as /var is on some systems, where only root could have made
-// the link; others are a [bridge.ErrConflict]. path has no trailing slash, which
+// the link; others are a [model.ErrConflict]. path has no trailing slash, which
 // would follow a link.
 func openBase(path string) (*os.File, error) {
 	dir, err := openUnlinked(path)
@@ -88,7 +88,7 @@ func onlyRootChanges(dir, link string, of unix.Stat_t) error {
 	}
 	if isOthers(of) || isOthers(in) || in.Mode&0o022 != 0 && in.Mode&unix.S_ISVTX == 0 {
 		return fmt.Errorf("%s is a symbolic link that other users can change, and so is not followed; name the directory that it leads to: %w",
-			link, bridge.ErrConflict)
+			link, model.ErrConflict)
 	}
 	return nil
 }
@@ -98,7 +98,7 @@ func isOthers(st unix.Stat_t) bool { return st.Uid != 0 && int(st.Uid) != os.Get
 
 // secure makes sure that no other user can hold a folder's locks or replace its
 // files: a mode that is too wide is repaired. A folder of another user, and a
-// data directory that is also used for something else, are a [bridge.ErrConflict].
+// data directory that is also used for something else, are a [model.ErrConflict].
 func (s *Store) secure(f folder) error {
 	if f.base == nil {
 		return s.secureDir(f.dir, 0o077, "")
@@ -120,7 +120,7 @@ func (s *Store) secureDir(dir *os.File, mask uint32, own string) error {
 	mode := st.Mode & 0o7777
 	if isOthers(st) {
 		return fmt.Errorf("%s belongs to user %d, but must belong to root; run chown on it, or choose another ipam.dataDir: %w",
-			dir.Name(), st.Uid, bridge.ErrConflict)
+			dir.Name(), st.Uid, model.ErrConflict)
 	}
 	harm := mask
 	if mode&unix.S_ISVTX != 0 { // others can't replace what isn't theirs
@@ -156,7 +156,7 @@ func onlyLeases(dir *os.File, mode uint32, own string) error {
 			continue
 		}
 		return fmt.Errorf("%s is open to other users (mode %04o), so they could hold the locks of leases in it, but it is used for %s as well; run chmod go= on it, or choose another ipam.dataDir: %w",
-			dir.Name(), mode, name, bridge.ErrConflict)
+			dir.Name(), mode, name, model.ErrConflict)
 	}
 	return nil
 }

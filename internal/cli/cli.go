@@ -8,7 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 const usage = `flatnet gives containers a flat network. Container runtimes call it as a CNI
@@ -23,7 +23,7 @@ plugin, with CNI_COMMAND set; people call it as
 
 // A Host answers what people ask about.
 type Host interface {
-	Owners() ([]bridge.Owner, error)
+	Owners() ([]model.Owner, error)
 	Reload() (mended []string, err error)
 }
 
@@ -76,7 +76,7 @@ func list(host Host, w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NETWORK\tCONTAINER\tINTERFACE\tADDRESSES\tHOST INTERFACE")
 	for _, o := range owners {
-		if k := o.Key; k != (bridge.Key{}) {
+		if k := o.Key; k != (model.Key{}) {
 			fmt.Fprintf(t, "%s\t%.12s\t%s\t%s\t%s\n", k.Network, k.ContainerID, k.IfName, join(o.Addresses), o.Link)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // A fakeHost has two attachments, one of dual stack, and a link of which only
@@ -15,12 +15,12 @@ type fakeHost struct{ err error }
 
 func (h fakeHost) Reload() ([]string, error) { return []string{"mended: x was y"}, h.err }
 
-func (h fakeHost) Owners() ([]bridge.Owner, error) {
-	return []bridge.Owner{
-		{Key: bridge.Key{Network: "flatnet", ContainerID: "0123456789abcdef", IfName: "eth0"}, Link: "fn-01234567",
+func (h fakeHost) Owners() ([]model.Owner, error) {
+	return []model.Owner{
+		{Key: model.Key{Network: "flatnet", ContainerID: "0123456789abcdef", IfName: "eth0"}, Link: "fn-01234567",
 			Addresses: []netip.Addr{netip.MustParseAddr("10.87.1.2"), netip.MustParseAddr("fd87::2")}},
 		{Link: "fn-fresh"},
-		{Key: bridge.Key{Network: "other", ContainerID: "db", IfName: "eth1"}, Link: "fn-db"},
+		{Key: model.Key{Network: "other", ContainerID: "db", IfName: "eth1"}, Link: "fn-db"},
 	}, h.err
 }
 

@@ -15,7 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/flock"
 )
 
@@ -29,7 +29,7 @@ const SearchDomain = "dns.podman"
 // A Record is one container in one network. Of a container with several
 // interfaces in one network, the last record counts.
 type Record struct {
-	Key       bridge.Key
+	Key       model.Key
 	Names     []string // none: the container ID's first 12 bytes
 	Addresses []netip.Addr
 	Listen    []netip.Addr // where the network's containers ask: its gateways
@@ -69,7 +69,7 @@ const lockWait = 10 * time.Second
 // answers. There are none without a server, for a record without addresses, for
 // a network without a gateway, and if the server can't be used: names are no
 // reason not to start a container, so that is only a warning. The one error is
-// a [bridge.ErrBusy] lock.
+// a [model.ErrBusy] lock.
 func (s Server) Add(r Record) (servers []string, err error) {
 	r.Names = s.validNames(r)
 	r.Listen = slices.DeleteFunc(slices.Clone(r.Listen), netip.Addr.IsLinkLocalUnicast) // the server knows no zones
@@ -104,13 +104,13 @@ func (s Server) Add(r Record) (servers []string, err error) {
 
 // Remove makes a record unknown; one that is not there is no error. It starts
 // no server.
-func (s Server) Remove(key bridge.Key) error { return s.remove(key.Network, of(key)) }
+func (s Server) Remove(key model.Key) error { return s.remove(key.Network, of(key)) }
 
 // Keep makes the records of a network unknown that are of none of the valid
 // attachments.
-func (s Server) Keep(network string, valid []bridge.Key) error {
+func (s Server) Keep(network string, valid []model.Key) error {
 	return s.remove(network, func(id string) bool {
-		return !slices.ContainsFunc(valid, func(key bridge.Key) bool { return key.Network == network && key.ContainerID == id })
+		return !slices.ContainsFunc(valid, func(key model.Key) bool { return key.Network == network && key.ContainerID == id })
 	})
 }
 
@@ -130,14 +130,14 @@ func (s Server) remove(network string, drop func(id string) bool) error {
 }
 
 // locked runs fn while no other flatnet or netavark edits the files. A lock
-// that others keep is a [bridge.ErrBusy].
+// that others keep is a [model.ErrBusy].
 func (s Server) locked(fn func() error) error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return err
 	}
 	unlock, err := lock(filepath.Join(s.Dir, "..", "aardvark.lock"), lockWait)
 	if errors.Is(err, flock.ErrHeld) {
-		return fmt.Errorf("%w: %w", err, bridge.ErrBusy)
+		return fmt.Errorf("%w: %w", err, model.ErrBusy)
 	}
 	if err != nil {
 		return err
@@ -145,9 +145,9 @@ func (s Server) locked(fn func() error) error {
 	return errors.Join(fn(), unlock())
 }
 
-// unlessBusy turns every error but a [bridge.ErrBusy] into a warning.
+// unlessBusy turns every error but a [model.ErrBusy] into a warning.
 func (s Server) unlessBusy(err error) error {
-	if err == nil || errors.Is(err, bridge.ErrBusy) {
+	if err == nil || errors.Is(err, model.ErrBusy) {
 		return err
 	}
 	s.warn("container names: %v", err)
@@ -163,7 +163,7 @@ func (s Server) warn(format string, args ...any) {
 // ValidNetwork rejects a network whose file would be one of the server's own.
 func ValidNetwork(name string) error {
 	if name == pidFile {
-		return fmt.Errorf("%q can't be a network with container names, because aardvark-dns keeps its process ID in a file of that name: %w", name, bridge.ErrInvalid)
+		return fmt.Errorf("%q can't be a network with container names, because aardvark-dns keeps its process ID in a file of that name: %w", name, model.ErrInvalid)
 	}
 	return nil
 }

@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
-func key(network, id string) bridge.Key {
-	return bridge.Key{Network: network, ContainerID: id, IfName: "eth0"}
+func key(network, id string) model.Key {
+	return model.Key{Network: network, ContainerID: id, IfName: "eth0"}
 }
 
 func addrs(list ...string) (all []netip.Addr) {
@@ -76,7 +76,7 @@ func TestFiles(t *testing.T) {
 	if got := s.content(t); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	for _, k := range []bridge.Key{key("n", "c"), key("n", "c22"), key("m", "c2"), key("n", "c1")} {
+	for _, k := range []model.Key{key("n", "c"), key("n", "c22"), key("m", "c2"), key("n", "c1")} {
 		if err := s.Remove(k); err != nil {
 			t.Error(err)
 		}
@@ -114,7 +114,7 @@ func TestKeep(t *testing.T) {
 	other := db
 	other.Key = key("m", "c9")
 	s.put(t, other)
-	if err := s.Keep("n", []bridge.Key{key("n", "c2"), key("m", "c1")}); err != nil {
+	if err := s.Keep("n", []model.Key{key("n", "c2"), key("m", "c1")}); err != nil {
 		t.Error(err)
 	}
 	if got, want := s.content(t), "m: 10.87.2.1\nc9 10.87.2.3  db\nn: 10.87.2.1\nc2 10.87.2.3  db\n"; got != want {
@@ -250,7 +250,7 @@ func TestNetworkOfTheServersOwnFile(t *testing.T) {
 	if err := s.Remove(key("aardvark.pid", "c1")); err != nil || s.content(t) == "" {
 		t.Errorf("%v; left is %q", err, s.content(t))
 	}
-	if err := ValidNetwork("aardvark.pid"); !errors.Is(err, bridge.ErrInvalid) {
+	if err := ValidNetwork("aardvark.pid"); !errors.Is(err, model.ErrInvalid) {
 		t.Error(err)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // A network's file has the addresses to listen at in its first line, and, if
@@ -107,7 +107,7 @@ func split(data []byte, drop func(id string) bool) (records int, rest []byte) {
 }
 
 // of means the records of a container.
-func of(key bridge.Key) func(id string) bool {
+func of(key model.Key) func(id string) bool {
 	return func(id string) bool { return id == key.ContainerID }
 }
 

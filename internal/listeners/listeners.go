@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/sockdiag"
 )
 
@@ -27,9 +27,9 @@ const maxNamed = 20
 // how many there are. It asks the kernel once for each protocol and family. A kernel
 // that can't tell finds none. There may be tens of thousands of ports, and as many
 // sockets.
-func Find(ports []bridge.PortMapping, ips []bridge.IP) []string {
-	ipv4 := slices.ContainsFunc(ips, func(ip bridge.IP) bool { return ip.Address.Addr().Is4() })
-	ipv6 := slices.ContainsFunc(ips, func(ip bridge.IP) bool { return ip.Address.Addr().Is6() })
+func Find(ports []model.PortMapping, ips []model.IP) []string {
+	ipv4 := slices.ContainsFunc(ips, func(ip model.IP) bool { return ip.Address.Addr().Is4() })
+	ipv6 := slices.ContainsFunc(ips, func(ip model.IP) bool { return ip.Address.Addr().Is6() })
 	var found []string
 	shared := sync.OnceValue(sharing)
 	for protocol, name := range protocols() {
@@ -38,7 +38,7 @@ func Find(ports []bridge.PortMapping, ips []bridge.IP) []string {
 			continue
 		}
 		for _, s := range list(protocol) {
-			lost := func(p bridge.PortMapping) bool { return takes(p, s, ipv4, ipv6) }
+			lost := func(p model.PortMapping) bool { return takes(p, s, ipv4, ipv6) }
 			if !slices.ContainsFunc(published[s.Addr.Port()], lost) || shared()[s.Inode] {
 				continue
 			}
@@ -55,8 +55,8 @@ func Find(ports []bridge.PortMapping, ips []bridge.IP) []string {
 }
 
 // publishedBy lists the mappings of a protocol by host port.
-func publishedBy(ports []bridge.PortMapping, protocol uint8) map[uint16][]bridge.PortMapping {
-	published := map[uint16][]bridge.PortMapping{}
+func publishedBy(ports []model.PortMapping, protocol uint8) map[uint16][]model.PortMapping {
+	published := map[uint16][]model.PortMapping{}
 	for _, p := range ports {
 		if p.Protocol == protocol {
 			published[p.HostPort] = append(published[p.HostPort], p)
@@ -79,7 +79,7 @@ func list(protocol uint8) []sockdiag.Socket {
 }
 
 // takes reports whether a published port translates what a socket would get.
-func takes(p bridge.PortMapping, s sockdiag.Socket, ipv4, ipv6 bool) bool {
+func takes(p model.PortMapping, s sockdiag.Socket, ipv4, ipv6 bool) bool {
 	if p.HostPort != s.Addr.Port() {
 		return false
 	}

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/sockdiag"
 )
 
@@ -34,7 +34,7 @@ func TestTakes(t *testing.T) {
 		{"2001:db8::1", "0.0.0.0:80", false, "46", false},
 		{"2001:db8::1", "[::]:80", false, "46", true},
 	} {
-		p := bridge.PortMapping{HostPort: 80}
+		p := model.PortMapping{HostPort: 80}
 		if c.hostIP != "" {
 			p.HostIP = netip.MustParseAddr(c.hostIP)
 		}
@@ -48,7 +48,7 @@ func TestTakes(t *testing.T) {
 // Of many sockets only some are named, and the rest is counted.
 func TestFindBoundsItsAnswer(t *testing.T) {
 	const all = 3 * maxNamed
-	var ports []bridge.PortMapping
+	var ports []model.PortMapping
 	for range all {
 		c, err := net.ListenPacket("udp4", "127.0.0.1:0")
 		if err != nil {
@@ -56,9 +56,9 @@ func TestFindBoundsItsAnswer(t *testing.T) {
 		}
 		defer c.Close()
 		at := netip.MustParseAddrPort(c.LocalAddr().String())
-		ports = append(ports, bridge.PortMapping{Protocol: 17, HostPort: at.Port(), ContainerPort: 80})
+		ports = append(ports, model.PortMapping{Protocol: 17, HostPort: at.Port(), ContainerPort: 80})
 	}
-	ips := []bridge.IP{{Address: netip.MustParsePrefix("10.87.1.2/24")}}
+	ips := []model.IP{{Address: netip.MustParsePrefix("10.87.1.2/24")}}
 	found := Find(ports, ips)
 	if len(found) != maxNamed+1 || found[maxNamed] != fmt.Sprintf("programs of the host listen at %d more addresses and ports that are published", all-maxNamed) {
 		t.Errorf("%d sentences, the last one is %q", len(found), found[len(found)-1])

@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
@@ -125,18 +125,18 @@ func (p Plugin) chooseSubnet(n *network, used []claim) error {
 			*n = try
 			return nil
 		}
-		if !errors.Is(err, bridge.ErrConflict) {
+		if !errors.Is(err, model.ErrConflict) {
 			return err
 		}
 		if why == nil {
 			why = err
 		}
 	}
-	return fmt.Errorf("no /24 of %s can be had for network %s: %w", bridge.DefaultFlat, n.name, why)
+	return fmt.Errorf("no /24 of %s can be had for network %s: %w", model.DefaultFlat, n.name, why)
 }
 
 // settle fills in bridge and gateways of a network that has its subnets. What
-// it collides with is a [bridge.ErrConflict].
+// it collides with is a [model.ErrConflict].
 func (p Plugin) settle(n *network, used []claim) error {
 	if n.bridge == "" {
 		n.bridge = bridgeName(*n)
@@ -175,12 +175,12 @@ func bridgeName(n network) string {
 	a := prefix.Addr().AsSlice()
 	switch {
 	case n.name == defaultName:
-		return bridge.DefaultBridge
+		return model.DefaultBridge
 	case prefix.Bits() == 24 && prefix.Addr().Is4() && a[0] == 10 && a[1] == 87:
 		return fmt.Sprintf("flatnet-br%d", a[2])
 	}
 	hash := sha256.Sum256([]byte(prefix.String()))
-	return fmt.Sprintf("flatnet-%x", hash[:4])[:bridge.IfNameSize-1]
+	return fmt.Sprintf("flatnet-%x", hash[:4])[:model.IfNameSize-1]
 }
 
 // uniqueLocal makes up a subnet with a random global ID (RFC 4193, section 3.2).

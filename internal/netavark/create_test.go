@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // Each stdin is what Podman 5.4.2 sent for the command above it. Bridges of
@@ -98,13 +98,13 @@ func TestCreateIPv6MakesUpASubnet(t *testing.T) {
 }
 
 func TestCreateChooses(t *testing.T) {
-	owner := func(network, addr string) bridge.Owner {
-		return bridge.Owner{Key: bridge.Key{Network: network, ContainerID: "c1", IfName: "eth0"}, Addresses: []netip.Addr{netip.MustParseAddr(addr)}}
+	owner := func(network, addr string) model.Owner {
+		return model.Owner{Key: model.Key{Network: network, ContainerID: "c1", IfName: "eth0"}, Addresses: []netip.Addr{netip.MustParseAddr(addr)}}
 	}
 	for _, c := range []struct {
 		name   string
 		stored []string
-		owners []bridge.Owner
+		owners []model.Owner
 		taken  []netip.Prefix
 		stdin  string
 		want   string // a part of stdout
@@ -118,7 +118,7 @@ func TestCreateChooses(t *testing.T) {
 		},
 		{
 			"not one with containers of the other door", nil,
-			[]bridge.Owner{owner("cni", "10.87.2.77"), owner("c", "10.87.3.5"), {}}, nil,
+			[]model.Owner{owner("cni", "10.87.2.77"), owner("c", "10.87.3.5"), {}}, nil,
 			`{"name":"c"}`, `"10.87.3.0/24"`,
 		},
 		{
@@ -160,7 +160,7 @@ func TestCreateChooses(t *testing.T) {
 func TestCreateRefusesCollisions(t *testing.T) {
 	b := newBench(t)
 	b.store(t, `{"name":"a","network_interface":"br-a","subnets":[{"subnet":"10.99.0.0/16"},{"subnet":"fd00:a::/64"}]}`)
-	b.host.owners = []bridge.Owner{{Key: bridge.Key{Network: "cni", ContainerID: "0d8d354710ce77", IfName: "eth0"}, Addresses: []netip.Addr{netip.MustParseAddr("10.50.0.9")}}}
+	b.host.owners = []model.Owner{{Key: model.Key{Network: "cni", ContainerID: "0d8d354710ce77", IfName: "eth0"}, Addresses: []netip.Addr{netip.MustParseAddr("10.50.0.9")}}}
 	b.host.taken = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	for _, c := range []struct{ name, stdin, want string }{
 		{"with another network", `{"name":"b","subnets":[{"subnet":"10.99.7.0/24"}]}`, "subnet 10.99.7.0/24 overlaps with 10.99.0.0/16 of network a"},
@@ -180,8 +180,8 @@ func TestCreateRefusesCollisions(t *testing.T) {
 		b.refused(t, "no /24 of 10.87.0.0/16 can be had for network b: 10.87.2.0/24 overlaps with 10.0.0.0/8", `{"name":"b"}`, "create")
 	})
 	t.Run("and not what it can't find out", func(t *testing.T) {
-		b.host.taken, b.host.err = nil, bridge.ErrUnsupported
-		b.refused(t, bridge.ErrUnsupported.Error(), `{"name":"b"}`, "create")
+		b.host.taken, b.host.err = nil, model.ErrUnsupported
+		b.refused(t, model.ErrUnsupported.Error(), `{"name":"b"}`, "create")
 	})
 }
 
@@ -204,7 +204,7 @@ func TestBridgeNames(t *testing.T) {
 	seen := map[string]string{}
 	for _, s := range []string{"10.87.2.0/24", "10.87.255.0/24", "10.87.2.0/25", "10.87.0.0/16", "10.88.2.0/24", "fd00::/64", "fd00:1::/64"} {
 		name := bridgeName(network{name: "n", subnets: []subnet{{prefix: netip.MustParsePrefix(s)}}})
-		if err := bridge.ValidIfName(name); err != nil {
+		if err := model.ValidIfName(name); err != nil {
 			t.Errorf("%s: %v", s, err)
 		}
 		if seen[name] != "" {

@@ -9,59 +9,59 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/dns"
 )
 
 // A fakeHost leases nothing and reports the first address of every subnet
 // after the gateway.
 type fakeHost struct {
-	owners []bridge.Owner
+	owners []model.Owner
 	taken  []netip.Prefix // what Status finds on other interfaces
 	err    error          // of Add and Status
 
-	network bridge.Network
-	request bridge.Request
-	deleted []bridge.Key
+	network model.Network
+	request model.Request
+	deleted []model.Key
 }
 
-func (h *fakeHost) Add(n bridge.Network, r bridge.Request, _ bridge.Allocator) (bridge.Result, error) {
+func (h *fakeHost) Add(n model.Network, r model.Request, _ model.Allocator) (model.Result, error) {
 	h.network, h.request = n, r
 	if h.err != nil {
-		return bridge.Result{}, h.err
+		return model.Result{}, h.err
 	}
-	res := bridge.Result{Interfaces: []bridge.Interface{
+	res := model.Result{Interfaces: []model.Interface{
 		{Name: n.Bridge, MAC: "02:00:00:00:00:01"},
 		{Name: "fn-host", MAC: "02:00:00:00:00:02"},
 		{Name: r.Key.IfName, MAC: "0a:57:0a:57:01:02", Sandbox: r.NetNS},
 	}}
 	for _, gw := range n.Subnets {
-		ip := bridge.IP{Address: netip.PrefixFrom(gw.Gateway.Next(), gw.Bits()), Gateway: gw.Gateway, Interface: 2}
+		ip := model.IP{Address: netip.PrefixFrom(gw.Gateway.Next(), gw.Bits()), Gateway: gw.Gateway, Interface: 2}
 		res.IPs = append(res.IPs, ip)
 	}
 	return res, nil
 }
 
-func (h *fakeHost) DeleteWithBridge(key bridge.Key, _ bridge.Allocator) error {
+func (h *fakeHost) DeleteWithBridge(key model.Key, _ model.Allocator) error {
 	h.deleted = append(h.deleted, key)
 	return nil
 }
 
-func (h *fakeHost) Status(n bridge.Network, alloc bridge.Allocator) error {
+func (h *fakeHost) Status(n model.Network, alloc model.Allocator) error {
 	if keys, err := alloc.Keys(); len(keys) > 0 || err != nil || alloc.Free(nil) != nil {
 		panic("create must not look at leases")
 	}
 	for _, gw := range n.Subnets {
 		for _, p := range h.taken {
 			if p.Overlaps(gw.Prefix) {
-				return fmt.Errorf("%s overlaps with %s: %w", gw.Masked(), p, bridge.ErrConflict)
+				return fmt.Errorf("%s overlaps with %s: %w", gw.Masked(), p, model.ErrConflict)
 			}
 		}
 	}
 	return h.err
 }
 
-func (h *fakeHost) Owners() ([]bridge.Owner, error) { return h.owners, nil }
+func (h *fakeHost) Owners() ([]model.Owner, error) { return h.owners, nil }
 
 // fakeNames are served by the addresses at which the server is to listen.
 type fakeNames struct {
@@ -69,7 +69,7 @@ type fakeNames struct {
 	err       error
 
 	added   []dns.Record
-	removed []bridge.Key
+	removed []model.Key
 }
 
 func (n *fakeNames) Installed() bool { return n.installed }
@@ -82,7 +82,7 @@ func (n *fakeNames) Add(r dns.Record) (servers []string, err error) {
 	return servers, n.err
 }
 
-func (n *fakeNames) Remove(key bridge.Key) error {
+func (n *fakeNames) Remove(key model.Key) error {
 	n.removed = append(n.removed, key)
 	return nil
 }

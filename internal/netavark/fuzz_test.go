@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // FuzzCall looks for input that makes a call panic, answer with anything but
@@ -50,10 +50,10 @@ func FuzzCall(f *testing.F) {
 			b.must(t, `{"container_id":"c1","network":`+network+`,"network_options":{"interface_name":"eth0"}}`, "setup", netns)
 		}
 		n, r := b.host.network, b.host.request
-		if _, err := bridge.NewKey(n.Name, r.Key.ContainerID, r.Key.IfName); err != nil {
+		if _, err := model.NewKey(n.Name, r.Key.ContainerID, r.Key.IfName); err != nil {
 			t.Fatal(err)
 		}
-		if err := bridge.ValidIfName(n.Bridge); err != nil || len(n.Subnets) == 0 || len(r.Ports) > maxPorts {
+		if err := model.ValidIfName(n.Bridge); err != nil || len(n.Subnets) == 0 || len(r.Ports) > maxPorts {
 			t.Fatalf("bridge: %v, %d subnets, %d ports", err, len(n.Subnets), len(r.Ports))
 		}
 	})

@@ -21,7 +21,7 @@ import (
 	"io"
 	"slices"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/dns"
 	"flatnet/internal/strictjson"
 	"flatnet/ipam"
@@ -36,10 +36,10 @@ const apiVersion = "1.0.0"
 
 // A Host attaches and detaches; [bridge.Host] is one.
 type Host interface {
-	Add(bridge.Network, bridge.Request, bridge.Allocator) (bridge.Result, error)
-	DeleteWithBridge(bridge.Key, bridge.Allocator) error
-	Status(bridge.Network, bridge.Allocator) error
-	Owners() ([]bridge.Owner, error)
+	Add(model.Network, model.Request, model.Allocator) (model.Result, error)
+	DeleteWithBridge(model.Key, model.Allocator) error
+	Status(model.Network, model.Allocator) error
+	Owners() ([]model.Owner, error)
 }
 
 // Names makes containers known to each other by name; [dns.Server] does.
@@ -50,7 +50,7 @@ type Names interface {
 	// where no server can be used. See [dns.Server.Add].
 	Add(dns.Record) (servers []string, err error)
 	// Remove removes an attachment's record; one that is not there is no error.
-	Remove(bridge.Key) error
+	Remove(model.Key) error
 }
 
 // A Plugin answers calls.
@@ -132,7 +132,7 @@ func (p Plugin) serve(call Call) (reply []byte, undo func() error, err error) {
 			reply, err = p.setup(a)
 		}
 	case "teardown":
-		var key bridge.Key
+		var key model.Key
 		if key, err = readKey(doc); err == nil {
 			err = p.teardown(key)
 		}
@@ -176,7 +176,7 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-func (p Plugin) allocator(network string, sets ipam.Sets) bridge.Allocator {
+func (p Plugin) allocator(network string, sets ipam.Sets) model.Allocator {
 	warn := func(s string) { fmt.Fprintln(p.stderr, "flatnet:", s) }
 	return ipam.New(ipam.Config{Network: network, Dir: p.DataDir, Sets: sets, Warn: warn}, p.Host.Owners)
 }
@@ -200,6 +200,6 @@ func (p Plugin) setup(a attachment) ([]byte, error) {
 
 // teardown takes nothing from the namespace, the network's definition or the
 // kernel for granted: all may be gone.
-func (p Plugin) teardown(key bridge.Key) error {
+func (p Plugin) teardown(key model.Key) error {
 	return errors.Join(p.Names.Remove(key), p.Host.DeleteWithBridge(key, p.allocator(key.Network, ipam.Sets{})))
 }

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/dns"
 	"flatnet/internal/strictjson"
 	"flatnet/ipam"
@@ -28,7 +28,7 @@ type network struct {
 	name     string
 	bridge   string // network_interface
 	subnets  []subnet
-	routes   []bridge.Route
+	routes   []model.Route
 	ipv6     bool
 	internal bool
 	dns      bool         // dns_enabled
@@ -60,7 +60,7 @@ func readNetwork(o *strictjson.Object) network {
 		upstream: readAddrs(o, "network_dns_servers"),
 	}
 	n.name, _ = o.String("name")
-	if err := bridge.ValidName(n.name); err != nil {
+	if err := model.ValidName(n.name); err != nil {
 		o.Fail("name", "%w", err)
 	} else if err := ipam.ValidNetwork(n.name); err != nil {
 		o.Fail("name", "%w", err)
@@ -107,9 +107,9 @@ func readSubnet(o *strictjson.Object) subnet {
 	}
 }
 
-func readRoute(o *strictjson.Object) bridge.Route {
+func readRoute(o *strictjson.Object) model.Route {
 	metric, _ := o.Uint("metric", math.MaxUint32)
-	r := bridge.Route{Dst: readPrefix(o, "destination"), Gateway: readAddr(o, "gateway"), Priority: uint32(metric)}
+	r := model.Route{Dst: readPrefix(o, "destination"), Gateway: readAddr(o, "gateway"), Priority: uint32(metric)}
 	if kind, _ := o.String("route_type"); kind != "" && kind != "unicast" {
 		o.Fail("route_type", "%.60q is not supported, only unicast", kind)
 	}
@@ -170,13 +170,13 @@ func readInbound(options *strictjson.Object) bool {
 // sets are the network's range sets, one for each subnet.
 func (n network) sets() (ipam.Sets, error) {
 	if len(n.subnets) == 0 {
-		return ipam.Sets{}, fmt.Errorf("subnets: must not be empty: %w", bridge.ErrInvalid)
+		return ipam.Sets{}, fmt.Errorf("subnets: must not be empty: %w", model.ErrInvalid)
 	}
 	var sets [][]ipam.Range
 	for i, s := range n.subnets {
 		for j, other := range n.subnets[:i] {
 			if s.prefix.Overlaps(other.prefix) {
-				return ipam.Sets{}, fmt.Errorf("subnets[%d] %s and subnets[%d] %s overlap: %w", j, other.prefix, i, s.prefix, bridge.ErrInvalid)
+				return ipam.Sets{}, fmt.Errorf("subnets[%d] %s and subnets[%d] %s overlap: %w", j, other.prefix, i, s.prefix, model.ErrInvalid)
 			}
 		}
 		r, err := s.ranges()
@@ -189,20 +189,20 @@ func (n network) sets() (ipam.Sets, error) {
 }
 
 // validate returns the network as the host and the address management see it.
-func (n network) validate() (bridge.Network, ipam.Sets, error) {
+func (n network) validate() (model.Network, ipam.Sets, error) {
 	sets, err := n.sets()
 	if err != nil {
-		return bridge.Network{}, sets, err
+		return model.Network{}, sets, err
 	}
-	out := bridge.Network{
+	out := model.Network{
 		Name: n.name, Bridge: n.bridge, MTU: n.mtu,
 		IsGateway: true, IsDefaultGateway: !n.internal, IPMasq: !n.internal,
 		Internal: n.internal, Isolated: n.isolated, ForwardAccept: n.accept, PublishedOnly: n.only, AllowOverlap: n.overlap,
-		Flat:   []netip.Prefix{netip.MustParsePrefix(bridge.DefaultFlat)},
+		Flat:   []netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)},
 		Routes: n.routes,
 	}
 	if !n.dns && n.upstream != nil {
-		return out, sets, fmt.Errorf("network_dns_servers: they require dns_enabled: %w", bridge.ErrInvalid)
+		return out, sets, fmt.Errorf("network_dns_servers: they require dns_enabled: %w", model.ErrInvalid)
 	}
 	if n.dns {
 		if err := dns.ValidNetwork(n.name); err != nil {
@@ -211,13 +211,13 @@ func (n network) validate() (bridge.Network, ipam.Sets, error) {
 	}
 	for _, r := range sets.Ranges() {
 		if r.Subnet().Addr().Is6() && n.mtu != 0 && n.mtu < minIPv6MTU {
-			return out, sets, fmt.Errorf("options.mtu: %d is less than %d, the least for IPv6: %w", n.mtu, minIPv6MTU, bridge.ErrInvalid)
+			return out, sets, fmt.Errorf("options.mtu: %d is less than %d, the least for IPv6: %w", n.mtu, minIPv6MTU, model.ErrInvalid)
 		}
-		out.Subnets = append(out.Subnets, bridge.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
+		out.Subnets = append(out.Subnets, model.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
 	}
 	for i, r := range n.routes {
 		if !slices.ContainsFunc(n.subnets, func(s subnet) bool { return s.prefix.Contains(r.Gateway) || s.gateway == r.Gateway }) {
-			return out, sets, fmt.Errorf("routes[%d].gateway: %s is in no subnet of the network: %w", i, r.Gateway, bridge.ErrInvalid)
+			return out, sets, fmt.Errorf("routes[%d].gateway: %s is in no subnet of the network: %w", i, r.Gateway, model.ErrInvalid)
 		}
 	}
 	return out, sets, nil

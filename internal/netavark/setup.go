@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/dns"
 	"flatnet/internal/strictjson"
 	"flatnet/ipam"
@@ -15,23 +15,23 @@ import (
 
 // An attachment is what one setup asks for.
 type attachment struct {
-	network  bridge.Network
+	network  model.Network
 	sets     ipam.Sets
-	request  bridge.Request
+	request  model.Request
 	dns      bool
 	upstream []netip.Addr
 }
 
 // readKey reads what teardown needs of a NetworkPluginExec of netavark's
 // types.rs; the rest may be anything.
-func readKey(doc *strictjson.Object) (bridge.Key, error) {
+func readKey(doc *strictjson.Object) (model.Key, error) {
 	id, _ := doc.String("container_id")
 	network, _ := doc.Object("network").String("name")
 	ifName, _ := doc.Object("network_options").String("interface_name")
 	if err := doc.Err(); err != nil {
-		return bridge.Key{}, err
+		return model.Key{}, err
 	}
-	return bridge.NewKey(network, id, ifName)
+	return model.NewKey(network, id, ifName)
 }
 
 // readSetup reads and validates a NetworkPluginExec.
@@ -39,14 +39,14 @@ func readSetup(doc *strictjson.Object, netns string) (attachment, error) {
 	n := readNetwork(doc.Object("network"))
 	options := doc.Object("network_options")
 	readIfName(options, "interface_name")
-	a := attachment{dns: n.dns, upstream: n.upstream, request: bridge.Request{NetNS: netns, Ports: readPorts(doc)}}
+	a := attachment{dns: n.dns, upstream: n.upstream, request: model.Request{NetNS: netns, Ports: readPorts(doc)}}
 	for _, ip := range readAddrs(options, "static_ips") {
 		if !slices.Contains(a.request.IPs, ip) { // after a reload Podman repeats them
 			a.request.IPs = append(a.request.IPs, ip)
 		}
 	}
 	if s, _ := options.String("static_mac"); s != "" {
-		mac, err := bridge.ParseHardwareAddr(s)
+		mac, err := model.ParseHardwareAddr(s)
 		if err != nil {
 			options.Fail("static_mac", "%w", err)
 		}
@@ -82,7 +82,7 @@ func readNames(doc *strictjson.Object) []string {
 }
 
 // record is what the attachment's names are to say once it is made.
-func (a attachment) record(result bridge.Result) dns.Record {
+func (a attachment) record(result model.Result) dns.Record {
 	r := dns.Record{Key: a.request.Key, Names: a.request.Names, Upstream: a.upstream, Internal: a.network.Internal}
 	for _, s := range a.network.Subnets {
 		if !s.Gateway.IsLinkLocalUnicast() { // which nobody can ask without naming the link
@@ -103,8 +103,8 @@ const maxPorts = 3 * math.MaxUint16
 
 // readPorts expands the port mappings: Podman sends them as the user wrote
 // them, with ranges, and with protocols separated by commas.
-func readPorts(doc *strictjson.Object) []bridge.PortMapping {
-	var ports []bridge.PortMapping
+func readPorts(doc *strictjson.Object) []model.PortMapping {
+	var ports []model.PortMapping
 	for _, o := range doc.ManyObjects("port_mappings", maxPorts) {
 		host, container := readPort(o, "host_port"), readPort(o, "container_port")
 		count, _ := o.Uint("range", math.MaxUint16)
@@ -127,7 +127,7 @@ func readPorts(doc *strictjson.Object) []bridge.PortMapping {
 				return nil
 			}
 			for i := range count {
-				ports = append(ports, bridge.PortMapping{
+				ports = append(ports, model.PortMapping{
 					Protocol: protocol, HostIP: ip, HostPort: uint16(host + i), ContainerPort: uint16(container + i),
 				})
 			}
@@ -146,7 +146,7 @@ func readPort(o *strictjson.Object, key string) uint64 {
 
 // encodeStatus writes a StatusBlock of netavark's types.rs. The interface is
 // the one of the result that is in the container.
-func encodeStatus(ifName string, result bridge.Result, servers []string) []byte {
+func encodeStatus(ifName string, result model.Result, servers []string) []byte {
 	var w strictjson.Writer
 	w.Begin("", '{')
 	if len(servers) > 0 {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/dns"
 )
 
@@ -34,7 +34,7 @@ const run = `{"container_id":"84b4c3fc18ef42e9928e26058bd74ab1b619c653af656a8b6c
 // least is a call without anything that may be left out.
 const least = `{"container_id":"c1","network":{"name":"n","network_interface":"br9","subnets":[{"subnet":"10.99.0.0/24"}]},"network_options":{"interface_name":"eth0"}}`
 
-var key = bridge.Key{Network: "six", ContainerID: id, IfName: "eth0"}
+var key = model.Key{Network: "six", ContainerID: id, IfName: "eth0"}
 
 func TestSetup(t *testing.T) {
 	b := newBench(t)
@@ -44,11 +44,11 @@ func TestSetup(t *testing.T) {
 	if got := b.must(t, run, "setup", netns); got != want {
 		t.Errorf("reply\n%s\nwant\n%s", got, want)
 	}
-	subnets := []bridge.Subnet{
+	subnets := []model.Subnet{
 		{Prefix: netip.MustParsePrefix("10.87.4.0/24"), Gateway: netip.MustParseAddr("10.87.4.1")},
 		{Prefix: netip.MustParsePrefix("fd11:f40a:4470::/64"), Gateway: netip.MustParseAddr("fd11:f40a:4470::1")},
 	}
-	network := bridge.Network{
+	network := model.Network{
 		Name: "six", Bridge: "flatnet-br4",
 		IsGateway: true, IsDefaultGateway: true, IPMasq: true, Isolated: true, ServesDNS: true,
 		Subnets: subnets, Flat: []netip.Prefix{netip.MustParsePrefix("10.87.0.0/16")},
@@ -56,10 +56,10 @@ func TestSetup(t *testing.T) {
 	if !reflect.DeepEqual(b.host.network, network) {
 		t.Errorf("network\n%+v\nwant\n%+v", b.host.network, network)
 	}
-	request := bridge.Request{
-		Key: key, NetNS: netns, MAC: bridge.HardwareAddr{2, 0xaa, 0xbb, 0xcc, 0xdd, 1},
+	request := model.Request{
+		Key: key, NetNS: netns, MAC: model.HardwareAddr{2, 0xaa, 0xbb, 0xcc, 0xdd, 1},
 		IPs: []netip.Addr{netip.MustParseAddr("10.87.4.77"), netip.MustParseAddr("fd11:f40a:4470::77")},
-		Ports: []bridge.PortMapping{
+		Ports: []model.PortMapping{
 			{Protocol: 6, HostPort: 8092, ContainerPort: 80},
 			{Protocol: 17, HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 9000, ContainerPort: 90},
 			{Protocol: 17, HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 9001, ContainerPort: 91},
@@ -99,9 +99,9 @@ func TestSetupTellsTheServerAboutTheNetwork(t *testing.T) {
 }
 
 func TestStatusHasOnlyWhatTheContainerHas(t *testing.T) {
-	result := bridge.Result{
-		Interfaces: []bridge.Interface{{Name: "br9", MAC: "02:00:00:00:00:01"}, {Name: "eth0", MAC: "02:00:00:00:00:02", Sandbox: netns}},
-		IPs: []bridge.IP{
+	result := model.Result{
+		Interfaces: []model.Interface{{Name: "br9", MAC: "02:00:00:00:00:01"}, {Name: "eth0", MAC: "02:00:00:00:00:02", Sandbox: netns}},
+		IPs: []model.IP{
 			{Address: netip.MustParsePrefix("10.99.0.1/24"), Interface: 0},
 			{Address: netip.MustParsePrefix("10.99.0.7/24"), Interface: 1},
 		},
@@ -120,23 +120,23 @@ func change(keys string) string {
 func TestSetupHonoursTheNetwork(t *testing.T) {
 	for _, c := range []struct {
 		name, stdin string
-		want        func(n bridge.Network) bool
+		want        func(n model.Network) bool
 	}{
-		{"mtu", change(`"options":{"mtu":"1400"}`), func(n bridge.Network) bool { return n.MTU == 1400 }},
-		{"mtu 0", change(`"options":{"mtu":"0"}`), func(n bridge.Network) bool { return n.MTU == 0 }},
-		{"isolate by default", least, func(n bridge.Network) bool { return n.Isolated }},
-		{"isolate strict", change(`"options":{"isolate":"strict"}`), func(n bridge.Network) bool { return n.Isolated }},
-		{"forwardAccept", change(`"options":{"forwardAccept":"true"}`), func(n bridge.Network) bool { return n.ForwardAccept }},
-		{"allowOverlap", change(`"options":{"allowOverlap":"true"}`), func(n bridge.Network) bool { return n.AllowOverlap }},
-		{"inbound published", change(`"options":{"inbound":"published"}`), func(n bridge.Network) bool { return n.PublishedOnly }},
-		{"inbound any", change(`"options":{"inbound":"any"}`), func(n bridge.Network) bool { return !n.PublishedOnly }},
-		{"isolate false", change(`"options":{"isolate":"false"}`), func(n bridge.Network) bool { return !n.Isolated }},
-		{"internal", change(`"internal":true`), func(n bridge.Network) bool {
+		{"mtu", change(`"options":{"mtu":"1400"}`), func(n model.Network) bool { return n.MTU == 1400 }},
+		{"mtu 0", change(`"options":{"mtu":"0"}`), func(n model.Network) bool { return n.MTU == 0 }},
+		{"isolate by default", least, func(n model.Network) bool { return n.Isolated }},
+		{"isolate strict", change(`"options":{"isolate":"strict"}`), func(n model.Network) bool { return n.Isolated }},
+		{"forwardAccept", change(`"options":{"forwardAccept":"true"}`), func(n model.Network) bool { return n.ForwardAccept }},
+		{"allowOverlap", change(`"options":{"allowOverlap":"true"}`), func(n model.Network) bool { return n.AllowOverlap }},
+		{"inbound published", change(`"options":{"inbound":"published"}`), func(n model.Network) bool { return n.PublishedOnly }},
+		{"inbound any", change(`"options":{"inbound":"any"}`), func(n model.Network) bool { return !n.PublishedOnly }},
+		{"isolate false", change(`"options":{"isolate":"false"}`), func(n model.Network) bool { return !n.Isolated }},
+		{"internal", change(`"internal":true`), func(n model.Network) bool {
 			return n.Internal && n.IsGateway && !n.IsDefaultGateway && !n.IPMasq
 		}},
 		{"routes", change(`"routes":[{"destination":"10.5.0.0/16","gateway":"10.99.0.9","metric":50},{"destination":"10.6.0.0/16","gateway":"10.99.0.8","metric":null,"route_type":"unicast"}]`),
-			func(n bridge.Network) bool {
-				return reflect.DeepEqual(n.Routes, []bridge.Route{
+			func(n model.Network) bool {
+				return reflect.DeepEqual(n.Routes, []model.Route{
 					{Dst: netip.MustParsePrefix("10.5.0.0/16"), Gateway: netip.MustParseAddr("10.99.0.9"), Priority: 50},
 					{Dst: netip.MustParsePrefix("10.6.0.0/16"), Gateway: netip.MustParseAddr("10.99.0.8")},
 				})
@@ -155,16 +155,16 @@ func TestSetupHonoursTheNetwork(t *testing.T) {
 func TestSetupExpandsPorts(t *testing.T) {
 	for _, c := range []struct {
 		name, mapping string
-		want          []bridge.PortMapping
+		want          []model.PortMapping
 	}{
-		{"protocols", `{"container_port":80,"host_ip":"","host_port":8080,"protocol":"tcp,udp,sctp","range":1}`, []bridge.PortMapping{
+		{"protocols", `{"container_port":80,"host_ip":"","host_port":8080,"protocol":"tcp,udp,sctp","range":1}`, []model.PortMapping{
 			{Protocol: 6, HostPort: 8080, ContainerPort: 80}, {Protocol: 17, HostPort: 8080, ContainerPort: 80}, {Protocol: 132, HostPort: 8080, ContainerPort: 80},
 		}},
-		{"what is unset", `{"container_port":80,"host_port":8080}`, []bridge.PortMapping{{Protocol: 6, HostPort: 8080, ContainerPort: 80}}},
-		{"the last port", `{"container_port":65534,"host_port":1,"range":2}`, []bridge.PortMapping{
+		{"what is unset", `{"container_port":80,"host_port":8080}`, []model.PortMapping{{Protocol: 6, HostPort: 8080, ContainerPort: 80}}},
+		{"the last port", `{"container_port":65534,"host_port":1,"range":2}`, []model.PortMapping{
 			{Protocol: 6, HostPort: 1, ContainerPort: 65534}, {Protocol: 6, HostPort: 2, ContainerPort: 65535},
 		}},
-		{"0.0.0.0", `{"container_port":80,"host_ip":"0.0.0.0","host_port":8080,"protocol":"tcp"}`, []bridge.PortMapping{
+		{"0.0.0.0", `{"container_port":80,"host_ip":"0.0.0.0","host_port":8080,"protocol":"tcp"}`, []model.PortMapping{
 			{Protocol: 6, HostIP: netip.IPv4Unspecified(), HostPort: 8080, ContainerPort: 80},
 		}},
 	} {
@@ -198,8 +198,8 @@ func TestSetupThatFailsLeavesNothing(t *testing.T) {
 	})
 	t.Run("attachment", func(t *testing.T) {
 		b := newBench(t)
-		b.host.err = bridge.ErrExhausted
-		b.refused(t, bridge.ErrExhausted.Error(), run, "setup", netns)
+		b.host.err = model.ErrExhausted
+		b.refused(t, model.ErrExhausted.Error(), run, "setup", netns)
 		if len(b.names.added) != 0 {
 			t.Errorf("names added: %v", b.names.added)
 		}
@@ -232,7 +232,7 @@ func TestTeardown(t *testing.T) {
 			if got := b.must(t, stdin, "teardown", "/run/netns/gone"); got != "" {
 				t.Errorf("reply %q", got)
 			}
-			if !reflect.DeepEqual(b.host.deleted, []bridge.Key{key}) || !reflect.DeepEqual(b.names.removed, []bridge.Key{key}) {
+			if !reflect.DeepEqual(b.host.deleted, []model.Key{key}) || !reflect.DeepEqual(b.names.removed, []model.Key{key}) {
 				t.Errorf("deleted %v, names removed %v", b.host.deleted, b.names.removed)
 			}
 		})

@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 )
 
 // A claim is what another network has, so that a new one can't. Nobody tells
@@ -69,12 +69,12 @@ func (p Plugin) defined(name string) ([]claim, error) {
 
 func (c claim) collides(n network) error {
 	if n.bridge == c.bridge {
-		return fmt.Errorf("interface %s is the one of %s: %w", n.bridge, c.by, bridge.ErrConflict)
+		return fmt.Errorf("interface %s is the one of %s: %w", n.bridge, c.by, model.ErrConflict)
 	}
 	for _, s := range n.subnets {
 		for _, p := range c.prefixes {
 			if s.prefix.Overlaps(p) {
-				return fmt.Errorf("subnet %s overlaps with %s of %s: %w", s.prefix, p, c.by, bridge.ErrConflict)
+				return fmt.Errorf("subnet %s overlaps with %s of %s: %w", s.prefix, p, c.by, model.ErrConflict)
 			}
 		}
 	}
@@ -82,8 +82,8 @@ func (c claim) collides(n network) error {
 }
 
 // unleased is the address management of a network that has no attachment yet.
-type unleased struct{ bridge.Allocator }
+type unleased struct{ model.Allocator }
 
-func (unleased) Keys() ([]bridge.Key, error) { return nil, nil }
+func (unleased) Keys() ([]model.Key, error) { return nil, nil }
 
-func (unleased) Free(bridge.Locals) error { return nil }
+func (unleased) Free(model.Locals) error { return nil }

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
@@ -62,7 +62,7 @@ func readPrefix(o *strictjson.Object, key string) netip.Prefix {
 // net/ipv4/devinet.c).
 func readIfName(o *strictjson.Object, key string) string {
 	s, _ := o.String(key)
-	err := bridge.ValidIfName(s)
+	err := model.ValidIfName(s)
 	if s == "lo" || s == "all" || s == "default" {
 		err = fmt.Errorf("%q is reserved by the kernel", s)
 	}

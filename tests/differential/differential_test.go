@@ -13,7 +13,7 @@ import (
 
 	"github.com/containernetworking/plugins/plugins/ipam/host-local/backend/allocator"
 
-	"flatnet/bridge"
+	"flatnet/bridge/model"
 	"flatnet/cni"
 	"flatnet/ipam"
 )
@@ -21,14 +21,14 @@ import (
 // An engine notes what an ADD asks for.
 type engine struct{ config *cni.Config }
 
-func (e *engine) Add(c *cni.Config) (bridge.Result, error) {
+func (e *engine) Add(c *cni.Config) (model.Result, error) {
 	e.config = c
-	return bridge.Result{}, nil
+	return model.Result{}, nil
 }
-func (*engine) Check(*cni.Config, bridge.Result) error { return nil }
-func (*engine) Del(*cni.Config) error                  { return nil }
-func (*engine) GC(*cni.Config, []bridge.Key) error     { return nil }
-func (*engine) Status(*cni.Config) error               { return nil }
+func (*engine) Check(*cni.Config, model.Result) error { return nil }
+func (*engine) Del(*cni.Config) error                 { return nil }
+func (*engine) GC(*cni.Config, []model.Key) error     { return nil }
+func (*engine) Status(*cni.Config) error              { return nil }
 
 // flatnet is flatnet's reading, its address ranges as it would lease them; nil
 // if it refuses.
@@ -220,10 +220,10 @@ func compare(got *cni.Config, sets [][]ipam.Range, want reading) (diff string) {
 	same("disableContainerInterface", n.NoAddress, want.NoAddress)
 	same("portIsolation", n.PortIsolated, want.Isolation)
 	if want.Runtime.DNS == nil {
-		same("dns", n.DNS, bridge.DNS{Nameservers: want.DNS.Nameservers, Domain: want.DNS.Domain, Search: want.DNS.Search, Options: want.DNS.Options})
+		same("dns", n.DNS, model.DNS{Nameservers: want.DNS.Nameservers, Domain: want.DNS.Domain, Search: want.DNS.Search, Options: want.DNS.Options})
 	}
 	mac := got.Request.MAC.String()
-	if (got.Request.MAC == bridge.HardwareAddr{}) {
+	if (got.Request.MAC == model.HardwareAddr{}) {
 		mac = ""
 	}
 	same("mac", mac, want.mac)
@@ -287,7 +287,7 @@ func lastHost(p netip.Prefix) netip.Addr {
 	return a
 }
 
-func routes(list []bridge.Route) (all []string) {
+func routes(list []model.Route) (all []string) {
 	for _, r := range list {
 		all = append(all, route(r.Dst, r.Gateway, r.MTU, r.AdvMSS, r.Priority, r.Table, r.Scope))
 	}
