@@ -33,11 +33,20 @@ var (
 	ErrLimited = errors.New("limited connectivity")
 )
 
-// unsupported is an [ErrUnsupported] that says so in its own words.
-type unsupported struct{ error }
+// Errorf returns an error with the text of the format, as fmt.Errorf makes it
+// (%w included), which errors.Is also finds to be of kind. The kind adds nothing to
+// the text: a door reports it as a code.
+func Errorf(kind error, format string, args ...any) error {
+	return kindError{fmt.Errorf(format, args...), kind}
+}
 
-func (unsupported) Is(target error) bool { return target == ErrUnsupported }
-func (u unsupported) Unwrap() error      { return u.error }
+// A kindError is an error and its kind.
+type kindError struct {
+	error
+	kind error
+}
+
+func (e kindError) Unwrap() []error { return []error{e.error, e.kind} }
 
 // A PluginError is what another plugin, to which flatnet delegates, says of its
 // failure (SPEC 1.1.0, section 5, "Error"). Its code is handed on.

@@ -298,7 +298,7 @@ func (h *Host) withNFT(need bool, fn func(*nft.Conn) error) error {
 	}
 	switch {
 	case errors.Is(err, nft.ErrUnsupported):
-		return unsupported{err}
+		return Errorf(ErrUnsupported, "%w", err)
 	case errors.Is(err, nft.ErrChanging):
 		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}

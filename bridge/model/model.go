@@ -48,6 +48,11 @@ var (
 	ErrLimited     = bridge.ErrLimited
 )
 
+// Errorf returns an error with the text of the format which is also of a kind.
+func Errorf(kind error, format string, args ...any) error {
+	return bridge.Errorf(kind, format, args...)
+}
+
 func NewKey(network, containerID, ifName string) (Key, error) {
 	return bridge.NewKey(network, containerID, ifName)
 }
