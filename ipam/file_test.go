@@ -91,7 +91,7 @@ func TestDecodeTolerates(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, data, text string }{
 		{"empty", ``, "not a lease file: empty, want a JSON object"},
-		{"zeros", "\x00\x00\x00", "not a lease file: at byte 0: unexpected '\\x00', want a value"},
+		{"zeros", "\x00\x00\x00", "not a lease file: at byte 0: unexpected \"\\x00\\x00\\x00\", want a value"},
 		{"trailing data", `{"allocations": {}} {}`, "not a lease file: at byte 20: something follows the JSON object"},
 		{"array", `[]`, "not a lease file: want a JSON object, got a list"},
 		{"null", `null`, "not a lease file: want a JSON object, got null"},

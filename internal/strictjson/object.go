@@ -7,27 +7,31 @@ import (
 	"strings"
 )
 
-// An Object is a JSON object at its place in a document. A key is looked up as
-// encoding/json does it, and so the CNI runtimes: letter case does not matter,
-// and null counts as absent. Two keys that differ only in case are an error as
-// soon as they are asked for.
+// An Object is a JSON object at its place in a document. Keys are looked up as
+// by encoding/json, and so by the CNI runtimes: regardless of letter case, and
+// null counts as absent. Two keys that differ only in case are an error as soon
+// as either is asked for.
 //
-// A getter whose key is absent, or has a wrong value, returns zero, and so a
-// nil list, other than that of an empty one. All getters of a nil Object do.
+// A getter returns zero if its key is absent or has a wrong value; so a list is
+// nil then, but not if it is empty. All getters of a nil Object return zero.
 type Object struct {
-	doc  *document
-	path string // empty at the top
-	keys []string
-	vals map[string]any
+	doc    *document
+	path   string // empty at the top
+	fields []field
 }
 
-// A document is what all Objects of one text share.
+type field struct {
+	key   string
+	value any
+}
+
+// A document is shared by all Objects of one text.
 type document struct {
 	err   error
 	notes []string
 }
 
-// Err returns the first error that any Object of the document met.
+// Err returns the first error of all Objects of the document.
 func (o *Object) Err() error { return o.doc.err }
 
 // Fail records an error about key, which may be an element, as in "ips[0]".
@@ -44,7 +48,7 @@ func (o *Object) Note(key, format string, args ...any) {
 	}
 }
 
-// Notes returns what any Object of the document has noted, in order.
+// Notes returns the notes of all Objects of the document, in order.
 func (o *Object) Notes() []string { return o.doc.notes }
 
 func (o *Object) at(key string) string {
@@ -61,8 +65,8 @@ func (o *Object) All() iter.Seq2[string, any] {
 		if o == nil {
 			return
 		}
-		for _, k := range o.keys {
-			if !yield(k, o.vals[k]) {
+		for _, f := range o.fields {
+			if !yield(f.key, f.value) {
 				return
 			}
 		}
@@ -70,9 +74,9 @@ func (o *Object) All() iter.Seq2[string, any] {
 }
 
 // Len returns the number of keys.
-func (o *Object) Len() int { return len(o.keys) }
+func (o *Object) Len() int { return len(o.fields) }
 
-// Has reports whether key is there, be it null.
+// Has reports whether the object has the key, if only with null.
 func (o *Object) Has(key string) bool {
 	_, ok := o.find(key)
 	return ok
@@ -81,20 +85,14 @@ func (o *Object) Has(key string) bool {
 // NonZero reports whether key has another value than null, false, 0, "", an
 // empty list or an empty object.
 func (o *Object) NonZero(key string) bool {
-	raw, _ := o.find(key)
-	switch v := raw.(type) {
-	case bool:
-		return v
-	case string:
-		return v != ""
-	case number:
-		return v != "0"
+	switch v, _ := o.find(key); v := v.(type) {
 	case []any:
 		return len(v) > 0
 	case *Object:
-		return len(v.keys) > 0
+		return v.Len() > 0
+	default:
+		return v != nil && v != false && v != "" && v != number("0")
 	}
-	return false
 }
 
 // String returns a string, and whether there is one.
@@ -124,12 +122,6 @@ func (o *Object) Uint(key string, limit uint64) (uint64, bool) {
 	return u, true
 }
 
-// Strings returns a list of at most [MaxItems] strings.
-func (o *Object) Strings(key string) []string {
-	raw := o.list(key, MaxItems)
-	return each[string](o, key, "a string", raw)
-}
-
 // Object returns an object, or nil.
 func (o *Object) Object(key string) *Object {
 	child, ok := get[*Object](o, key, "an object")
@@ -139,18 +131,9 @@ func (o *Object) Object(key string) *Object {
 	return o.place(key, child)
 }
 
-// list returns a list of at most limit elements.
-func (o *Object) list(key string, limit int) []any {
-	raw, _ := get[[]any](o, key, "a list")
-	return o.bounded(key, raw, limit)
-}
-
-func (o *Object) bounded(key string, raw []any, limit int) []any {
-	if len(raw) > limit {
-		o.Fail(key, "has %d elements, more than %d", len(raw), limit)
-		return nil
-	}
-	return raw
+// Strings returns a list of at most [MaxItems] strings.
+func (o *Object) Strings(key string) []string {
+	return each[string](o, key, "a string", o.list(key), MaxItems)
 }
 
 // Objects returns a list of at most [MaxItems] objects.
@@ -158,22 +141,24 @@ func (o *Object) Objects(key string) []*Object { return o.ManyObjects(key, MaxIt
 
 // ManyObjects returns a list of at most limit objects.
 func (o *Object) ManyObjects(key string, limit int) []*Object {
-	return o.objects(key, o.list(key, limit))
+	return o.objects(key, o.list(key), limit)
 }
 
 // ObjectLists returns a list of lists of objects, [MaxItems] of each at most.
-func (o *Object) ObjectLists(key string) [][]*Object {
-	raw := o.list(key, MaxItems)
-	var out [][]*Object
-	for i, list := range each[[]any](o, key, "a list", raw) {
-		list = o.bounded(element(key, i), list, MaxItems)
-		out = append(out, o.objects(element(key, i), list))
+func (o *Object) ObjectLists(key string) (out [][]*Object) {
+	for i, list := range each[[]any](o, key, "a list", o.list(key), MaxItems) {
+		out = append(out, o.objects(element(key, i), list, MaxItems))
 	}
 	return out
 }
 
-func (o *Object) objects(key string, raw []any) []*Object {
-	out := each[*Object](o, key, "an object", raw)
+func (o *Object) list(key string) []any {
+	list, _ := get[[]any](o, key, "a list")
+	return list
+}
+
+func (o *Object) objects(key string, list []any, limit int) []*Object {
+	out := each[*Object](o, key, "an object", list, limit)
 	for i, child := range out {
 		out[i] = o.place(element(key, i), child)
 	}
@@ -182,31 +167,25 @@ func (o *Object) objects(key string, raw []any) []*Object {
 
 // place gives child, as parsed, its path.
 func (o *Object) place(key string, child *Object) *Object {
-	return &Object{doc: o.doc, path: o.at(key), keys: child.keys, vals: child.vals}
+	return &Object{o.doc, o.at(key), child.fields}
 }
 
-func (o *Object) find(key string) (any, bool) {
-	if o == nil {
-		return nil, false
-	}
-	found, n := "", 0
-	for _, k := range o.keys {
+func (o *Object) find(key string) (value any, ok bool) {
+	spelling := ""
+	for k, v := range o.All() {
 		if !strings.EqualFold(k, key) {
 			continue
 		}
-		if n++; n > 1 {
-			o.Fail(key, "is given twice, as %q and as %q", found, k)
+		if ok {
+			o.Fail(key, "is given twice, as %q and as %q", spelling, k)
 			return nil, false
 		}
-		found = k
+		spelling, value, ok = k, v, true
 	}
-	if n == 0 {
-		return nil, false
-	}
-	return o.vals[found], true
+	return value, ok
 }
 
-// get returns the value of key if it is a T; want says in words what a T is.
+// get returns the value of key if it is a T, which want describes.
 func get[T any](o *Object, key, want string) (v T, ok bool) {
 	raw, _ := o.find(key)
 	if raw == nil {
@@ -218,20 +197,23 @@ func get[T any](o *Object, key, want string) (v T, ok bool) {
 	return v, ok
 }
 
-// each returns the elements of raw, or nil if there is no list or one of them
-// is no T.
-func each[T any](o *Object, key, want string, raw []any) []T {
-	if raw == nil {
+// each returns a list's elements, or nil if there is no list, it has more than
+// limit elements, or one of them is no T.
+func each[T any](o *Object, key, want string, list []any, limit int) []T {
+	if len(list) > limit {
+		o.Fail(key, "has %d elements, more than %d", len(list), limit)
+	}
+	if list == nil || len(list) > limit {
 		return nil
 	}
-	out := make([]T, 0, len(raw))
-	for i, r := range raw {
-		v, ok := r.(T)
+	out := make([]T, len(list))
+	for i, raw := range list {
+		v, ok := raw.(T)
 		if !ok {
-			o.Fail(element(key, i), "want %s, got %s", want, describe(r))
+			o.Fail(element(key, i), "want %s, got %s", want, describe(raw))
 			return nil
 		}
-		out = append(out, v)
+		out[i] = v
 	}
 	return out
 }

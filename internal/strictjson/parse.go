@@ -1,12 +1,13 @@
 // Package strictjson reads and writes the JSON of flatnet's doors and files.
-// What could be read in two ways is refused rather than guessed: repeated keys,
-// trailing data, text that is not UTF-8. Sizes and nesting are bounded.
+// It rejects, rather than guesses, what two readers could understand in two
+// ways: repeated keys, trailing data, text that is not UTF-8. Sizes and nesting
+// are bounded.
 //
-// A document is read by typed getters that know their path and keep the first
-// error until [Object.Err] is asked for it.
+// Typed getters read a document. They know their place in it, and keep the
+// first error until [Object.Err] is asked for it.
 //
-// It is not encoding/json because that guesses, and because most of what a
-// process of two milliseconds spends there is the making ready.
+// It is not encoding/json because that guesses, and because a process of two
+// milliseconds spends most of its time there on preparing the decoders.
 package strictjson
 
 import (
@@ -28,8 +29,8 @@ const (
 	maxDepth = 32
 )
 
-// Parse reads one JSON object (RFC 8259) of at most [MaxSize] bytes, and
-// nothing but white space besides.
+// Parse reads one JSON object (RFC 8259) of at most [MaxSize] bytes, which only
+// white space may surround.
 func Parse(data []byte) (*Object, error) { return ParseLarge(data, MaxSize) }
 
 // ParseLarge is Parse with another bound, in bytes.
@@ -41,33 +42,51 @@ func ParseLarge(data []byte, limit int) (*Object, error) {
 		return nil, errors.New("not valid UTF-8")
 	}
 	p := parser{data: string(data), doc: &document{}}
-	if p.space() == 0 && p.pos == len(p.data) {
+	if p.space(); p.pos == len(p.data) {
 		return nil, errors.New("empty, want a JSON object")
 	}
-	v, err := p.value(0)
-	if err != nil {
-		return nil, fmt.Errorf("at byte %d: %w", p.pos, err)
+	v := p.value()
+	if p.space(); p.pos < len(p.data) {
+		p.fail("something follows the JSON object")
+	}
+	if p.err != nil {
+		return nil, p.err
 	}
 	top, ok := v.(*Object)
 	if !ok {
 		return nil, fmt.Errorf("want a JSON object, got %s", describe(v))
 	}
-	if p.space(); p.pos < len(p.data) {
-		return nil, fmt.Errorf("at byte %d: something follows the JSON object", p.pos)
-	}
 	return top, nil
 }
 
 // A parser turns text into a tree of *Object, []any, string, number, bool and
-// nil. Its position is before what it reads next, or at what it refused.
+// nil. The first error sticks and moves the position to the end of the text, so
+// that every loop ends.
 type parser struct {
-	data string
-	pos  int
-	doc  *document
+	data  string
+	pos   int // of what is read next
+	depth int
+	doc   *document
+	err   error
 }
 
 // A number is as it is written.
 type number string
+
+func (p *parser) fail(format string, args ...any) {
+	if p.err == nil {
+		p.err = fmt.Errorf("at byte %d: "+format, append([]any{p.pos}, args...)...)
+	}
+	p.pos = len(p.data)
+}
+
+// unexpected rejects what is at the position.
+func (p *parser) unexpected(want string) {
+	if p.pos == len(p.data) {
+		p.fail("unexpected end, want %s", want)
+	}
+	p.fail("unexpected %.20q, want %s", p.data[p.pos:], want)
+}
 
 // next is the character at the position, 0 at the end.
 func (p *parser) next() byte {
@@ -85,208 +104,162 @@ func (p *parser) space() byte {
 	return p.next()
 }
 
-// unexpected is the error that the character at the position is.
-func (p *parser) unexpected(want string) error {
-	if p.pos >= len(p.data) {
-		return fmt.Errorf("unexpected end, want %s", want)
+// expect skips white space and the character after it, which must be c.
+func (p *parser) expect(c byte, want string) {
+	if p.space() != c {
+		p.unexpected(want)
+		return
 	}
-	r, _ := utf8.DecodeRuneInString(p.data[p.pos:])
-	return fmt.Errorf("unexpected %q, want %s", r, want)
-}
-
-func (p *parser) value(depth int) (any, error) {
-	switch c := p.space(); {
-	case c == '"':
-		return p.text()
-	case (c == '{' || c == '[') && depth == maxDepth:
-		return nil, fmt.Errorf("nested deeper than %d", maxDepth)
-	case c == '{':
-		return p.object(depth + 1)
-	case c == '[':
-		return p.list(depth + 1)
-	case c == '-' || c >= '0' && c <= '9':
-		return p.number()
-	}
-	for _, word := range [...]struct {
-		text  string
-		value any
-	}{{"null", nil}, {"true", true}, {"false", false}} {
-		if strings.HasPrefix(p.data[p.pos:], word.text) {
-			p.pos += len(word.text)
-			return word.value, nil
-		}
-	}
-	return nil, p.unexpected("a value")
-}
-
-func (p *parser) object(depth int) (*Object, error) {
-	o := &Object{doc: p.doc, vals: make(map[string]any)}
-	err := p.members('}', func() error {
-		if p.space() != '"' {
-			return p.unexpected("a key")
-		}
-		key, err := p.text()
-		if err != nil {
-			return err
-		}
-		if _, ok := o.vals[key]; ok {
-			return fmt.Errorf("key %s is given twice", describe(key))
-		}
-		if p.space() != ':' {
-			return p.unexpected("a colon")
-		}
-		p.pos++
-		o.vals[key], err = p.value(depth)
-		o.keys = append(o.keys, key)
-		return err
-	})
-	return o, err
-}
-
-func (p *parser) list(depth int) ([]any, error) {
-	list := []any{}
-	err := p.members(']', func() error {
-		v, err := p.value(depth)
-		list = append(list, v)
-		return err
-	})
-	return list, err
-}
-
-// members reads what is between an opening bracket and the closing one.
-func (p *parser) members(closing byte, one func() error) error {
 	p.pos++
-	if p.space() == closing {
+}
+
+func (p *parser) value() any {
+	switch p.space() {
+	case '"':
+		return p.text("a value")
+	case '{':
+		return p.object()
+	case '[':
+		return p.list()
+	}
+	start := p.pos
+	for p.pos < len(p.data) && strings.IndexByte(" \t\n\r,]}", p.data[p.pos]) < 0 {
 		p.pos++
+	}
+	switch word := p.data[start:p.pos]; {
+	case word == "null":
 		return nil
+	case word == "true", word == "false":
+		return word == "true"
+	case isNumber(word):
+		return number(word)
 	}
-	for {
-		if err := one(); err != nil {
-			return err
-		}
-		switch p.space() {
-		case closing:
-			p.pos++
-			return nil
-		case ',':
-			p.pos++
-		default:
-			return p.unexpected("a comma or " + strconv.Quote(string(closing)))
-		}
-	}
+	p.pos = start
+	p.unexpected("a value")
+	return nil
 }
 
-// number reads RFC 8259, section 6.
-func (p *parser) number() (number, error) {
-	start := p.pos
-	digits := func() bool {
-		from := p.pos
-		for c := p.next(); c >= '0' && c <= '9'; c = p.next() {
-			p.pos++
-		}
-		return p.pos > from
-	}
-	if p.next() == '-' {
-		p.pos++
-	}
-	if p.next() == '0' {
-		p.pos++ // nothing but a point or exponent may follow
-	} else if !digits() {
-		return "", p.unexpected("a digit")
-	}
-	if p.next() == '.' {
-		p.pos++
-		if !digits() {
-			return "", p.unexpected("a digit")
+// isNumber reports whether s is a number of RFC 8259, section 6.
+func isNumber(s string) bool {
+	mantissa, exponent := strings.TrimPrefix(s, "-"), "0"
+	if i := strings.IndexAny(mantissa, "eE"); i >= 0 {
+		mantissa, exponent = mantissa[:i], mantissa[i+1:]
+		if exponent != "" && (exponent[0] == '+' || exponent[0] == '-') {
+			exponent = exponent[1:]
 		}
 	}
-	if c := p.next(); c == 'e' || c == 'E' {
-		p.pos++
-		if c := p.next(); c == '+' || c == '-' {
-			p.pos++
-		}
-		if !digits() {
-			return "", p.unexpected("a digit")
-		}
+	whole, fraction, hasPoint := strings.Cut(mantissa, ".")
+	if hasPoint && !isDecimal(fraction) {
+		return false
 	}
-	return number(p.data[start:p.pos]), nil
+	return isDecimal(whole) && (whole == "0" || whole[0] != '0') && isDecimal(exponent)
 }
 
-// text reads a string, RFC 8259, section 7.
-func (p *parser) text() (string, error) {
+func isDecimal(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+func (p *parser) object() *Object {
+	o := &Object{doc: p.doc}
+	seen := make(map[string]bool)
+	p.members('}', func() {
+		key := p.text("a key")
+		if seen[key] {
+			p.fail("key %.60q is given twice", key)
+		}
+		seen[key] = true
+		p.expect(':', "a colon")
+		o.fields = append(o.fields, field{key, p.value()})
+	})
+	return o
+}
+
+func (p *parser) list() []any {
+	list := []any{}
+	p.members(']', func() { list = append(list, p.value()) })
+	return list
+}
+
+// members reads from an opening bracket to the closing one.
+func (p *parser) members(closing byte, member func()) {
+	if p.depth++; p.depth > maxDepth {
+		p.fail("nested deeper than %d", maxDepth)
+		return
+	}
 	p.pos++
-	start := p.pos
-	var unescaped []byte // what comes before start, if there was an escape
-	for {
+	if p.space() != closing {
+		member()
+		for p.space() == ',' {
+			p.pos++
+			member()
+		}
+	}
+	p.expect(closing, "a comma or "+strconv.Quote(string(closing)))
+	p.depth--
+}
+
+// text reads a string of RFC 8259, section 7.
+func (p *parser) text(want string) string {
+	p.expect('"', want)
+	var decoded []byte // the string before start, if there was an escape
+	for start := p.pos; ; {
 		switch c := p.next(); {
 		case c == '"':
 			s := p.data[start:p.pos]
 			p.pos++
-			if unescaped != nil {
-				s = string(append(unescaped, s...))
-			}
-			return s, nil
+			return string(decoded) + s
 		case c == '\\':
-			unescaped = append(unescaped, p.data[start:p.pos]...)
-			r, err := p.escape()
-			if err != nil {
-				return "", err
-			}
-			unescaped = utf8.AppendRune(unescaped, r)
+			decoded = append(decoded, p.data[start:p.pos]...)
+			decoded = utf8.AppendRune(decoded, p.escape())
 			start = p.pos
 		case c < ' ':
-			return "", p.unexpected("the string to end")
+			p.unexpected("the string to end")
+			return ""
 		default:
 			p.pos++
 		}
 	}
 }
 
-// escape reads a backslash and what it stands for.
-func (p *parser) escape() (rune, error) {
+// escape reads a backslash and the character or surrogate pair that it begins.
+func (p *parser) escape() rune {
 	p.pos++
-	c := p.next()
-	if c == 'u' {
-		return p.unicode()
-	}
-	i := strings.IndexByte(`"\/bfnrt`, c)
-	if i < 0 || c == 0 {
-		return 0, p.unexpected("an escape")
-	}
-	p.pos++
-	return rune("\"\\/\b\f\n\r\t"[i]), nil
-}
-
-// unicode reads uXXXX, or a surrogate pair of them, after a backslash.
-func (p *parser) unicode() (rune, error) {
-	unit := func() (rune, error) {
-		if len(p.data)-p.pos < 5 || p.data[p.pos] != 'u' {
-			return 0, p.unexpected("four hexadecimal digits")
+	if p.next() != 'u' {
+		i := strings.IndexByte(`"\/bfnrt`, p.next())
+		if i < 0 {
+			p.unexpected("an escape")
+			return 0
 		}
-		u, err := strconv.ParseUint(p.data[p.pos+1:p.pos+5], 16, 16)
-		if err != nil || p.data[p.pos+1] == '+' {
-			return 0, p.unexpected("four hexadecimal digits")
-		}
-		p.pos += 5
-		return rune(u), nil
+		p.pos++
+		return rune("\"\\/\b\f\n\r\t"[i])
 	}
-	r, err := unit()
-	if err != nil || !utf16.IsSurrogate(r) {
-		return r, err
+	r := p.unit()
+	if !utf16.IsSurrogate(r) {
+		return r
 	}
+	low := rune(0)
 	if p.next() == '\\' {
 		p.pos++
-		low, err := unit()
-		if r = utf16.DecodeRune(r, low); err == nil && r != utf8.RuneError {
-			return r, nil
-		}
+		low = p.unit()
 	}
-	return 0, errors.New("a surrogate that is none of a pair can't be decoded")
+	if r = utf16.DecodeRune(r, low); r == utf8.RuneError {
+		p.fail("a surrogate without its pair can't be decoded")
+	}
+	return r
+}
+
+// unit reads uXXXX, a UTF-16 code unit.
+func (p *parser) unit() rune {
+	digits, ok := strings.CutPrefix(p.data[p.pos:min(p.pos+5, len(p.data))], "u")
+	u, err := strconv.ParseUint(digits, 16, 16)
+	if !ok || err != nil || len(digits) != 4 {
+		p.unexpected("four hexadecimal digits")
+		return 0
+	}
+	p.pos += 5
+	return rune(u)
 }
 
 // describe shows a value in an error's text.
 func describe(v any) string {
-	const limit = 60
 	switch v := v.(type) {
 	case nil:
 		return "null"
@@ -295,12 +268,7 @@ func describe(v any) string {
 	case []any:
 		return "a list"
 	case string:
-		if len(v) > limit {
-			return fmt.Sprintf("%.*q...", limit, v)
-		}
-		return fmt.Sprintf("%q", v)
-	default:
-		s := fmt.Sprint(v)
-		return s[:min(len(s), limit)]
+		return fmt.Sprintf("%.60q", v)
 	}
+	return fmt.Sprintf("%.60v", v)
 }
