@@ -1,11 +1,11 @@
 package bridge
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"strings"
+
+	"flatnet/internal/sha256"
 )
 
 // IfNameSize is IFNAMSIZ of linux/if.h: an interface name's bytes and the NUL.
@@ -64,7 +64,7 @@ func (k Key) String() string {
 	return k.Network + "/" + k.ContainerID + "/" + k.IfName
 }
 
-func (k Key) hash() [sha256.Size]byte { return sha256.Sum256([]byte(k.String())) }
+func (k Key) hash() [sha256.Size]byte { return sha256.Sum(k.String()) }
 
 // Mark is the MAC address of the host end of k's veth pair: 46 bits of the
 // owner's hash, locally administered and unicast. The kernel takes it in the
@@ -102,13 +102,13 @@ func (k Key) HostNames() [2]string {
 		short = short[:8]
 	}
 	// 12 characters of the hash that the mark does not hold.
-	return [2]string{"fn-" + short, "fn-" + hex.EncodeToString(h[6:12])}
+	return [2]string{"fn-" + short, fmt.Sprintf("fn-%x", h[6:12])}
 }
 
 // ifbName is the name of the device that limits what k's container sends.
 func (k Key) ifbName() string {
 	h := k.hash()
-	return "fb-" + hex.EncodeToString(h[6:12])
+	return fmt.Sprintf("fb-%x", h[6:12])
 }
 
 // ValidName accepts a CNI network name (SPEC 1.1.0, section 1): it starts with

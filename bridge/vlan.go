@@ -1,12 +1,11 @@
 package bridge
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 
+	"flatnet/internal/sha256"
 	"flatnet/ns"
 	"flatnet/rtnl"
 
@@ -104,7 +103,7 @@ func makeGateway(c *rtnl.Conn, name string, mtu uint32) error {
 		return err
 	}
 	defer own.Close()
-	h := sha256.Sum256([]byte(name))
+	h := sha256.Sum(name)
 	mac := func(b []byte) []byte {
 		a := HardwareAddr(b)
 		a[0] = a[0]&^0x01 | 0x02
@@ -112,7 +111,7 @@ func makeGateway(c *rtnl.Conn, name string, mtu uint32) error {
 	}
 	err = c.AddVeth(rtnl.Veth{
 		Name: name, MAC: mac(h[:6]), MTU: mtu,
-		Peer: "fg-" + hex.EncodeToString(h[12:18]), PeerMAC: mac(h[6:12]), PeerNS: own.FD(),
+		Peer: fmt.Sprintf("fg-%x", h[12:18]), PeerMAC: mac(h[6:12]), PeerNS: own.FD(),
 	})
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):

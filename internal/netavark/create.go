@@ -1,14 +1,15 @@
 package netavark
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/sha256"
 	"flatnet/internal/strictjson"
 )
 
@@ -179,14 +180,14 @@ func bridgeName(n network) string {
 	case prefix.Bits() == 24 && prefix.Addr().Is4() && a[0] == 10 && a[1] == 87:
 		return fmt.Sprintf("flatnet-br%d", a[2])
 	}
-	hash := sha256.Sum256([]byte(prefix.String()))
+	hash := sha256.Sum(prefix.String())
 	return fmt.Sprintf("flatnet-%x", hash[:4])[:model.IfNameSize-1]
 }
 
 // uniqueLocal makes up a subnet with a random global ID (RFC 4193, section 3.2).
 func uniqueLocal() netip.Prefix {
-	a := [16]byte{0: 0xfd}
-	rand.Read(a[1:6]) // never fails (crypto/rand)
+	var a [16]byte
+	binary.BigEndian.PutUint64(a[:], 0xfd<<56|rand.Uint64N(1<<40)<<16)
 	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
 }
 
