@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,27 +40,43 @@ var runtimeCalls = map[string]bool{
 	"sched_getaffinity": true, "sched_yield": true, "sigaltstack": true, "tgkill": true,
 }
 
-// A fault is what happens at a point: an error, or the end of the process.
+// A fault is what happens at a point: an error, a wait, or the end of the
+// process.
 type fault struct {
 	point
-	errno syscall.Errno // 0: SIGKILL
+	errno  syscall.Errno
+	until  string // the file that the program waits for before the call
+	onward bool   // at all later calls of that name, too
 }
 
 func (f fault) String() string {
-	if f.errno == 0 {
-		return fmt.Sprintf("SIGKILL at %s #%d", f.call, f.n)
+	at := fmt.Sprintf("%s #%d", f.call, f.n)
+	switch {
+	case f.errno != 0:
+		return fmt.Sprintf("%s: %v (errno %d)", at, f.errno, int(f.errno))
+	case f.until != "":
+		return "held up at " + at
 	}
-	return fmt.Sprintf("%s #%d: %v (errno %d)", f.call, f.n, f.errno, int(f.errno))
+	return "SIGKILL at " + at
 }
 
-// wrapper is the command that runs a program with the fault.
+// wrapper is the command that runs a program with the fault. Its log is traceFile.
 func (f fault) wrapper(inject string) []string {
-	how := "-kill"
-	if f.errno != 0 {
-		how = fmt.Sprint("-errno=", int(f.errno))
+	at, how := fmt.Sprint(f.call, ":", f.n), "-kill"
+	if f.onward {
+		at += "+"
 	}
-	return []string{inject, "-o", traceFile, "-at", fmt.Sprint(f.call, ":", f.n), how}
+	switch {
+	case f.errno != 0:
+		how = fmt.Sprint("-errno=", int(f.errno))
+	case f.until != "":
+		how = "-until=" + f.until
+	}
+	return []string{inject, "-o", traceFile, "-at", at, how}
 }
+
+// met reports whether the last command with a fault came to it.
+func (f fault) met(b box) bool { return strings.Contains(b.Read(traceFile), "(INJECTED)") }
 
 const traceFile = "/run/trace"
 
@@ -90,7 +107,7 @@ func faults(all []point) []fault {
 			continue
 		}
 		if long || changes(all, i) {
-			list = append(list, fault{p, 0})
+			list = append(list, fault{point: p})
 		}
 		if runtimeCalls[p.call] || p.startup {
 			continue
@@ -100,7 +117,7 @@ func faults(all []point) []fault {
 			likely = likely[p.n%len(likely):][:1]
 		}
 		for _, e := range likely {
-			list = append(list, fault{p, e})
+			list = append(list, fault{point: p, errno: e})
 		}
 	}
 	if long {
@@ -124,6 +141,17 @@ func changes(all []point, i int) bool {
 		return true
 	}
 	return false
+}
+
+// injector builds the tool that lets faults happen. strace can't take its place:
+// it counts the calls of each thread apart, and on which thread the Go runtime
+// makes a call varies from run to run.
+func injector(t *testing.T) string {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		t.Skip("NO FAULTS ARE TRIED: inject knows the system calls of amd64 only")
+	}
+	return tool(t, "inject")
 }
 
 // tool builds a command of this module and returns its path.

@@ -1,8 +1,8 @@
 package tests
 
 import (
-	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
 	"flatnet/tests/lab"
@@ -10,10 +10,10 @@ import (
 
 // faulty are the system calls by which an ADD acts, each with an error that
 // it may well give.
-var faulty = map[string]string{
-	"socket": "EMFILE", "bind": "ENOMEM", "setns": "EPERM",
-	"sendto": "ENOBUFS", "recvmsg": "ENOBUFS", "openat": "EMFILE", "read": "EIO", "write": "ENOSPC",
-	"mkdirat": "ENOSPC", "flock": "EINVAL", "fdatasync": "EIO", "renameat": "EIO", "fstat": "EIO",
+var faulty = map[string]syscall.Errno{
+	"socket": syscall.EMFILE, "bind": syscall.ENOMEM, "setns": syscall.EPERM,
+	"sendto": syscall.ENOBUFS, "recvmsg": syscall.ENOBUFS, "openat": syscall.EMFILE, "read": syscall.EIO, "write": syscall.ENOSPC,
+	"mkdirat": syscall.ENOSPC, "flock": syscall.EINVAL, "fdatasync": syscall.EIO, "renameat": syscall.EIO, "fstat": syscall.EIO,
 }
 
 // maxCalls bounds how often one ADD makes the same system call.
@@ -23,38 +23,36 @@ const maxCalls = 200
 // fault. No failed ADD leaves anything, and the next one works.
 func TestFailedADDLeavesNothing(t *testing.T) {
 	t.Parallel()
-	for syscall, errno := range faulty {
+	inject := injector(t)
+	for call, errno := range faulty {
 		for name, prepare := range map[string]func(b box){
 			"first":   func(b box) {},
 			"further": func(b box) { b.attach("neighbour") },
 		} {
-			t.Run(syscall+" of a "+name+" ADD", func(t *testing.T) {
+			t.Run(call+" of a "+name+" ADD", func(t *testing.T) {
 				b := newBox(t)
 				prepare(b)
 				b.NetNS("c1")
-				b.failEach(syscall, errno, name == "first")
+				b.failEach(inject, call, errno, name == "first")
 			})
 		}
 	}
 }
 
 // failEach lets the n-th call of a system call fail, for n from 1 on.
-func (b box) failEach(syscall, errno string, first bool) {
+func (b box) failEach(inject, name string, errno syscall.Errno, first bool) {
 	b.t.Helper()
 	before, failed := b.state(), 0
 	for n := 1; n <= maxCalls; n++ {
-		fault := fmt.Sprintf("inject=%s:error=%s:when=%d", syscall, errno, n)
-		r := b.Call(program, call("ADD", "c1"), "strace", "-f", "-qq", "-E", "GOMAXPROCS=1", "-o", "/run/trace", "-e", "trace="+syscall, "-e", fault)
-		met := strings.Count(b.Read("/run/trace"), "(INJECTED)")
-		if r.Exit != 0 {
-			failed++
-		}
+		f := fault{point: point{call: name, n: n}, errno: errno}
+		r := b.Call(program, call("ADD", "c1"), f.wrapper(inject)...)
+		met := f.met(b)
 		switch {
-		case met == 0 && r.Exit != 0:
-			b.t.Fatalf("%s: failed without the fault: %s", fault, r.Stdout)
-		case met > 1 || r.Exit == 0:
-			// strace counts each thread's calls, so that the undo may have failed
-			// as well; or the fault made no difference.
+		case r.Exit != 0 && !met:
+			b.t.Fatalf("failed without %s: %s", f, r.Stdout)
+		case r.Exit != 0:
+			failed++
+		default: // the fault was not met, or made no difference
 			b.do(call("DEL", "c1"))
 		}
 		if first {
@@ -62,16 +60,16 @@ func (b box) failEach(syscall, errno string, first bool) {
 			b.Sh("rm -rf /var/lib/flatnet/* /run/flatnet")
 		}
 		if b.same(before); b.t.Failed() {
-			b.t.Fatalf("%s left this: %s", fault, r.Stdout)
+			b.t.Fatalf("%s left this: %s", f, r.Stdout)
 		}
-		if met == 0 {
+		if !met {
 			if first && failed == 0 {
-				b.t.Errorf("no %s call made an ADD fail: nothing is shown", syscall)
+				b.t.Errorf("no %s call made an ADD fail: nothing is shown", name)
 			}
 			return
 		}
 	}
-	b.t.Errorf("more than %d %s calls in one ADD", maxCalls, syscall)
+	b.t.Errorf("more than %d %s calls in one ADD", maxCalls, name)
 }
 
 func TestStartsNoProcess(t *testing.T) {

@@ -40,29 +40,36 @@ func TestLastDELBesideAFlush(t *testing.T) {
 }
 
 // A flush that comes between what a reload asked and what it commits makes it ask
-// again. strace holds up one of the sends before the commit until all is flushed.
+// again. inject holds up one of the sends before the commit until all is flushed.
 func TestReloadBesideAFlush(t *testing.T) {
+	inject := injector(t)
 	b := newBox(t)
 	b.attach("web", func(c *lab.Call) { c.Conf = publish(dual, mapping(8080, 80, "")) })
 	count := func() int { return strings.Count(b.Run("nft", "list", "ruleset"), "\n") }
-	sends := func() int { return strings.Count(b.Sh("cat /run/reload.trace 2>/dev/null || :"), "sendto(") }
 	want := count()
-	for when := 2; when <= 10; when += 2 {
+	for n := 2; n <= 10; n += 2 {
+		f := fault{point: point{call: "sendto", n: n}, until: "/run/flushed"}
 		b.Run("nft", "delete", "table", "ip", "flatnet") // so that there is something to commit
-		b.Sh("rm -f /run/reload.trace")
-		cmd := b.Cmd("strace", "-f", "-qq", "-o", "/run/reload.trace", "-e", "trace=sendto",
-			"-e", fmt.Sprintf("inject=sendto:delay_enter=500000:when=%d", when), program, "reload")
+		b.Sh("rm -f " + traceFile + " " + f.until)
+		cmd := b.Cmd(append(f.wrapper(inject), program, "reload")...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for until := time.Now().Add(10 * time.Second); sends() < when-1 && time.Now().Before(until); {
+		if err := lab.Until(10*time.Second, func() error {
+			if !f.met(b) {
+				return fmt.Errorf("not %s: %s", f, b.Read(traceFile))
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
 		}
 		b.Run("nft", "flush", "ruleset")
+		b.Write(f.until, "")
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("reload held up at send %d: %v", when, err)
+			t.Errorf("reload %s: %v", f, err)
 		}
 		if got := count(); got != want {
-			t.Errorf("held up at send %d of %d, a reload makes %d lines, not %d", when, sends(), got, want)
+			t.Errorf("a reload %s makes %d lines, not %d", f, got, want)
 			b.reload()
 		}
 	}

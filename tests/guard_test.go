@@ -100,6 +100,7 @@ func TestSpoofCheckOfProbesAndAdvertisements(t *testing.T) {
 	liar, victim := b.attach("liar", withConf(guarded)), b.attach("victim", withConf(guarded))
 	mac := liar.hardware(t)
 	own := linkLocal(mac)
+	b.mute(liar.Place) // only the frames below are counted
 	const all = "ff02::1"
 	for _, c := range []struct {
 		name, watch string
@@ -144,6 +145,7 @@ func TestSpoofCheckOfProbesAndAdvertisements(t *testing.T) {
 	// The kernel's own way, in a container that does duplicate address detection
 	// while the liar does it for the same address.
 	victim.Run("nft", "flush", "ruleset")
+	liar.Run("nft", "flush", "ruleset")
 	liar.Sh("echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad; ip addr add fd87:0:0:1::66/64 dev eth0; ip addr del fd87:0:0:1::66/64 dev eth0")
 	for _, c := range []container{liar, victim} {
 		b.do(c.then("CHECK"))
@@ -379,6 +381,7 @@ func TestSpoofCheckOfLinkProtocols(t *testing.T) {
 			if err := victim.Ping(gateway); err != nil {
 				t.Fatal(err)
 			}
+			b.mute(victim.Place) // or else its entry moves back
 			mac := links(t, victim.Place)["eth0"].Address
 			b.Run("nft", "table ip watch { counter seen { }; chain in { type filter hook input priority -400; ip protocol 253 ip saddr "+victim.addr+" counter name seen; }; }")
 			b.Sh("echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter;echo 0 >/proc/sys/net/ipv4/conf/fn-liar/rp_filter")
@@ -394,6 +397,7 @@ func TestSpoofCheckOfLinkProtocols(t *testing.T) {
 			if n := b.Run("nft", "list", "counter", "ip", "watch", "seen"); !strings.Contains(n, "packets 0 ") {
 				t.Errorf("the host has heard the liar as %s: %s", victim.addr, n)
 			}
+			victim.Run("nft", "flush", "ruleset")
 			if err := liar.Ping(victim.addr); err != nil {
 				t.Error(err)
 			}

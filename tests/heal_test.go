@@ -199,16 +199,17 @@ func TestStaleLeaseIsTakenAtOnce(t *testing.T) {
 // container's DEL leaves nothing, and an ADD in a new namespace works.
 func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
-	for _, syscall := range []string{"sendto", "renameat", "fdatasync", "openat", "flock", "write"} {
-		t.Run(syscall, func(t *testing.T) {
+	inject := injector(t)
+	for _, name := range []string{"sendto", "renameat", "fdatasync", "openat", "flock", "write"} {
+		t.Run(name, func(t *testing.T) {
 			b := newBox(t)
 			killed := 0
 			for n := 1; n < 100; n++ {
 				id := fmt.Sprint("k", n)
 				ns := b.NetNS(id)
 				add := call("ADD", id)
-				r := b.Call(program, add, "strace", "-f", "-qq", "-E", "GOMAXPROCS=1", "-o", "/dev/null",
-					"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", syscall, n))
+				f := fault{point: point{call: name, n: n}}
+				r := b.Call(program, add, f.wrapper(inject)...)
 				if r.Stdout == "" {
 					killed++
 				}
@@ -218,16 +219,16 @@ func TestKilledAnywhere(t *testing.T) {
 					ns = b.NetNS(id)
 					addr := b.do(add).Addr()
 					if err := b.Ping(addr); err != nil {
-						t.Errorf("killed at %s %d: %v", syscall, n, err)
+						t.Errorf("%s: %v", f, err)
 					}
 				}
 				add.Command = "DEL"
 				b.do(add)
 				if b.clean(); t.Failed() {
-					t.Fatalf("killed at %s %d", syscall, n)
+					t.Fatal(f)
 				}
 				if out := ns.Run("ip", "-br", "link"); strings.Contains(out, "eth0") {
-					t.Errorf("killed at %s %d: the container has %s", syscall, n, out)
+					t.Errorf("%s: the container has %s", f, out)
 				}
 				b.Run("ip", "netns", "del", id)
 				if r.Exit == 0 {

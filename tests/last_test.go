@@ -300,6 +300,7 @@ func TestLastDELAmongFlushes(t *testing.T) {
 // An ADD that was killed, at any of its messages, keeps nothing beyond its own DEL,
 // and takes nothing from others.
 func TestLastBesideKilledADDs(t *testing.T) {
+	inject := injector(t)
 	b := newBox(t)
 	conf := publish(lab.Conf, mapping(8080, 80, ""))
 	b.NetNS("killed")
@@ -307,10 +308,10 @@ func TestLastBesideKilledADDs(t *testing.T) {
 	killed.Conf = conf
 	for n := 1; ; n++ {
 		other := b.attach(fmt.Sprint("c", n))
-		fault := fmt.Sprintf("inject=sendto:signal=KILL:when=%d", n)
+		f := fault{point: point{call: "sendto", n: n}}
 		killed.Command = "ADD"
-		b.Call(program, killed, "strace", "-f", "-qq", "-E", "GOMAXPROCS=1", "-o", "/run/trace", "-e", "trace=sendto", "-e", fault)
-		met := strings.Contains(b.Read("/run/trace"), "killed by SIGKILL")
+		b.Call(program, killed, f.wrapper(inject)...)
+		met := f.met(b)
 		if err := other.Ping(lab.OutsideAddr); err != nil {
 			t.Error(err)
 		}

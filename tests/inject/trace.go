@@ -5,13 +5,18 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"os"
 	"syscall"
+	"time"
 )
 
 // sysgood marks the stops of system calls (ptrace(2), PTRACE_O_TRACESYSGOOD).
 const sysgood = 0x80
 
 const options = syscall.PTRACE_O_TRACESYSGOOD | syscall.PTRACE_O_TRACECLONE | 0x100000 // PTRACE_O_EXITKILL
+
+// maxHold bounds how long a program is held up.
+const maxHold = time.Minute
 
 // A tracer steers all threads of one program. Children that the program starts
 // are left alone.
@@ -103,7 +108,7 @@ func (t *tracer) enter(tid int, th *thread) error {
 	name := callName(regs.Orig_rax)
 	t.seen[name]++
 	fmt.Fprintf(t.log, "%s %d", name, int32(regs.Rdi))
-	hit := name == t.fault.call && t.seen[name] == t.fault.n
+	hit := t.fault.at(name, t.seen[name])
 	if hit {
 		t.log.WriteString(" (INJECTED)")
 	}
@@ -111,6 +116,15 @@ func (t *tracer) enter(tid int, th *thread) error {
 	switch {
 	case hit && t.fault.kill:
 		return syscall.Kill(t.pid, syscall.SIGKILL)
+	case hit && t.fault.until != "":
+		if err := t.log.Flush(); err != nil { // for whoever waits for it
+			return err
+		}
+		for end := time.Now().Add(maxHold); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if _, err := os.Stat(t.fault.until); err == nil {
+				break
+			}
+		}
 	case hit:
 		th.failed = true
 		regs.Orig_rax = ^uint64(0) // no call at all

@@ -13,13 +13,14 @@ import (
 )
 
 // SendFrame sends an Ethernet frame, from its destination address on, through
-// an interface of the place.
+// an interface of the place, and returns when the frame has arrived or was dropped.
 func (p Place) SendFrame(ifName string, frame []byte) {
 	t := p.world.TB
 	t.Helper()
 	if out, err := p.role("send-frame", ifName+" "+hex.EncodeToString(frame)).CombinedOutput(); err != nil {
 		t.Fatalf("send a frame: %v: %s", err, out)
 	}
+	p.world.Settle()
 }
 
 // Flood sends Ethernet frames in turn, over and over, through an interface of the place
