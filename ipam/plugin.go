@@ -1,19 +1,15 @@
 package ipam
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/subprocess"
 )
 
 const (
@@ -39,27 +35,27 @@ func (p Plugin) run(command string, key model.Key) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), pluginWait)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, path)
-	cmd.WaitDelay = time.Second // if a child of its own keeps stdout open
-	cmd.Env = append(os.Environ(), "CNI_COMMAND="+command)
+	env := []string{"CNI_COMMAND=" + command}
 	if key != (model.Key{}) { // GC sends DEL for others than the runtime named
-		cmd.Env = append(cmd.Env, "CNI_CONTAINERID="+key.ContainerID, "CNI_IFNAME="+key.IfName)
+		env = append(env, "CNI_CONTAINERID="+key.ContainerID, "CNI_IFNAME="+key.IfName)
 	}
-	var out reply
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(p.Conf), &out, os.Stderr
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else the plugin inherits that it is ignored
-	err = cmd.Run()
+	out, err := subprocess.Command{
+		Args:    []string{path},
+		Env:     env,
+		Input:   p.Conf,
+		Output:  1,
+		Limit:   maxReply,
+		Timeout: pluginWait,
+	}.Run()
 	switch {
-	case out.full:
+	case len(out) > maxReply:
 		return nil, fmt.Errorf("ipam.type %q: %s wrote more than %d bytes to stdout", p.Type, command, maxReply)
 	case err == nil:
-		return out.data, nil
-	case ctx.Err() != nil:
+		return out, nil
+	case errors.Is(err, subprocess.ErrTimeout):
 		return nil, fmt.Errorf("ipam.type %q: %s took longer than %v: %w", p.Type, command, pluginWait, model.ErrBusy)
 	}
-	return nil, p.failure(command, out.data, err)
+	return nil, p.failure(command, out, err)
 }
 
 // Find reports an error unless CNI_PATH leads to the plugin.
@@ -93,18 +89,4 @@ func (p Plugin) failure(command string, out []byte, err error) error {
 		said.Msg += ": " + said.Details
 	}
 	return model.PluginError{Plugin: p.Type, Command: command, Code: said.Code, Msg: said.Msg}
-}
-
-// A reply takes no more than maxReply bytes.
-type reply struct {
-	data []byte
-	full bool
-}
-
-func (r *reply) Write(b []byte) (int, error) {
-	if r.full = r.full || len(r.data)+len(b) > maxReply; r.full {
-		return 0, io.ErrShortWrite
-	}
-	r.data = append(r.data, b...)
-	return len(b), nil
 }

@@ -102,11 +102,11 @@ func packages(t *testing.T) []pkg {
 var arrows = map[string][]string{
 	"flatnet":                     {"flatnet/cni", "flatnet/internal/netavark", "flatnet/internal/cli", "flatnet/internal/dns", "flatnet/internal/listeners", "flatnet/ipam", "flatnet/bridge", "flatnet/bridge/model"},
 	"flatnet/cni":                 {"flatnet/bridge/model", "flatnet/internal/strictjson"},
-	"flatnet/internal/netavark":   {"flatnet/bridge/model", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/strictjson"},
+	"flatnet/internal/netavark":   {"flatnet/bridge/model", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/sha256", "flatnet/internal/strictjson"},
 	"flatnet/internal/cli":        {"flatnet/bridge/model"},
-	"flatnet/internal/dns":        {"flatnet/bridge/model", "flatnet/internal/flock", "flatnet/internal/sockdiag"},
-	"flatnet/ipam":                {"flatnet/bridge/model", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/flock"},
-	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/ns", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/strictjson"},
+	"flatnet/internal/dns":        {"flatnet/bridge/model", "flatnet/internal/flock", "flatnet/internal/sockdiag", "flatnet/internal/subprocess"},
+	"flatnet/ipam":                {"flatnet/bridge/model", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/subprocess"},
+	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/ns", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/sha256", "flatnet/internal/strictjson"},
 	"flatnet/bridge/model":        {"flatnet/bridge"},
 	"flatnet/rtnl":                {"flatnet/internal/nl"},
 	"flatnet/internal/nft":        {"flatnet/internal/nl"},
@@ -115,6 +115,8 @@ var arrows = map[string][]string{
 	"flatnet/internal/sockdiag":   {"flatnet/internal/nl"},
 	"flatnet/internal/nl":         nil,
 	"flatnet/internal/strictjson": nil,
+	"flatnet/internal/sha256":     nil,
+	"flatnet/internal/subprocess": nil,
 	"flatnet/internal/sysctl":     nil,
 	"flatnet/internal/flock":      nil,
 	"flatnet/ns":                  nil,
@@ -124,9 +126,9 @@ var arrows = map[string][]string{
 var users = map[string][]string{
 	"unsafe":                             {},
 	"reflect":                            {},
-	"os/exec":                            {"flatnet/ipam", "flatnet/internal/dns"},
+	"os/exec":                            {},
 	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/sockdiag", "flatnet/rtnl"},
-	"golang.org/x/sys/unix":              {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/sockdiag", "flatnet/rtnl", "flatnet/ns", "flatnet/bridge", "flatnet/ipam", "flatnet/internal/sysctl", "flatnet/internal/flock"},
+	"golang.org/x/sys/unix":              {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/sockdiag", "flatnet/rtnl", "flatnet/ns", "flatnet/bridge", "flatnet/ipam", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns"},
 	"github.com/mdlayher/netlink/nltest": {},
 }
 
@@ -142,6 +144,19 @@ func TestImportsPointDownward(t *testing.T) {
 			}
 			if only, limited := users[i]; limited && !slices.Contains(only, p.name) {
 				t.Errorf("%s imports %s", p.name, i)
+			}
+		}
+	}
+}
+
+// What is large and has a smaller way stays out of the binary, whoever would
+// bring it. The net package comes with the netlink one: of it, only the parts
+// that are called are linked.
+func TestLargePackagesStayOut(t *testing.T) {
+	for path := range strings.FieldsSeq(output(t, root, "go", "list", "-deps", ".")) {
+		for _, out := range []string{"crypto", "math/big", "os/exec"} {
+			if path == out || strings.HasPrefix(path, out+"/") {
+				t.Errorf("the binary contains %s", path)
 			}
 		}
 	}

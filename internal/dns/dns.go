@@ -47,15 +47,20 @@ type Server struct {
 // Find returns the host's server. The directories are those in which Podman
 // looks for its helpers (helper_binaries_dir of containers.conf(5)).
 func Find(warn func(string)) Server {
-	s := Server{Dir: Dir, Warn: warn}
-	for _, dir := range []string{"/usr/local/libexec", "/usr/local/lib", "/usr/libexec", "/usr/lib"} {
-		path := filepath.Join(dir, "podman", processName)
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			s.Program = path
-			break
+	dirs := []string{"/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"}
+	return Server{Dir: Dir, Program: executable(processName, dirs), Warn: warn}
+}
+
+// executable returns the path of a program in the first directory that has it,
+// or "" if none does.
+func executable(name string, dirs []string) string {
+	for _, dir := range dirs {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && filepath.IsAbs(path) && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path
 		}
 	}
-	return s
+	return ""
 }
 
 // Installed reports whether there is a server.

@@ -4,12 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // port is that of DNS (RFC 1035, section 4.2), and the one that containers use.
@@ -38,7 +39,7 @@ const (
 // ask asks a server for a name once. It takes at least a pause to fail, so that
 // a loop of questions is no flood.
 func ask(server netip.AddrPort, name string, ipv6 bool) error {
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(server))
+	c, err := dial(server)
 	if err != nil {
 		return err
 	}
@@ -63,6 +64,22 @@ func ask(server netip.AddrPort, name string, ipv6 bool) error {
 	}
 	c.Read(reply) // nothing more comes, but the end of the pause
 	return err
+}
+
+// dial returns a UDP socket that is connected to the server.
+func dial(server netip.AddrPort) (*os.File, error) {
+	family, sockaddr := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(server.Port()), Addr: server.Addr().As4()})
+	if server.Addr().Is6() {
+		family, sockaddr = unix.AF_INET6, &unix.SockaddrInet6{Port: int(server.Port()), Addr: server.Addr().As16()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Connect(fd, sockaddr); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), server.String()), nil
 }
 
 // question is the name by which the server is asked for the record. It is in

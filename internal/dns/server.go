@@ -1,15 +1,11 @@
 package dns
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,6 +13,7 @@ import (
 	"time"
 
 	"flatnet/internal/flock"
+	"flatnet/internal/subprocess"
 )
 
 // processName is the program's name, and that of its process.
@@ -36,6 +33,8 @@ const (
 	endWait   = time.Second
 	// retryPause is between two such tries.
 	retryPause = 50 * time.Millisecond
+	// maxMessage bounds what it says of a start that fails, in bytes.
+	maxMessage = 4 << 10
 )
 
 // ensure starts the server if it does not run. It is to listen at addrs, among
@@ -131,19 +130,20 @@ func hangUp(p *os.Process) error {
 func (s Server) start() error {
 	args := []string{s.Program, "--config", s.Dir, "-p", strconv.Itoa(port), "run"}
 	if _, err := os.Stat("/run/systemd/system"); err == nil { // sd_booted(3)
-		if systemd, err := exec.LookPath("systemd-run"); err == nil {
+		if systemd := executable("systemd-run", filepath.SplitList(os.Getenv("PATH"))); systemd != "" {
 			args = append([]string{systemd, "-q", "--scope"}, args...)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startWait)
-	defer cancel()
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "RUST_LOG=error") // else it warns that it has no level
-	cmd.Dir, cmd.Stderr, cmd.WaitDelay = "/", &stderr, time.Second
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else the server inherits that it is ignored
-	if err := cmd.Run(); err != nil {
-		says := strings.ReplaceAll(strings.TrimSpace(stderr.String()), "\n", "; ")
+	stderr, err := subprocess.Command{
+		Args:    args,
+		Dir:     "/",
+		Env:     []string{"RUST_LOG=error"}, // else it warns that it has no level
+		Output:  2,
+		Limit:   maxMessage,
+		Timeout: startWait,
+	}.Run()
+	if err != nil {
+		says := strings.ReplaceAll(strings.TrimSpace(string(stderr)), "\n", "; ")
 		return fmt.Errorf("start %s: %w: %s", s.Program, err, says)
 	}
 	return nil
