@@ -8,6 +8,7 @@ VERSION  ?= $(shell $(describe) --tags --exact-match 2>/dev/null || $(describe) 
 BIN      ?= bin/flatnet
 DIST     ?= dist
 FUZZTIME ?= 1m
+STRIP    ?= -s -w
 
 # Where Podman looks by default; for other runtimes: make install
 # PLUGINDIR=/opt/cni/bin DOORS=cni
@@ -24,7 +25,7 @@ LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels|TestThousandsOfPor
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help go build release install uninstall demo test long cover bench fuzz lint vuln clean
+.PHONY: help go build release install uninstall demo test audit long cover bench fuzz lint vuln clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -36,7 +37,7 @@ go:
 # copy, of larger folios, starts and runs a tenth faster.
 build: go ## bin/flatnet: static, stripped and the same on every machine
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -buildmode=exe \
-		-ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o $(BIN).linked .
+		-ldflags '$(STRIP) -buildid= -X main.version=$(VERSION)' -o $(BIN).linked .
 	@rm -f $(BIN) && cp $(BIN).linked $(BIN) && rm $(BIN).linked
 
 release: ## in DIST: binaries for amd64 and arm64, each with its bill of materials, and checksums
@@ -60,6 +61,9 @@ demo: build ## a real container on the network, in a world of its own
 test: build ## all tests: units, end to end, Podman
 	@tests/setup.sh test
 	@cd tests && go run ./report .. .
+
+audit: build ## counts lines and bytes, and writes the counts of docs/audit.md anew
+	@cd tests && go run ./audit ..
 
 long: build ## faults at every system call, storms, disks and kernels at full length: hours
 	@tests/setup.sh long

@@ -8,50 +8,54 @@ import (
 	"flatnet/tests/lab"
 )
 
+// delNamespaces are ways in which the namespace of a DEL may be lost.
+var delNamespaces = []struct {
+	name  string
+	spoil func(b box, c container, del *lab.Call)
+}{
+	{"namespace present", func(box, container, *lab.Call) {}},
+	{"namespace empty", func(b box, c container, del *lab.Call) { del.NetNS = "" }},
+	{"namespace missing", func(b box, c container, del *lab.Call) { b.Run("ip", "netns", "del", c.add.ID) }},
+	{"namespace a regular file", func(b box, c container, del *lab.Call) {
+		b.Run("umount", c.add.NetNS)
+	}},
+	{"namespace a stale bind", func(b box, c container, del *lab.Call) { // of one that is another's by now
+		b.Run("umount", c.add.NetNS)
+		b.Run("mount", "--bind", "/run/netns/neighbour", c.add.NetNS)
+	}},
+}
+
+// delChanges are what else may have happened since the ADD.
+var delChanges = []struct {
+	name  string
+	spoil func(b box, c container, del *lab.Call)
+}{
+	{"nothing changed", func(box, container, *lab.Call) {}},
+	{"configuration changed", func(b box, c container, del *lab.Call) {
+		del.Conf = conf(`"bridge":"br7","ipMasq":false,"mtu":"wrong","ipam":{"type":"flatnet-ipam","subnet":"10.87.7.0/24"}`)
+	}},
+	{"ranges removed", func(b box, c container, del *lab.Call) {
+		del.Conf = lab.WithPrev(conf(`"ipam":{"type":"flatnet-ipam","ranges":[]}`), c.result)
+	}},
+	{"no prevResult", func(b box, c container, del *lab.Call) { del.Conf = c.add.Conf }},
+	{"prevResult of another version", func(b box, c container, del *lab.Call) {
+		del.Conf = lab.WithPrev(c.add.Conf, lab.Reply{Stdout: `{"cniVersion":"0.2.0","ip4":{"ip":"10.87.1.200/24"}}`})
+	}},
+	{"ruleset flushed", func(b box, c container, del *lab.Call) { b.Run("nft", "flush", "ruleset") }},
+	{"bridge gone", func(b box, c container, del *lab.Call) { b.Run("ip", "link", "del", bridgeName) }},
+	{"lease gone", func(b box, c container, del *lab.Call) { b.Run("rm", "-r", "/var/lib/flatnet/ipam") }},
+	{"lease file torn", func(b box, c container, del *lab.Call) { b.Write(leaseFile, b.Read(leaseFile)[:40]) }},
+	{"link gone", func(b box, c container, del *lab.Call) { b.Run("ip", "link", "del", "fn-"+c.add.ID) }},
+}
+
 // The matrix of what DEL may find: whatever became of the namespace, the
 // configuration and the host since ADD, DEL succeeds, once and twice, and leaves
 // nothing behind.
 func TestDELMatrix(t *testing.T) {
-	namespaces := []struct {
-		name  string
-		spoil func(b box, c container, del *lab.Call)
-	}{
-		{"namespace present", func(box, container, *lab.Call) {}},
-		{"namespace empty", func(b box, c container, del *lab.Call) { del.NetNS = "" }},
-		{"namespace missing", func(b box, c container, del *lab.Call) { b.Run("ip", "netns", "del", c.add.ID) }},
-		{"namespace a regular file", func(b box, c container, del *lab.Call) {
-			b.Run("umount", c.add.NetNS)
-		}},
-		{"namespace a stale bind", func(b box, c container, del *lab.Call) { // of one that is another's by now
-			b.Run("umount", c.add.NetNS)
-			b.Run("mount", "--bind", "/run/netns/neighbour", c.add.NetNS)
-		}},
-	}
-	changes := []struct {
-		name  string
-		spoil func(b box, c container, del *lab.Call)
-	}{
-		{"nothing changed", func(box, container, *lab.Call) {}},
-		{"configuration changed", func(b box, c container, del *lab.Call) {
-			del.Conf = conf(`"bridge":"br7","ipMasq":false,"mtu":"wrong","ipam":{"type":"flatnet-ipam","subnet":"10.87.7.0/24"}`)
-		}},
-		{"ranges removed", func(b box, c container, del *lab.Call) {
-			del.Conf = lab.WithPrev(conf(`"ipam":{"type":"flatnet-ipam","ranges":[]}`), c.result)
-		}},
-		{"no prevResult", func(b box, c container, del *lab.Call) { del.Conf = c.add.Conf }},
-		{"prevResult of another version", func(b box, c container, del *lab.Call) {
-			del.Conf = lab.WithPrev(c.add.Conf, lab.Reply{Stdout: `{"cniVersion":"0.2.0","ip4":{"ip":"10.87.1.200/24"}}`})
-		}},
-		{"ruleset flushed", func(b box, c container, del *lab.Call) { b.Run("nft", "flush", "ruleset") }},
-		{"bridge gone", func(b box, c container, del *lab.Call) { b.Run("ip", "link", "del", bridgeName) }},
-		{"lease gone", func(b box, c container, del *lab.Call) { b.Run("rm", "-r", "/var/lib/flatnet/ipam") }},
-		{"lease file torn", func(b box, c container, del *lab.Call) { b.Write(leaseFile, b.Read(leaseFile)[:40]) }},
-		{"link gone", func(b box, c container, del *lab.Call) { b.Run("ip", "link", "del", "fn-"+c.add.ID) }},
-	}
 	b := newBox(t)
 	b.NetNS("neighbour").Sh("ip link add eth0 type veth peer name other")
-	for i, ns := range namespaces {
-		for j, ch := range changes {
+	for i, ns := range delNamespaces {
+		for j, ch := range delChanges {
 			t.Run(ns.name+", "+ch.name, func(t *testing.T) {
 				b := b.in(t)
 				c := b.attach(fmt.Sprintf("m%d-%d", i, j))

@@ -231,23 +231,27 @@ func TestNoMasqueradeWithin(t *testing.T) {
 	b.Outside.Sh("nft list counter ip watch own | grep 'packets 1 '; nft list counter ip watch other | grep 'packets 0 '")
 }
 
+// changedSettings are a network's keys before and after a change, and the one that
+// CHECK names.
+var changedSettings = map[string]struct{ first, then, key string }{
+	"ipMasq":        {``, `"ipMasq":false`, "ipMasq"},
+	"noMasq":        {``, `"noMasq":["192.0.2.0/24"]`, "noMasq"},
+	"isolation":     {``, `"isolation":"none"`, "isolation"},
+	"isolated":      {`"isolation":"none"`, ``, "isolation"},
+	"internal":      {``, `"internal":true`, "internal"},
+	"internal once": {`"internal":true`, ``, "internal"},
+	"portIsolation": {``, `"portIsolation":true`, "portIsolation"},
+	"inbound":       {``, `"inbound":"published"`, "inbound"},
+	"inbound once":  {`"inbound":"published"`, ``, "inbound"},
+	"forwardAccept": {``, `"forwardAccept":true`, "forwardAccept"},
+	"gateway":       {`"forceAddress":true`, `"forceAddress":true`, "gateway"},
+}
+
 // With a configuration that changed, CHECK names the keys and what helps, and the
 // next ADD applies the change to all of the network.
 func TestChangedSettings(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ first, then, key string }{
-		"ipMasq":        {``, `"ipMasq":false`, "ipMasq"},
-		"noMasq":        {``, `"noMasq":["192.0.2.0/24"]`, "noMasq"},
-		"isolation":     {``, `"isolation":"none"`, "isolation"},
-		"isolated":      {`"isolation":"none"`, ``, "isolation"},
-		"internal":      {``, `"internal":true`, "internal"},
-		"internal once": {`"internal":true`, ``, "internal"},
-		"portIsolation": {``, `"portIsolation":true`, "portIsolation"},
-		"inbound":       {``, `"inbound":"published"`, "inbound"},
-		"inbound once":  {`"inbound":"published"`, ``, "inbound"},
-		"forwardAccept": {``, `"forwardAccept":true`, "forwardAccept"},
-		"gateway":       {`"forceAddress":true`, `"forceAddress":true`, "gateway"},
-	} {
+	for name, c := range changedSettings {
 		t.Run(name, func(t *testing.T) {
 			b := newBox(t)
 			full := func(keys, gw string) string {

@@ -57,6 +57,22 @@ func TestUninstallWithContainers(t *testing.T) {
 	b.makeTarget("uninstall")
 }
 
+// withoutGo is a directory of all tools that internal/go.sh needs, and no Go.
+func withoutGo(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"sh", "sed", "dirname", "cut", "sort", "head", "tail", "git"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 // Where no Go can build flatnet, make says in one line what to do.
 func TestMakeWithoutGo(t *testing.T) {
 	t.Parallel()
@@ -67,17 +83,7 @@ func TestMakeWithoutGo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tools := t.TempDir() // all that the check needs, but no Go
-	for _, name := range []string{"sh", "sed", "dirname", "cut", "sort", "head", "tail", "git"} {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(path, filepath.Join(tools, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	env := append(os.Environ(), "SUDO_USER=", "MAKELEVEL=", "MAKEFLAGS=", "PATH="+dir+":"+tools)
+	env := append(os.Environ(), "SUDO_USER=", "MAKELEVEL=", "MAKEFLAGS=", "PATH="+dir+":"+withoutGo(t))
 	for _, c := range []struct {
 		name, script string // of a go command, if there is one
 		env          string

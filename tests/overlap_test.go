@@ -232,28 +232,7 @@ func TestNetworksOfOneSubnetAtOnce(t *testing.T) {
 			both, none := 0, 0
 			for range rounds {
 				b.Sh(prepare)
-				var mu sync.Mutex
-				var group sync.WaitGroup
-				taken := map[string]bool{}
-				for id, c := range calls {
-					group.Go(func() {
-						r := b.Call(program, c)
-						mu.Lock()
-						defer mu.Unlock()
-						if taken[id] = r.Exit == 0; !taken[id] && r.Code != 102 && r.Code != 100 {
-							t.Errorf("%s: %s", id, r.Stdout)
-						}
-					})
-				}
-				group.Wait()
-				has := map[string]bool{}
-				for id, ok := range taken {
-					_, present := links(t, b.Place)["fn-"+id]
-					if present != ok {
-						t.Errorf("%s: taken is %v, its link's presence %v", id, ok, present)
-					}
-					has[id[:3]] = has[id[:3]] || ok
-				}
+				has := b.race(calls)
 				switch {
 				case has["one"] && has["two"]:
 					both++
@@ -270,8 +249,8 @@ func TestNetworksOfOneSubnetAtOnce(t *testing.T) {
 					c.Command = "DEL"
 					b.do(c)
 				}
-				b.do(calls["one0"])
 				c := calls["one0"]
+				b.do(c)
 				c.Command = "DEL"
 				b.do(c)
 			}
@@ -281,4 +260,32 @@ func TestNetworksOfOneSubnetAtOnce(t *testing.T) {
 			b.clean()
 		})
 	}
+}
+
+// race makes all calls, ADDs of containers one0, two0 and so on, at once. It
+// returns the networks of which a container was taken.
+func (b box) race(calls map[string]lab.Call) map[string]bool {
+	b.t.Helper()
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	taken := map[string]bool{}
+	for id, c := range calls {
+		group.Go(func() {
+			r := b.Call(program, c)
+			mu.Lock()
+			defer mu.Unlock()
+			if taken[id] = r.Exit == 0; !taken[id] && r.Code != 102 && r.Code != 100 {
+				b.t.Errorf("%s: %s", id, r.Stdout)
+			}
+		})
+	}
+	group.Wait()
+	has := map[string]bool{}
+	for id, ok := range taken {
+		if _, present := links(b.t, b.Place)["fn-"+id]; present != ok {
+			b.t.Errorf("%s: taken is %v, its link's presence %v", id, ok, present)
+		}
+		has[id[:3]] = has[id[:3]] || ok
+	}
+	return has
 }

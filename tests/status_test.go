@@ -12,72 +12,78 @@ import (
 // newer is a configuration in the version that brought STATUS and GC.
 func newer(conf string) string { return strings.Replace(conf, "1.0.0", "1.1.0", 1) }
 
+const (
+	six   = `"ipam":{"ranges":[[{"subnet":"10.87.1.0/24"}],[{"subnet":"fd87:1::/64"}]]}`
+	small = `"ipam":{"subnet":"10.87.1.0/24","rangeStart":"10.87.1.10","rangeEnd":"10.87.1.10"}`
+	there = "there" // a container is attached
+)
+
+// hosts are ways to break a host or not to, and STATUS's answer.
+var hosts = []struct {
+	name, attached, spoil, keys string
+	code                        int // 0: it must say yes
+	texts                       []string
+}{
+	{"a fresh host", "", ":", `"x":1`, 0, nil},
+	{"a container that is attached", there, ":", `"x":1`, 0, nil},
+
+	// Leases outlive a reboot, and runtimes may make no ADD until STATUS says yes.
+	{"a reboot", there, "ip link del fn-c1; ip link del flatnet-br0; nft flush ruleset; echo 0 >/proc/sys/net/ipv4/ip_forward", `"x":1`, 0, nil},
+	{"an ADD that has no more than its lease", there, "ip link del fn-c1; nft flush ruleset", `"x":1`, 0, nil},
+
+	{"pool exhausted", there, ":", small, 50, []string{"10.87.1.10", "free"}},
+	{"lease directory read-only", "", "mkdir -p /var/lib/flatnet/ipam; mount --bind -o ro /var/lib/flatnet/ipam /var/lib/flatnet/ipam; mount -o remount,ro,bind /var/lib/flatnet/ipam",
+		`"x":1`, 50, []string{"/var/lib/flatnet/ipam", "read-only"}},
+	{"lease directory a file", "", ": >/run/leases", `"ipam":{"dataDir":"/run/leases"}`, 50, []string{"/run/leases"}},
+	{"no space for leases", "", "mount -t tmpfs -o size=4k t /var/lib/flatnet; mkdir /var/lib/flatnet/ipam; head -c 9000 /dev/zero >/var/lib/flatnet/x || :", `"x":1`, 50, []string{"no space"}},
+	{"subnet is another interface's", "", "ip addr add 10.87.1.200/24 dev up0", `"x":1`, 50, []string{"10.87.1.0/24", "10.87.1.200", "up0"}},
+	{"subnet is routed elsewhere", "", "ip route add 10.87.1.128/25 dev up0", `"x":1`, 50, []string{"10.87.1.128/25", "up0"}},
+	{"subnet is routed elsewhere by a nexthop object", "", "ip nexthop add id 7 dev up0; sysctl -qw net.ipv4.nexthop_compat_mode=0; ip route add 10.87.1.0/24 nhid 7", `"x":1`, 50, []string{"10.87.1.0/24", "nexthop object"}},
+	{"subnet is a part of another interface's", "", "ip addr add 10.80.0.1/12 dev up0", `"x":1`, 50, []string{"10.87.1.0/24", "10.80.0.1/12", "up0", "allowOverlap"}},
+	{"subnet is a part of another interface's, which is allowed", "", "ip addr add 10.80.0.1/12 dev up0", `"allowOverlap":true`, 0, nil},
+	{"a VPN's halves of a default route", "", "ip route add 0.0.0.0/1 dev up0; ip route add 128.0.0.0/1 dev up0; ip -6 route add 2000::/3 dev up0", six, 0, nil},
+	{"macspoofchk", "", ":", `"macspoofchk":true`, 0, nil},
+	{"macspoofchk's rules flushed", there, "nft flush chain bridge flatnet check", `"macspoofchk":true`, 51, []string{"bridge flatnet check", "reload"}},
+	{"macspoofchk's table gone", there, "nft delete table bridge flatnet", `"macspoofchk":true`, 51, []string{"bridge flatnet", "reload"}},
+	{"bridge has another address", "", "ip link add flatnet-br0 type bridge; ip addr add 10.9.0.1/24 dev flatnet-br0", `"x":1`, 50, []string{"10.9.0.1", bridgeName}},
+	{"bridge is none", "", "ip link add flatnet-br0 type veth peer name x", `"x":1`, 50, []string{bridgeName, "veth"}},
+
+	{"sysctls read-only", "", readOnlySysctls, `"x":1`, 50, []string{"net/ipv4/ip_forward", "read-only"}},
+	{"sysctls read-only, IPv6", "", "echo 1 >/proc/sys/net/ipv4/ip_forward;" + readOnlySysctls, six, 50, []string{"net/ipv6/conf/all/forwarding", "read-only"}},
+	{"sysctls read-only, forwarding of new interfaces off", "", "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/conf/default/forwarding;" + readOnlySysctls,
+		`"x":1`, 50, []string{"/forwarding", "read-only"}},
+	{"sysctls read-only, and right", "", "echo 1 >/proc/sys/net/ipv4/ip_forward;" + readOnlySysctls, `"x":1`, 0, nil},
+	{"IPv6 disabled", "", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6", six, 50, []string{"IPv6", "disable_ipv6"}},
+	{"IPv6 disabled on the bridge", "", "ip link add flatnet-br0 type bridge; echo 1 >/proc/sys/net/ipv6/conf/flatnet-br0/disable_ipv6", six, 50, []string{"net/ipv6/conf/flatnet-br0/disable_ipv6"}},
+	{"IPv6 disabled, and not needed", "", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6", `"x":1`, 0, nil},
+	{"foreign interface group", "", "ip link add flatnet-br0 type bridge; ip link set flatnet-br0 group 7", `"x":1`, 50, []string{bridgeName, "group 7"}},
+	{"no such resolvConf", "", ":", `"ipam":{"resolvConf":"/run/none"}`, 50, []string{"ipam.resolvConf", "/run/none"}},
+	{"route by nobody's gateway", "", ":", `"ipam":{"routes":[{"dst":"10.1.0.0/16","gw":"192.0.2.77"}]}`, 50, []string{"192.0.2.77", "10.1.0.0/16"}},
+	{"bridge full", "", fullBridge, `"x":1`, 50, []string{bridgeName, "1023 ports"}},
+	{"MTU too small for IPv6", "", ":", `"mtu":1000,` + six, 7, []string{"mtu", "1000", "1280"}},
+	{"inherited MTU too small for IPv6", "", "ip link set up0 mtu 1000; ip route replace default via 192.0.2.2", six, 50, []string{"mtu", "1000", "1280", "default route"}},
+	{"bridge's MTU too small for IPv6", "", "ip link add flatnet-br0 mtu 1000 type bridge", six, 50, []string{bridgeName, "1000", "1280"}},
+	{"MTU too small for IPv6, which is not needed", "", ":", `"mtu":1000`, 0, nil},
+	{"default route on lo", "", "ip route replace default dev lo; ip -6 route replace default dev lo", `"x":1`, 0, nil},
+	{"default route is a black hole", "", "ip route replace blackhole default; ip -6 route replace blackhole default", `"x":1`, 0, nil},
+	{"lease lock held", "", "mkdir -p /var/lib/flatnet/ipam; setsid flock /var/lib/flatnet/ipam/.lock sh -c 'echo >/run/locked; sleep 600' >/dev/null 2>&1 & timeout 10 sh -c 'until [ -s /run/locked ]; do sleep 0.02; done'",
+		`"x":1`, 50, []string{"/var/lib/flatnet/ipam/.lock"}},
+	{"gateway interface of a VLAN is none", "", "ip link add flatnet-br0 type bridge; ip link add flatnet-br0.7 type bridge", `"vlan":7`, 50, []string{"flatnet-br0.7", "veth"}},
+
+	{"bridge gone", there, "ip link del flatnet-br0", `"x":1`, 51, []string{bridgeName}},
+	{"bridge down", there, "ip link set flatnet-br0 down", `"x":1`, 51, []string{bridgeName, "down"}},
+	{"gateway address gone", there, "ip addr flush dev flatnet-br0", `"x":1`, 51, []string{gateway}},
+	{"forwarding off", there, "echo 0 >/proc/sys/net/ipv4/ip_forward", `"x":1`, 51, []string{"ip_forward"}},
+	{"rules flushed", there, "nft flush ruleset", `"x":1`, 51, []string{"10.87.1.0/24"}},
+	{"rules changed", there, "nft flush table ip flatnet", `"x":1`, 51, []string{"10.87.1.0/24"}},
+}
+
 // One row for each way to break a host. STATUS names the cause, and an ADD ends as
 // STATUS says: 0 is a success of both, 51 an ADD that succeeds while
 // others are cut off, and anything else an error of both that names the cause.
 func TestSTATUS(t *testing.T) {
 	t.Parallel()
-	const six = `"ipam":{"ranges":[[{"subnet":"10.87.1.0/24"}],[{"subnet":"fd87:1::/64"}]]}`
-	const small = `"ipam":{"subnet":"10.87.1.0/24","rangeStart":"10.87.1.10","rangeEnd":"10.87.1.10"}`
-	const there = "there" // a container is attached
-	for _, c := range []struct {
-		name, attached, spoil, keys string
-		code                        int // 0: it must say yes
-		texts                       []string
-	}{
-		{"a fresh host", "", ":", `"x":1`, 0, nil},
-		{"a container that is attached", there, ":", `"x":1`, 0, nil},
-
-		// Leases outlive a reboot, and runtimes may make no ADD until STATUS says yes.
-		{"a reboot", there, "ip link del fn-c1; ip link del flatnet-br0; nft flush ruleset; echo 0 >/proc/sys/net/ipv4/ip_forward", `"x":1`, 0, nil},
-		{"an ADD that has no more than its lease", there, "ip link del fn-c1; nft flush ruleset", `"x":1`, 0, nil},
-
-		{"pool exhausted", there, ":", small, 50, []string{"10.87.1.10", "free"}},
-		{"lease directory read-only", "", "mkdir -p /var/lib/flatnet/ipam; mount --bind -o ro /var/lib/flatnet/ipam /var/lib/flatnet/ipam; mount -o remount,ro,bind /var/lib/flatnet/ipam",
-			`"x":1`, 50, []string{"/var/lib/flatnet/ipam", "read-only"}},
-		{"lease directory a file", "", ": >/run/leases", `"ipam":{"dataDir":"/run/leases"}`, 50, []string{"/run/leases"}},
-		{"no space for leases", "", "mount -t tmpfs -o size=4k t /var/lib/flatnet; mkdir /var/lib/flatnet/ipam; head -c 9000 /dev/zero >/var/lib/flatnet/x || :", `"x":1`, 50, []string{"no space"}},
-		{"subnet is another interface's", "", "ip addr add 10.87.1.200/24 dev up0", `"x":1`, 50, []string{"10.87.1.0/24", "10.87.1.200", "up0"}},
-		{"subnet is routed elsewhere", "", "ip route add 10.87.1.128/25 dev up0", `"x":1`, 50, []string{"10.87.1.128/25", "up0"}},
-		{"subnet is routed elsewhere by a nexthop object", "", "ip nexthop add id 7 dev up0; sysctl -qw net.ipv4.nexthop_compat_mode=0; ip route add 10.87.1.0/24 nhid 7", `"x":1`, 50, []string{"10.87.1.0/24", "nexthop object"}},
-		{"subnet is a part of another interface's", "", "ip addr add 10.80.0.1/12 dev up0", `"x":1`, 50, []string{"10.87.1.0/24", "10.80.0.1/12", "up0", "allowOverlap"}},
-		{"subnet is a part of another interface's, which is allowed", "", "ip addr add 10.80.0.1/12 dev up0", `"allowOverlap":true`, 0, nil},
-		{"a VPN's halves of a default route", "", "ip route add 0.0.0.0/1 dev up0; ip route add 128.0.0.0/1 dev up0; ip -6 route add 2000::/3 dev up0", six, 0, nil},
-		{"macspoofchk", "", ":", `"macspoofchk":true`, 0, nil},
-		{"macspoofchk's rules flushed", there, "nft flush chain bridge flatnet check", `"macspoofchk":true`, 51, []string{"bridge flatnet check", "reload"}},
-		{"macspoofchk's table gone", there, "nft delete table bridge flatnet", `"macspoofchk":true`, 51, []string{"bridge flatnet", "reload"}},
-		{"bridge has another address", "", "ip link add flatnet-br0 type bridge; ip addr add 10.9.0.1/24 dev flatnet-br0", `"x":1`, 50, []string{"10.9.0.1", bridgeName}},
-		{"bridge is none", "", "ip link add flatnet-br0 type veth peer name x", `"x":1`, 50, []string{bridgeName, "veth"}},
-
-		{"sysctls read-only", "", readOnlySysctls, `"x":1`, 50, []string{"net/ipv4/ip_forward", "read-only"}},
-		{"sysctls read-only, IPv6", "", "echo 1 >/proc/sys/net/ipv4/ip_forward;" + readOnlySysctls, six, 50, []string{"net/ipv6/conf/all/forwarding", "read-only"}},
-		{"sysctls read-only, forwarding of new interfaces off", "", "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv4/conf/default/forwarding;" + readOnlySysctls,
-			`"x":1`, 50, []string{"/forwarding", "read-only"}},
-		{"sysctls read-only, and right", "", "echo 1 >/proc/sys/net/ipv4/ip_forward;" + readOnlySysctls, `"x":1`, 0, nil},
-		{"IPv6 disabled", "", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6", six, 50, []string{"IPv6", "disable_ipv6"}},
-		{"IPv6 disabled on the bridge", "", "ip link add flatnet-br0 type bridge; echo 1 >/proc/sys/net/ipv6/conf/flatnet-br0/disable_ipv6", six, 50, []string{"net/ipv6/conf/flatnet-br0/disable_ipv6"}},
-		{"IPv6 disabled, and not needed", "", "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6", `"x":1`, 0, nil},
-		{"foreign interface group", "", "ip link add flatnet-br0 type bridge; ip link set flatnet-br0 group 7", `"x":1`, 50, []string{bridgeName, "group 7"}},
-		{"no such resolvConf", "", ":", `"ipam":{"resolvConf":"/run/none"}`, 50, []string{"ipam.resolvConf", "/run/none"}},
-		{"route by nobody's gateway", "", ":", `"ipam":{"routes":[{"dst":"10.1.0.0/16","gw":"192.0.2.77"}]}`, 50, []string{"192.0.2.77", "10.1.0.0/16"}},
-		{"bridge full", "", fullBridge, `"x":1`, 50, []string{bridgeName, "1023 ports"}},
-		{"MTU too small for IPv6", "", ":", `"mtu":1000,` + six, 7, []string{"mtu", "1000", "1280"}},
-		{"inherited MTU too small for IPv6", "", "ip link set up0 mtu 1000; ip route replace default via 192.0.2.2", six, 50, []string{"mtu", "1000", "1280", "default route"}},
-		{"bridge's MTU too small for IPv6", "", "ip link add flatnet-br0 mtu 1000 type bridge", six, 50, []string{bridgeName, "1000", "1280"}},
-		{"MTU too small for IPv6, which is not needed", "", ":", `"mtu":1000`, 0, nil},
-		{"default route on lo", "", "ip route replace default dev lo; ip -6 route replace default dev lo", `"x":1`, 0, nil},
-		{"default route is a black hole", "", "ip route replace blackhole default; ip -6 route replace blackhole default", `"x":1`, 0, nil},
-		{"lease lock held", "", "mkdir -p /var/lib/flatnet/ipam; setsid flock /var/lib/flatnet/ipam/.lock sh -c 'echo >/run/locked; sleep 600' >/dev/null 2>&1 & timeout 10 sh -c 'until [ -s /run/locked ]; do sleep 0.02; done'",
-			`"x":1`, 50, []string{"/var/lib/flatnet/ipam/.lock"}},
-		{"gateway interface of a VLAN is none", "", "ip link add flatnet-br0 type bridge; ip link add flatnet-br0.7 type bridge", `"vlan":7`, 50, []string{"flatnet-br0.7", "veth"}},
-
-		{"bridge gone", there, "ip link del flatnet-br0", `"x":1`, 51, []string{bridgeName}},
-		{"bridge down", there, "ip link set flatnet-br0 down", `"x":1`, 51, []string{bridgeName, "down"}},
-		{"gateway address gone", there, "ip addr flush dev flatnet-br0", `"x":1`, 51, []string{gateway}},
-		{"forwarding off", there, "echo 0 >/proc/sys/net/ipv4/ip_forward", `"x":1`, 51, []string{"ip_forward"}},
-		{"rules flushed", there, "nft flush ruleset", `"x":1`, 51, []string{"10.87.1.0/24"}},
-		{"rules changed", there, "nft flush table ip flatnet", `"x":1`, 51, []string{"10.87.1.0/24"}},
-	} {
+	for _, c := range hosts {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBox(t)
 			status := lab.Call{Command: "STATUS", Conf: newer(conf(c.keys))}

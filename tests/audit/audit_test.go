@@ -1,0 +1,77 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+const root = "../.."
+
+func repository(t *testing.T) []file {
+	t.Helper()
+	files, err := read(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 100 {
+		t.Fatalf("%d files: nothing is shown", len(files))
+	}
+	return files
+}
+
+// The core is an afternoon's reading, and nothing in the whole is a day's.
+func TestSizes(t *testing.T) {
+	files := repository(t)
+	lines := count(files)
+	for _, c := range []struct {
+		name       string
+		lines, max int
+	}{
+		{"the core", lines.sum(core...), maxCore},
+		{"everything", lines.sum(), maxAll},
+	} {
+		if c.lines > c.max {
+			t.Errorf("%s has %d lines of code, %d are allowed", c.name, c.lines, c.max)
+		}
+	}
+	for pkg, n := range lines {
+		if n > maxPackage {
+			t.Errorf("package %s has %d lines of code, %d are allowed", pkg, n, maxPackage)
+		}
+	}
+	for _, f := range files {
+		if f.name == "main.go" && f.lines >= maxMain {
+			t.Errorf("%s has %d lines of code, fewer than %d are allowed", f.name, f.lines, maxMain)
+		}
+		if slices.Contains(unsplit, f.name) {
+			continue
+		}
+		for _, fn := range f.long {
+			t.Errorf("%s: %s has %d lines, %d are allowed", f.name, fn.name, fn.lines, maxFunction)
+		}
+	}
+	if t.Failed() {
+		t.Logf("lines of code:\n%s", report(files))
+	}
+}
+
+func TestCodeLines(t *testing.T) {
+	const src = "// Package a is counted.\npackage a // 1\n\n/*\nnone\n*/\nvar x = `2\n\n4` // in a raw string each line counts\n\nfunc f(\n\ta int,\n) {\n\t// none\n\tg(a); g(a)\n}\n"
+	if n := codeLines([]byte(src)); n != 9 {
+		t.Errorf("%d lines, want 9", n)
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	files := []file{{name: "main.go", lines: 70}, {name: "internal/nl/nl.go", lines: 1300}, {name: "internal/dns/dns.go", lines: 5}, {name: "main_test.go", lines: 9}}
+	doc := "| `main.go` | 3 | doors |\n| `gone.go` | 4 | |\nIn all <!--core-->1<!----> of <!--all--><!---->, see `tests/none.go`.\n"
+	want := "| `main.go` | 70 | doors |\n| `gone.go` | 4 | |\nIn all <!--core-->1,370<!----> of <!--all-->1,375<!---->, see `tests/none.go`.\n"
+	if got := update(doc, files); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	got := strings.Join(problems(doc, files), "\n")
+	if want := "gone.go does not exist\ninternal/nl/nl.go is named 0 times: | `internal/nl/nl.go` | 1300 | |\ntests/none.go does not exist"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

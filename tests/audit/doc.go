@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// document is the auditor's path, from the root of the repository.
+const document = "docs/audit.md"
+
+// row is a line of its tables of files: | `NAME` | LINES | ... |
+var row = regexp.MustCompile("(?m)^\\| `([^`|]+\\.go)` \\| *(\\d*) *\\|")
+
+// total is a sum in its text: <!--core-->6,500<!---->
+var total = regexp.MustCompile(`<!--(core|all)-->[\d,]*<!---->`)
+
+// update returns the document with all counts as they are.
+func update(doc string, files []file) string {
+	lines := map[string]int{}
+	for _, f := range files {
+		lines[f.name] = f.lines
+	}
+	doc = row.ReplaceAllStringFunc(doc, func(old string) string {
+		name := row.FindStringSubmatch(old)[1]
+		if _, ok := lines[name]; !ok {
+			return old
+		}
+		return fmt.Sprintf("| `%s` | %d |", name, lines[name])
+	})
+	t := count(files)
+	return total.ReplaceAllStringFunc(doc, func(old string) string {
+		name, n := total.FindStringSubmatch(old)[1], t.sum()
+		if name == "core" {
+			n = t.sum(core...)
+		}
+		return fmt.Sprintf("<!--%s-->%s<!---->", name, thousands(n))
+	})
+}
+
+// thousands is 6500 as 6,500.
+func thousands(n int) string {
+	s := strconv.Itoa(n)
+	if len(s) > 3 {
+		s = s[:len(s)-3] + "," + s[len(s)-3:]
+	}
+	return s
+}
+
+// problems are what update can't mend: files of the core that the document lacks
+// or has twice, and files that it names and that don't exist.
+func problems(doc string, files []file) []string {
+	var list []string
+	named := map[string]int{}
+	for _, m := range row.FindAllStringSubmatch(doc, -1) {
+		named[m[1]]++
+	}
+	for _, f := range files {
+		if slices.Contains(core, f.pkg()) && !f.test() && named[f.name] != 1 {
+			list = append(list, fmt.Sprintf("%s is named %d times: | `%[1]s` | %[3]d | |", f.name, named[f.name], f.lines))
+		}
+	}
+	for _, name := range mentioned(doc) {
+		if !slices.ContainsFunc(files, func(f file) bool { return f.name == name }) {
+			list = append(list, name+" does not exist")
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// mentioned are all Go files that the text names in backquotes.
+func mentioned(doc string) []string {
+	var names []string
+	for _, m := range regexp.MustCompile("`([^`\\s]+\\.go)`").FindAllStringSubmatch(doc, -1) {
+		names = append(names, strings.TrimPrefix(m[1], "../"))
+	}
+	return names
+}
