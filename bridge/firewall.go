@@ -296,7 +296,7 @@ func (f Firewall) gatewayDNS() (chains []chain) {
 	for _, protocol := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
 		rules = append(rules, slices.Concat(
 			match(destination, netip.PrefixFrom(f.Gateway, f.Gateway.BitLen()), nft.Equal), toDNS(protocol),
-			[]nft.Expr{nft.Immediate{Dst: nft.Reg1, Data: f.Gateway.AsSlice()}, nft.Translate{Dest: true, Family: family, Addr: nft.Reg1}}))
+			[]nft.Expr{nft.Immediate{Dst: nft.Reg1, Data: f.Gateway.AsSlice()}, nft.Translate{Family: family, Addr: nft.Reg1}}))
 	}
 	for _, hook := range []struct {
 		name string

@@ -66,7 +66,7 @@ func blockers(c *nft.Conn, firewalls []Firewall) (found []blocker, unread error)
 			continue
 		}
 		if err == nil {
-			rules, err = c.AllRules(ch.Table)
+			rules, err = c.Rules(ch.Table, "")
 		}
 		unread = errors.Join(unread, err)
 		if err == nil && !slices.ContainsFunc(rules, func(r nft.Rule) bool {

@@ -198,7 +198,7 @@ func (t portsTable) dnat(m nft.Set, withAddr bool) []nft.Expr {
 	const target = 8 // the word where what is found goes
 	return append(t.load(withAddr),
 		nft.Lookup{Set: m.Name, Src: nft.Reg1, Dst: nft.Reg32(target)},
-		nft.Translate{Dest: true, Family: t.Family, Addr: nft.Reg32(target), Port: nft.Reg32(target + t.words())})
+		nft.Translate{Family: t.Family, Addr: nft.Reg32(target), Port: nft.Reg32(target + t.words())})
 }
 
 func (t portsTable) masquerade() (rules [][]nft.Expr) {

@@ -29,7 +29,7 @@ func table(family nft.Family, network string) nft.Table {
 // rulesOf reads the rules of the network's own tables.
 func rulesOf(c *nft.Conn, network string) (have []nft.Rule, err error) {
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
-		rules, err := c.AllRules(table(family, network))
+		rules, err := c.Rules(table(family, network), "")
 		if err != nil {
 			return nil, err
 		}

@@ -41,7 +41,7 @@ func Dial() (*Conn, error) {
 func (c *Conn) Close() error { return c.nl.Close() }
 
 // A Query selects flows of one protocol and family. The kernel goes through all
-// that it has, and returns only what is asked for (since 5.8).
+// that it has, and returns only the selected ones (since 5.8).
 type Query struct {
 	Protocol uint8 // IPPROTO_*
 	IPv6     bool
@@ -61,27 +61,25 @@ func (c *Conn) Flows(q Query) ([]Flow, error) {
 		return nil, err
 	}
 	msgs, err := c.nl.Dump(msgGet, req)
-	if errors.Is(err, unix.EINVAL) { // nfnetlink's word for a subsystem that it doesn't have
+	if errors.Is(err, unix.EINVAL) { // nfnetlink has no such subsystem
 		return nil, ErrUnsupported
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list connections: %w", err)
 	}
 	var flows []Flow
 	for _, m := range msgs {
-		f, err := decode(m.Data)
-		if err != nil {
-			return nil, fmt.Errorf("list connections: %w", err)
-		}
+		f, derr := decode(m.Data)
+		err = errors.Join(err, derr)
 		if q.selects(f) { // kernels before 5.8 ignore the filter
 			flows = append(flows, f)
 		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list connections: %w", err)
 	}
 	return flows, nil
 }
 
 // Delete deletes flows; one that is gone is no error. A newer one with the same
-// addresses and ports stays. All are tried.
+// addresses and ports stays. All are tried; the first error is returned.
 func (c *Conn) Delete(flows []Flow) error {
 	requests := make([]netlink.Message, len(flows))
 	for i, f := range flows {
@@ -89,19 +87,15 @@ func (c *Conn) Delete(flows []Flow) error {
 		if err != nil {
 			return fmt.Errorf("delete connection %v: %w", f, err)
 		}
-		requests[i] = netlink.Message{
-			Header: netlink.Header{Type: msgDelete, Flags: netlink.Request | netlink.Acknowledge}, Data: data,
-		}
+		header := netlink.Header{Type: msgDelete, Flags: netlink.Request | netlink.Acknowledge}
+		requests[i] = netlink.Message{Header: header, Data: data}
 	}
 	var first error
-	err := c.nl.Each(requests, func(i int, _ netlink.Message, err error) error {
-		if err != nil && !errors.Is(err, unix.ENOENT) && first == nil {
-			first = fmt.Errorf("delete connection %v: %w", flows[i], err)
+	for _, err := range c.nl.Each(requests) {
+		if first == nil && err != nil && !errors.Is(err, unix.ENOENT) {
+			first = fmt.Errorf("delete connection %v: %w", flows[0], err)
 		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("delete connections: %w", err)
+		flows = flows[1:]
 	}
 	return first
 }

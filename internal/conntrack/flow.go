@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/mdlayher/netlink"
+	"flatnet/internal/nl"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -46,128 +47,77 @@ type Flow struct {
 
 func (f Flow) String() string { return fmt.Sprintf("%d %s > %s", f.Protocol, f.Src, f.Dst) }
 
-func header(ipv6 bool) []byte {
+func encode(ipv6 bool, pass func(*nl.Codec)) ([]byte, error) {
 	family := byte(unix.AF_INET)
 	if ipv6 {
 		family = unix.AF_INET6
 	}
-	return []byte{family, unix.NFNETLINK_V0, 0, 0}
+	attrs, err := nl.Encode(pass)
+	return append([]byte{family, unix.NFNETLINK_V0, 0, 0}, attrs...), err
 }
 
 func (q Query) encode() ([]byte, error) {
 	original, reply := uint32(filterProtoNum), uint32(0)
-	ae := netlink.NewAttributeEncoder()
-	ae.ByteOrder = binary.BigEndian
-	ae.Nested(ctaTupleOrig, func(t *netlink.AttributeEncoder) error {
-		t.Nested(ctaTupleProto, func(p *netlink.AttributeEncoder) error {
-			p.Uint8(ctaProtoNum, q.Protocol)
-			if q.Port != 0 {
-				original |= filterDstPort
-				p.Uint16(ctaProtoDstPort, q.Port)
-			}
-			return nil
+	return encode(q.IPv6, func(c *nl.Codec) {
+		c.Nest(ctaTupleOrig, func(tuple *nl.Codec) {
+			tuple.Nest(ctaTupleProto, func(proto *nl.Codec) {
+				proto.Bytes(ctaProtoNum, []byte{q.Protocol})
+				if q.Port != 0 {
+					original |= filterDstPort
+					proto.Bytes(ctaProtoDstPort, binary.BigEndian.AppendUint16(nil, q.Port))
+				}
+			})
 		})
-		return nil
-	})
-	if q.Server.IsValid() {
-		reply = filterIPSrc
-		ae.Nested(ctaTupleReply, func(t *netlink.AttributeEncoder) error {
-			t.Nested(ctaTupleIP, func(ip *netlink.AttributeEncoder) error {
+		if q.Server.IsValid() {
+			reply = filterIPSrc
+			c.Nest(ctaTupleReply, func(tuple *nl.Codec) {
 				src := uint16(ctaIPv4Src)
 				if q.Server.Is6() {
 					src = ctaIPv6Src
 				}
-				ip.Bytes(src, q.Server.AsSlice())
-				return nil
+				tuple.Nest(ctaTupleIP, func(ip *nl.Codec) { ip.Bytes(src, q.Server.AsSlice()) })
 			})
-			return nil
+		}
+		c.Nest(ctaFilter, func(f *nl.Codec) { // in host byte order, unlike everything else
+			f.Bytes(ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, original))
+			f.Bytes(ctaFilterReplyFlags, binary.NativeEndian.AppendUint32(nil, reply))
 		})
-	}
-	ae.Nested(ctaFilter, func(f *netlink.AttributeEncoder) error {
-		f.ByteOrder = binary.NativeEndian // unlike everything else
-		f.Uint32(ctaFilterOrigFlags, original)
-		f.Uint32(ctaFilterReplyFlags, reply)
-		return nil
 	})
-	attrs, err := ae.Encode()
-	return append(header(q.IPv6), attrs...), err
 }
 
 func (f Flow) encode() ([]byte, error) {
-	ae := netlink.NewAttributeEncoder()
-	ae.Bytes(ctaTupleOrig|unix.NLA_F_NESTED, f.original)
-	if f.id != nil {
-		ae.Bytes(ctaID, f.id)
-	}
-	attrs, err := ae.Encode()
-	return append(header(f.Dst.Addr().Is6()), attrs...), err
+	return encode(f.Dst.Addr().Is6(), func(c *nl.Codec) {
+		c.Bytes(ctaTupleOrig|unix.NLA_F_NESTED, f.original)
+		c.Bytes(ctaID, f.id)
+	})
 }
 
 var errShort = errors.New("conntrack message without a header")
 
-func decode(b []byte) (Flow, error) {
-	var f Flow
+func decode(b []byte) (f Flow, err error) {
 	if len(b) < headerSize {
 		return f, errShort
 	}
-	ad, err := netlink.NewAttributeDecoder(b[headerSize:])
-	if err != nil {
-		return f, err
-	}
-	for ad.Next() {
-		switch ad.Type() {
-		case ctaTupleOrig:
-			f.original = ad.Bytes()
-			f.Protocol, f.Src, f.Dst, err = decodeTuple(f.original)
-		case ctaTupleReply:
-			_, f.Server, _, err = decodeTuple(ad.Bytes())
-		case ctaID:
-			f.id = ad.Bytes()
-		}
-		if err != nil {
-			return f, err
-		}
-	}
-	return f, ad.Err()
+	err = nl.Decode(b[headerSize:], func(c *nl.Codec) {
+		f.original = c.Bytes(ctaTupleOrig, nil)
+		f.id = c.Bytes(ctaID, nil)
+		c.Fail(nl.Decode(f.original, func(tuple *nl.Codec) { f.Protocol, f.Src, f.Dst = readTuple(tuple) }))
+		c.Nest(ctaTupleReply, func(tuple *nl.Codec) { _, f.Server, _ = readTuple(tuple) })
+	})
+	return f, err
 }
 
-func decodeTuple(b []byte) (protocol uint8, src, dst netip.AddrPort, err error) {
-	ad, err := netlink.NewAttributeDecoder(b)
-	if err != nil {
-		return 0, src, dst, err
-	}
+func readTuple(c *nl.Codec) (protocol uint8, src, dst netip.AddrPort) {
 	var srcIP, dstIP netip.Addr
-	var srcPort, dstPort uint16
-	for ad.Next() {
-		switch ad.Type() {
-		case ctaTupleIP:
-			ad.Nested(func(ip *netlink.AttributeDecoder) error {
-				for ip.Next() {
-					switch ip.Type() {
-					case ctaIPv4Src, ctaIPv6Src:
-						srcIP, _ = netip.AddrFromSlice(ip.Bytes())
-					case ctaIPv4Dst, ctaIPv6Dst:
-						dstIP, _ = netip.AddrFromSlice(ip.Bytes())
-					}
-				}
-				return ip.Err()
-			})
-		case ctaTupleProto:
-			ad.Nested(func(p *netlink.AttributeDecoder) error {
-				p.ByteOrder = binary.BigEndian
-				for p.Next() {
-					switch p.Type() {
-					case ctaProtoNum:
-						protocol = p.Uint8()
-					case ctaProtoSrcPort:
-						srcPort = p.Uint16()
-					case ctaProtoDstPort:
-						dstPort = p.Uint16()
-					}
-				}
-				return p.Err()
-			})
-		}
-	}
-	return protocol, netip.AddrPortFrom(srcIP, srcPort), netip.AddrPortFrom(dstIP, dstPort), ad.Err()
+	c.Nest(ctaTupleIP, func(ip *nl.Codec) {
+		srcIP, _ = netip.AddrFromSlice(ip.Bytes(ctaIPv4Src, ip.Bytes(ctaIPv6Src, nil)))
+		dstIP, _ = netip.AddrFromSlice(ip.Bytes(ctaIPv4Dst, ip.Bytes(ctaIPv6Dst, nil)))
+	})
+	c.Nest(ctaTupleProto, func(proto *nl.Codec) {
+		port := func(typ uint16) uint16 { return binary.BigEndian.Uint16(proto.Fixed(typ, []byte{0, 0})) }
+		protocol = proto.Fixed(ctaProtoNum, []byte{0})[0]
+		src = netip.AddrPortFrom(srcIP, port(ctaProtoSrcPort))
+		dst = netip.AddrPortFrom(dstIP, port(ctaProtoDstPort))
+	})
+	return protocol, src, dst
 }

@@ -3,25 +3,29 @@ package nft
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"flatnet/internal/nl"
 )
 
-// An Object is what a [Batch] adds and deletes: a [Table], [Chain], [Rule],
-// [Set] or [Elements].
+// The messages about an object, counted from its NFT_MSG_NEW* (enum
+// nf_tables_msg_types).
+const (
+	newMsg = iota
+	getMsg
+	delMsg
+)
+
+// An Object can be added and deleted: a [Table], [Chain], [Rule], [Set] or [Elements].
 type Object interface {
 	fmt.Stringer
-	create() []request
-	remove() []request
-}
-
-// A Container is an Object that has a name of its own: a [Table], [Chain] or [Set].
-type Container interface {
-	Object
-	get() request
-	flush() request
+	kind() (msg uint16, family Family) // NFT_MSG_NEW*
+	identify(c *nl.Codec)              // appends the attributes that get and delete go by
+	define(c *nl.Codec)                // appends all attributes
 }
 
 // A Batch is a transaction: the kernel does all of it, in order, or nothing.
@@ -42,63 +46,60 @@ type op struct {
 func (o op) String() string { return o.verb + " " + o.object.String() }
 
 // Add adds objects, or leaves those that exist as they are (NLM_F_CREATE). A
-// rule is always appended. An existing chain's policy is set. What exists
+// rule is always appended. An existing chain's policy is set. To add what exists
 // costs time for nothing, see [Conn.Close].
 func (b *Batch) Add(objects ...Object) {
-	for _, o := range objects {
-		b.put("add", o, netlink.Create, o.create())
-	}
+	b.put("add", newMsg, netlink.Create, objects...)
 }
 
 // Create adds objects that must not exist: else Commit's error is EEXIST.
 func (b *Batch) Create(objects ...Object) {
-	for _, o := range objects {
-		b.put("create", o, netlink.Create|netlink.Excl, o.create())
-	}
+	b.put("create", newMsg, netlink.Create|netlink.Excl, objects...)
 }
 
 // Delete deletes objects that must exist: else Commit's error is ENOENT. It
 // goes by names, keys and for a rule by its Handle. A table goes with all that
 // it has, another object only if nothing refers to it (EBUSY).
-func (b *Batch) Delete(objects ...Object) {
-	for _, o := range objects {
-		b.put("delete", o, 0, o.remove())
-	}
-}
+func (b *Batch) Delete(objects ...Object) { b.put("delete", delMsg, 0, objects...) }
 
-// Flush deletes the rules of a table or chain, or the elements of a set. Each
-// must exist.
-func (b *Batch) Flush(containers ...Container) {
-	for _, o := range containers {
-		b.put("flush", o, 0, []request{o.flush()})
-	}
-}
+// Flush deletes the rules of a chain, which must exist.
+func (b *Batch) Flush(ch Chain) { b.put("flush", delMsg, 0, allRules{ch}) }
 
 // Insert adds rules at the beginning of their chains; the last one is first.
 func (b *Batch) Insert(rules ...Rule) {
 	for _, r := range rules {
-		requests := r.create()
-		requests[0].flags &^= netlink.Append
-		b.put("insert", r, netlink.Create, requests)
+		b.put("insert", newMsg, netlink.Create, r)
 	}
 }
 
-func (b *Batch) put(verb string, o Object, flags netlink.HeaderFlags, requests []request) {
-	for _, r := range requests {
-		r.flags |= flags
-		m, err := r.encode()
-		op := op{verb, o, m}
-		if err != nil {
-			b.err = errors.Join(b.err, fmt.Errorf("%v: %w", op, err))
+func (b *Batch) put(verb string, msg uint16, flags netlink.HeaderFlags, objects ...Object) {
+	for _, o := range objects {
+		all, ok := o.(Elements)
+		if !ok {
+			b.append(verb, msg, flags, o)
 		}
-		b.ops = append(b.ops, op)
+		for some := range slices.Chunk(all.List, perMessage) {
+			b.append(verb, msg, flags, Elements{all.Set, some})
+		}
 	}
+}
+
+func (b *Batch) append(verb string, msg uint16, flags netlink.HeaderFlags, o Object) {
+	if _, ok := o.(Rule); ok && verb == "add" {
+		flags |= netlink.Append
+	}
+	m, err := encode(o, msg, flags)
+	op := op{verb, o, m}
+	if err != nil {
+		b.err = errors.Join(b.err, fmt.Errorf("%v: %w", op, err))
+	}
+	b.ops = append(b.ops, op)
 }
 
 // Len returns the number of messages so far.
 func (b *Batch) Len() int { return len(b.ops) }
 
-// String lists what the batch does, one message a line.
+// String lists the operations of the batch, one message a line.
 func (b *Batch) String() string {
 	var s strings.Builder
 	for _, o := range b.ops {
@@ -109,23 +110,19 @@ func (b *Batch) String() string {
 
 // messages puts the batch between NFNL_MSG_BATCH_BEGIN and _END, whose res_id
 // is the subsystem. If the ruleset is no longer that of NFNL_BATCH_GENID, the
-// kernel refuses the whole batch with ERESTART. Only the last operation asks for an acknowledgement:
-// refused ones are reported in any case, and older kernels such as 5.10 don't
-// acknowledge _END itself (nfnetlink_rcv_batch of nfnetlink.c).
+// kernel refuses the whole batch with ERESTART. Only the last operation asks for an
+// acknowledgement: refused ones are reported in any case, and older kernels such as
+// 5.10 don't acknowledge _END itself (nfnetlink_rcv_batch of nfnetlink.c).
 func (b *Batch) messages() []netlink.Message {
-	mark := func(typ netlink.HeaderType) netlink.Message {
-		return netlink.Message{
-			Header: netlink.Header{Type: typ, Flags: netlink.Request},
-			Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES},
-		}
+	mark := func(typ netlink.HeaderType, base uint32) netlink.Message {
+		header := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
+		attrs, _ := nl.Encode(func(c *nl.Codec) { nl.Optional(c, unix.NFNL_BATCH_GENID, base) }) // a number can't fail
+		return netlink.Message{Header: netlink.Header{Type: typ, Flags: netlink.Request}, Data: append(header, attrs...)}
 	}
-	begin := mark(unix.NFNL_MSG_BATCH_BEGIN)
-	attrs, _ := encode(func(c *codec) { optional(c, unix.NFNL_BATCH_GENID, b.base) }) // a number can't fail
-	begin.Data = append(begin.Data, attrs...)
-	msgs := append(make([]netlink.Message, 0, len(b.ops)+2), begin)
+	msgs := []netlink.Message{mark(unix.NFNL_MSG_BATCH_BEGIN, b.base)}
 	for _, o := range b.ops {
 		msgs = append(msgs, o.msg)
 	}
 	msgs[len(msgs)-1].Header.Flags |= netlink.Acknowledge
-	return append(msgs, mark(unix.NFNL_MSG_BATCH_END))
+	return append(msgs, mark(unix.NFNL_MSG_BATCH_END, 0))
 }

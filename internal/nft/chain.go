@@ -1,6 +1,10 @@
 package nft
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"flatnet/internal/nl"
+)
 
 // A Hook is where packets enter a base chain (enum nf_inet_hooks; the numbers
 // of the bridge family's NF_BR_* are the same).
@@ -22,7 +26,6 @@ type ChainType string
 const (
 	Filter ChainType = "filter"
 	NAT    ChainType = "nat"
-	Route  ChainType = "route"
 )
 
 // A Chain is a list of rules. With a Type it is a base chain, which packets
@@ -39,39 +42,38 @@ type Chain struct {
 
 func (ch Chain) String() string { return "chain " + ch.Table.name() + " " + ch.Name }
 
-func (ch Chain) path(c *codec) {
-	c.text(unix.NFTA_CHAIN_TABLE, ch.Table.Name)
-	c.text(unix.NFTA_CHAIN_NAME, ch.Name)
+func (ch Chain) kind() (uint16, Family) { return unix.NFT_MSG_NEWCHAIN, ch.Table.Family }
+
+func (ch Chain) identify(c *nl.Codec) {
+	c.Text(unix.NFTA_CHAIN_TABLE, ch.Table.Name)
+	c.Text(unix.NFTA_CHAIN_NAME, ch.Name)
 }
 
-func (ch Chain) create() []request {
-	return []request{{unix.NFT_MSG_NEWCHAIN, 0, ch.Table.Family, func(c *codec) {
-		ch.path(c)
-		if ch.Type == "" {
-			return
-		}
-		c.text(unix.NFTA_CHAIN_TYPE, string(ch.Type))
-		policy := Accept
-		if ch.Drop {
-			policy = Drop
-		}
-		number(c, unix.NFTA_CHAIN_POLICY, policy)
-		c.nest(unix.NFTA_CHAIN_HOOK, func(n *codec) {
-			number(n, unix.NFTA_HOOK_HOOKNUM, ch.Hook)
-			number(n, unix.NFTA_HOOK_PRIORITY, ch.Priority)
-		})
-	}}}
+func (ch Chain) define(c *nl.Codec) {
+	if ch.Type != "" {
+		ch.pass(c)
+	} else {
+		ch.identify(c)
+	}
 }
 
-func (ch Chain) remove() []request {
-	return []request{{unix.NFT_MSG_DELCHAIN, 0, ch.Table.Family, ch.path}}
+// pass leaves the table's family out, which is in the header.
+func (ch Chain) pass(c *nl.Codec) Chain {
+	policy := Accept
+	if ch.Drop {
+		policy = Drop
+	}
+	ch.Table.Name = c.Text(unix.NFTA_CHAIN_TABLE, ch.Table.Name)
+	ch.Name = c.Text(unix.NFTA_CHAIN_NAME, ch.Name)
+	ch.Type = ChainType(c.Text(unix.NFTA_CHAIN_TYPE, string(ch.Type)))
+	ch.Drop = nl.Number(c, unix.NFTA_CHAIN_POLICY, policy) == Drop
+	c.Nest(unix.NFTA_CHAIN_HOOK, func(n *nl.Codec) {
+		ch.Hook = nl.Number(n, unix.NFTA_HOOK_HOOKNUM, ch.Hook)
+		ch.Priority = nl.Number(n, unix.NFTA_HOOK_PRIORITY, ch.Priority)
+	})
+	return ch
 }
 
-func (ch Chain) get() request {
-	return request{unix.NFT_MSG_GETCHAIN, 0, ch.Table.Family, ch.path}
-}
-
-// flush takes the chain's rules away.
-func (ch Chain) flush() request {
-	return ch.rules(unix.NFT_MSG_DELRULE)
+func readChain(family Family, c *nl.Codec) []Chain {
+	return []Chain{Chain{Table: Table{Family: family}}.pass(c)}
 }

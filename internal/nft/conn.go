@@ -1,13 +1,14 @@
 // Package nft speaks to nf_tables: tables, chains, rules, sets and maps as
 // plain data, changed by one atomic batch (see [Batch]) and asked for one by
-// one. It says how these look in netlink messages, and nothing about what
-// they are for. Names are those of nft(8) and linux/netfilter/nf_tables.h.
+// one. It knows their form in netlink messages, and nothing about their
+// purpose. Names are those of nft(8) and linux/netfilter/nf_tables.h.
 package nft
 
 import (
 	"errors"
 	"fmt"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"flatnet/internal/nl"
@@ -38,3 +39,97 @@ func New(c *nl.Conn) *Conn { return &Conn{c} }
 // chain that existed, it takes 10 to 30 ms: the kernel waits for a grace period
 // before it frees what is left over. Everything else costs nothing here.
 func (c *Conn) Close() error { return c.nl.Close() }
+
+// headerSize is the size of struct nfgenmsg: nfgen_family, version, res_id.
+const headerSize = 4
+
+// attrsAt is where a message's attributes begin, counted from its nlmsghdr.
+const attrsAt = unix.NLMSG_HDRLEN + headerSize
+
+// encode returns the message about an object: msg is the distance from its
+// NFT_MSG_NEW*.
+func encode(o Object, msg uint16, flags netlink.HeaderFlags) (netlink.Message, error) {
+	kind, family := o.kind()
+	pass := o.identify
+	if msg == newMsg {
+		pass = o.define
+	}
+	attrs, err := nl.Encode(pass)
+	return netlink.Message{
+		Header: netlink.Header{Type: msgType(kind + msg), Flags: netlink.Request | flags},
+		Data:   append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, attrs...),
+	}, err
+}
+
+func msgType(msg uint16) netlink.HeaderType {
+	return netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | msg)
+}
+
+var errShort = errors.New("message without a nfgenmsg header")
+
+// decode reads the objects of messages.
+func decode[T any](msgs []netlink.Message, read func(Family, *nl.Codec) []T) (all []T, err error) {
+	for _, m := range msgs {
+		if len(m.Data) < headerSize {
+			return nil, errShort
+		}
+		err := nl.Decode(m.Data[headerSize:], func(c *nl.Codec) {
+			all = append(all, read(Family(m.Data[0]), c)...)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// ask sends a request that changes nothing about an object, and returns the answers.
+func (c *Conn) ask(o Object, flags netlink.HeaderFlags) ([]netlink.Message, error) {
+	m, err := encode(o, getMsg, flags)
+	if err != nil {
+		return nil, err
+	}
+	answers, err := c.nl.Do(m.Header.Type, flags, m.Data)
+	return answers, c.explain(err)
+}
+
+// explain finds out what the kernel lacks. nfnetlink returns EINVAL for a
+// subsystem that it doesn't have: then every request fails so, even the one that
+// has no arguments.
+func (c *Conn) explain(err error) error {
+	if errors.Is(err, unix.EINVAL) {
+		if _, all := c.generation(); errors.Is(all, ErrUnsupported) {
+			return all
+		}
+	}
+	return err
+}
+
+// generation returns the number of the ruleset's last change (NFTA_GEN_ID), or 0
+// if the kernel does not report it.
+func (c *Conn) generation() (uint32, error) {
+	answers, err := c.nl.Do(msgType(unix.NFT_MSG_GETGEN), 0, []byte{0, unix.NFNETLINK_V0, 0, 0})
+	if errors.Is(err, unix.EINVAL) {
+		return 0, unsupported("CONFIG_NF_TABLES", err)
+	}
+	ids, derr := decode(answers, func(_ Family, c *nl.Codec) []uint32 {
+		return []uint32{nl.Number(c, unix.NFTA_GEN_ID, uint32(0))}
+	})
+	if err = errors.Join(err, derr); err != nil || len(ids) == 0 {
+		return 0, fmt.Errorf("generation of the ruleset: %w", err)
+	}
+	return ids[0], nil
+}
+
+// Has reports whether an object of that family and name exists, at a cost that
+// doesn't grow with their number. Its inside is not compared.
+func (c *Conn) Has(o Object) (bool, error) {
+	_, err := c.ask(o, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("get %v: %w", o, err)
+	}
+	return true, nil
+}

@@ -1,16 +1,16 @@
 package nft
 
 import (
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"flatnet/internal/nl"
 )
 
 // An Element is an element of a set or map.
 type Element struct {
-	Key     []byte   // see [Concat]
-	Data    []byte   // in a map
-	Verdict *Verdict // in a verdict map
-	Comment string   // up to 253 bytes, as nft shows it
+	Key     []byte // see [Concat]
+	Data    []byte // in a map
+	Comment string // up to 253 bytes, as nft shows it
 }
 
 // Concat joins the fields of a concatenation: each is filled up with NUL to
@@ -37,6 +37,11 @@ type Elements struct {
 	List []Element
 }
 
+// perMessage bounds the elements of one message, an attribute of less than 64 KiB.
+// The largest has a key and data of 64 bytes each and user data of 256, with seven
+// attribute headers and the alignment of three values.
+const perMessage = 150
+
 func (e Elements) String() string {
 	s := "elements of " + e.Set.String()
 	if len(e.List) == 1 && e.List[0].Comment != "" {
@@ -45,83 +50,31 @@ func (e Elements) String() string {
 	return s
 }
 
-// listSize bounds the elements of one message: an attribute has less than 64 KiB.
-const listSize = 60_000
+func (e Elements) kind() (uint16, Family) { return unix.NFT_MSG_NEWSETELEM, e.Set.Table.Family }
 
-func (e Elements) create() []request {
-	return e.requests(unix.NFT_MSG_NEWSETELEM, e.List)
-}
-
-func (e Elements) remove() []request {
-	return e.requests(unix.NFT_MSG_DELSETELEM, keys(e.List))
-}
-
-// requests are as few messages as possible.
-func (e Elements) requests(msg uint16, list []Element) (out []request) {
-	for len(list) > 0 {
-		n, size := 1, list[0].size()
-		for n < len(list) && size+list[n].size() <= listSize {
-			size += list[n].size()
-			n++
-		}
-		out = append(out, e.Set.elements(msg, list[:n]))
-		list = list[n:]
+func (e Elements) identify(c *nl.Codec) {
+	keys := Elements{e.Set, make([]Element, len(e.List))}
+	for i, el := range e.List {
+		keys.List[i].Key = el.Key
 	}
-	return out
+	keys.define(c)
 }
 
-// size is at least the size of the element's nest. Its seven attribute headers
-// and the alignment of its four values are within the constant.
-func (e Element) size() int {
-	n := 64 + len(e.Key) + len(e.Data) + len(e.Comment)
-	if e.Verdict != nil {
-		n += 16 + len(e.Verdict.Chain)
+func (e Elements) define(c *nl.Codec) {
+	c.Text(unix.NFTA_SET_ELEM_LIST_TABLE, e.Set.Table.Name)
+	c.Text(unix.NFTA_SET_ELEM_LIST_SET, e.Set.Name)
+	if len(e.List) > 0 {
+		passElements(c, e.List)
 	}
-	return n
 }
 
-func keys(elements []Element) []Element {
-	out := make([]Element, len(elements))
-	for i, e := range elements {
-		out[i].Key = e.Key
-	}
-	return out
-}
-
-// elements is a request about elements of the set, or without any about all.
-func (s Set) elements(msg uint16, elements []Element) request {
-	return request{msg, 0, s.Table.Family, func(c *codec) {
-		c.text(unix.NFTA_SET_ELEM_LIST_TABLE, s.Table.Name)
-		c.text(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
-		if elements != nil {
-			list(c, unix.NFTA_SET_ELEM_LIST_ELEMENTS, elements, passElement)
-		}
-	}}
-}
-
-func passElement(c *codec, e Element) Element {
-	e.Key = c.value(unix.NFTA_SET_ELEM_KEY, e.Key)
-	if e.Data != nil || e.Verdict != nil || c.has(unix.NFTA_SET_ELEM_DATA) {
-		c.nest(unix.NFTA_SET_ELEM_DATA, func(n *codec) {
-			switch {
-			case e.Verdict != nil:
-				e.Verdict.data(n)
-			case n.has(unix.NFTA_DATA_VERDICT):
-				v := Verdict{}.data(n)
-				e.Verdict = &v
-			default:
-				e.Data = n.octets(unix.NFTA_DATA_VALUE, e.Data)
-			}
-		})
-	}
-	e.Comment = c.comment(unix.NFTA_SET_ELEM_USERDATA, e.Comment)
-	return e
-}
-
-func decodeElements(m netlink.Message) ([]Element, error) {
-	var out []Element
-	_, err := decodeMessage(m, func(c *codec) {
-		out = list(c, unix.NFTA_SET_ELEM_LIST_ELEMENTS, nil, passElement)
+func passElements(c *nl.Codec, list []Element) []Element {
+	return nl.List(c, unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM, list, func(c *nl.Codec, e Element) Element {
+		e.Key = value(c, unix.NFTA_SET_ELEM_KEY, e.Key)
+		e.Data = value(c, unix.NFTA_SET_ELEM_DATA, e.Data)
+		e.Comment = comment(c, unix.NFTA_SET_ELEM_USERDATA, e.Comment)
+		return e
 	})
-	return out, err
 }
+
+func readElements(_ Family, c *nl.Codec) []Element { return passElements(c, nil) }

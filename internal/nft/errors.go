@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"flatnet/internal/nl"
 )
 
 // ErrUnsupported is a kernel that lacks nf_tables or a part of it. The text
-// names the CONFIG_ option. Such an error is not also the errno that told it:
+// names the CONFIG_ option. Such an error is not also the errno that reported it:
 // ENOENT, say, must not be taken for an object that is absent.
 var ErrUnsupported = errors.New("not supported by this kernel")
 
@@ -18,15 +19,7 @@ func unsupported(config string, err error) error {
 	return fmt.Errorf("%s: %w (%v)", config, ErrUnsupported, err)
 }
 
-// batchError is that of a batch that was refused as a whole: nfnetlink has no
-// nf_tables (EOPNOTSUPP), the caller may not (EPERM), or the commit failed.
-func batchError(err error) error {
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return unsupported("CONFIG_NF_TABLES", err)
-	}
-	return fmt.Errorf("nf_tables batch: %w", err)
-}
-
+// refused is the error of an operation that the kernel refused.
 func (o op) refused(err error) error {
 	if o.verb == "add" || o.verb == "create" {
 		if config := missing(o.object, err); config != "" {
@@ -42,76 +35,61 @@ func (o op) refused(err error) error {
 // such as 5.10 point at nothing then, but do point at a table, chain or set
 // that is absent.
 func missing(o Object, err error) string {
-	var at int
-	var op *netlink.OpError
-	if errors.As(err, &op) {
+	at := 0
+	if op := nl.Refused(err); op != nil {
 		at = op.Offset
 	}
+	absent := errors.Is(err, unix.ENOENT)
 	switch o := o.(type) {
 	case Table:
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
-			return "CONFIG_NF_TABLES_" + o.Family.config()
+			return "CONFIG_NF_TABLES_" + o.Family.option()
 		}
 	case Chain:
-		if errors.Is(err, unix.ENOENT) && o.Type != "" && (at == 0 || at == offset(o.path)) {
-			if o.Type == NAT {
-				return "CONFIG_NFT_NAT"
-			}
-			return "CONFIG_NF_TABLES_" + o.Table.Family.config()
+		switch table := at == attrsAt; { // the first attribute
+		case !absent || table || o.Type == "":
+		case o.Type == NAT:
+			return "CONFIG_NFT_NAT"
+		default:
+			return "CONFIG_NF_TABLES_" + o.Table.Family.option()
 		}
 	case Rule:
-		if errors.Is(err, unix.ENOENT) {
+		if absent {
 			return o.missing(at)
 		}
 	}
 	return ""
 }
 
+// missing is that of the expression at an offset, or of all if it is 0.
 func (r Rule) missing(at int) string {
 	var configs []string
 	for i, e := range r.Exprs {
 		before := Rule{Table: r.Table, Chain: r.Chain, Exprs: r.Exprs[:i]}
-		if config := module(e, r.Table.Family); config != "" && (at == 0 || at == offset(func(c *codec) { before.pass(c) })) {
+		attrs, _ := nl.Encode(before.define) // it could be encoded before
+		if config := module(e, r.Table.Family); config != "" && (at == 0 || at == attrsAt+len(attrs)) {
 			configs = append(configs, config)
 		}
 	}
 	return strings.Join(configs, " or ")
 }
 
-// offset is where the attribute after those of pass begins.
-func offset(pass func(*codec)) int {
-	b, _ := encode(pass) // has been encoded before, as part of the whole
-	return attrsAt + len(b)
-}
-
 // module is the option that builds an expression which nf_tables itself does
 // not have built in.
 func module(e Expr, f Family) string {
-	switch e := e.(type) {
-	case Meta:
+	switch name := e.expr(); name {
+	case "ct", "masq", "nat":
+		return "CONFIG_NFT_" + strings.ToUpper(name)
+	case "fib":
+		return "CONFIG_NFT_FIB_" + f.option()
+	case "meta":
 		if f == Bridge { // nft_meta_get_init leaves all keys to nft_meta_bridge, if that is a module
 			return "CONFIG_NFT_BRIDGE_META"
 		}
-	case Translate:
-		return "CONFIG_NFT_NAT"
-	case Masquerade:
-		return "CONFIG_NFT_MASQ"
-	case Ct:
-		return "CONFIG_NFT_CT"
-	case Fib:
-		return "CONFIG_NFT_FIB_" + f.config()
-	case Other:
-		return "expression " + e.Name
+		return ""
+	case "bitwise", "cmp", "immediate", "lookup", "payload":
+		return ""
+	default:
+		return "expression " + name
 	}
-	return ""
-}
-
-func (f Family) config() string {
-	switch f {
-	case IPv4:
-		return "IPV4"
-	case IPv6:
-		return "IPV6"
-	}
-	return strings.ToUpper(f.String())
 }

@@ -1,38 +1,35 @@
 package nft
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"flatnet/internal/nl"
+)
 
 // A MetaKey is a property of a packet beside its bytes (enum nft_meta_keys).
 type MetaKey uint32
 
-// The properties. Numbers are in host byte order, except for protocols.
+// The properties.
 const (
 	MetaProtocol MetaKey = unix.NFT_META_PROTOCOL // ETH_P_*, 2 bytes in network byte order
-	MetaMark     MetaKey = unix.NFT_META_MARK     // 4 bytes
-	MetaIif      MetaKey = unix.NFT_META_IIF      // input interface's index, 4 bytes
-	MetaOif      MetaKey = unix.NFT_META_OIF      // output interface's index, 4 bytes
 	MetaIifName  MetaKey = unix.NFT_META_IIFNAME  // see [Name]
 	MetaOifName  MetaKey = unix.NFT_META_OIFNAME  // see [Name]
-	MetaIifType  MetaKey = unix.NFT_META_IIFTYPE  // ARPHRD_*, 2 bytes
-	MetaNFProto  MetaKey = unix.NFT_META_NFPROTO  // NFPROTO_*, 1 byte
 	MetaL4Proto  MetaKey = unix.NFT_META_L4PROTO  // IPPROTO_*, 1 byte
-	MetaPktType  MetaKey = unix.NFT_META_PKTTYPE  // PACKET_*, 1 byte
-	MetaIifGroup MetaKey = unix.NFT_META_IIFGROUP // input interface's group (ip-link(8)), 4 bytes
-	MetaOifGroup MetaKey = unix.NFT_META_OIFGROUP // output interface's group, 4 bytes
+	MetaIifGroup MetaKey = unix.NFT_META_IIFGROUP // input interface's group (ip-link(8)), 4 bytes in host byte order
+	MetaOifGroup MetaKey = unix.NFT_META_OIFGROUP // output interface's group
 )
 
-// A Meta loads a property into Dst, or sets it to what Src holds.
+// A Meta loads a property into Dst.
 type Meta struct {
-	Key      MetaKey
-	Dst, Src Reg // one of them
+	Key MetaKey
+	Dst Reg
 }
 
 func (Meta) expr() string { return "meta" }
 
-func (e Meta) pass(c *codec) Expr {
-	e.Key = number(c, unix.NFTA_META_KEY, e.Key)
-	e.Dst = optional(c, unix.NFTA_META_DREG, e.Dst)
-	e.Src = optional(c, unix.NFTA_META_SREG, e.Src)
+func (e Meta) pass(c *nl.Codec) Expr {
+	e.Key = nl.Number(c, unix.NFTA_META_KEY, e.Key)
+	e.Dst = nl.Number(c, unix.NFTA_META_DREG, e.Dst)
 	return e
 }
 
@@ -56,11 +53,11 @@ type Payload struct {
 
 func (Payload) expr() string { return "payload" }
 
-func (e Payload) pass(c *codec) Expr {
-	e.Dst = number(c, unix.NFTA_PAYLOAD_DREG, e.Dst)
-	e.Base = number(c, unix.NFTA_PAYLOAD_BASE, e.Base)
-	e.Offset = number(c, unix.NFTA_PAYLOAD_OFFSET, e.Offset)
-	e.Len = number(c, unix.NFTA_PAYLOAD_LEN, e.Len)
+func (e Payload) pass(c *nl.Codec) Expr {
+	e.Dst = nl.Number(c, unix.NFTA_PAYLOAD_DREG, e.Dst)
+	e.Base = nl.Number(c, unix.NFTA_PAYLOAD_BASE, e.Base)
+	e.Offset = nl.Number(c, unix.NFTA_PAYLOAD_OFFSET, e.Offset)
+	e.Len = nl.Number(c, unix.NFTA_PAYLOAD_LEN, e.Len)
 	return e
 }
 
@@ -73,21 +70,13 @@ type Immediate struct {
 
 func (Immediate) expr() string { return "immediate" }
 
-func (e Immediate) pass(c *codec) Expr {
-	e.Dst = number(c, unix.NFTA_IMMEDIATE_DREG, e.Dst)
-	if c.w == nil && e.Dst == verdictReg {
+func (e Immediate) pass(c *nl.Codec) Expr {
+	e.Dst = nl.Number(c, unix.NFTA_IMMEDIATE_DREG, e.Dst)
+	if c.Reading() && e.Dst == verdictReg {
 		return Verdict{}.pass(c)
 	}
-	e.Data = c.value(unix.NFTA_IMMEDIATE_DATA, e.Data)
+	e.Data = value(c, unix.NFTA_IMMEDIATE_DATA, e.Data)
 	return e
-}
-
-func (Verdict) expr() string { return "immediate" }
-
-func (v Verdict) pass(c *codec) Expr {
-	number(c, unix.NFTA_IMMEDIATE_DREG, verdictReg)
-	c.nest(unix.NFTA_IMMEDIATE_DATA, func(n *codec) { v = v.data(n) })
-	return v
 }
 
 // A CtKey is a property of a packet's connection (enum nft_ct_keys).
@@ -108,9 +97,9 @@ type Ct struct {
 
 func (Ct) expr() string { return "ct" }
 
-func (e Ct) pass(c *codec) Expr {
-	e.Key = number(c, unix.NFTA_CT_KEY, e.Key)
-	e.Dst = number(c, unix.NFTA_CT_DREG, e.Dst)
+func (e Ct) pass(c *nl.Codec) Expr {
+	e.Key = nl.Number(c, unix.NFTA_CT_KEY, e.Key)
+	e.Dst = nl.Number(c, unix.NFTA_CT_DREG, e.Dst)
 	return e
 }
 
@@ -122,9 +111,9 @@ type Fib struct {
 
 func (Fib) expr() string { return "fib" }
 
-func (e Fib) pass(c *codec) Expr {
-	c.constant(unix.NFTA_FIB_FLAGS, unix.NFTA_FIB_F_DADDR)
-	c.constant(unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_ADDRTYPE)
-	e.Dst = number(c, unix.NFTA_FIB_DREG, e.Dst)
+func (e Fib) pass(c *nl.Codec) Expr {
+	c.Constant(unix.NFTA_FIB_FLAGS, unix.NFTA_FIB_F_DADDR)
+	c.Constant(unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_ADDRTYPE)
+	e.Dst = nl.Number(c, unix.NFTA_FIB_DREG, e.Dst)
 	return e
 }

@@ -5,19 +5,17 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"flatnet/internal/nl"
 )
 
 // A CmpOp is a comparison (enum nft_cmp_ops).
 type CmpOp uint32
 
-// The comparisons. All but the first two are of numbers in network byte order.
+// The comparisons.
 const (
-	Equal        CmpOp = iota // NFT_CMP_EQ
-	NotEqual                  // NFT_CMP_NEQ
-	Less                      // NFT_CMP_LT
-	LessEqual                 // NFT_CMP_LTE
-	Greater                   // NFT_CMP_GT
-	GreaterEqual              // NFT_CMP_GTE
+	Equal    CmpOp = iota // NFT_CMP_EQ
+	NotEqual              // NFT_CMP_NEQ
 )
 
 // A Cmp ends the rule unless Src compares to Data.
@@ -29,10 +27,10 @@ type Cmp struct {
 
 func (Cmp) expr() string { return "cmp" }
 
-func (e Cmp) pass(c *codec) Expr {
-	e.Src = number(c, unix.NFTA_CMP_SREG, e.Src)
-	e.Op = number(c, unix.NFTA_CMP_OP, e.Op)
-	e.Data = c.value(unix.NFTA_CMP_DATA, e.Data)
+func (e Cmp) pass(c *nl.Codec) Expr {
+	e.Src = nl.Number(c, unix.NFTA_CMP_SREG, e.Src)
+	e.Op = nl.Number(c, unix.NFTA_CMP_OP, e.Op)
+	e.Data = value(c, unix.NFTA_CMP_DATA, e.Data)
 	return e
 }
 
@@ -46,39 +44,50 @@ type Bitwise struct {
 
 func (Bitwise) expr() string { return "bitwise" }
 
-func (e Bitwise) pass(c *codec) Expr {
-	e.Src = number(c, unix.NFTA_BITWISE_SREG, e.Src)
-	e.Dst = number(c, unix.NFTA_BITWISE_DREG, e.Dst)
-	size := number(c, unix.NFTA_BITWISE_LEN, uint32(len(e.Mask)))
-	e.Mask = c.value(unix.NFTA_BITWISE_MASK, e.Mask)
+func (e Bitwise) pass(c *nl.Codec) Expr {
+	e.Src = nl.Number(c, unix.NFTA_BITWISE_SREG, e.Src)
+	e.Dst = nl.Number(c, unix.NFTA_BITWISE_DREG, e.Dst)
+	size := nl.Number(c, unix.NFTA_BITWISE_LEN, uint32(len(e.Mask)))
+	e.Mask = value(c, unix.NFTA_BITWISE_MASK, e.Mask)
 	zero := make([]byte, len(e.Mask))
-	if xor := c.value(unix.NFTA_BITWISE_XOR, zero); size != uint32(len(e.Mask)) || !bytes.Equal(xor, zero) {
-		c.fail(errBitwise)
+	if xor := value(c, unix.NFTA_BITWISE_XOR, zero); size != uint32(len(e.Mask)) || !bytes.Equal(xor, zero) {
+		c.Fail(errBitwise)
 	}
 	return e
 }
 
-// A Lookup ends the rule unless the set holds what Src holds (or with Invert,
-// if it does). With Dst it loads a map's data, with Verdict it ends the rule
-// with a verdict map's.
+var errLookup = errors.New("lookup in a verdict map, or with unknown flags")
+
+// A Lookup ends the rule unless the set has the key that is in Src (or with Invert,
+// if it does). With Dst it loads a map's data.
 type Lookup struct {
-	Set     string
-	Src     Reg
-	Dst     Reg
-	Verdict bool
-	Invert  bool
+	Set    string
+	Src    Reg
+	Dst    Reg
+	Invert bool
 }
 
 func (Lookup) expr() string { return "lookup" }
 
-func (e Lookup) pass(c *codec) Expr {
-	e.Src = number(c, unix.NFTA_LOOKUP_SREG, e.Src)
-	e.Verdict = e.Verdict || c.has(unix.NFTA_LOOKUP_DREG)
-	if e.Dst != 0 || e.Verdict {
-		e.Dst = number(c, unix.NFTA_LOOKUP_DREG, e.Dst)
-		e.Verdict = e.Dst == verdictReg
+func (e Lookup) pass(c *nl.Codec) Expr {
+	const absent = ^verdictReg
+	if c.Reading() {
+		e.Dst = absent
 	}
-	e.Set = c.text(unix.NFTA_LOOKUP_SET, e.Set)
-	e.Invert = c.flag(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV, e.Invert)
+	var flags uint32
+	if e.Invert {
+		flags = unix.NFT_LOOKUP_F_INV
+	}
+	e.Src = nl.Number(c, unix.NFTA_LOOKUP_SREG, e.Src)
+	e.Dst = nl.Optional(c, unix.NFTA_LOOKUP_DREG, e.Dst)
+	e.Set = c.Text(unix.NFTA_LOOKUP_SET, e.Set)
+	flags = nl.Optional(c, unix.NFTA_LOOKUP_FLAGS, flags)
+	e.Invert = flags == unix.NFT_LOOKUP_F_INV
+	if c.Reading() && (e.Dst == verdictReg || flags&^unix.NFT_LOOKUP_F_INV != 0) {
+		c.Fail(errLookup)
+	}
+	if e.Dst == absent {
+		e.Dst = 0
+	}
 	return e
 }

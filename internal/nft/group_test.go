@@ -71,7 +71,7 @@ func TestChainOfTheKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Chain{Table: ip, Name: "forward", Type: Filter, Hook: Forward, Drop: true}
-	if got, err := decodeChain(netlink.Message{Data: data}); err != nil || !reflect.DeepEqual(got, want) {
+	if got, err := one(netlink.Message{Data: data}, readChain); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -81,15 +81,15 @@ func FuzzChain(f *testing.F) {
 	f.Add(data)
 	seed(f, unix.NFT_MSG_NEWCHAIN)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		ch, err := decodeChain(netlink.Message{Data: data})
+		ch, err := one(netlink.Message{Data: data}, readChain)
 		if err != nil {
 			return
 		}
-		m, err := ch.create()[0].encode()
+		m, err := encode(ch, newMsg, 0)
 		if err != nil {
 			return // a name with a NUL byte
 		}
-		again, err := decodeChain(m)
+		again, err := one(m, readChain)
 		if err != nil || again.Name != ch.Name || ch.Type != "" && again != ch {
 			t.Errorf("got %+v, %v, want %+v", again, err, ch)
 		}

@@ -62,16 +62,16 @@ var (
 	postrouting = Chain{Table: ip, Name: "postrouting", Type: NAT, Hook: Postrouting, Priority: 100}
 	prerouting  = Chain{Table: ip, Name: "prerouting", Type: NAT, Hook: Prerouting, Priority: -100}
 	forward     = Chain{Table: ip, Name: "forward", Type: Filter, Hook: Forward, Drop: true}
-	output6     = Chain{Table: ip6, Name: "output", Type: Route, Hook: Output}
+	output6     = Chain{Table: ip6, Name: "output", Type: "route", Hook: Output}
 	spoofing    = Chain{Table: bridge, Name: "prerouting", Type: Filter, Hook: Prerouting, Priority: -300}
 	own         = Chain{Table: ip, Name: "masq-x"}
 
-	flat  = Set{Table: ip, Name: "flat", Key: []Type{IPv4Addr}}
-	hosts = Set{Table: ip6, Name: "hosts", Key: []Type{IPv6Addr}}
-	ports = Set{Table: ip, Name: "ports", Key: []Type{InetProto, IPv4Addr, InetService}, Data: []Type{IPv4Addr, InetService}}
-	links = Set{Table: ip, Name: "links", Key: []Type{IfName}, Data: []Type{VerdictType}}
-	macs  = Set{Table: bridge, Name: "macs", Key: []Type{IfName, EtherAddr}}
-	marks = Set{Table: ip, Name: "marks", Key: []Type{Mark}}
+	flat   = Set{Table: ip, Name: "flat", Key: []Type{IPv4Addr}}
+	hosts  = Set{Table: ip6, Name: "hosts", Key: []Type{IPv6Addr}}
+	ports  = Set{Table: ip, Name: "ports", Key: []Type{InetProto, IPv4Addr, InetService}, Data: []Type{IPv4Addr, InetService}}
+	links  = Set{Table: ip, Name: "links", Key: []Type{IfName}, Data: []Type{IPv4Addr}}
+	macs   = Set{Table: bridge, Name: "macs", Key: []Type{IfName, EtherAddr}}
+	ports6 = Set{Table: ip6, Name: "services", Key: []Type{InetService}}
 )
 
 func addr(s string) []byte { return netip.MustParseAddr(s).AsSlice() }
@@ -84,7 +84,7 @@ func elements() []Elements {
 			Key:  Concat([]byte{unix.IPPROTO_TCP}, addr("192.0.2.1"), []byte{0x1f, 0x90}),
 			Data: Concat(addr("10.87.1.2"), []byte{0, 80}), Comment: "flatnet/c/eth0",
 		}}},
-		{links, []Element{{Key: Name("fn-1"), Verdict: &Verdict{Jump, "masq-x"}}}},
+		{links, []Element{{Key: Name("fn-1"), Data: addr("10.87.1.3")}}},
 		{macs, []Element{{Key: Concat(Name("fn-1"), []byte{2, 0, 0, 0, 0, 1})}}},
 	}
 }
@@ -101,18 +101,17 @@ func rules() []Rule {
 			daddr, Lookup{Set: "flat", Src: Reg1, Invert: true},
 			daddr, Bitwise{Reg1, Reg1, []byte{0xf0, 0, 0, 0}}, Cmp{Reg1, NotEqual, []byte{0xe0, 0, 0, 0}},
 			Masquerade{}),
-		on(postrouting, "", Meta{Key: MetaOifName, Dst: Reg1}, Cmp{Reg1, Equal, Name("eth0")}, Masquerade{FullyRandom}),
-		on(postrouting, "", Immediate{Reg1, addr("10.87.1.1")}, Translate{Family: IPv4, Addr: Reg1, Flags: Persistent}),
+		on(postrouting, "", Meta{Key: MetaOifName, Dst: Reg1}, Cmp{Reg1, Equal, Name("eth0")}, Masquerade{}),
+		on(prerouting, "", Immediate{Reg1, addr("10.87.1.1")}, Translate{Family: IPv4, Addr: Reg1}),
 		on(prerouting, "",
 			Meta{Key: MetaL4Proto, Dst: Reg1}, Payload{Reg32(1), NetworkHeader, 16, 4}, Payload{Reg32(2), TransportHeader, 2, 2},
-			Lookup{Set: "ports", Src: Reg1, Dst: Reg1}, Translate{Dest: true, Family: IPv4, Addr: Reg1, Port: Reg32(1)}),
+			Lookup{Set: "ports", Src: Reg1, Dst: Reg1}, Translate{Family: IPv4, Addr: Reg1, Port: Reg32(1)}),
 		on(forward, "", Ct{Key: CtStatus, Dst: Reg1}, Bitwise{Reg1, Reg1, []byte{0x20, 0, 0, 0}}, Cmp{Reg1, NotEqual, make([]byte, 4)},
 			Verdict{Code: Accept}),
-		on(forward, "", Fib{Reg1}, Cmp{Reg1, Equal, []byte{unix.RTN_LOCAL, 0, 0, 0}}, Verdict{Code: Return}),
-		on(forward, "", saddr, Cmp{Reg1, GreaterEqual, addr("10.87.1.7")}, Cmp{Reg1, LessEqual, addr("10.87.1.9")}, Verdict{Code: Drop}),
-		on(forward, "", Meta{Key: MetaIifName, Dst: Reg1}, Lookup{Set: "links", Src: Reg1, Verdict: true}),
-		on(forward, "", Immediate{Reg1, []byte{1, 0, 0, 0}}, Meta{Key: MetaMark, Src: Reg1}, Verdict{Goto, "masq-x"}),
-		on(own, "", Meta{Key: MetaIif, Dst: Reg1}, Cmp{Reg1, Equal, []byte{1, 0, 0, 0}}, Verdict{Code: Accept}),
+		on(forward, "", Fib{Reg1}, Cmp{Reg1, Equal, []byte{unix.RTN_LOCAL, 0, 0, 0}}, Verdict{Code: unix.NFT_RETURN}),
+		on(forward, "", saddr, Cmp{Reg1, unix.NFT_CMP_GTE, addr("10.87.1.7")}, Cmp{Reg1, unix.NFT_CMP_LTE, addr("10.87.1.9")}, Verdict{Code: Drop}),
+		on(forward, "", Meta{Key: MetaIifName, Dst: Reg1}, Cmp{Reg1, Equal, Name("fn-1")}, Verdict{Goto, "masq-x"}),
+		on(own, "", Meta{Key: unix.NFT_META_IIF, Dst: Reg1}, Cmp{Reg1, Equal, []byte{1, 0, 0, 0}}, Verdict{Code: Accept}),
 		on(output6, "", Payload{Reg1, NetworkHeader, 8, 16}, Lookup{Set: "hosts", Src: Reg1}, Verdict{Code: Accept}),
 		on(spoofing, "", Meta{Key: MetaIifName, Dst: Reg1}, Payload{Reg32(4), LinkHeader, 6, 6}, Lookup{Set: "macs", Src: Reg1}, Verdict{Code: Accept}),
 	}
@@ -121,7 +120,7 @@ func rules() []Rule {
 func everything() *Batch {
 	b := new(Batch)
 	b.Create(ip, ip6, bridge)
-	b.Add(postrouting, prerouting, forward, output6, spoofing, own, flat, hosts, ports, links, macs, marks)
+	b.Add(postrouting, prerouting, forward, output6, spoofing, own, flat, hosts, ports, links, macs, ports6)
 	for _, e := range elements() {
 		b.Add(e)
 	}
@@ -163,12 +162,18 @@ func TestKernelHoldsWhatIsCommitted(t *testing.T) {
 			if err != nil || !reflect.DeepEqual(got, e.List) {
 				t.Errorf("%v: got %+v, %v\nwant %+v", e, got, err, e.List)
 			}
-			one, ok, err := c.Element(e.Set, e.List[0].Key)
-			if err != nil || !ok || !reflect.DeepEqual(one, e.List[0]) {
-				t.Errorf("%v: got %+v, %v, %v", e, one, ok, err)
+			one, err := find(c, e.Set, e.List[0].Key)
+			if err != nil || !reflect.DeepEqual(one, e.List[0]) {
+				t.Errorf("%v: got %+v, %v", e, one, err)
 			}
 		}
 	})
+}
+
+// find returns the element with a key, or the zero one.
+func find(c *Conn, s Set, key []byte) (Element, error) {
+	found, err := c.Find(s, [][]byte{key})
+	return found[string(key)], err
 }
 
 // commit commits what fill puts into a batch.
@@ -178,7 +183,7 @@ func commit(c *Conn, fill func(*Batch)) error {
 	return c.Commit(&b)
 }
 
-func has(t *testing.T, c *Conn, o Container, want bool) {
+func has(t *testing.T, c *Conn, o Object, want bool) {
 	t.Helper()
 	if got, err := c.Has(o); err != nil || got != want {
 		t.Errorf("has %v: %v, %v, want %v", o, got, err, want)
@@ -198,7 +203,8 @@ func TestKernelForgetsWhatIsDeleted(t *testing.T) {
 		}
 		if err := commit(c, func(b *Batch) {
 			b.Delete(installed[0], elements()[2])
-			b.Flush(own, hosts)
+			b.Delete(elements()[1])
+			b.Flush(own)
 		}); err != nil {
 			t.Error(err)
 		}
@@ -213,24 +219,25 @@ func TestKernelForgetsWhatIsDeleted(t *testing.T) {
 				t.Errorf("%v has %+v, %v", s, left, err)
 			}
 		}
-		if _, ok, err := c.Element(ports, elements()[2].List[0].Key); ok || err != nil {
-			t.Errorf("deleted element: %v, %v", ok, err)
+		if e, err := find(c, ports, elements()[2].List[0].Key); e.Key != nil || err != nil {
+			t.Errorf("deleted element: %v, %v", e, err)
 		}
 
-		for _, o := range []Container{ip, postrouting, flat} {
+		for _, o := range []Object{ip, postrouting, flat} {
 			has(t, c, o, true)
 		}
 		if err := commit(c, func(b *Batch) {
-			b.Flush(ip)
+			b.Flush(forward)
+			b.Flush(postrouting)
 			b.Delete(elements()[3], own, flat, ip6, bridge)
 		}); err != nil {
 			t.Error(err)
 		}
-		for _, o := range []Container{ip6, own, flat} {
+		for _, o := range []Object{ip6, own, flat} {
 			has(t, c, o, false)
 		}
 		has(t, c, ip, true)
-		has(t, c, marks, true)
+		has(t, c, links, true)
 	})
 }
 
@@ -252,7 +259,7 @@ func TestKernelRefuses(t *testing.T) {
 			`delete elements of map ip flatnet ports "flatnet/c/eth0": no such file or directory`},
 		{"a rule that does not exist", func(b *Batch) { b.Delete(nowhere) }, unix.ENOENT,
 			"delete rule ip flatnet masq-x: no such file or directory"},
-		{"a chain that is used", func(b *Batch) { b.Add(forward, in(forward, Verdict{Jump, "masq-x"})); b.Delete(own) }, unix.EBUSY,
+		{"a chain that is used", func(b *Batch) { b.Add(forward, in(forward, Verdict{unix.NFT_JUMP, "masq-x"})); b.Delete(own) }, unix.EBUSY,
 			"delete chain ip flatnet masq-x: device or resource busy"},
 		{"an unknown expression", func(b *Batch) { b.Add(in(own, accept, Other{Name: "nosuch"})) }, ErrUnsupported,
 			"add rule ip flatnet masq-x: expression nosuch: not supported by this kernel (no such file or directory)"},
@@ -278,7 +285,7 @@ func TestKernelRefuses(t *testing.T) {
 
 func TestKernelHasNothing(t *testing.T) {
 	inNamespace(t, func(c *Conn) {
-		for _, o := range []Container{ip, own, ports} {
+		for _, o := range []Object{ip, own, ports} {
 			has(t, c, o, false)
 		}
 		if rules, err := c.Rules(ip, "masq-x"); err != nil || len(rules) != 0 {
@@ -287,13 +294,13 @@ func TestKernelHasNothing(t *testing.T) {
 		if _, err := c.Elements(ports); !errors.Is(err, unix.ENOENT) {
 			t.Errorf("elements: %v", err)
 		}
-		if _, ok, err := c.Element(ports, make([]byte, 12)); ok || err != nil {
-			t.Errorf("element: %v, %v", ok, err)
+		if e, err := find(c, ports, make([]byte, 12)); e.Key != nil || err != nil {
+			t.Errorf("element: %v, %v", e, err)
 		}
 		if err := commit(c, func(b *Batch) { b.Add(ip, ports) }); err != nil {
 			t.Error(err)
 		}
-		if _, _, err := c.Element(ports, []byte{1}); !errors.Is(err, unix.EINVAL) || errors.Is(err, ErrUnsupported) {
+		if _, err := find(c, ports, []byte{1}); !errors.Is(err, unix.EINVAL) || errors.Is(err, ErrUnsupported) {
 			t.Errorf("key of another size: %v", err)
 		}
 	})
@@ -301,19 +308,24 @@ func TestKernelHasNothing(t *testing.T) {
 
 func TestRulesOfOthersAreNotEqual(t *testing.T) {
 	inNamespace(t, func(c *Conn) {
-		nft(t, "add table ip flatnet", "add chain ip flatnet masq-x",
+		nft(t, "add table ip flatnet", "add chain ip flatnet masq-x { type nat hook postrouting priority 0; }",
+			"add map ip flatnet links { type ifname : verdict; }",
 			"add rule ip flatnet masq-x meta mark set meta mark ^ 1",
 			"add rule ip flatnet masq-x meta mark set meta mark << 1",
 			"add rule ip flatnet masq-x fib saddr type local accept",
 			"add rule ip flatnet masq-x counter accept",
 			"add rule ip flatnet masq-x ct reply packets > 1 accept",
+			"add rule ip flatnet masq-x meta mark set 1",
+			"add rule ip flatnet masq-x iifname vmap @links",
+			"add rule ip flatnet masq-x masquerade random",
+			"add rule ip flatnet masq-x snat to 192.0.2.1",
 			"add rule ip flatnet masq-x ip saddr & 255.255.240.0 == 10.88.0.0 accept")
 		rules, err := c.Rules(ip, "masq-x")
-		if err != nil || len(rules) != 6 {
+		if err != nil || len(rules) != 10 {
 			t.Errorf("%d rules, %v", len(rules), err)
 			return
 		}
-		for i, at := range []int{1, 1, 0, 0, 0} {
+		for i, at := range []int{1, 1, 0, 0, 0, 1, 1, 0, 1} {
 			if other, ok := rules[i].Exprs[at].(Other); !ok {
 				t.Errorf("rule %d was read as %+v", i, rules[i].Exprs)
 			} else if len(other.Data) == 0 {
@@ -340,23 +352,19 @@ const ruleset = `table ip flatnet {
 	}
 
 	map links {
-		type ifname : verdict
-		elements = { "fn-1" : jump masq-x }
-	}
-
-	set marks {
-		type mark
+		type ifname : ipv4_addr
+		elements = { "fn-1" : 10.87.1.3 }
 	}
 
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr 10.87.1.0/24 ip daddr != @flat ip daddr != 224.0.0.0/4 masquerade comment "flatnet"
-		oifname "eth0" masquerade fully-random
-		snat to 10.87.1.1 persistent
+		oifname "eth0" masquerade
 	}
 
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
+		dnat to 10.87.1.1
 		dnat ip to meta l4proto . ip daddr . th dport map @ports
 	}
 
@@ -365,8 +373,7 @@ const ruleset = `table ip flatnet {
 		ct status dnat accept
 		fib daddr type local return
 		ip saddr 10.87.1.7-10.87.1.9 drop
-		iifname vmap @links
-		meta mark set 0x00000001 goto masq-x
+		iifname "fn-1" goto masq-x
 	}
 
 	chain masq-x {
@@ -377,6 +384,10 @@ table ip6 flatnet {
 	set hosts {
 		type ipv6_addr
 		elements = { 2001:db8::1 comment "a" }
+	}
+
+	set services {
+		type inet_service
 	}
 
 	chain output {

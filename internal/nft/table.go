@@ -1,13 +1,17 @@
 package nft
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"flatnet/internal/nl"
 )
 
 // A Family is an address family of nf_tables (NFPROTO_* of linux/netfilter.h).
-type Family uint8
+type Family uint32
 
 // The families.
 const (
@@ -19,20 +23,16 @@ const (
 
 // String is the family's name in nft's language.
 func (f Family) String() string {
-	switch f {
-	case Inet:
-		return "inet"
-	case IPv4:
-		return "ip"
-	case Bridge:
-		return "bridge"
-	case IPv6:
-		return "ip6"
-	}
-	return fmt.Sprintf("family %d", uint8(f))
+	names := map[Family]string{Inet: "inet", IPv4: "ip", Bridge: "bridge", IPv6: "ip6"}
+	return cmp.Or(names[f], fmt.Sprintf("family %d", uint32(f)))
 }
 
-// A Table holds chains and sets.
+// option is the family's name in CONFIG_ options.
+func (f Family) option() string {
+	return strings.NewReplacer("IP6", "IPV6", "IP", "IPV4").Replace(strings.ToUpper(f.String()))
+}
+
+// A Table contains chains and sets.
 type Table struct {
 	Family Family
 	Name   string
@@ -41,21 +41,10 @@ type Table struct {
 func (t Table) name() string   { return t.Family.String() + " " + t.Name }
 func (t Table) String() string { return "table " + t.name() }
 
-func (t Table) create() []request {
-	return []request{{unix.NFT_MSG_NEWTABLE, 0, t.Family, func(c *codec) {
-		c.text(unix.NFTA_TABLE_NAME, t.Name)
-		number(c, unix.NFTA_TABLE_FLAGS, uint32(0))
-	}}}
-}
+func (t Table) kind() (uint16, Family) { return unix.NFT_MSG_NEWTABLE, t.Family }
+func (t Table) identify(c *nl.Codec)   { c.Text(unix.NFTA_TABLE_NAME, t.Name) }
 
-func (t Table) named(msg uint16) request {
-	return request{msg, 0, t.Family, func(c *codec) { c.text(unix.NFTA_TABLE_NAME, t.Name) }}
-}
-
-func (t Table) remove() []request { return []request{t.named(unix.NFT_MSG_DELTABLE)} }
-func (t Table) get() request      { return t.named(unix.NFT_MSG_GETTABLE) }
-
-// flush takes the rules of all chains away.
-func (t Table) flush() request {
-	return request{unix.NFT_MSG_DELRULE, 0, t.Family, func(c *codec) { c.text(unix.NFTA_RULE_TABLE, t.Name) }}
+func (t Table) define(c *nl.Codec) {
+	t.identify(c)
+	nl.Number(c, unix.NFTA_TABLE_FLAGS, uint32(0))
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"flatnet/internal/nl"
 )
 
 const (
@@ -20,7 +22,7 @@ const (
 // a transaction.
 var ErrChanging = errors.New("rules kept changing")
 
-// Transact changes rules according to what is there. fill asks, through c, and
+// Transact changes rules according to those that are there. fill asks, through c, and
 // puts the changes into a batch. The batch is committed only if no rule of the
 // namespace has changed since before fill was called; otherwise fill is called
 // again, with an empty batch, and must ask for everything again. An error of
@@ -30,26 +32,37 @@ var ErrChanging = errors.New("rules kept changing")
 // If another program changes rules without a break, the batch is committed
 // nevertheless, and fill is called again until it finds nothing to do.
 func (c *Conn) Transact(fill func(*Batch) error) error {
-	for start := time.Now(); ; {
-		err := c.attempt(fill)
-		if !errors.Is(err, unix.ERESTART) {
+	for start := time.Now(); time.Since(start) < patience; {
+		if err := c.attempt(fill); !errors.Is(err, unix.ERESTART) {
 			return err
 		}
-		if time.Since(start) > patience {
-			return c.converge(fill)
+	}
+	err := ErrChanging
+	for range verifyTries {
+		var b Batch
+		ferr := fill(&b)
+		if ferr == nil && b.Len() == 0 {
+			return nil
+		}
+		if ferr == nil {
+			ferr = c.Commit(&b)
+		}
+		if err = ErrChanging; ferr != nil {
+			err = fmt.Errorf("%w: %w", ErrChanging, ferr)
 		}
 	}
+	return err
 }
 
 // attempt is one attempt of a transaction: ERESTART if rules have changed.
 func (c *Conn) attempt(fill func(*Batch) error) error {
-	var b Batch
-	var err error
-	if b.base, err = c.generation(); err != nil {
+	base, err := c.generation()
+	if err != nil {
 		return err
 	}
+	b := Batch{base: base}
 	if err := fill(&b); err != nil {
-		if now, gerr := c.generation(); gerr == nil && now != b.base {
+		if now, gerr := c.generation(); gerr == nil && now != base {
 			return unix.ERESTART
 		}
 		return err
@@ -57,32 +70,29 @@ func (c *Conn) attempt(fill func(*Batch) error) error {
 	return c.Commit(&b)
 }
 
-func (c *Conn) converge(fill func(*Batch) error) error {
-	var err error
-	for range verifyTries {
-		var b Batch
-		if err = fill(&b); err == nil && len(b.ops) == 0 {
-			return nil
-		}
-		if err == nil {
-			err = c.Commit(&b)
-		}
+// Commit sends a batch as one datagram. The error is that of the first
+// operation that was refused, which it names; errors.Is finds the kernel's
+// errno, and [ErrUnsupported] where the kernel lacks what the operation needs.
+// Nothing has been done then. A refused batch costs some 15 ms (the kernel
+// waits for all CPUs), so what may exist is better asked for with [Conn.Has].
+func (c *Conn) Commit(b *Batch) error {
+	if b.err != nil || len(b.ops) == 0 {
+		return b.err
+	}
+	sent, err := c.nl.Send(b.messages())
+	if err == nil {
+		_, err = c.nl.Receive()
 	}
 	if err == nil {
-		return ErrChanging
+		return nil
 	}
-	return fmt.Errorf("%w: %w", ErrChanging, err)
-}
-
-// generation returns the number of the ruleset's last change (NFTA_GEN_ID), or 0
-// if the kernel does not report it.
-func (c *Conn) generation() (id uint32, err error) {
-	answers, err := c.ask(getGeneration(), c.get)
-	for _, m := range answers {
-		_, err = decodeMessage(m, func(c *codec) { id = number(c, unix.NFTA_GEN_ID, id) })
+	if op := nl.Refused(err); op != nil {
+		if i := int(op.Sequence - sent[0].Header.Sequence); i > 0 && i <= len(b.ops) {
+			return b.ops[i-1].refused(err)
+		}
 	}
-	if err != nil {
-		return 0, fmt.Errorf("generation of the ruleset: %w", err)
+	if errors.Is(err, unix.EOPNOTSUPP) { // nfnetlink has no nf_tables
+		return unsupported("CONFIG_NF_TABLES", err)
 	}
-	return id, nil
+	return fmt.Errorf("nf_tables batch: %w", err)
 }

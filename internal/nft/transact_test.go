@@ -134,8 +134,8 @@ func TestLargeBatch(t *testing.T) {
 		if !errors.Is(err, unix.EEXIST) || !strings.HasPrefix(err.Error(), "create elements of map ip flatnet ports") {
 			t.Errorf("got %v", err)
 		}
-		if _, found, err := c.Element(ports, all.List[0].Key); !found || err != nil {
-			t.Errorf("afterwards: %v, %v", found, err)
+		if e, err := find(c, ports, all.List[0].Key); e.Key == nil || err != nil {
+			t.Errorf("afterwards: %v, %v", e, err)
 		}
 	})
 }

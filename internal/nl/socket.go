@@ -12,6 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const (
+	// replySize holds the largest datagram that the kernel builds for a dump
+	// (SKB_WITH_OVERHEAD(32768) of af_netlink.c), with room for single replies.
+	replySize = 64 << 10
+	// ackSize is more than the kernel's memory for one acknowledgement or capped
+	// refusal (netlink_ack of af_netlink.c); fewAcks fit any socket's buffer.
+	ackSize = 2048
+	fewAcks = 32
+)
+
 // A socket is the blocking [netlink.Socket]. The kernel answers within the
 // send, so there is never anything to poll for: the runtime's poller, which
 // netlink.Dial uses, would wake a thread for each answer.
@@ -23,41 +33,29 @@ type socket struct {
 	end   time.Time // of all waits; zero: each has its own
 }
 
-// open returns a socket of the calling thread's network namespace, and its
-// port ID.
-func open(protocol int) (*socket, uint32, error) {
+// open returns a socket of the calling thread's network namespace.
+func open(protocol int) (*socket, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
-		return nil, 0, os.NewSyscallError("socket", err)
+		return nil, os.NewSyscallError("socket", err)
 	}
 	s := &socket{fd: fd}
-	pid, err := s.prepare()
-	if err != nil {
-		return nil, 0, errors.Join(err, s.Close())
-	}
-	return s, pid, nil
-}
-
-func (s *socket) prepare() (uint32, error) {
-	if err := unix.Bind(s.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0, os.NewSyscallError("bind", err)
-	}
-	addr, err := unix.Getsockname(s.fd)
-	if err != nil {
-		return 0, os.NewSyscallError("getsockname", err)
-	}
-	own, ok := addr.(*unix.SockaddrNetlink)
-	if !ok {
-		return 0, fmt.Errorf("getsockname: %T", addr)
-	}
+	err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}))
 	// These only improve texts, filters and the size of refusals: kernels before
 	// 4.12, 4.20 and 4.2 go without.
 	for _, option := range []int{unix.NETLINK_EXT_ACK, unix.NETLINK_GET_STRICT_CHK, unix.NETLINK_CAP_ACK} {
-		if err := unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, option, 1); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
-			return 0, os.NewSyscallError("setsockopt", err)
+		if oerr := s.set(unix.SOL_NETLINK, option, 1); !errors.Is(oerr, unix.ENOPROTOOPT) {
+			err = errors.Join(err, oerr)
 		}
 	}
-	return own.Pid, s.waitAtMost(timeout)
+	if err = errors.Join(err, s.waitAtMost(timeout)); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *socket) set(level, option, value int) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, level, option, value))
 }
 
 // waitAtMost bounds a wait, which must not be 0, for the next datagram.
@@ -69,21 +67,10 @@ func (s *socket) waitAtMost(d time.Duration) error {
 // Send implements [netlink.Socket].
 func (s *socket) Send(m netlink.Message) error { return s.SendMessages([]netlink.Message{m}) }
 
-// ackSize is more than the kernel's memory for one acknowledgement or capped
-// refusal (netlink_ack of af_netlink.c); fewAcks fit any socket's buffer.
-const (
-	ackSize = 2048
-	fewAcks = 32
-)
-
 // SendMessages implements [netlink.Socket]: it sends one datagram, after making
 // the socket's buffers large enough for it and for an answer to each message.
 func (s *socket) SendMessages(msgs []netlink.Message) error {
-	size := 0
-	for _, m := range msgs {
-		size += unix.NLMSG_HDRLEN + align(len(m.Data))
-	}
-	b := make([]byte, 0, size)
+	var b []byte
 	for _, m := range msgs {
 		one, err := m.MarshalBinary()
 		if err != nil {
@@ -104,21 +91,19 @@ func (s *socket) SendMessages(msgs []netlink.Message) error {
 
 func (s *socket) sendto(b []byte) error {
 	s.got = 0
-	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
-	_, err := again(func() (int, error) { return len(b), unix.Sendto(s.fd, b, 0, kernel) })
-	return err
+	return again(func() error { return unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) })
 }
 
 // enlarge sets the size of a buffer, which the kernel doubles (socket(7)). In a
 // user namespace only the second option is allowed, with the sysctl's limit: if
 // that is too small, the send reports it.
 func (s *socket) enlarge(force, plain, size int) {
-	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, force, size) != nil {
-		unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, plain, size)
+	if s.set(unix.SOL_SOCKET, force, size) != nil {
+		s.set(unix.SOL_SOCKET, plain, size)
 	}
 }
 
-// Receive implements [netlink.Socket]: it waits for one datagram.
+// Receive implements [netlink.Socket]: it waits for one datagram of the kernel.
 func (s *socket) Receive() ([]netlink.Message, error) {
 	if s.buf == nil {
 		s.buf = make([]byte, replySize)
@@ -129,17 +114,17 @@ func (s *socket) Receive() ([]netlink.Message, error) {
 				return nil, err
 			}
 		}
-		var flags int
+		var n, flags int
 		var from unix.Sockaddr
-		n, err := again(func() (n int, err error) {
+		err := again(func() (err error) {
 			n, _, flags, from, err = unix.Recvmsg(s.fd, s.buf, nil, 0)
-			return n, err
+			return err
 		})
 		switch sender, ok := from.(*unix.SockaddrNetlink); {
 		case err != nil:
 			return nil, os.NewSyscallError("recvmsg", err)
 		case !ok || sender.Pid != 0:
-			continue // another process's: only the kernel is listened to
+			continue // another process's
 		case flags&unix.MSG_TRUNC != 0:
 			return nil, fmt.Errorf("the kernel's answer is longer than %d bytes", len(s.buf))
 		}
@@ -158,7 +143,6 @@ func (s *socket) ReceiveIter() iter.Seq2[netlink.Message, error] {
 		msgs, err := s.Receive()
 		if err != nil {
 			yield(netlink.Message{}, err)
-			return
 		}
 		for _, m := range msgs {
 			if !yield(m, nil) {
@@ -168,25 +152,14 @@ func (s *socket) ReceiveIter() iter.Seq2[netlink.Message, error] {
 	}
 }
 
-// JoinGroup subscribes to a multicast group.
-func (s *socket) JoinGroup(group uint32) error {
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, int(group)))
-}
-
-// LeaveGroup ends a subscription.
-func (s *socket) LeaveGroup(group uint32) error {
-	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_DROP_MEMBERSHIP, int(group)))
-}
-
 // Close implements [netlink.Socket].
 func (s *socket) Close() error { return os.NewSyscallError("close", unix.Close(s.fd)) }
 
 // again repeats a call that a signal interrupted; the Go runtime sends some.
-func again(call func() (int, error)) (int, error) {
+func again(call func() error) error {
 	for {
-		n, err := call()
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
 		}
 	}
 }
@@ -194,10 +167,9 @@ func again(call func() (int, error)) (int, error) {
 // align is NLMSG_ALIGN of linux/netlink.h.
 func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
 
-// split takes a datagram apart, whose length must be aligned. The messages
-// share its memory.
-func split(b []byte) ([]netlink.Message, error) {
-	var msgs []netlink.Message
+// split divides a datagram, whose length must be aligned, into its messages, which
+// share its memory; none, if one of them is malformed.
+func split(b []byte) (msgs []netlink.Message, err error) {
 	for len(b) > 0 {
 		var m netlink.Message
 		if err := m.UnmarshalBinary(b); err != nil {
@@ -212,13 +184,11 @@ func split(b []byte) ([]netlink.Message, error) {
 	return msgs, nil
 }
 
-const errnoSize = 4 // struct nlmsgerr
-
-// uncap makes the request's header in a capped refusal, which has lost what
-// followed that header, agree with it: mdlayher/netlink looks for the extended
-// acknowledgement behind the length that the header says.
+// uncap makes the request's header in a capped refusal (struct nlmsgerr: errno,
+// header), which has lost what followed that header, agree with it: mdlayher/netlink
+// looks for the extended acknowledgement behind the length that the header gives.
 func uncap(refusal []byte) {
-	if len(refusal) >= errnoSize+unix.NLMSG_HDRLEN {
-		binary.NativeEndian.PutUint32(refusal[errnoSize:], unix.NLMSG_HDRLEN)
+	if errno := 4; len(refusal) >= errno+unix.NLMSG_HDRLEN {
+		binary.NativeEndian.PutUint32(refusal[errno:], unix.NLMSG_HDRLEN)
 	}
 }
