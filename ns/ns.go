@@ -1,6 +1,6 @@
 // Package ns opens and compares network namespaces and runs functions inside
-// them. It is the only place of flatnet that pins goroutines to threads and
-// moves threads about.
+// them. It is the only place of flatnet that locks goroutines to threads and
+// moves threads between namespaces.
 package ns
 
 import (
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotNetNS is a file that is no network namespace.
+// ErrNotNetNS reports a file that is no network namespace.
 var ErrNotNetNS = errors.New("not a network namespace")
 
 // An NS is an open network namespace. It lives at least until it is closed.
@@ -26,8 +26,8 @@ type NS struct {
 type identity struct{ dev, ino uint64 }
 
 // Open opens the namespace at path: a bind mount such as /run/netns/x, or
-// /proc/PID/ns/net. A path of anything else is ErrNotNetNS, and one of nothing
-// is [os.ErrNotExist].
+// /proc/PID/ns/net. Any other file is ErrNotNetNS, and a path without one is
+// [os.ErrNotExist].
 func Open(path string) (*NS, error) {
 	// O_NONBLOCK: a FIFO at that path must not keep us waiting.
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -46,40 +46,34 @@ func Current() (*NS, error) { return Open("/proc/thread-self/ns/net") }
 
 func identify(fd int) (identity, error) {
 	var fs unix.Statfs_t
-	if err := unix.Fstatfs(fd, &fs); err != nil {
-		return identity{}, fmt.Errorf("fstatfs: %w", err)
+	var file unix.Stat_t
+	if err := errors.Join(unix.Fstatfs(fd, &fs), unix.Fstat(fd, &file)); err != nil {
+		return identity{}, err
 	}
-	if fs.Type != unix.NSFS_MAGIC {
+	if fs.Type != unix.NSFS_MAGIC { // NS_GET_NSTYPE could be a request of another driver
 		return identity{}, ErrNotNetNS
 	}
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
-	if err != nil {
-		return identity{}, fmt.Errorf("NS_GET_NSTYPE: %w", err)
+	if err == nil && kind != unix.CLONE_NEWNET {
+		err = ErrNotNetNS
 	}
-	if kind != unix.CLONE_NEWNET {
-		return identity{}, ErrNotNetNS
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return identity{}, fmt.Errorf("fstat: %w", err)
-	}
-	return identity{st.Dev, st.Ino}, nil
+	return identity{file.Dev, file.Ino}, err
 }
 
-// FD is the namespace's file descriptor, valid until Close.
+// FD returns the namespace's file descriptor, valid until Close.
 func (n *NS) FD() int { return n.fd }
 
-// Path is what the namespace was opened by.
+// Path returns the path by which the namespace was opened.
 func (n *NS) Path() string { return n.path }
 
-// Close gives the file descriptor back. Nobody may use the namespace meanwhile.
+// Close closes the file descriptor. No other method may run meanwhile.
 func (n *NS) Close() error {
 	fd := n.fd
 	n.fd = -1
 	return os.NewSyscallError("close", unix.Close(fd))
 }
 
-// Same says whether both are one namespace.
+// Same reports whether both are one namespace.
 func (n *NS) Same(other *NS) bool { return n.id == other.id }
 
 // Do runs fn on a thread that is in the namespace, and returns fn's error.
@@ -90,24 +84,24 @@ func (n *NS) Do(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		home, err := Current()
-		if err != nil {
-			runtime.UnlockOSThread()
-			done <- err
-			return
-		}
-		err = n.enter(fn)
-		if back := unix.Setns(home.FD(), unix.CLONE_NEWNET); back == nil {
-			runtime.UnlockOSThread()
-		}
-		done <- errors.Join(err, home.Close())
+		done <- n.visit(fn)
 	}()
 	return <-done
 }
 
-func (n *NS) enter(fn func() error) error {
-	if err := unix.Setns(n.FD(), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("setns %s: %w", n.Path(), err)
+// visit takes a locked thread to the namespace, and unlocks it if it is back.
+func (n *NS) visit(fn func() error) error {
+	home, err := Current()
+	if err != nil {
+		return err
 	}
-	return fn()
+	if err = unix.Setns(n.fd, unix.CLONE_NEWNET); err != nil {
+		err = fmt.Errorf("setns %s: %w", n.path, err)
+	} else {
+		err = fn()
+	}
+	if unix.Setns(home.fd, unix.CLONE_NEWNET) == nil {
+		runtime.UnlockOSThread()
+	}
+	return errors.Join(err, home.Close())
 }

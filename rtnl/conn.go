@@ -1,12 +1,11 @@
-// Package rtnl speaks rtnetlink(7): links, addresses and routes, one file per
-// kernel noun. Encoding and decoding are pure; what the messages are for is
-// the bridge package's business.
+// Package rtnl speaks rtnetlink(7): links, addresses, routes and queueing
+// disciplines, one file per kernel noun. It encodes and decodes messages; the
+// bridge package decides which to send.
 package rtnl
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
+	"slices"
 
 	"flatnet/internal/nl"
 
@@ -33,56 +32,52 @@ func New(c *nl.Conn) *Conn { return &Conn{c} }
 // Close closes the socket.
 func (c *Conn) Close() error { return c.nl.Close() }
 
-// Untrusted bounds answers to maxUntrusted bytes each, which then fail with EMSGSIZE:
-// for a namespace in which somebody else decides how much there is to list.
+// Untrusted bounds answers to maxUntrusted bytes each; longer ones fail with
+// EMSGSIZE. It is for a namespace in which somebody else decides how much there is
+// to list.
 func (c *Conn) Untrusted() { c.nl.Limit(maxUntrusted) }
 
 // maxUntrusted is some 10,000 addresses or routes of one link.
 const maxUntrusted = 1 << 20
 
-// ack sends a request that is answered by its acknowledgement alone.
-func (c *Conn) ack(typ netlink.HeaderType, flags netlink.HeaderFlags, data []byte, err error) error {
-	if err != nil {
-		return err
-	}
-	_, err = c.nl.Do(typ, flags|netlink.Acknowledge, data)
+// do sends a request, a fixed header and attributes, that the kernel answers with
+// an acknowledgement alone.
+func (c *Conn) do(typ netlink.HeaderType, flags netlink.HeaderFlags, parts ...[]byte) error {
+	_, err := c.nl.Do(typ, flags|netlink.Acknowledge, slices.Concat(parts...))
 	return err
 }
 
-// dump lists objects. One that decode refuses is left out: it is of an address
-// family, or in a form, that this package can't read, and that is no reason why the
-// others can't be listed.
-func dump[T any](c *Conn, typ netlink.HeaderType, data []byte, decode func([]byte) (T, error)) ([]T, error) {
-	msgs, err := c.nl.Dump(typ, data)
+// create sends a request to make an object that must not exist yet (EEXIST).
+func (c *Conn) create(typ netlink.HeaderType, parts ...[]byte) error {
+	return c.do(typ, netlink.Create|netlink.Excl, parts...)
+}
+
+// get sends a request that the kernel answers with one object.
+func get[T any](c *Conn, typ netlink.HeaderType, decode func([]byte) (T, error), parts ...[]byte) (v T, err error) {
+	msgs, err := c.nl.Do(typ, 0, slices.Concat(parts...))
 	if err != nil {
-		return nil, err
+		return v, err
 	}
+	if len(msgs) != 1 {
+		return v, fmt.Errorf("%d replies instead of one", len(msgs))
+	}
+	return decode(msgs[0].Data)
+}
+
+// dump lists objects.
+func dump[T any](c *Conn, typ netlink.HeaderType, decode func([]byte) (T, error), parts ...[]byte) ([]T, error) {
+	msgs, err := c.nl.Dump(typ, slices.Concat(parts...))
+	return decodeAll(msgs, decode), err
+}
+
+// decodeAll skips objects that decode rejects: they are of an address family, or
+// in a form, that this package can't read, and must not hide the others.
+func decodeAll[T any](msgs []netlink.Message, decode func([]byte) (T, error)) []T {
 	out := make([]T, 0, len(msgs))
 	for _, m := range msgs {
 		if v, err := decode(m.Data); err == nil {
 			out = append(out, v)
 		}
 	}
-	return out, nil
+	return out
 }
-
-var errShort = errors.New("rtnetlink message is too short")
-
-// split takes a message's fixed header off and begins decoding its attributes.
-func split(b []byte, header int) ([]byte, *netlink.AttributeDecoder, error) {
-	if len(b) < header {
-		return nil, nil, errShort
-	}
-	ad, err := netlink.NewAttributeDecoder(b[header:])
-	return b[:header], ad, err
-}
-
-// encode puts a message's attributes behind its fixed header.
-func encode(header []byte, attrs func(*netlink.AttributeEncoder)) ([]byte, error) {
-	ae := netlink.NewAttributeEncoder()
-	attrs(ae)
-	b, err := ae.Encode()
-	return append(header, b...), err
-}
-
-var native = binary.NativeEndian

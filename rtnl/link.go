@@ -1,17 +1,10 @@
 package rtnl
 
 import (
-	"errors"
-	"fmt"
 	"net"
-	"slices"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are most of a reply.
-const skipStats = 1 << 3
 
 // A Link is a network interface as the kernel describes it (linux/if_link.h).
 type Link struct {
@@ -20,7 +13,7 @@ type Link struct {
 	Name   string
 	Alias  string
 	Kind   string // IFLA_INFO_KIND: "veth", "bridge", ...
-	Qdisc  string // IFLA_QDISC: how what it sends is queued
+	Qdisc  string // IFLA_QDISC: the kind of its root qdisc, such as "tbf"
 	MAC    net.HardwareAddr
 	MTU    uint32
 	Master int    // index of the bridge that it is a port of; 0: none
@@ -36,84 +29,40 @@ type Link struct {
 	Isolated        bool // of a bridge port: see IsolatePort (IFLA_BRPORT_ISOLATED)
 }
 
-// Up says whether the link is administratively up.
+// Up reports whether the link is administratively up.
 func (l Link) Up() bool { return l.Flags&unix.IFF_UP != 0 }
 
 // Running reports whether the link is up and has a carrier: a bridge, some port.
 func (l Link) Running() bool { return l.Flags&unix.IFF_RUNNING != 0 }
 
-// LinkByName finds a link. One that is not there is ENODEV.
+// RTEXT_FILTER_* of linux/rtnetlink.h.
+const (
+	filterVLANs = 1 << 1 // RTEXT_FILTER_BRVLAN
+	skipStats   = 1 << 3 // RTEXT_FILTER_SKIP_STATS: counters are most of a reply
+)
+
+// LinkByName finds a link. One that does not exist is ENODEV.
 func (c *Conn) LinkByName(name string) (Link, error) {
-	return c.getLink(0, name)
+	return get(c, unix.RTM_GETLINK, decodeLink,
+		ifInfo(0, 0, 0), text(unix.IFLA_IFNAME, name), u32(unix.IFLA_EXT_MASK, skipStats))
 }
 
-// LinkByIndex finds a link. One that is not there is ENODEV.
+// LinkByIndex finds a link. One that does not exist is ENODEV.
 func (c *Conn) LinkByIndex(index int) (Link, error) {
-	return c.getLink(index, "")
-}
-
-func (c *Conn) getLink(index int, name string) (Link, error) {
-	req, err := encode(ifInfo(index, 0, 0), func(ae *netlink.AttributeEncoder) {
-		if name != "" {
-			ae.String(unix.IFLA_IFNAME, name)
-		}
-		ae.Uint32(unix.IFLA_EXT_MASK, skipStats)
-	})
-	if err != nil {
-		return Link{}, err
-	}
-	msgs, err := c.nl.Do(unix.RTM_GETLINK, 0, req)
-	if err != nil {
-		return Link{}, err
-	}
-	if len(msgs) != 1 {
-		return Link{}, fmt.Errorf("%d replies to one RTM_GETLINK", len(msgs))
-	}
-	return decodeLink(msgs[0].Data)
+	return get(c, unix.RTM_GETLINK, decodeLink, ifInfo(index, 0, 0), u32(unix.IFLA_EXT_MASK, skipStats))
 }
 
 // Links lists all links of the namespace.
-func (c *Conn) Links() ([]Link, error) { return c.links(0) }
+func (c *Conn) Links() ([]Link, error) { return c.Ports(0) }
 
-// Ports lists the links that have a master.
+// Ports lists the links that have a master; with 0, all links.
 func (c *Conn) Ports(master int) ([]Link, error) {
-	all, err := c.links(master)
-	// Kernels before 4.5 list every link.
-	return slices.DeleteFunc(all, func(l Link) bool { return l.Master != master }), err
+	return dump(c, unix.RTM_GETLINK, decodeLink,
+		ifInfo(0, 0, 0), u32(unix.IFLA_EXT_MASK, skipStats), nonzero(unix.IFLA_MASTER, uint32(master)))
 }
 
-func (c *Conn) links(master int) ([]Link, error) {
-	req, err := encode(ifInfo(0, 0, 0), func(ae *netlink.AttributeEncoder) {
-		ae.Uint32(unix.IFLA_EXT_MASK, skipStats)
-		if master != 0 {
-			ae.Uint32(unix.IFLA_MASTER, uint32(master))
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	return dump(c, unix.RTM_GETLINK, req, decodeLink)
-}
-
-// HasKind says whether the kernel can make links of a kind, loading a module
-// for it if need be. It asks for one with a multicast address, which no kernel
-// that has the kind makes (EADDRNOTAVAIL).
-func (c *Conn) HasKind(kind string) (bool, error) {
-	b, err := encode(ifInfo(0, 0, 0), func(ae *netlink.AttributeEncoder) {
-		ae.Bytes(unix.IFLA_ADDRESS, []byte{1, 0, 0, 0, 0, 0})
-		linkInfo(ae, kind, nil)
-	})
-	err = c.ack(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, b, err)
-	switch {
-	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return true, nil
-	case errors.Is(err, unix.EOPNOTSUPP):
-		return false, nil
-	}
-	return false, fmt.Errorf("look for link kind %s: %w", kind, err)
-}
-
-// A LinkChange says what SetLink changes of a link; zero values stay as they are.
+// A LinkChange lists the properties of a link that SetLink changes; zero values
+// stay as they are.
 type LinkChange struct {
 	Index   int
 	Up      bool // IFF_UP
@@ -128,141 +77,83 @@ type LinkChange struct {
 // SetLink changes a link in one message. The kernel applies MAC, alias and
 // master before it raises the link.
 func (c *Conn) SetLink(ch LinkChange) error {
-	b, err := encodeLinkChange(ch)
-	return c.ack(unix.RTM_SETLINK, 0, b, err)
-}
-
-func encodeLinkChange(ch LinkChange) ([]byte, error) {
-	var flags, change uint32
+	var flags uint32
 	if ch.Up {
 		flags |= unix.IFF_UP
 	}
 	if ch.Promisc {
 		flags |= unix.IFF_PROMISC
 	}
-	if change = flags; ch.Down {
-		change |= unix.IFF_UP
+	mask := flags
+	if ch.Down {
+		mask |= unix.IFF_UP
 	}
-	return encode(ifInfo(ch.Index, flags, change), func(ae *netlink.AttributeEncoder) {
-		if ch.MAC != nil {
-			ae.Bytes(unix.IFLA_ADDRESS, ch.MAC)
-		}
-		if ch.Master != 0 {
-			ae.Uint32(unix.IFLA_MASTER, uint32(ch.Master))
-		}
-		if ch.Group != 0 {
-			ae.Uint32(unix.IFLA_GROUP, ch.Group)
-		}
-		if ch.Alias != "" {
-			ae.Bytes(unix.IFLA_IFALIAS, []byte(ch.Alias))
-		}
-	})
+	return c.do(unix.RTM_SETLINK, 0, ifInfo(ch.Index, flags, mask),
+		octets(unix.IFLA_ADDRESS, ch.MAC),
+		nonzero(unix.IFLA_MASTER, uint32(ch.Master)),
+		nonzero(unix.IFLA_GROUP, ch.Group),
+		octets(unix.IFLA_IFALIAS, []byte(ch.Alias)))
 }
 
 // DeleteLink deletes a link, and with a veth its peer. It returns when the
 // kernel has let go of both.
 func (c *Conn) DeleteLink(index int) error {
-	return c.ack(unix.RTM_DELLINK, 0, ifInfo(index, 0, 0), nil)
+	return c.do(unix.RTM_DELLINK, 0, ifInfo(index, 0, 0))
+}
+
+// NetNSID returns the number that the socket's namespace has given to the namespace
+// of a file descriptor (RTM_GETNSID), or -1 if it has given none. The kernel gives
+// one when it first describes a link whose other end is there, and never reuses it
+// while that namespace exists.
+func (c *Conn) NetNSID(fd int) (int, error) {
+	return get(c, unix.RTM_GETNSID, decodeNetNSID, make([]byte, sizeofRtGenMsg), u32(unix.NETNSA_FD, uint32(fd)))
+}
+
+// sizeofRtGenMsg is that of struct rtgenmsg of linux/rtnetlink.h, aligned.
+const sizeofRtGenMsg = 4
+
+func decodeNetNSID(b []byte) (int, error) {
+	_, r := read(b, sizeofRtGenMsg)
+	return r.nsid(unix.NETNSA_NSID), *r.err
 }
 
 // ifInfo is struct ifinfomsg of linux/rtnetlink.h, of family AF_UNSPEC.
-func ifInfo(index int, flags, change uint32) []byte {
+func ifInfo(index int, flags, mask uint32) []byte {
 	b := make([]byte, unix.SizeofIfInfomsg)
 	native.PutUint32(b[4:], uint32(index))
 	native.PutUint32(b[8:], flags)
-	native.PutUint32(b[12:], change)
+	native.PutUint32(b[12:], mask)
 	return b
 }
 
-// linkInfo is IFLA_LINKINFO: what kind of link, and that kind's own data.
-func linkInfo(ae *netlink.AttributeEncoder, kind string, data func(*netlink.AttributeEncoder) error) {
-	ae.Nested(unix.IFLA_LINKINFO, func(info *netlink.AttributeEncoder) error {
-		info.Bytes(unix.IFLA_INFO_KIND, []byte(kind))
-		if data != nil {
-			info.Nested(unix.IFLA_INFO_DATA, data)
-		}
-		return nil
-	})
-}
-
 func decodeLink(b []byte) (Link, error) {
-	h, ad, err := split(b, unix.SizeofIfInfomsg)
-	if err != nil {
-		return Link{}, fmt.Errorf("link: %w", err)
+	h, r := read(b, unix.SizeofIfInfomsg)
+	info := r.nest(unix.IFLA_LINKINFO)
+	l := Link{
+		Index:  int(int32(native.Uint32(h[4:]))),
+		Flags:  native.Uint32(h[8:]),
+		Name:   r.text(unix.IFLA_IFNAME),
+		Alias:  r.text(unix.IFLA_IFALIAS),
+		Kind:   info.text(unix.IFLA_INFO_KIND),
+		Qdisc:  r.text(unix.IFLA_QDISC),
+		MAC:    r.octets(unix.IFLA_ADDRESS),
+		MTU:    r.u32(unix.IFLA_MTU),
+		Master: int(r.u32(unix.IFLA_MASTER)),
+		Group:  r.u32(unix.IFLA_GROUP),
+		Peer:   int(r.u32(unix.IFLA_LINK)),
+		PeerNS: r.nsid(unix.IFLA_LINK_NETNSID),
 	}
-	l := Link{Index: int(int32(native.Uint32(h[4:]))), Flags: native.Uint32(h[8:]), PeerNS: -1}
-	for ad.Next() {
-		switch ad.Type() {
-		case unix.IFLA_IFNAME:
-			l.Name = ad.String()
-		case unix.IFLA_IFALIAS:
-			l.Alias = ad.String()
-		case unix.IFLA_ADDRESS:
-			l.MAC = ad.Bytes()
-		case unix.IFLA_MTU:
-			l.MTU = ad.Uint32()
-		case unix.IFLA_MASTER:
-			l.Master = int(ad.Uint32())
-		case unix.IFLA_QDISC:
-			l.Qdisc = ad.String()
-		case unix.IFLA_GROUP:
-			l.Group = ad.Uint32()
-		case unix.IFLA_LINK:
-			l.Peer = int(ad.Uint32())
-		case unix.IFLA_LINK_NETNSID:
-			l.PeerNS = int(ad.Int32())
-		case unix.IFLA_LINKINFO:
-			ad.Nested(l.decodeInfo)
+	if l.Kind == "bridge" {
+		data := info.nest(unix.IFLA_INFO_DATA)
+		l.VLANFiltering = data.flag(brVLANFiltering)
+		// struct br_boolopt_multi: the values, and a mask of those that are meant.
+		if options := data.octets(unix.IFLA_BR_MULTI_BOOLOPT); len(options) >= 8 {
+			l.LearnsLinkLocal = native.Uint32(options)&noLinkLocalLearn == 0
 		}
 	}
-	if err := ad.Err(); err != nil {
-		return Link{}, fmt.Errorf("link %d: %w", l.Index, err)
+	if info.text(unix.IFLA_INFO_SLAVE_KIND) == "bridge" {
+		port := info.nest(unix.IFLA_INFO_SLAVE_DATA)
+		l.Hairpin, l.Isolated = port.flag(unix.IFLA_BRPORT_MODE), port.flag(unix.IFLA_BRPORT_ISOLATED)
 	}
-	return l, nil
-}
-
-// decodeInfo decodes IFLA_LINKINFO. The kernel puts a kind before its data.
-func (l *Link) decodeInfo(info *netlink.AttributeDecoder) error {
-	port := ""
-	for info.Next() {
-		switch info.Type() {
-		case unix.IFLA_INFO_KIND:
-			l.Kind = info.String()
-		case unix.IFLA_INFO_SLAVE_KIND:
-			port = info.String()
-		case unix.IFLA_INFO_DATA:
-			if l.Kind == "bridge" {
-				info.Nested(func(data *netlink.AttributeDecoder) error {
-					for data.Next() {
-						switch data.Type() {
-						case brVLANFiltering:
-							l.VLANFiltering = data.Uint8() != 0
-						case unix.IFLA_BR_MULTI_BOOLOPT: // struct br_boolopt_multi: values, which of them count
-							if o := data.Bytes(); len(o) >= 8 {
-								l.LearnsLinkLocal = native.Uint32(o)&noLinkLocalLearn == 0
-							}
-						}
-					}
-					return data.Err()
-				})
-			}
-		case unix.IFLA_INFO_SLAVE_DATA:
-			if port == "bridge" {
-				info.Nested(l.decodePort)
-			}
-		}
-	}
-	return info.Err()
-}
-
-func (l *Link) decodePort(data *netlink.AttributeDecoder) error {
-	for data.Next() {
-		switch data.Type() {
-		case unix.IFLA_BRPORT_MODE:
-			l.Hairpin = data.Uint8() != 0
-		case unix.IFLA_BRPORT_ISOLATED:
-			l.Isolated = data.Uint8() != 0
-		}
-	}
-	return data.Err()
+	return l, *r.err
 }

@@ -3,7 +3,6 @@ package rtnl
 import (
 	"encoding/binary"
 	"math"
-	"net"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -36,103 +35,51 @@ type TokenBucket struct {
 
 // SetTokenBucket limits what a link sends, in place of the qdisc that it has.
 func (c *Conn) SetTokenBucket(link int, t TokenBucket) error {
-	b, err := encodeTokenBucket(link, t)
-	return c.ack(unix.RTM_NEWQDISC, netlink.Create|netlink.Replace, b, err)
-}
-
-func encodeTokenBucket(link int, t TokenBucket) ([]byte, error) {
-	return encode(tcMsg(link, tbfHandle, tcRoot, 0), func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.TCA_KIND, "tbf")
-		ae.Nested(unix.TCA_OPTIONS, func(o *netlink.AttributeEncoder) error {
-			// struct tc_tbf_qopt: rate and peakrate (tc_ratespec), limit, buffer, mtu.
-			p := make([]byte, 36)
-			p[1] = linkLayerEthernet
-			native.PutUint32(p[8:], uint32(min(t.Rate, math.MaxUint32)))
-			native.PutUint32(p[24:], t.Limit)
-			o.Bytes(tbfParms, p)
-			if t.Rate > math.MaxUint32 {
-				o.Uint64(tbfRate64, t.Rate)
-			}
-			o.Uint32(tbfBurst, t.Burst)
-			return nil
-		})
-	})
-}
-
-// AddIFB makes an intermediate functional block device, up: what is redirected
-// to it, its qdisc can hold back. A name that exists is EEXIST.
-func (c *Conn) AddIFB(name string, mac net.HardwareAddr, mtu uint32) error {
-	b, err := encodeIFB(name, mac, mtu)
-	return c.ack(unix.RTM_NEWLINK, netlink.Create|netlink.Excl, b, err)
-}
-
-func encodeIFB(name string, mac net.HardwareAddr, mtu uint32) ([]byte, error) {
-	return encode(ifInfo(0, unix.IFF_UP, unix.IFF_UP), func(ae *netlink.AttributeEncoder) {
-		ae.Bytes(unix.IFLA_ADDRESS, mac)
-		if mtu != 0 {
-			ae.Uint32(unix.IFLA_MTU, mtu)
-		}
-		ae.String(unix.IFLA_IFNAME, name)
-		linkInfo(ae, "ifb", nil)
-	})
+	// struct tc_tbf_qopt: rate and peakrate (tc_ratespec), limit, buffer, mtu.
+	parms := make([]byte, 36)
+	parms[1] = linkLayerEthernet
+	native.PutUint32(parms[8:], uint32(min(t.Rate, math.MaxUint32)))
+	native.PutUint32(parms[24:], t.Limit)
+	var rate64 []byte
+	if t.Rate > math.MaxUint32 {
+		rate64 = octets(tbfRate64, native.AppendUint64(nil, t.Rate))
+	}
+	return c.do(unix.RTM_NEWQDISC, netlink.Create|netlink.Replace,
+		tcMsg(link, tbfHandle, tcRoot, 0), text(unix.TCA_KIND, "tbf"),
+		nest(unix.TCA_OPTIONS, octets(tbfParms, parms), rate64, u32(tbfBurst, t.Burst)))
 }
 
 // RedirectIngress sends all that a link receives to another link first, and
 // thence onward. The link must not have an ingress qdisc yet (EEXIST).
 func (c *Conn) RedirectIngress(from, to int) error {
-	b, err := encodeIngress(from)
-	if err := c.ack(unix.RTM_NEWQDISC, netlink.Create|netlink.Excl, b, err); err != nil {
+	if err := c.create(unix.RTM_NEWQDISC, ingress(from)...); err != nil {
 		return err
 	}
-	b, err = encodeRedirect(from, to)
-	return c.ack(unix.RTM_NEWTFILTER, netlink.Create|netlink.Excl, b, err)
+	const priority = 1
+	all := binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL)
+	info := uint32(priority)<<16 | uint32(native.Uint16(all))
+	// struct tc_mirred: index, capab, action, refcnt, bindcnt, eaction, ifindex.
+	redirect := make([]byte, 28)
+	native.PutUint32(redirect[8:], stolen)
+	native.PutUint32(redirect[20:], egressRedirect)
+	native.PutUint32(redirect[24:], uint32(to))
+	// struct tc_u32_sel with one key, whose mask is zero, so that it matches every
+	// packet. u32 is in more kernels than matchall.
+	everything := make([]byte, 32)
+	everything[0], everything[2] = u32Terminal, 1
+	action := nest(1, text(actKind, "mirred"), nest(actOptions, octets(mirredParms, redirect)))
+	return c.create(unix.RTM_NEWTFILTER, tcMsg(from, 0, ingressHandle, info), text(unix.TCA_KIND, "u32"),
+		nest(unix.TCA_OPTIONS, nest(u32Act, action), octets(u32Sel, everything)))
 }
 
 // DeleteIngress removes what RedirectIngress made. A link without it is ENOENT or
 // EINVAL.
 func (c *Conn) DeleteIngress(link int) error {
-	b, err := encodeIngress(link)
-	return c.ack(unix.RTM_DELQDISC, 0, b, err)
+	return c.do(unix.RTM_DELQDISC, 0, ingress(link)...)
 }
 
-func encodeIngress(link int) ([]byte, error) {
-	return encode(tcMsg(link, ingressHandle, tcIngress, 0), func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.TCA_KIND, "ingress")
-	})
-}
-
-// encodeRedirect is a filter that matches everything. u32 is in more kernels
-// than matchall.
-func encodeRedirect(from, to int) ([]byte, error) {
-	const priority = 1
-	all := binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL)
-	info := uint32(priority)<<16 | uint32(native.Uint16(all))
-	return encode(tcMsg(from, 0, ingressHandle, info), func(ae *netlink.AttributeEncoder) {
-		ae.String(unix.TCA_KIND, "u32")
-		ae.Nested(unix.TCA_OPTIONS, func(o *netlink.AttributeEncoder) error {
-			o.Nested(u32Act, func(acts *netlink.AttributeEncoder) error {
-				acts.Nested(1, func(act *netlink.AttributeEncoder) error {
-					act.String(actKind, "mirred")
-					act.Nested(actOptions, func(m *netlink.AttributeEncoder) error {
-						// struct tc_mirred: index, capab, action, refcnt, bindcnt, eaction, ifindex.
-						p := make([]byte, 28)
-						native.PutUint32(p[8:], stolen)
-						native.PutUint32(p[20:], egressRedirect)
-						native.PutUint32(p[24:], uint32(to))
-						m.Bytes(mirredParms, p)
-						return nil
-					})
-					return nil
-				})
-				return nil
-			})
-			// struct tc_u32_sel with one key, whose mask is zero.
-			sel := make([]byte, 32)
-			sel[0], sel[2] = u32Terminal, 1
-			o.Bytes(u32Sel, sel)
-			return nil
-		})
-	})
+func ingress(link int) [][]byte {
+	return [][]byte{tcMsg(link, ingressHandle, tcIngress, 0), text(unix.TCA_KIND, "ingress")}
 }
 
 // tcMsg is struct tcmsg of linux/rtnetlink.h, of family AF_UNSPEC.

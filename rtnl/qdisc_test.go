@@ -1,72 +1,59 @@
 package rtnl
 
-import (
-	"encoding/hex"
-	"strings"
-	"testing"
-)
+import "testing"
 
 // As in golden, of iproute2 6.1.
-var goldenQdisc = []struct {
-	command string
-	want    string
-	encode  func() ([]byte, error)
-}{
+var goldenQdisc = []row{
 	{
 		// Less the table of rates, its cell size and the buffer's ticks, which the
 		// kernel works out itself.
 		"tc qdisc replace dev d0 root handle 1: tbf rate 20mbit burst 25000 limit 87500",
-		"00000000030000000000 0100ffffffff00000000 0800010074626600 34000280" +
+		"24000505 00000000030000000000 0100ffffffff00000000 0800010074626600 34000280" +
 			"28000100 0001000000000000a0252600 000000000000000000000000 cc550100 00000000 00000000 08000600a8610000",
-		func() ([]byte, error) { return encodeTokenBucket(3, TokenBucket{2500000, 25000, 87500}) },
+		func(c *Conn) { c.SetTokenBucket(3, TokenBucket{2500000, 25000, 87500}) },
 	},
 	{
 		"tc qdisc replace dev d0 root handle 1: tbf rate 80gbit burst 25000 limit 87500",
-		"00000000030000000000 0100ffffffff00000000 0800010074626600 40000280" +
+		"24000505 00000000030000000000 0100ffffffff00000000 0800010074626600 40000280" +
 			"28000100 0001000000000000ffffffff 000000000000000000000000 cc550100 00000000 00000000" +
 			"0c000400 00e40b5402000000 08000600a8610000",
-		func() ([]byte, error) { return encodeTokenBucket(3, TokenBucket{10000000000, 25000, 87500}) },
+		func(c *Conn) { c.SetTokenBucket(3, TokenBucket{10000000000, 25000, 87500}) },
 	},
 	{
-		"tc qdisc add dev d0 ingress",
-		"00000000030000000000 fffff1ffffff00000000 0c000100696e677265737300",
-		func() ([]byte, error) { return encodeIngress(3) },
+		"tc qdisc del dev d0 ingress",
+		"25000500 00000000030000000000 fffff1ffffff00000000 0c000100696e677265737300",
+		func(c *Conn) { c.DeleteIngress(3) },
 	},
 	{
 		// iproute2 leaves NLA_F_NESTED out.
-		"tc filter add dev d0 parent ffff: protocol all prio 1 u32 match u32 0 0 action mirred egress redirect dev d1",
-		"00000000030000000000 00000000ffff00030100 0800010075333200 60000280 38000780 34000180" +
+		"tc qdisc add dev d0 ingress, and " +
+			"tc filter add dev d0 parent ffff: protocol all prio 1 u32 match u32 0 0 action mirred egress redirect dev d1",
+		"24000506 00000000030000000000 fffff1ffffff00000000 0c000100696e677265737300" +
+			"2c000506 00000000030000000000 00000000ffff00030100 0800010075333200 60000280 38000780 34000180" +
 			"0b0001006d697272656400 00 24000280 20000200 0000000000000000040000000000000000000000 01000000 02000000" +
 			"24000500 01000100000000000000000000000000 00000000000000000000000000000000",
-		func() ([]byte, error) { return encodeRedirect(3, 2) },
+		func(c *Conn) { c.RedirectIngress(3, 2) },
 	},
 	{
 		"ip link add name fb-0123 address 02:11:22:33:44:55 mtu 1500 up type ifb",
-		"00000000000000000100000001000000 0a000100021122334455 0000 08000400dc050000 0c00030066622d3031323300 0c001280 0700010069666200",
-		func() ([]byte, error) { return encodeIFB("fb-0123", mac("02:11:22:33:44:55"), 1500) },
+		"10000506 00000000000000000100000001000000 0a000100021122334455 0000 08000400dc050000 0c00030066622d3031323300 0c001280 0700010069666200",
+		func(c *Conn) { c.AddIFB("fb-0123", mac("02:11:22:33:44:55"), 1500) },
 	},
 	{
 		"ip link set dev d0 group 10870",
-		"00000000030000000000000000000000 08001b00762a0000",
-		func() ([]byte, error) { return encodeLinkChange(LinkChange{Index: 3, Group: 10870}) },
+		"13000500 00000000030000000000000000000000 08001b00762a0000",
+		func(c *Conn) { c.SetLink(LinkChange{Index: 3, Group: 10870}) },
 	},
 	{
 		"ip link set dev br0 type bridge no_linklocal_learn 1",
-		"00000000030000000000000000000000 20001280 0a000100627269646765 0000 10000280 0c002e00 0100000001000000",
-		func() ([]byte, error) { return encodeNoLinkLocalLearn(3) },
+		"10000500 00000000030000000000000000000000 20001280 0a000100627269646765 0000 10000280 0c002e00 0100000001000000",
+		func(c *Conn) { c.SetNoLinkLocalLearn(3) },
 	},
 	{
 		"bridge link set dev d0 isolated on",
-		"07000000030000000000000000000000 0c000c80 0500210001000000",
-		func() ([]byte, error) { return encodeIsolatePort(3) },
+		"13000500 07000000030000000000000000000000 0c000c80 0500210001000000",
+		func(c *Conn) { c.IsolatePort(3) },
 	},
 }
 
-func TestGoldenQdisc(t *testing.T) {
-	for _, g := range goldenQdisc {
-		got, err := g.encode()
-		if want := strings.ReplaceAll(g.want, " ", ""); err != nil || hex.EncodeToString(got) != want {
-			t.Errorf("%s:\n%x, %v, want\n%s", g.command, got, err, want)
-		}
-	}
-}
+func TestGoldenQdisc(t *testing.T) { testSent(t, goldenQdisc) }

@@ -1,11 +1,11 @@
 package rtnl
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
 	"net/netip"
+	"slices"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,41 +26,19 @@ type Route struct {
 // Routes lists the unicast routes of one family in all tables, or only those that
 // lead out of a link unless index is 0.
 func (c *Conn) Routes(ipv6 bool, index int) ([]Route, error) {
-	req, err := encodeRoutes(ipv6, index)
-	if err != nil {
-		return nil, err
-	}
-	all, err := dump(c, unix.RTM_GETROUTE, req, decodeRoute)
-	if err != nil {
-		return nil, err
-	}
-	unicast := all[:0]
-	for _, r := range all {
-		// Kernels before 4.20 list those of every link.
-		if r.Type == unix.RTN_UNICAST && (index == 0 || r.Index == index) {
-			unicast = append(unicast, r)
-		}
-	}
-	return unicast, nil
-}
-
-func encodeRoutes(ipv6 bool, index int) ([]byte, error) {
 	h := make([]byte, unix.SizeofRtMsg)
 	h[0] = unix.AF_INET
 	if ipv6 {
 		h[0] = unix.AF_INET6
 	}
-	return encode(h, func(ae *netlink.AttributeEncoder) {
-		if index != 0 {
-			ae.Uint32(unix.RTA_OIF, uint32(index))
-		}
-	})
+	all, err := dump(c, unix.RTM_GETROUTE, decodeRoute, h, nonzero(unix.RTA_OIF, uint32(index)))
+	return slices.DeleteFunc(all, func(r Route) bool { return r.Type != unix.RTN_UNICAST }), err
 }
 
-// DefaultRouteLink is the index of the link that the default route leads out
+// DefaultRouteLink returns the index of the link that the default route leads out
 // of; 0 if there is none.
 func (c *Conn) DefaultRouteLink(ipv6 bool) (int, error) {
-	// It is the route to an address that nobody has, be the tables ever so long.
+	// It is the route to an address that nobody has, however long the tables are.
 	nobody := "198.51.100.1" // RFC 5737
 	if ipv6 {
 		nobody = "3fff::1" // RFC 9637
@@ -76,17 +54,42 @@ func (c *Conn) DefaultRouteLink(ipv6 bool) (int, error) {
 		}
 		return r.Index, err
 	}
-	// Somebody has a route for just that address, or a rule; or the kernel is
-	// older than 4.13 and does not say which route it took.
+	// Somebody has a route for just that address, or a rule.
 	routes, err := c.Routes(ipv6, 0)
-	best := Route{}
-	for _, r := range routes {
-		if r.Dst.Bits() == 0 && r.Table == unix.RT_TABLE_MAIN && r.Index != 0 &&
-			(best.Index == 0 || r.Priority < best.Priority) {
-			best = r
-		}
+	routes = slices.DeleteFunc(routes, func(r Route) bool {
+		return r.Dst.Bits() != 0 || r.Table != unix.RT_TABLE_MAIN || r.Index == 0
+	})
+	if err != nil || len(routes) == 0 {
+		return 0, err
 	}
-	return best.Index, err
+	return slices.MinFunc(routes, func(a, b Route) int { return cmp.Compare(a.Priority, b.Priority) }).Index, nil
+}
+
+// Local returns the route by which the host itself receives what is sent to an
+// address: one of its own (RTN_LOCAL), or a broadcast or anycast address of one
+// of its subnets. The zero Route means that the host has no such address. It
+// costs one message, however many addresses the host has.
+func (c *Conn) Local(a netip.Addr) (Route, error) {
+	r, err := c.routeTo(a, unix.RTM_F_FIB_MATCH)
+	switch {
+	case err == nil && (r.Type == unix.RTN_LOCAL || r.Type == unix.RTN_BROADCAST || r.Type == unix.RTN_ANYCAST):
+		return r, nil
+	case leadsNowhere(err):
+		err = nil
+	}
+	return Route{}, err
+}
+
+// leadsNowhere reports whether a look-up ended without a route: there is none,
+// or it is of the type unreachable, prohibit, blackhole or throw (fib_props of
+// net/ipv4/fib_semantics.c), or the kernel lacks the family.
+func leadsNowhere(err error) bool {
+	var errno unix.Errno
+	errors.As(err, &errno)
+	return slices.Contains([]unix.Errno{
+		unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.EAGAIN,
+		unix.EOPNOTSUPP, unix.EAFNOSUPPORT,
+	}, errno)
 }
 
 // routeTo asks how packets to an address go, or with RTM_F_FIB_MATCH which route
@@ -95,115 +98,59 @@ func (c *Conn) routeTo(a netip.Addr, flags uint32) (Route, error) {
 	h := make([]byte, unix.SizeofRtMsg)
 	h[0], h[1] = family(a), byte(a.BitLen())
 	native.PutUint32(h[8:], flags)
-	b, err := encode(h, func(ae *netlink.AttributeEncoder) { ae.Bytes(unix.RTA_DST, a.AsSlice()) })
-	if err != nil {
-		return Route{}, err
-	}
-	msgs, err := c.nl.Do(unix.RTM_GETROUTE, 0, b)
-	if err != nil {
-		return Route{}, err
-	}
-	if len(msgs) != 1 {
-		return Route{}, fmt.Errorf("route to %s: %d answers", a, len(msgs))
-	}
-	return decodeRoute(msgs[0].Data)
+	return get(c, unix.RTM_GETROUTE, decodeRoute, h, octets(unix.RTA_DST, a.AsSlice()))
 }
 
 // AddRoute adds a unicast route. One of the same destination, table and
 // priority is EEXIST.
 func (c *Conn) AddRoute(r Route) error {
-	b, err := encodeRoute(r)
-	return c.ack(unix.RTM_NEWROUTE, netlink.Create|netlink.Excl, b, err)
-}
-
-func encodeRoute(r Route) ([]byte, error) {
 	h := make([]byte, unix.SizeofRtMsg)
 	h[0], h[1] = family(r.Dst.Addr()), byte(r.Dst.Bits())
 	h[5], h[6], h[7] = unix.RTPROT_BOOT, r.Scope, unix.RTN_UNICAST
+	var dst, table []byte
 	switch {
 	case r.Table == 0:
 		h[4] = unix.RT_TABLE_MAIN
-	case r.Table <= 255: // others don't fit and go into RTA_TABLE
+	case r.Table <= 255:
 		h[4] = byte(r.Table)
+	default:
+		table = u32(unix.RTA_TABLE, r.Table)
 	}
-	return encode(h, func(ae *netlink.AttributeEncoder) {
-		if r.Dst.Bits() > 0 {
-			ae.Bytes(unix.RTA_DST, r.Dst.Addr().AsSlice())
-		}
-		if r.Gateway.IsValid() {
-			ae.Bytes(unix.RTA_GATEWAY, r.Gateway.AsSlice())
-		}
-		if r.Priority != 0 {
-			ae.Uint32(unix.RTA_PRIORITY, r.Priority)
-		}
-		if r.Table > 255 {
-			ae.Uint32(unix.RTA_TABLE, r.Table)
-		}
-		ae.Uint32(unix.RTA_OIF, uint32(r.Index))
-		if r.MTU != 0 || r.AdvMSS != 0 {
-			ae.Nested(unix.RTA_METRICS, func(m *netlink.AttributeEncoder) error {
-				if r.MTU != 0 {
-					m.Uint32(unix.RTAX_MTU, r.MTU)
-				}
-				if r.AdvMSS != 0 {
-					m.Uint32(unix.RTAX_ADVMSS, r.AdvMSS)
-				}
-				return nil
-			})
-		}
-	})
+	if r.Dst.Bits() > 0 {
+		dst = octets(unix.RTA_DST, r.Dst.Addr().AsSlice())
+	}
+	return c.create(unix.RTM_NEWROUTE, h, dst,
+		octets(unix.RTA_GATEWAY, r.Gateway.AsSlice()),
+		nonzero(unix.RTA_PRIORITY, r.Priority), table,
+		u32(unix.RTA_OIF, uint32(r.Index)),
+		nest(unix.RTA_METRICS, nonzero(unix.RTAX_MTU, r.MTU), nonzero(unix.RTAX_ADVMSS, r.AdvMSS)))
 }
 
 func decodeRoute(b []byte) (Route, error) {
-	h, ad, err := split(b, unix.SizeofRtMsg)
-	if err != nil {
-		return Route{}, fmt.Errorf("route: %w", err)
-	}
-	if !isIP(h[0]) {
-		return Route{}, fmt.Errorf("route of family %d", h[0])
-	}
-	r := Route{Table: uint32(h[4]), Protocol: h[5], Scope: h[6], Type: h[7]}
-	dst := netip.IPv4Unspecified()
-	if h[0] == unix.AF_INET6 {
-		dst = netip.IPv6Unspecified()
-	}
-	for ad.Next() {
-		switch ad.Type() {
-		case unix.RTA_DST:
-			dst, _ = netip.AddrFromSlice(ad.Bytes())
-		case unix.RTA_GATEWAY:
-			r.Gateway, _ = netip.AddrFromSlice(ad.Bytes())
-		case unix.RTA_OIF:
-			r.Index = int(ad.Uint32())
-		case unix.RTA_TABLE:
-			r.Table = ad.Uint32()
-		case unix.RTA_PRIORITY:
-			r.Priority = ad.Uint32()
-		case unix.RTA_MULTIPATH:
-			// struct rtnexthop: length (2), flags, hops, index (4).
-			if hops := ad.Bytes(); r.Index == 0 && len(hops) >= unix.SizeofRtNexthop {
-				r.Index = int(native.Uint32(hops[4:]))
-			}
-		case unix.RTA_METRICS:
-			ad.Nested(func(m *netlink.AttributeDecoder) error {
-				for m.Next() {
-					switch m.Type() {
-					case unix.RTAX_MTU:
-						r.MTU = m.Uint32()
-					case unix.RTAX_ADVMSS:
-						r.AdvMSS = m.Uint32()
-					}
-				}
-				return m.Err()
-			})
+	h, r := read(b, unix.SizeofRtMsg)
+	dst := r.addr(unix.RTA_DST)
+	if r.octets(unix.RTA_DST) == nil {
+		dst = netip.IPv4Unspecified()
+		if h[0] == unix.AF_INET6 {
+			dst = netip.IPv6Unspecified()
 		}
 	}
-	if err := ad.Err(); err != nil {
-		return Route{}, fmt.Errorf("route: %w", err)
+	metrics := r.nest(unix.RTA_METRICS)
+	route := Route{
+		Dst:      r.prefix(h, dst),
+		Gateway:  r.addr(unix.RTA_GATEWAY),
+		Index:    int(r.u32(unix.RTA_OIF)),
+		Table:    cmp.Or(r.u32(unix.RTA_TABLE), uint32(h[4])),
+		Scope:    h[6],
+		Priority: r.u32(unix.RTA_PRIORITY),
+		MTU:      metrics.u32(unix.RTAX_MTU),
+		AdvMSS:   metrics.u32(unix.RTAX_ADVMSS),
+		Type:     h[7],
+		Protocol: h[5],
 	}
-	r.Dst = netip.PrefixFrom(dst, int(h[1]))
-	if !r.Dst.IsValid() || family(dst) != h[0] {
-		return Route{}, fmt.Errorf("route: no valid destination with length %d", h[1])
+	// struct rtnexthop: length (2), flags, hops, index (4).
+	if hops := r.octets(unix.RTA_MULTIPATH); route.Index == 0 && len(hops) >= unix.SizeofRtNexthop {
+		route.Index = int(native.Uint32(hops[4:]))
 	}
-	return r, nil
+	return route, *r.err
 }

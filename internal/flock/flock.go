@@ -1,6 +1,6 @@
-// Package flock waits for file locks, but not for ever: flock(2) locks of whole
-// files, and open file descriptions' locks of single bytes (F_OFD_SETLK, fcntl(2)),
-// by which one file holds a lock for each of many things.
+// Package flock takes file locks within a bounded time: flock(2) locks of whole
+// files, and locks of single bytes that belong to an open file description
+// (F_OFD_SETLK, fcntl(2)), so that one file can have a lock for each of many things.
 package flock
 
 import (
@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrHeld reports that others have held the lock for all of the wait.
+// ErrHeld reports that others held the lock until the end of the wait.
 var ErrHeld = errors.New("another process holds the lock")
 
 // Lock locks an open file, how being LOCK_SH or LOCK_EX. The lock ends when f is
@@ -21,10 +21,11 @@ var ErrHeld = errors.New("another process holds the lock")
 // the file.
 func Lock(f *os.File, how int, wait time.Duration) error {
 	return within(f, "flock", wait, func(fd uintptr, block bool) error {
+		mode := how | unix.LOCK_NB
 		if block {
-			return unix.Flock(int(fd), how)
+			mode = how
 		}
-		return unix.Flock(int(fd), how|unix.LOCK_NB)
+		return unix.Flock(int(fd), mode)
 	})
 }
 
@@ -46,7 +47,8 @@ func LockByte(f *os.File, offset int64, how int, wait time.Duration) error {
 	})
 }
 
-// ByteHeld reports whether another holds the byte at an offset, in either way.
+// ByteHeld reports whether another open file has locked the byte at an offset, in
+// either way.
 func ByteHeld(f *os.File, offset int64) (bool, error) {
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: offset, Len: 1}
 	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
@@ -55,31 +57,35 @@ func ByteHeld(f *os.File, offset int64) (bool, error) {
 	return lock.Type != unix.F_UNLCK, nil
 }
 
-// within tries a lock at once, and then for the wait, if any, in the kernel. There
-// closing f would not end the wait: so that is by another descriptor, which is closed
-// after it.
+// within tries a lock at once, and then waits for it.
 func within(f *os.File, op string, wait time.Duration, lock func(fd uintptr, block bool) error) error {
-	err := again(func() error { return lock(f.Fd(), false) })
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		if wait <= 0 {
-			return fmt.Errorf("%s: %w", f.Name(), ErrHeld)
-		}
-		err = await(f, wait, func(fd uintptr) error { return lock(fd, true) })
+	err := lock(f.Fd(), false)
+	if errors.Is(err, unix.EWOULDBLOCK) && wait > 0 {
+		err = await(f.Fd(), wait, lock)
 	}
-	if err == nil || errors.Is(err, ErrHeld) {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return fmt.Errorf("%s: %w", f.Name(), ErrHeld)
 	}
 	return &fs.PathError{Op: op, Path: f.Name(), Err: err}
 }
 
-func await(f *os.File, wait time.Duration, lock func(fd uintptr) error) error {
-	own, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+// await waits in the kernel; EWOULDBLOCK means that the time is over. Closing fd
+// would not end the kernel's wait, so that uses a descriptor of its own, which is
+// closed after it.
+func await(fd uintptr, wait time.Duration, lock func(fd uintptr, block bool) error) error {
+	own, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	done := make(chan error, 1)
 	go func() {
-		err := again(func() error { return lock(uintptr(own)) })
+		err := lock(uintptr(own), true)
+		for errors.Is(err, unix.EINTR) { // by a signal; the Go runtime sends some
+			err = lock(uintptr(own), true)
+		}
 		unix.Close(own)
 		done <- err
 	}()
@@ -87,15 +93,6 @@ func await(f *os.File, wait time.Duration, lock func(fd uintptr) error) error {
 	case err := <-done:
 		return err
 	case <-time.After(wait):
-		return fmt.Errorf("%s: %w", f.Name(), ErrHeld)
-	}
-}
-
-// again repeats a call that a signal interrupted; the Go runtime sends some.
-func again(call func() error) error {
-	for {
-		if err := call(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
+		return unix.EWOULDBLOCK
 	}
 }

@@ -12,16 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Dir is where sysctls are found, normally [Proc]. Those of the network are
-// the calling thread's namespace's.
+// A Dir is a directory of sysctls, normally [Proc]. Those of the network belong to
+// the calling thread's namespace.
 type Dir string
 
 // Proc is the kernel's own directory.
 const Proc Dir = "/proc/sys"
 
 // Pin opens a directory of sysctls that each network namespace has for itself,
-// such as net/ipv6/conf, in the calling thread's. Through the Dir that it
-// returns every thread then reaches these, until the file is closed.
+// such as net/ipv6/conf, in the calling thread's namespace. Through the Dir that it
+// returns, every thread reaches that namespace's sysctls until the file is closed.
 func (d Dir) Pin(name string) (Dir, *os.File, error) {
 	f, err := os.OpenFile(filepath.Join(string(d), name), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -32,9 +32,8 @@ func (d Dir) Pin(name string) (Dir, *os.File, error) {
 
 // Get reads a sysctl, named as a path such as net/ipv4/ip_forward. (Dots won't
 // do: an interface name may have some.)
-func (d Dir) Get(name string) (string, error) {
-	var value string
-	err := d.file(name, unix.O_RDONLY, func(fd int) error {
+func (d Dir) Get(name string) (value string, err error) {
+	err = d.open(name, unix.O_RDONLY, func(fd int) error {
 		b := make([]byte, 4096) // a page is the most that a sysctl gives at once
 		n, err := unix.Read(fd, b)
 		value = strings.TrimSpace(string(b[:max(0, n)]))
@@ -46,48 +45,39 @@ func (d Dir) Get(name string) (string, error) {
 	return value, nil
 }
 
-// file opens a sysctl for one system call. It is not an [os.File], which would
+// Ensure makes a sysctl have a value. It writes only what differs, so a
+// read-only /proc/sys with the right value is fine.
+func (d Dir) Ensure(name, value string) error {
+	return d.ensure(name, value, func(fd int) error {
+		_, err := unix.Write(fd, []byte(value))
+		return err
+	})
+}
+
+// CanEnsure returns the error of Ensure, as far as it can be found out without
+// writing: by opening the sysctl for that.
+func (d Dir) CanEnsure(name, value string) error {
+	return d.ensure(name, value, func(int) error { return nil })
+}
+
+func (d Dir) ensure(name, value string, write func(fd int) error) error {
+	got, err := d.Get(name)
+	if err != nil || got == value {
+		return err
+	}
+	if err := d.open(name, unix.O_WRONLY, write); err != nil {
+		return fmt.Errorf("sysctl %s is %q and must be %q: %w", name, got, value, err)
+	}
+	return nil
+}
+
+// open opens a sysctl for one system call. It is not an [os.File], which would
 // begin to poll it.
-func (d Dir) file(name string, flags int, call func(fd int) error) error {
+func (d Dir) open(name string, flags int, call func(fd int) error) error {
 	path := filepath.Join(string(d), name)
 	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	err = unix.EINTR
-	for errors.Is(err, unix.EINTR) {
-		err = call(fd)
-	}
-	return errors.Join(err, unix.Close(fd))
-}
-
-// Ensure makes a sysctl have a value. It writes only what differs, so a
-// read-only /proc/sys with the right value is fine.
-func (d Dir) Ensure(name, value string) error {
-	got, err := d.Get(name)
-	if err != nil || got == value {
-		return err
-	}
-	err = d.file(name, unix.O_WRONLY, func(fd int) error {
-		_, err := unix.Write(fd, []byte(value))
-		return err
-	})
-	return unfit(name, got, value, err)
-}
-
-// CanEnsure reports why Ensure would fail, as far as can be found out without
-// writing: it opens the sysctl for that.
-func (d Dir) CanEnsure(name, value string) error {
-	got, err := d.Get(name)
-	if err != nil || got == value {
-		return err
-	}
-	return unfit(name, got, value, d.file(name, unix.O_WRONLY, func(int) error { return nil }))
-}
-
-func unfit(name, got, value string, err error) error {
-	if err != nil {
-		return fmt.Errorf("sysctl %s is %q and must be %q: %w", name, got, value, err)
-	}
-	return nil
+	return errors.Join(call(fd), unix.Close(fd))
 }

@@ -1,0 +1,140 @@
+package rtnl
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// AddBridge makes a bridge, up. With a MAC of its own the kernel leaves that
+// alone; without one it would take the lowest of the ports', anew with each. A
+// name that exists is EEXIST.
+func (c *Conn) AddBridge(name string, mac net.HardwareAddr, mtu uint32) error {
+	return c.addLink("bridge", name, mac, mtu)
+}
+
+// AddIFB makes an intermediate functional block device, up: its qdisc can hold
+// back what is redirected to it. A name that exists is EEXIST.
+func (c *Conn) AddIFB(name string, mac net.HardwareAddr, mtu uint32) error {
+	return c.addLink("ifb", name, mac, mtu)
+}
+
+func (c *Conn) addLink(kind, name string, mac net.HardwareAddr, mtu uint32) error {
+	return c.create(unix.RTM_NEWLINK, ifInfo(0, unix.IFF_UP, unix.IFF_UP),
+		octets(unix.IFLA_ADDRESS, mac), nonzero(unix.IFLA_MTU, mtu), text(unix.IFLA_IFNAME, name), linkInfo(kind))
+}
+
+// A Veth is a pair to be made (veth(4)): the host end in the socket's own
+// namespace, its peer born in another one.
+type Veth struct {
+	Name    string
+	MAC     net.HardwareAddr
+	MTU     uint32 // of both ends; 0 is the kernel's default
+	Peer    string // the other end's name
+	PeerMAC net.HardwareAddr
+	PeerNS  int // file descriptor of the other end's namespace
+}
+
+// vethInfoPeer is VETH_INFO_PEER of linux/veth.h.
+const vethInfoPeer = 1
+
+// AddVeth makes a pair, both ends down. A name that either namespace has
+// already is EEXIST, and nothing is made.
+func (c *Conn) AddVeth(v Veth) error {
+	end := func(mac net.HardwareAddr) []byte {
+		// The default is one queue per possible CPU, which costs time and memory
+		// and serves nobody: a veth has no hardware behind it.
+		return slices.Concat(octets(unix.IFLA_ADDRESS, mac), nonzero(unix.IFLA_MTU, v.MTU),
+			u32(unix.IFLA_NUM_TX_QUEUES, 1), u32(unix.IFLA_NUM_RX_QUEUES, 1))
+	}
+	// The peer can't be raised here: veth_open wants both ends.
+	peer := nest(vethInfoPeer, ifInfo(0, 0, 0), end(v.PeerMAC),
+		u32(unix.IFLA_NET_NS_FD, uint32(v.PeerNS)), text(unix.IFLA_IFNAME, v.Peer))
+	return c.create(unix.RTM_NEWLINK, ifInfo(0, 0, 0),
+		end(v.MAC), text(unix.IFLA_IFNAME, v.Name), linkInfo("veth", peer))
+}
+
+// linkInfo is IFLA_LINKINFO: a link's kind, and that kind's own data.
+func linkInfo(kind string, data ...[]byte) []byte {
+	return nest(unix.IFLA_LINKINFO, octets(unix.IFLA_INFO_KIND, []byte(kind)), nest(unix.IFLA_INFO_DATA, data...))
+}
+
+// HasKind reports whether the kernel can make links of a kind, loading a module
+// for it if need be. It asks for one with a multicast address, which no kernel
+// that has the kind makes (EADDRNOTAVAIL).
+func (c *Conn) HasKind(kind string) (bool, error) {
+	multicast := []byte{1, 0, 0, 0, 0, 0}
+	err := c.create(unix.RTM_NEWLINK, ifInfo(0, 0, 0), octets(unix.IFLA_ADDRESS, multicast), linkInfo(kind))
+	return supported("link kind "+kind, err, unix.EADDRNOTAVAIL)
+}
+
+// HasVLANFiltering reports whether the kernel's bridges can keep VLANs apart. It
+// asks for a bridge in lo's place with an invalid protocol: kernels that can look
+// at the protocol first (br_validate of net/bridge/br_netlink.c) and return
+// EPROTONOSUPPORT, others find that lo exists.
+func (c *Conn) HasVLANFiltering() (bool, error) {
+	const lo = 1 // LOOPBACK_IFINDEX of net/net_namespace.h, in every namespace
+	err := c.create(unix.RTM_NEWLINK, ifInfo(lo, 0, 0), linkInfo("bridge", u16(brVLANProtocol, 0)))
+	return supported("VLAN filtering", err, unix.EPROTONOSUPPORT)
+}
+
+// supported interprets the kernel's refusal of a link that can't be made: it is yes
+// only from a kernel that supports a feature.
+func supported(feature string, err error, yes unix.Errno) (bool, error) {
+	switch {
+	case errors.Is(err, yes):
+		return true, nil
+	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.EOPNOTSUPP):
+		return false, nil
+	}
+	return false, fmt.Errorf("look for %s: %w", feature, err)
+}
+
+// Of linux/if_link.h and linux/if_bridge.h.
+const (
+	brVLANFiltering  = 7      // IFLA_BR_VLAN_FILTERING
+	brVLANProtocol   = 8      // IFLA_BR_VLAN_PROTOCOL
+	noLinkLocalLearn = 1 << 0 // the bit BR_BOOLOPT_NO_LL_LEARN
+)
+
+// SetNoLinkLocalLearn keeps a bridge from learning source addresses from frames to
+// the addresses of link protocols, which pass by its rules (br_handle_frame of
+// br_input.c).
+func (c *Conn) SetNoLinkLocalLearn(bridge int) error {
+	// struct br_boolopt_multi: the values, and a mask of those that are meant.
+	options := native.AppendUint32(nil, noLinkLocalLearn)
+	options = native.AppendUint32(options, noLinkLocalLearn)
+	return c.setBridge(bridge, octets(unix.IFLA_BR_MULTI_BOOLOPT, options))
+}
+
+// SetVLANFiltering makes a bridge keep VLANs apart. A kernel that can't is
+// EOPNOTSUPP, here and in AddVLANs and ClearVLANs.
+func (c *Conn) SetVLANFiltering(bridge int) error {
+	return c.setBridge(bridge, u8(brVLANFiltering, 1))
+}
+
+func (c *Conn) setBridge(bridge int, data []byte) error {
+	return c.do(unix.RTM_NEWLINK, 0, ifInfo(bridge, 0, 0), linkInfo("bridge", data))
+}
+
+// SetHairpin lets a bridge port send frames back to where they came from
+// (IFLA_BRPORT_MODE).
+func (c *Conn) SetHairpin(port int) error { return c.setPort(port, unix.IFLA_BRPORT_MODE) }
+
+// IsolatePort keeps a bridge port from exchanging frames with other isolated
+// ports (IFLA_BRPORT_ISOLATED).
+func (c *Conn) IsolatePort(port int) error { return c.setPort(port, unix.IFLA_BRPORT_ISOLATED) }
+
+func (c *Conn) setPort(port int, flag uint16) error {
+	return c.do(unix.RTM_SETLINK, 0, portInfo(port), nest(unix.IFLA_PROTINFO, u8(flag, 1)))
+}
+
+// portInfo is a struct ifinfomsg about a bridge port.
+func portInfo(port int) []byte {
+	b := ifInfo(port, 0, 0)
+	b[0] = unix.AF_BRIDGE
+	return b
+}
