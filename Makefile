@@ -60,14 +60,14 @@ demo: build ## a real container on the network, in a world of its own
 
 test: build ## all tests: units, end to end, Podman
 	@tests/setup.sh test
-	@cd tests && go run ./report .. .
+	@cd tests && go run ./report ..:race .
 
 audit: build ## counts lines and bytes, and writes the counts of docs/audit.md anew
 	@cd tests && go run ./audit ..
 
 long: build ## faults at every system call, storms, disks and kernels at full length: hours
 	@tests/setup.sh long
-	@cd tests && FLATNET_LONG=1 go run ./report . -- -timeout=6h -race=false -v -run '$(LONG)'
+	@cd tests && FLATNET_LONG=1 go run ./report . -- -timeout=6h -v -run '$(LONG)'
 
 cover: build ## how much of each package the tests run, units and end to end together
 	@tests/setup.sh test
