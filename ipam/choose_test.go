@@ -29,9 +29,9 @@ func TestHostsAddressesAreNotLeased(t *testing.T) {
 	for _, tt := range []struct{ id, want, got, text string }{
 		{"c1", "", "10.87.1.3,fd00::1:0:0:0", ""},
 		{"c2", "", "10.87.1.6,fd00::1:0:0:1", ""},
-		{"c3", "10.87.1.77", "", "address 10.87.1.77 is the host's own, on interface eth0: already taken"},
-		{"c3", "10.87.1.130", "", "address 10.87.1.130 is the host's own, by a local route to 10.87.1.128/30 on interface eth0: already taken"},
-		{"c3", "fd00::9", "", "address fd00::9 is the host's own, by a local route to fd00::/80 on interface eth0: already taken"},
+		{"c3", "10.87.1.77", "", "address 10.87.1.77 is the host's own (10.87.1.77/32 on interface eth0)"},
+		{"c3", "10.87.1.130", "", "address 10.87.1.130 is the host's own (10.87.1.128/30 on interface eth0)"},
+		{"c3", "fd00::9", "", "address fd00::9 is the host's own (fd00::/80 on interface eth0)"},
 		{"c3", "10.87.1.78", "10.87.1.78,fd00::1:0:0:2", ""},
 	} {
 		var want []netip.Addr
@@ -67,7 +67,7 @@ func TestWantedAddressOfAStaleLease(t *testing.T) {
 	c1, c2 := owner(key("c1"), "10.87.1.2"), owner(key("c2"), "10.87.1.3")
 	s := full(t, c1, c2)
 	for _, want := range []string{"10.87.1.2", "10.87.1.3"} {
-		if _, _, err := s.Lease(key("new"), addrs(want), nil); !errors.Is(err, model.ErrTaken) {
+		if _, _, err := s.Lease(key("new"), addrs(want), noLocals); !errors.Is(err, model.ErrTaken) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
@@ -89,7 +89,7 @@ func TestWantedAddressOfAStaleLease(t *testing.T) {
 // An ADD in flight keeps its address even if the file that says so is gone.
 func TestAddressInFlightIsNotLeased(t *testing.T) {
 	s := store(tempDir(t), small(t))
-	l, _, err := s.Lease(key("c1"), nil, nil)
+	l, _, err := s.Lease(key("c1"), nil, noLocals)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,8 +99,8 @@ func TestAddressInFlightIsNotLeased(t *testing.T) {
 	if got := mustLease(t, s, key("c2")); got != "10.87.1.3" {
 		t.Errorf("got %s", got)
 	}
-	if _, _, err := s.Lease(key("c3"), addrs("10.87.1.2"), nil); !errors.Is(err, model.ErrBusy) ||
-		fmt.Sprint(err) != "address 10.87.1.2 is being given to another container: busy" {
+	if _, _, err := s.Lease(key("c3"), addrs("10.87.1.2"), noLocals); !errors.Is(err, model.ErrBusy) ||
+		fmt.Sprint(err) != "address 10.87.1.2 is being given to another container" {
 		t.Errorf("wanted: %v", err)
 	}
 	l.Flight.Close()

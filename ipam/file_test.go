@@ -78,7 +78,7 @@ func TestDecodeTolerates(t *testing.T) {
 				t.Fatal(err)
 			}
 			key := model.Key{Network: "n", ContainerID: "c1", IfName: tt.ifName}
-			if name, ok := l.find(key); !ok || name != "c1" || join(l.byName[name].addrs) != "10.0.0.2" {
+			if name := l.find(key); name != "c1" || join(l.byName[name].addrs) != "10.0.0.2" {
 				t.Errorf("got %+v", l)
 			}
 			if back, err := decode("n", l.encode()); err != nil || !reflect.DeepEqual(back.byName, l.byName) {
@@ -95,8 +95,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"trailing data", `{"allocations": {}} {}`, "not a lease file: at byte 20: something follows the JSON object"},
 		{"array", `[]`, "not a lease file: want a JSON object, got a list"},
 		{"null", `null`, "not a lease file: want a JSON object, got null"},
-		{"no leases", `{"subnet": "10.0.0.0/24"}`, "not a lease file: no allocations"},
-		{"null leases", `{"allocations": null}`, "not a lease file: no allocations"},
+		{"no leases", `{"subnet": "10.0.0.0/24"}`, "not a lease file: allocations: missing"},
+		{"null leases", `{"allocations": null}`, "not a lease file: allocations: missing"},
 		{"leases of another type", `{"allocations": {"c1": 7}}`, `not a lease file: allocations: c1: not a string`},
 		{"subnet", `{"subnet": "10.0.0.0", "allocations": {}}`, `not a lease file: subnet: "10.0.0.0" is not a subnet`},
 		{"subnet of another type", `{"subnet": {}, "allocations": {}}`, "not a lease file: subnet: want a string, got an object"},
@@ -142,15 +142,15 @@ func TestNames(t *testing.T) {
 		{key("c1", "net0"), "c1"}, {key("c1", "eth0"), "c1/eth0"}, {key("c2", "eth0"), "c2"},
 		{key("c1", "eth1"), ""}, {key("c3", "eth0"), ""}, {model.Key{Network: "m", ContainerID: "c2", IfName: "eth0"}, ""},
 	} {
-		if name, ok := l.find(tt.key); name != tt.name || ok != (tt.name != "") {
-			t.Errorf("%s: %q, %v", tt.key, name, ok)
+		if name := l.find(tt.key); name != tt.name {
+			t.Errorf("%s: %q", tt.key, name)
 		}
 	}
 	dropped, err := decode("n", []byte(`{"allocations": {"c1": "10.0.0.2", "c1/eth0": "10.0.0.3", "c2": "10.0.0.4"}}`))
-	if err != nil || !maps.Equal(dropped.holder, l.holder) {
+	if err != nil || !maps.Equal(dropped.byAddr, l.byAddr) {
 		t.Fatalf("got %v, %v", dropped, err)
 	}
-	if name, _ := dropped.find(key("c1", "eth0")); name != "c1/eth0" {
+	if name := dropped.find(key("c1", "eth0")); name != "c1/eth0" {
 		t.Errorf("without details: %q", name)
 	}
 }
@@ -178,7 +178,7 @@ func FuzzLeaseFile(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s: %v", l.encode(), err)
 		}
-		if !bytes.Equal(l.encode(), again.encode()) || !reflect.DeepEqual(l.byName, again.byName) || !maps.Equal(l.holder, again.holder) {
+		if !bytes.Equal(l.encode(), again.encode()) || !reflect.DeepEqual(l.byName, again.byName) || !maps.Equal(l.byAddr, again.byAddr) {
 			t.Errorf("%+v came back as %+v", l, again)
 		}
 	})

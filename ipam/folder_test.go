@@ -16,12 +16,12 @@ import (
 
 // verbs calls everything that a store does.
 func verbs(s *Store) map[string]error {
-	_, _, lease := s.Lease(key("c1"), nil, nil)
+	_, _, lease := s.Lease(key("c1"), nil, noLocals)
 	_, released := s.Release([]model.Key{key("c1")})
 	_, keys := s.Keys()
 	return map[string]error{
 		"Lease": lease, "Release": released, "Keys": keys,
-		"Check": s.Check(key("c1"), nil), "Free": s.Free(nil),
+		"Check": s.Check(key("c1"), nil), "Free": s.Free(noLocals),
 	}
 }
 
@@ -48,22 +48,22 @@ func TestPlacesThatAreRefused(t *testing.T) {
 		kind               error
 		text               string
 	}{
-		{"link as data directory", dir + "/link", "flatnet", model.ErrConflict, dir + "/link is no directory, or a link to one: conflict"},
-		{"with a slash", dir + "/link/", "flatnet", model.ErrConflict, dir + "/link is no directory, or a link to one: conflict"},
-		{"for another network", dir + "/link", "other", model.ErrConflict, dir + "/link is no directory, or a link to one: conflict"},
-		{"link to nowhere", dir + "/dangling", "flatnet", model.ErrConflict, dir + "/dangling is no directory, or a link to one: conflict"},
-		{"link as the network's folder", dir + "/base", "linked", model.ErrConflict, dir + "/base/linked is no directory, or a link to one: conflict"},
-		{"file as data directory", dir + "/file", "flatnet", model.ErrConflict, dir + "/file is no directory, or a link to one: conflict"},
-		{"file as the network's folder", dir + "/base", "afile", model.ErrConflict, dir + "/base/afile is no directory, or a link to one: conflict"},
-		{"relative", "ipam", "flatnet", model.ErrInvalid, `data directory "ipam" is not an absolute path: invalid`},
-		{"none", "", "flatnet", model.ErrInvalid, `data directory "" is not an absolute path: invalid`},
+		{"link as data directory", dir + "/link", "flatnet", model.ErrConflict, dir + "/link is no directory, or a link to one"},
+		{"with a slash", dir + "/link/", "flatnet", model.ErrConflict, dir + "/link is no directory, or a link to one"},
+		{"for another network", dir + "/link", "other", model.ErrConflict, dir + "/link is no directory, or a link to one"},
+		{"link to nowhere", dir + "/dangling", "flatnet", model.ErrConflict, dir + "/dangling is no directory, or a link to one"},
+		{"link as the network's folder", dir + "/base", "linked", model.ErrConflict, dir + "/base/linked is no directory, or a link to one"},
+		{"file as data directory", dir + "/file", "flatnet", model.ErrConflict, dir + "/file is no directory, or a link to one"},
+		{"file as the network's folder", dir + "/base", "afile", model.ErrConflict, dir + "/base/afile is no directory, or a link to one"},
+		{"relative", "ipam", "flatnet", model.ErrInvalid, `data directory "ipam" is not an absolute path`},
+		{"none", "", "flatnet", model.ErrInvalid, `data directory "" is not an absolute path`},
 		{"network that leads out", dir + "/base", "../outside", model.ErrInvalid, ""},
-		{"network named as the file", dir + "/base", "allocations.json.tmp", model.ErrInvalid, `network name "allocations.json.tmp" is the lease file's: invalid`},
+		{"network named as the file", dir + "/base", "allocations.json.tmp", model.ErrInvalid, `network name "allocations.json.tmp" is the lease file's`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := New(Config{Network: tt.network, Dir: tt.dir, Sets: small(t)}, nobody)
 			errs := verbs(s)
-			_, _, errs["Lease"] = s.Lease(model.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}, nil, nil)
+			_, _, errs["Lease"] = s.Lease(model.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}, nil, noLocals)
 			for verb, err := range errs {
 				text := tt.text
 				if tt.kind == model.ErrConflict {
@@ -78,7 +78,7 @@ func TestPlacesThatAreRefused(t *testing.T) {
 	if got := files(t, outside); got != "" {
 		t.Errorf("made outside: %s", got)
 	}
-	if err := store(dir+"/file/below", small(t)).Free(nil); !errors.Is(err, model.ErrConflict) && !errors.Is(err, unix.ENOTDIR) {
+	if err := store(dir+"/file/below", small(t)).Free(noLocals); !errors.Is(err, model.ErrConflict) && !errors.Is(err, unix.ENOTDIR) {
 		t.Errorf("below a file: %v", err)
 	}
 }
@@ -90,13 +90,13 @@ func TestFilesThatAreRefused(t *testing.T) {
 		text string
 	}{
 		{"lock is a link", func(dir, target string) error { return os.Symlink(target, dir+"/.lock") },
-			"/.lock is a symbolic link, which is not followed: conflict"},
+			"/.lock is a symbolic link, which is not followed"},
 		{"file is a link", func(dir, target string) error { return os.Symlink(target, dir+"/allocations.json") },
-			"/allocations.json is a symbolic link, which is not followed: conflict"},
+			"/allocations.json is a symbolic link, which is not followed"},
 		{"file is a directory", func(dir, _ string) error { return os.Mkdir(dir+"/allocations.json", 0o700) },
-			"/allocations.json is not a regular file: conflict"},
+			"/allocations.json is not a regular file"},
 		{"file is a FIFO", func(dir, _ string) error { return unix.Mkfifo(dir+"/allocations.json", 0o600) },
-			"/allocations.json is not a regular file: conflict"},
+			"/allocations.json is not a regular file"},
 		{"lock is a directory", func(dir, _ string) error { return os.Mkdir(dir+"/.lock", 0o700) },
 			"/.lock: is a directory"},
 	} {
@@ -203,8 +203,8 @@ func TestFullDisk(t *testing.T) {
 		full := files(t, dir)
 		check := func(content string) {
 			t.Helper()
-			_, _, lease := s.Lease(key("c2"), nil, nil)
-			for verb, err := range map[string]error{"Lease": lease, "Free": s.Free(nil)} {
+			_, _, lease := s.Lease(key("c2"), nil, noLocals)
+			for verb, err := range map[string]error{"Lease": lease, "Free": s.Free(noLocals)} {
 				if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), file+".tmp: ") {
 					t.Errorf("%s: %v", verb, err)
 				}
@@ -257,8 +257,8 @@ func TestReadOnlyFileSystem(t *testing.T) {
 		}
 		for _, place := range []string{"used", "empty", "missing"} {
 			s := store(filepath.Join(dir, place), small(t))
-			_, _, lease := s.Lease(key("c2"), nil, nil)
-			for verb, err := range map[string]error{"Lease": lease, "Free": s.Free(nil)} {
+			_, _, lease := s.Lease(key("c2"), nil, noLocals)
+			for verb, err := range map[string]error{"Lease": lease, "Free": s.Free(noLocals)} {
 				if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), s.cfg.Dir) {
 					t.Errorf("%s: %s: %v", place, verb, err)
 				}
@@ -268,7 +268,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 			}
 		}
 		other := New(Config{Network: "other", Dir: dir, Sets: small(t)}, nobody)
-		if err := other.Free(nil); !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), dir+"/other") {
+		if err := other.Free(noLocals); !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), dir+"/other") {
 			t.Errorf("new network: %v", err)
 		}
 	})
@@ -288,14 +288,14 @@ func TestModesOfDirectories(t *testing.T) {
 		{"everybody's", "flatnet", 0o777, 0, "", "0700"},
 		{"everybody's but sticky", "flatnet", 0o777 | os.ModeSticky, 0, "", "1700"},
 		{"used for something else", "flatnet", 0o755, 0, "passwd",
-			"DIR is open to other users (mode 0755), so they could hold the locks of leases in it, but it is used for passwd as well; run chmod go= on it, or choose another ipam.dataDir: conflict"},
+			"DIR is open to other users (mode 0755), so they could hold the locks of leases in it, but it is used for passwd as well; run chmod go= on it, or choose another ipam.dataDir"},
 		{"used for something else, closed", "flatnet", 0o700, 0, "passwd", "0700"},
 		{"another network's", "other", 0o755, 0o755, "passwd", "0755 0700"},
 		{"another network's, new", "other", 0o755, 0, "passwd", "0755 0700"},
 		{"another network's, in everybody's", "other", 0o777, 0o770, "", "0755 0700"},
 		{"another network's, in a sticky one", "other", 0o777 | os.ModeSticky, 0o770, "passwd", "1777 0700"},
 		{"another network's, in everybody's that is used for something else", "other", 0o777, 0, "passwd",
-			"DIR is open to other users (mode 0777), so they could hold the locks of leases in it, but it is used for passwd as well; run chmod go= on it, or choose another ipam.dataDir: conflict"},
+			"DIR is open to other users (mode 0777), so they could hold the locks of leases in it, but it is used for passwd as well; run chmod go= on it, or choose another ipam.dataDir"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := tempDir(t)
@@ -313,7 +313,7 @@ func TestModesOfDirectories(t *testing.T) {
 				t.Fatal(err)
 			}
 			k := model.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}
-			_, _, err := s.Lease(k, nil, nil)
+			_, _, err := s.Lease(k, nil, noLocals)
 			got := mode(t, dir)
 			if tt.network == "other" && err == nil {
 				got += " " + mode(t, dir+"/other")
@@ -360,8 +360,8 @@ func TestDirectoryOfAnotherUser(t *testing.T) {
 		if err := errors.Join(os.Mkdir(dir+"/other", 0o700), os.Chown(dir+of, 1234, 0)); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := s.Lease(model.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}, nil, nil)
-		want := dir + of + " belongs to user 1234, but must belong to root; run chown on it, or choose another ipam.dataDir: conflict"
+		_, _, err := s.Lease(model.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}, nil, noLocals)
+		want := dir + of + " belongs to user 1234, but must belong to root; run chown on it, or choose another ipam.dataDir"
 		if !errors.Is(err, model.ErrConflict) || err.Error() != want {
 			t.Errorf("%s: %v", of, err)
 		}
@@ -410,7 +410,7 @@ func TestLinksAmongParents(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := store(filepath.Join(dir, tt.path), small(t))
-			_, _, err := s.Lease(key("c1"), nil, nil)
+			_, _, err := s.Lease(key("c1"), nil, noLocals)
 			if got := files(t, dir+"/real"); (err == nil) != tt.ok || tt.ok != strings.Contains(got, "ipam/allocations.json") || !tt.ok && got != "" {
 				t.Errorf("%v, files %s", err, got)
 			}

@@ -1,63 +1,57 @@
 package ipam
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"slices"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/sysctl"
 )
 
-// load reads the leases of a locked folder. What is broken, missing or foreign
-// is rebuilt from the host's links, and the file, if any, set aside.
+// load reads the leases of a locked folder. It trusts the file if it was written
+// here, in this boot: whoever did that had seen all links. Otherwise the leases of
+// the host's links replace a file that is broken, missing or of another network,
+// which is set aside, and correct any other.
 func (s *Store) load(f folder) (*leases, error) {
 	l, wrong := s.read(f)
 	missing := errors.Is(wrong, fs.ErrNotExist)
-	switch {
-	case wrong == nil && s.trusts(l) && f.signed():
+	switch boot := bootID(); {
+	case wrong == nil && boot != "" && l.boot == boot && s.inSubnet(l) && f.signed():
 		return l, nil
 	case wrong != nil && !missing && !errors.Is(wrong, errBroken):
 		return nil, wrong
 	}
-	links, err := s.rebuild()
-	if err != nil {
+	inFlight, err := f.flights() // before the links: the link of one that ends meanwhile is there
+	live, lerr := s.live()
+	if err := errors.Join(err, lerr); err != nil {
 		return nil, errors.Join(wrong, err)
 	}
 	if wrong == nil {
-		changed := l.adopt(links)
-		recent := l.boot == links.boot
-		l.boot, l.unsure = links.boot, f.flyingUnknown(l)
-		if changed == 0 && (s.inSubnet(l) || recent) {
-			if !l.unsure {
-				f.sign()
-			}
+		sameBoot := l.boot == live.boot
+		changed := l.adopt(live)
+		l.boot, l.unsure = live.boot, l.lacksAny(inFlight)
+		switch {
+		case changed == 0 && (s.inSubnet(l) || sameBoot):
+			f.sign(l)
 			return l, nil
-		}
-		if s.inSubnet(l) {
+		case s.inSubnet(l):
 			return l, s.correct(f, l, changed)
 		}
 		wrong = fmt.Errorf("%s: subnet %s is not the network's", f.path(fileName), l.subnet)
 	}
-	links.unsure = f.flyingUnknown(links)
-	if missing && len(links.byName) == 0 {
-		return links, nil
+	live.unsure = live.lacksAny(inFlight)
+	if missing && len(live.byName) == 0 {
+		return live, nil
 	}
-	return links, s.replace(f, links, wrong)
+	return live, s.replace(f, live, wrong)
 }
 
-// trusts tells whether l, if it was written last, needs no look at the links:
-// who wrote it in this boot knew of all of them.
-func (s *Store) trusts(l *leases) bool {
-	boot := bootID()
-	return boot != "" && l.boot == boot && s.inSubnet(l)
-}
-
-// inSubnet tells whether l may be of this network, as far as its subnet says.
+// inSubnet reports whether the subnet of l is one of the network's, as far as
+// both are known.
 func (s *Store) inSubnet(l *leases) bool {
-	ranges := s.cfg.Sets.Ranges()
+	ranges := s.cfg.Sets.all
 	return !l.subnet.IsValid() || len(ranges) == 0 ||
 		slices.ContainsFunc(ranges, func(r Range) bool { return r.subnet.Overlaps(l.subnet) })
 }
@@ -71,22 +65,17 @@ func (s *Store) correct(f folder, l *leases, changed int) error {
 	return nil
 }
 
-// replace sets the lease file aside and writes what was rebuilt.
+// replace sets the lease file aside, if there is one, and writes l instead.
 func (s *Store) replace(f folder, l *leases, wrong error) error {
-	aside, what := "", "missing"
+	state, aside := "missing", ""
 	if !errors.Is(wrong, fs.ErrNotExist) {
 		var err error
 		if aside, err = f.setAside(); err != nil {
 			return errors.Join(wrong, err)
 		}
-		what = "foreign"
-		if errors.Is(wrong, errBroken) {
-			what = "broken"
-		}
-		if aside != "" {
-			what += " and kept as " + aside
-		} else {
-			what += " and not kept, as others are"
+		state = "replaced, and kept as " + aside
+		if aside == "" {
+			state = fmt.Sprintf("replaced, and not kept as there are %d others", maxAside)
 		}
 	}
 	if err := f.save(l); err != nil {
@@ -95,60 +84,48 @@ func (s *Store) replace(f folder, l *leases, wrong error) error {
 		}
 		return errors.Join(wrong, err)
 	}
-	s.say("lease file is %s; rebuilt with %d leases of running containers: %v", what, len(l.byName), wrong)
+	s.say("lease file is %s; rebuilt with %d leases of running containers: %v", state, len(l.byName), wrong)
 	return nil
-}
-
-func (s *Store) say(format string, args ...any) {
-	if s.cfg.Warn != nil {
-		s.cfg.Warn(fmt.Sprintf(format, args...))
-	}
 }
 
 // read reads the leases of a folder, locked or not.
 func (s *Store) read(f folder) (*leases, error) {
 	data, err := f.read()
-	if err == nil {
-		var l *leases
-		if l, err = decode(s.cfg.Network, data); err == nil {
-			return l, nil
-		}
+	if err != nil {
+		return nil, err
 	}
-	if errors.Is(err, errBroken) {
-		err = fmt.Errorf("%s: %w", f.path(fileName), err)
+	l, err := decode(s.cfg.Network, data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.path(fileName), err)
 	}
-	return nil, err
+	return l, nil
 }
 
-// rebuild returns the leases of the network that the host's links tell of.
-func (s *Store) rebuild() (*leases, error) {
+// live returns the leases of the network that the host's links show.
+func (s *Store) live() (*leases, error) {
 	owners, err := s.owners()
 	if err != nil {
 		return nil, fmt.Errorf("leases of network %s can't be rebuilt: %w", s.cfg.Network, err)
 	}
-	owners = slices.SortedStableFunc(slices.Values(owners), func(a, b model.Owner) int {
-		return cmp.Compare(a.Key.String(), b.Key.String())
-	})
-	l := newLeases(s.cfg.Network, 0)
+	l := rebuild(s.cfg.Network, owners)
 	l.boot = bootID()
 	l.describe(s.cfg.Sets)
-	for _, o := range owners {
-		if _, err := model.NewKey(l.network, o.Key.ContainerID, o.Key.IfName); err != nil || o.Key.Network != l.network {
-			continue
-		}
-		var addrs []netip.Addr
-		for _, a := range o.Addresses {
-			if isPlain(a) && l.holder[a] == "" && !slices.Contains(addrs, a) {
-				addrs = append(addrs, a)
-			}
-		}
-		if name, ok := l.find(o.Key); ok { // by another link
-			addrs = append(addrs, l.byName[name].addrs...)
-			l.remove(name)
-		}
-		if len(addrs) > 0 {
-			l.put(o.Key, addrs)
-		}
-	}
 	return l, nil
+}
+
+// describe sets the network's subnet and gateway, unless sets is empty.
+func (l *leases) describe(sets Sets) {
+	if len(sets.all) > 0 {
+		l.subnet, l.gateway = sets.all[0].subnet, sets.all[0].gateway
+	}
+}
+
+// bootID returns the identifier of this boot (random(4)), empty if the kernel has
+// none.
+func bootID() string {
+	id, err := sysctl.Proc.Get("kernel/random/boot_id")
+	if err != nil || model.ValidName(id) != nil {
+		return ""
+	}
+	return id
 }

@@ -70,13 +70,13 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 				}
 				defer flight.Close()
 			}
-			free := s.Free(nil)
+			free := s.Free(noLocals)
 			if got := listed(t, s); got != "c1/eth0=10.87.1.2 c2/eth0=10.87.1.3 c3/eth0=10.87.1.4" {
 				t.Errorf("Free changed them: %s", got)
 			}
-			l, _, err := s.Lease(key("new"), nil, nil)
+			l, _, err := s.Lease(key("new"), nil, noLocals)
 			if tt.want == "" {
-				const text = "network flatnet has leased all of [10.87.1.1-10.87.1.4]: no free address"
+				const text = "network flatnet has leased all of [10.87.1.1-10.87.1.4]"
 				if !errors.Is(err, model.ErrExhausted) || err.Error() != text || !errors.Is(free, model.ErrExhausted) {
 					t.Errorf("got %s, %v, free %v", leased(l), err, free)
 				}
@@ -96,11 +96,11 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 // A flight ends when it is closed, and only that of its owner.
 func TestFlight(t *testing.T) {
 	s := full(t)
-	first, _, err := s.Lease(key("c1"), nil, nil)
+	first, _, err := s.Lease(key("c1"), nil, noLocals)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, _, err := s.Lease(key("c1"), nil, nil) // its runtime does not wait for the first
+	second, _, err := s.Lease(key("c1"), nil, noLocals) // its runtime does not wait for the first
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestOwnersAreAskedOnlyWhenExhausted(t *testing.T) {
 	}
 	failure := errors.New("no netlink")
 	s.owners = func() ([]model.Owner, error) { return nil, failure }
-	if _, _, err := s.Lease(key("c6"), nil, nil); !errors.Is(err, failure) {
+	if _, _, err := s.Lease(key("c6"), nil, noLocals); !errors.Is(err, failure) {
 		t.Errorf("owners failed: %v", err)
 	}
 }
@@ -143,7 +143,7 @@ func TestOwnerComesBackAfterReboot(t *testing.T) {
 	s := full(t)
 	file := s.cfg.Dir + "/allocations.json"
 	writeFile(t, file, strings.Replace(readFile(t, file), bootID(), "another", 1))
-	l, held, err := s.Lease(key("c3"), addrs("10.87.1.4"), nil)
+	l, held, err := s.Lease(key("c3"), addrs("10.87.1.4"), noLocals)
 	if err != nil || !held || leased(l) != "10.87.1.4" {
 		t.Fatal(leased(l), held, err)
 	}
@@ -171,8 +171,8 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 	const rebuilt = "c1/eth0=10.87.1.2,fd00::2,10.87.1.50 c1/eth1=10.87.1.3 c5/eth0=10.87.1.51"
 
 	writeFile(t, file, `{"allocations": {"c1"`)
-	if _, err := s.List(); !errors.Is(err, errBroken) {
-		t.Errorf("List: %v", err)
+	if _, err := s.Keys(); !errors.Is(err, errBroken) {
+		t.Errorf("Keys: %v", err)
 	}
 	if err := s.Check(key("c1"), addrs("10.87.1.2")); !errors.Is(err, errBroken) {
 		t.Errorf("Check: %v", err)
@@ -186,7 +186,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 	if got := readFile(t, file+".broken-1"); got != `{"allocations": {"c1"` {
 		t.Errorf("set aside %s", got)
 	}
-	want := "lease file is broken and kept as allocations.json.broken-1; rebuilt with 3 leases of running containers: " +
+	want := "lease file is replaced, and kept as allocations.json.broken-1; rebuilt with 3 leases of running containers: " +
 		file + ": not a lease file: at byte 21: unexpected end, want a colon"
 	if len(warned) != 1 || warned[0] != want {
 		t.Errorf("warned %q", warned)
@@ -199,7 +199,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 		t.Errorf("rebuilt by Release: %s", got)
 	}
 	writeFile(t, file, `[]`)
-	if _, _, err := s.Lease(key("new"), addrs("10.87.1.3"), nil); !errors.Is(err, model.ErrTaken) {
+	if _, _, err := s.Lease(key("new"), addrs("10.87.1.3"), noLocals); !errors.Is(err, model.ErrTaken) {
 		t.Errorf("doubled: %v", err)
 	}
 	if got := listed(t, s); got != rebuilt {
@@ -223,7 +223,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 	if got := files(t, s.cfg.Dir); strings.Count(got, "broken") != 9 || readFile(t, file+".broken-2") != "" || readFile(t, file+".broken-3") != "[]" {
 		t.Errorf("set aside: %s", got)
 	}
-	if got := warned[len(warned)-1]; !strings.HasPrefix(got, "lease file is broken and not kept, as others are; ") {
+	if got := warned[len(warned)-1]; !strings.HasPrefix(got, "lease file is replaced, and not kept as there are 9 others; ") {
 		t.Errorf("warned %q", got)
 	}
 }
@@ -232,7 +232,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 // a running container's address is its own, whatever the file says.
 func TestForeignFile(t *testing.T) {
 	const (
-		kept    = "lease file is foreign and kept as allocations.json.broken-1; rebuilt with 2 leases of running containers: FILE: subnet 192.168.0.0/24 is not the network's"
+		kept    = "lease file is replaced, and kept as allocations.json.broken-1; rebuilt with 2 leases of running containers: FILE: subnet 192.168.0.0/24 is not the network's"
 		changed = "lease file FILE did not have the addresses of %s running containers; they are added"
 		live    = "c1/eth0=10.87.1.2,fd00::2 c1/eth1=10.87.1.3"
 	)
@@ -291,10 +291,10 @@ func TestNothingIsSetAsideWhenOwnersAreUnknown(t *testing.T) {
 		t.Errorf("missing: %v", err)
 	}
 	writeFile(t, s.cfg.Dir+"/allocations.json", "{")
-	if _, _, err := s.Lease(key("c1"), nil, nil); !errors.Is(err, failure) || !errors.Is(err, errBroken) {
+	if _, _, err := s.Lease(key("c1"), nil, noLocals); !errors.Is(err, failure) || !errors.Is(err, errBroken) {
 		t.Errorf("Lease: %v", err)
 	}
-	if err := s.Free(nil); !errors.Is(err, failure) {
+	if err := s.Free(noLocals); !errors.Is(err, failure) {
 		t.Errorf("Free: %v", err)
 	}
 	if got := files(t, s.cfg.Dir); got != ".lock -rw-------, allocations.json -rw-------" || readFile(t, s.cfg.Dir+"/allocations.json") != "{" {

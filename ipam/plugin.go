@@ -1,14 +1,15 @@
 package ipam
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/strictjson"
 	"flatnet/internal/subprocess"
 )
 
@@ -28,8 +29,8 @@ type Plugin struct {
 }
 
 // run executes the plugin with the environment and the configuration that this
-// process received; the zero key stands for the network as a whole. What the
-// plugin reports is a [model.PluginError].
+// process received; the zero key stands for the network as a whole. An error that
+// the plugin reports is a [model.PluginError].
 func (p Plugin) run(command string, key model.Key) ([]byte, error) {
 	path, err := p.find()
 	if err != nil {
@@ -40,12 +41,8 @@ func (p Plugin) run(command string, key model.Key) ([]byte, error) {
 		env = append(env, "CNI_CONTAINERID="+key.ContainerID, "CNI_IFNAME="+key.IfName)
 	}
 	out, err := subprocess.Command{
-		Args:    []string{path},
-		Env:     env,
-		Input:   p.Conf,
-		Output:  1,
-		Limit:   maxReply,
-		Timeout: pluginWait,
+		Args: []string{path}, Env: env, Input: p.Conf,
+		Output: 1, Limit: maxReply, Timeout: pluginWait,
 	}.Run()
 	switch {
 	case len(out) > maxReply:
@@ -53,7 +50,7 @@ func (p Plugin) run(command string, key model.Key) ([]byte, error) {
 	case err == nil:
 		return out, nil
 	case errors.Is(err, subprocess.ErrTimeout):
-		return nil, fmt.Errorf("ipam.type %q: %s took longer than %v: %w", p.Type, command, pluginWait, model.ErrBusy)
+		return nil, p.errorf(model.ErrBusy, "%s took longer than %v", command, pluginWait)
 	}
 	return nil, p.failure(command, out, err)
 }
@@ -71,22 +68,27 @@ func (p Plugin) find() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("ipam.type %q: no such plugin in CNI_PATH %q: %w", p.Type, p.Path, model.ErrInvalid)
+	return "", p.errorf(model.ErrInvalid, "no such plugin in CNI_PATH %q", p.Path)
 }
 
-// failure is what a plugin that failed says about it (SPEC 1.1.0, section 5,
-// "Error"), or that it says nothing.
+// failure returns the error that a plugin reported (SPEC 1.1.0, section 5,
+// "Error"), or one about a plugin that reported none.
 func (p Plugin) failure(command string, out []byte, err error) error {
-	var said struct {
-		Code    uint64 `json:"code"`
-		Msg     string `json:"msg"`
-		Details string `json:"details"`
+	e := model.PluginError{Plugin: p.Type, Command: command}
+	if o, perr := strictjson.Parse(out); perr == nil {
+		e.Code, _ = o.Uint("code", math.MaxUint64)
+		e.Msg, _ = o.String("msg")
+		if details, _ := o.String("details"); details != "" {
+			e.Msg += ": " + details
+		}
 	}
-	if json.Unmarshal(out, &said) != nil || said.Code == 0 {
-		return fmt.Errorf("ipam.type %q: %s failed without a CNI error (%.100q): %w", p.Type, command, out, err)
+	if e.Code == 0 {
+		return p.errorf(err, "%s failed without a CNI error (%.100q): %w", command, out, err)
 	}
-	if said.Details != "" {
-		said.Msg += ": " + said.Details
-	}
-	return model.PluginError{Plugin: p.Type, Command: command, Code: said.Code, Msg: said.Msg}
+	return e
+}
+
+// errorf returns an error about the plugin that is also of a kind.
+func (p Plugin) errorf(kind error, format string, args ...any) error {
+	return model.Errorf(kind, "ipam.type %q: %w", p.Type, fmt.Errorf(format, args...))
 }

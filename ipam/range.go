@@ -1,14 +1,15 @@
 package ipam
 
 import (
-	"fmt"
+	"cmp"
 	"net/netip"
+	"slices"
 
 	"flatnet/bridge/model"
 )
 
 // A Range is a stretch of one subnet whose addresses are leased. It exists
-// only validated, see [NewRange]; the zero value is refused by [NewSets].
+// only validated, see [NewRange]; the zero value is rejected by [NewSets].
 type Range struct {
 	subnet              netip.Prefix
 	start, end, gateway netip.Addr
@@ -24,50 +25,48 @@ func NewRange(subnet netip.Prefix, start, end, gateway netip.Addr) (Range, error
 	base := subnet.Addr()
 	switch {
 	case !subnet.IsValid():
-		return Range{}, fmt.Errorf("range without a subnet: %w", model.ErrInvalid)
+		return invalidRange("range without a subnet")
 	case base.Is4In6() || base.IsMulticast() || base.IsLoopback() || base.IsUnspecified():
-		return Range{}, fmt.Errorf("subnet %s is not one of hosts: %w", subnet, model.ErrInvalid)
+		return invalidRange("subnet %s is not one of hosts", subnet)
 	case subnet != subnet.Masked():
-		return Range{}, fmt.Errorf("subnet %s has host bits set, %s has not: %w", subnet, subnet.Masked(), model.ErrInvalid)
+		return invalidRange("subnet %s has host bits set, %s has not", subnet, subnet.Masked())
 	case base.BitLen()-subnet.Bits() < 1:
-		return Range{}, fmt.Errorf("subnet %s has no room for a gateway and a container: %w", subnet, model.ErrInvalid)
+		return invalidRange("subnet %s has no room for a gateway and a container", subnet)
 	}
 	first, last := hosts(subnet)
-	linkLocal := gateway.Is6() && gateway.IsLinkLocalUnicast() && gateway.Zone() == "" && base.Is6()
-	r := Range{subnet, or(start, first), or(end, last), or(gateway, first)}
-	for _, a := range []struct {
-		name string
-		addr netip.Addr
-	}{{"start", r.start}, {"end", r.end}, {"gateway", r.gateway}} {
-		if !subnet.Contains(a.addr) && !(linkLocal && a.addr == gateway) {
-			return Range{}, fmt.Errorf("range %s %s is not in subnet %s: %w", a.name, a.addr, subnet, model.ErrInvalid)
-		}
+	r := Range{subnet, cmp.Or(start, first), cmp.Or(end, last), cmp.Or(gateway, first)}
+	linkLocal := base.Is6() && r.gateway.Is6() && r.gateway.IsLinkLocalUnicast() && r.gateway.Zone() == ""
+	switch {
+	case !subnet.Contains(r.start):
+		return invalidRange("range start %s is not in subnet %s", r.start, subnet)
+	case !subnet.Contains(r.end):
+		return invalidRange("range end %s is not in subnet %s", r.end, subnet)
+	case !subnet.Contains(r.gateway) && !linkLocal:
+		return invalidRange("range gateway %s is not in subnet %s", r.gateway, subnet)
+	case r.end.Less(r.start):
+		return invalidRange("range end %s is before its start %s", r.end, r.start)
+	case !r.isHost(r.gateway) && !linkLocal:
+		return invalidRange("gateway %s is no host's address in subnet %s", r.gateway, subnet)
 	}
-	if r.end.Less(r.start) {
-		return Range{}, fmt.Errorf("range end %s is before its start %s: %w", r.end, r.start, model.ErrInvalid)
-	}
-	if !r.isHost(r.gateway) && !linkLocal {
-		return Range{}, fmt.Errorf("gateway %s is no host's address in subnet %s: %w", r.gateway, subnet, model.ErrInvalid)
-	}
-	if r.start.Less(first) {
-		r.start = first
-	}
-	if last.Less(r.end) {
-		r.end = last
-	}
+	r.start = slices.MaxFunc([]netip.Addr{r.start, first}, netip.Addr.Compare)
+	r.end = slices.MinFunc([]netip.Addr{r.end, last}, netip.Addr.Compare)
 	if r.end.Less(r.start) || r.start == r.end && r.start == r.gateway {
-		return Range{}, fmt.Errorf("range %s of subnet %s has no address to lease: %w", r, subnet, model.ErrInvalid)
+		return invalidRange("range %s of subnet %s has no address to lease", r, subnet)
 	}
 	return r, nil
 }
 
-// Subnet is the subnet that the range's addresses are used in.
+func invalidRange(format string, args ...any) (Range, error) {
+	return Range{}, model.Errorf(model.ErrInvalid, format, args...)
+}
+
+// Subnet returns the subnet that the range's addresses are used in.
 func (r Range) Subnet() netip.Prefix { return r.subnet }
 
-// Gateway is the subnet's gateway.
+// Gateway returns the subnet's gateway.
 func (r Range) Gateway() netip.Addr { return r.gateway }
 
-// String gives the first and the last address.
+// String returns the first and the last address.
 func (r Range) String() string { return r.start.String() + "-" + r.end.String() }
 
 func (r Range) contains(a netip.Addr) bool {
@@ -79,7 +78,7 @@ func (r Range) isHost(a netip.Addr) bool {
 	return !a.Less(first) && !last.Less(a)
 }
 
-// hosts gives the first and the last address that a host in subnet may have:
+// hosts returns the first and the last address that a host in subnet may have:
 // neither the network's own address (in IPv6 the subnet-router anycast
 // address, RFC 4291, section 2.6.1) nor IPv4's broadcast address.
 func hosts(subnet netip.Prefix) (first, last netip.Addr) {
@@ -101,11 +100,4 @@ func lastOf(p netip.Prefix) netip.Addr {
 	}
 	last, _ := netip.AddrFromSlice(b)
 	return last
-}
-
-func or(a, instead netip.Addr) netip.Addr {
-	if a.IsValid() {
-		return a
-	}
-	return instead
 }

@@ -73,24 +73,24 @@ func TestNewRange(t *testing.T) {
 
 func TestNewRangeRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, subnet, start, end, gateway, text string }{
-		{"host bits", "10.87.1.5/24", "", "", "", "subnet 10.87.1.5/24 has host bits set, 10.87.1.0/24 has not: invalid"},
-		{"one v4 address", "10.87.1.5/32", "", "", "", "subnet 10.87.1.5/32 has no room for a gateway and a container: invalid"},
-		{"one v6 address", "fd00::5/128", "", "", "", "subnet fd00::5/128 has no room for a gateway and a container: invalid"},
-		{"multicast", "224.0.0.0/24", "", "", "", "subnet 224.0.0.0/24 is not one of hosts: invalid"},
-		{"loopback", "127.0.0.0/8", "", "", "", "subnet 127.0.0.0/8 is not one of hosts: invalid"},
-		{"everything", "0.0.0.0/0", "", "", "", "subnet 0.0.0.0/0 is not one of hosts: invalid"},
-		{"v4 in v6", "::ffff:10.0.0.0/120", "", "", "", "subnet ::ffff:10.0.0.0/120 is not one of hosts: invalid"},
-		{"start outside", "10.87.1.0/24", "10.87.2.5", "", "", "range start 10.87.2.5 is not in subnet 10.87.1.0/24: invalid"},
-		{"end outside", "10.87.1.0/24", "", "10.87.2.5", "", "range end 10.87.2.5 is not in subnet 10.87.1.0/24: invalid"},
-		{"gateway outside", "10.87.1.0/24", "", "", "10.87.2.1", "range gateway 10.87.2.1 is not in subnet 10.87.1.0/24: invalid"},
-		{"gateway of the other family", "10.87.1.0/24", "", "", "fd00::1", "range gateway fd00::1 is not in subnet 10.87.1.0/24: invalid"},
-		{"zone", "fe80::/64", "", "", "fe80::1%eth0", "range gateway fe80::1%eth0 is not in subnet fe80::/64: invalid"},
-		{"backwards", "10.87.1.0/24", "10.87.1.9", "10.87.1.8", "", "range end 10.87.1.8 is before its start 10.87.1.9: invalid"},
-		{"network as gateway", "10.87.1.0/24", "", "", "10.87.1.0", "gateway 10.87.1.0 is no host's address in subnet 10.87.1.0/24: invalid"},
-		{"broadcast as gateway", "10.87.1.0/24", "", "", "10.87.1.255", "gateway 10.87.1.255 is no host's address in subnet 10.87.1.0/24: invalid"},
-		{"anycast as gateway", "fd00::/64", "", "", "fd00::", "gateway fd00:: is no host's address in subnet fd00::/64: invalid"},
-		{"network only", "10.87.1.0/24", "10.87.1.0", "10.87.1.0", "", "range 10.87.1.1-10.87.1.0 of subnet 10.87.1.0/24 has no address to lease: invalid"},
-		{"gateway only", "10.87.1.0/24", "10.87.1.1", "10.87.1.1", "", "range 10.87.1.1-10.87.1.1 of subnet 10.87.1.0/24 has no address to lease: invalid"},
+		{"host bits", "10.87.1.5/24", "", "", "", "subnet 10.87.1.5/24 has host bits set, 10.87.1.0/24 has not"},
+		{"one v4 address", "10.87.1.5/32", "", "", "", "subnet 10.87.1.5/32 has no room for a gateway and a container"},
+		{"one v6 address", "fd00::5/128", "", "", "", "subnet fd00::5/128 has no room for a gateway and a container"},
+		{"multicast", "224.0.0.0/24", "", "", "", "subnet 224.0.0.0/24 is not one of hosts"},
+		{"loopback", "127.0.0.0/8", "", "", "", "subnet 127.0.0.0/8 is not one of hosts"},
+		{"everything", "0.0.0.0/0", "", "", "", "subnet 0.0.0.0/0 is not one of hosts"},
+		{"v4 in v6", "::ffff:10.0.0.0/120", "", "", "", "subnet ::ffff:10.0.0.0/120 is not one of hosts"},
+		{"start outside", "10.87.1.0/24", "10.87.2.5", "", "", "range start 10.87.2.5 is not in subnet 10.87.1.0/24"},
+		{"end outside", "10.87.1.0/24", "", "10.87.2.5", "", "range end 10.87.2.5 is not in subnet 10.87.1.0/24"},
+		{"gateway outside", "10.87.1.0/24", "", "", "10.87.2.1", "range gateway 10.87.2.1 is not in subnet 10.87.1.0/24"},
+		{"gateway of the other family", "10.87.1.0/24", "", "", "fd00::1", "range gateway fd00::1 is not in subnet 10.87.1.0/24"},
+		{"zone", "fe80::/64", "", "", "fe80::1%eth0", "range gateway fe80::1%eth0 is not in subnet fe80::/64"},
+		{"backwards", "10.87.1.0/24", "10.87.1.9", "10.87.1.8", "", "range end 10.87.1.8 is before its start 10.87.1.9"},
+		{"network as gateway", "10.87.1.0/24", "", "", "10.87.1.0", "gateway 10.87.1.0 is no host's address in subnet 10.87.1.0/24"},
+		{"broadcast as gateway", "10.87.1.0/24", "", "", "10.87.1.255", "gateway 10.87.1.255 is no host's address in subnet 10.87.1.0/24"},
+		{"anycast as gateway", "fd00::/64", "", "", "fd00::", "gateway fd00:: is no host's address in subnet fd00::/64"},
+		{"network only", "10.87.1.0/24", "10.87.1.0", "10.87.1.0", "", "range 10.87.1.1-10.87.1.0 of subnet 10.87.1.0/24 has no address to lease"},
+		{"gateway only", "10.87.1.0/24", "10.87.1.1", "10.87.1.1", "", "range 10.87.1.1-10.87.1.1 of subnet 10.87.1.0/24 has no address to lease"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := NewRange(netip.MustParsePrefix(tt.subnet), addr(tt.start), addr(tt.end), addr(tt.gateway))
@@ -128,13 +128,13 @@ func TestNextLeasesOnlyHosts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s, taken, last := sets(t, tt.sets...), map[netip.Addr]bool{}, netip.Addr{}
 			for _, want := range tt.want {
-				a, ok := s.next(0, last, unless(func(a netip.Addr) bool { return !taken[a] }))
-				if !ok || a != want {
+				a := s.next(0, last, unless(func(a netip.Addr) bool { return !taken[a] }))
+				if a != want {
 					t.Fatalf("after %v: %v, want %v", last, a, want)
 				}
 				taken[a], last = true, a
 			}
-			if a, ok := s.next(0, last, unless(func(a netip.Addr) bool { return !taken[a] })); ok {
+			if a := s.next(0, last, unless(func(a netip.Addr) bool { return !taken[a] })); a.IsValid() {
 				t.Errorf("got %v in addition", a)
 			}
 		})
@@ -153,8 +153,8 @@ func TestNextGoesRound(t *testing.T) {
 		{"10.9.9.9", "", "10.0.0.2"}, // of another configuration
 		{"10.0.0.99", "", "10.0.0.2"},
 	} {
-		a, ok := s.next(0, addr(tt.last), unless(func(a netip.Addr) bool { return a != addr(tt.taken) }))
-		if !ok || a != addr(tt.want) {
+		a := s.next(0, addr(tt.last), unless(func(a netip.Addr) bool { return a != addr(tt.taken) }))
+		if a != addr(tt.want) {
 			t.Errorf("after %q, %q taken: %v, want %s", tt.last, tt.taken, a, tt.want)
 		}
 	}
@@ -172,7 +172,7 @@ func TestNextStepsOverTakenOnly(t *testing.T) {
 		s, steps, last := sets(t, []Range{rng(t, subnet)}), 0, netip.Addr{}
 		taken := map[netip.Addr]bool{}
 		for range 100 {
-			last, _ = s.next(0, netip.Addr{}, unless(func(a netip.Addr) bool { steps++; return !taken[a] }))
+			last = s.next(0, netip.Addr{}, unless(func(a netip.Addr) bool { steps++; return !taken[a] }))
 			taken[last] = true
 		}
 		if want := 100 * 101 / 2; steps != want {

@@ -41,7 +41,7 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 			s.wait = time.Minute // on a machine with other things to do, too
 			for n := range 4 {
 				k := keyIf(fmt.Sprint("c", i/2), fmt.Sprint("eth", i%2))
-				l, held, err := s.Lease(k, nil, nil)
+				l, held, err := s.Lease(k, nil, noLocals)
 				if err != nil || held {
 					t.Errorf("%s: held %v, %v", k, held, err)
 					return
@@ -70,14 +70,14 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	list, err := store(dir, all).List()
-	if err != nil || len(list) != 100 {
-		t.Errorf("%d leases, %v", len(list), err)
+	l, err := store(dir, all).peek()
+	if err != nil || len(l.byName) != 100 {
+		t.Errorf("%d leases, %v", len(l.byName), err)
 	}
-	for _, e := range list {
-		for _, a := range e.Addresses {
-			if holder[a] != e.Key {
-				t.Errorf("%s is %s's, not %s's", a, holder[a], e.Key)
+	for _, le := range l.byName {
+		for _, a := range le.addrs {
+			if holder[a] != le.key {
+				t.Errorf("%s is %s's, not %s's", a, holder[a], le.key)
 			}
 		}
 	}
@@ -109,7 +109,7 @@ func work(dir, id string) error {
 				return err
 			}
 		}
-		l, held, err := s.Lease(k, nil, nil)
+		l, held, err := s.Lease(k, nil, noLocals)
 		if err != nil || held {
 			return fmt.Errorf("held %v, %w", held, err)
 		}

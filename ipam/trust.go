@@ -2,7 +2,6 @@ package ipam
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,35 +12,28 @@ import (
 	"flatnet/bridge/model"
 )
 
-// openBase opens the data directory, which must not be a symbolic link. Its
-// parents may be, as /var is on some systems, where only root could have made
-// the link; others are a [model.ErrConflict]. path has no trailing slash, which
-// would follow a link.
-func openBase(path string) (*os.File, error) {
-	dir, err := openUnlinked(path)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return dir, err
-	}
+// openBase opens, or if create is set makes, the data directory. That must not be a
+// symbolic link. Its parents may be, as /var is on some systems, where only root
+// could have made the link; others are a [model.ErrConflict]. path has no trailing
+// slash, which would follow a link.
+func openBase(path string, create bool) (*os.File, error) {
 	resolved, err := resolve(path)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	dir, err = openUnlinked(resolved)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return dir, err
+	if err == nil {
+		var dir *os.File
+		if dir, err = openDir(nil, resolved); !errors.Is(err, fs.ErrNotExist) {
+			return dir, err
+		}
 	}
-	return openDir(nil, resolved) // openat2(2) is Linux 5.6's; or an error in our words
-}
-
-// openUnlinked opens a directory on whose path there is no symbolic link.
-func openUnlinked(path string) (*os.File, error) {
-	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS,
-	})
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	if !create {
+		return nil, err
 	}
-	return os.NewFile(uintptr(fd), path), nil
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	return openBase(path, false)
 }
 
 // maxLinks is the kernel's own bound (MAXSYMLINKS of linux/namei.h).
@@ -52,21 +44,17 @@ func resolve(path string) (string, error) {
 	done, rest := "/", strings.Split(strings.TrimPrefix(path, "/"), "/")
 	for links := 0; len(rest) > 1; {
 		next := filepath.Join(done, rest[0])
-		var st unix.Stat_t
-		if err := unix.Lstat(next, &st); err != nil {
-			return "", &fs.PathError{Op: "lstat", Path: next, Err: err}
-		}
 		rest = rest[1:]
-		if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		target, err := os.Readlink(next)
+		if errors.Is(err, unix.EINVAL) { // not a link
 			done = next
 			continue
 		}
-		if err := onlyRootChanges(done, next, st); err != nil {
-			return "", err
+		if err == nil {
+			err = onlyRootChanges(done, next)
 		}
-		target, err := os.Readlink(next)
 		if links++; err == nil && links > maxLinks {
-			err = &fs.PathError{Op: "readlink", Path: next, Err: unix.ELOOP}
+			err = pathError("readlink", next, unix.ELOOP)
 		}
 		if err != nil {
 			return "", err
@@ -81,16 +69,14 @@ func resolve(path string) (string, error) {
 
 // onlyRootChanges reports an error if another user made a symbolic link, or
 // could replace it in its directory.
-func onlyRootChanges(dir, link string, of unix.Stat_t) error {
-	var in unix.Stat_t
-	if err := unix.Stat(dir, &in); err != nil {
-		return &fs.PathError{Op: "stat", Path: dir, Err: err}
+func onlyRootChanges(dir, link string) error {
+	var in, of unix.Stat_t
+	err := errors.Join(pathError("stat", dir, unix.Stat(dir, &in)), pathError("lstat", link, unix.Lstat(link, &of)))
+	if err == nil && (isOthers(of) || isOthers(in) || in.Mode&0o022 != 0 && in.Mode&unix.S_ISVTX == 0) {
+		err = model.Errorf(model.ErrConflict,
+			"%s is a symbolic link that other users can change, and so is not followed; name the directory that it leads to", link)
 	}
-	if isOthers(of) || isOthers(in) || in.Mode&0o022 != 0 && in.Mode&unix.S_ISVTX == 0 {
-		return fmt.Errorf("%s is a symbolic link that other users can change, and so is not followed; name the directory that it leads to: %w",
-			link, model.ErrConflict)
-	}
-	return nil
+	return err
 }
 
 // isOthers reports whether a file belongs to another user than root and the caller.
@@ -115,14 +101,13 @@ func (s *Store) secure(f folder) error {
 func (s *Store) secureDir(dir *os.File, mask uint32, own string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
-		return &fs.PathError{Op: "fstat", Path: dir.Name(), Err: err}
+		return pathError("fstat", dir.Name(), err)
 	}
-	mode := st.Mode & 0o7777
 	if isOthers(st) {
-		return fmt.Errorf("%s belongs to user %d, but must belong to root; run chown on it, or choose another ipam.dataDir: %w",
-			dir.Name(), st.Uid, model.ErrConflict)
+		return model.Errorf(model.ErrConflict, "%s belongs to user %d, but must belong to root; run chown on it, or choose another ipam.dataDir",
+			dir.Name(), st.Uid)
 	}
-	harm := mask
+	mode, harm := st.Mode&0o7777, mask
 	if mode&unix.S_ISVTX != 0 { // others can't replace what isn't theirs
 		harm &^= 0o022
 	}
@@ -135,7 +120,7 @@ func (s *Store) secureDir(dir *os.File, mask uint32, own string) error {
 		}
 	}
 	if err := unix.Fchmod(int(dir.Fd()), mode&^mask); err != nil {
-		return &fs.PathError{Op: "chmod", Path: dir.Name(), Err: err}
+		return pathError("chmod", dir.Name(), err)
 	}
 	s.say("directory %s was open to other users, who could hold its locks; its mode was %04o and now is %04o", dir.Name(), mode, mode&^mask)
 	return nil
@@ -150,13 +135,13 @@ func onlyLeases(dir *os.File, mode uint32, own string) error {
 	}
 	for _, e := range entries {
 		name := e.Name()
-		lock := filepath.Join(name, lockName)
-		if strings.HasPrefix(name, fileName) || name == lockName || name == own ||
-			e.IsDir() && unix.Fstatat(int(dir.Fd()), lock, new(unix.Stat_t), unix.AT_SYMLINK_NOFOLLOW) == nil {
-			continue
+		_, err := folder{dir: dir}.stat(filepath.Join(name, lockName))
+		network := e.IsDir() && err == nil // another one's folder
+		if !network && !strings.HasPrefix(name, fileName) && name != lockName && name != own {
+			return model.Errorf(model.ErrConflict,
+				"%s is open to other users (mode %04o), so they could hold the locks of leases in it, but it is used for %s as well; run chmod go= on it, or choose another ipam.dataDir",
+				dir.Name(), mode, name)
 		}
-		return fmt.Errorf("%s is open to other users (mode %04o), so they could hold the locks of leases in it, but it is used for %s as well; run chmod go= on it, or choose another ipam.dataDir: %w",
-			dir.Name(), mode, name, model.ErrConflict)
 	}
 	return nil
 }

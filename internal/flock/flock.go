@@ -47,14 +47,29 @@ func LockByte(f *os.File, offset int64, how int, wait time.Duration) error {
 	})
 }
 
-// ByteHeld reports whether another open file has locked the byte at an offset, in
-// either way.
-func ByteHeld(f *os.File, offset int64) (bool, error) {
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: offset, Len: 1}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
-		return false, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+// LockedBytes returns the offsets among n from an offset on whose bytes others have
+// locked, in either way.
+func LockedBytes(f *os.File, offset, n int64) (map[int64]bool, error) {
+	locked := map[int64]bool{}
+	if err := addLocked(f, offset, offset+n, locked); err != nil {
+		return nil, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
 	}
-	return lock.Type != unix.F_UNLCK, nil
+	return locked, nil
+}
+
+// addLocked adds the locked bytes from an offset on and before another. The kernel
+// returns any one of them at a time.
+func addLocked(f *os.File, from, end int64, locked map[int64]bool) error {
+	if from >= end {
+		return nil
+	}
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: from, Len: end - from}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil || lock.Type == unix.F_UNLCK {
+		return err
+	}
+	at := max(from, lock.Start)
+	locked[at] = true
+	return errors.Join(addLocked(f, from, at, locked), addLocked(f, at+1, end, locked))
 }
 
 // within tries a lock at once, and then waits for it.

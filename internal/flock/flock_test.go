@@ -2,8 +2,10 @@ package flock
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -58,23 +60,29 @@ func TestLock(t *testing.T) {
 
 func TestLocksOfBytesAreIndependent(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	held, other := open(t, path), open(t, path)
-	if err := Lock(held, unix.LOCK_EX, 0); err != nil {
+	locked, other := open(t, path), open(t, path)
+	if err := Lock(locked, unix.LOCK_EX, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := LockByte(held, 7, unix.LOCK_EX, 0); err != nil {
+	if err := LockByte(locked, 7, unix.LOCK_EX, 0); err != nil {
 		t.Fatal(err)
 	}
-	for offset, want := range map[int64]bool{6: false, 7: true, 8: false} {
-		if got, err := ByteHeld(other, offset); err != nil || got != want {
-			t.Errorf("byte %d: held %v, %v", offset, got, err)
+	for _, offset := range []int64{3, 1 << 47} {
+		if err := LockByte(open(t, path), offset, unix.LOCK_EX, 0); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := LockByte(other, 8, unix.LOCK_EX, 0); err != nil {
 		t.Errorf("another byte: %v", err)
 	}
-	if held, err := ByteHeld(other, 8); err != nil || held {
-		t.Errorf("its own byte: held %v, %v", held, err)
+	for _, tt := range []struct {
+		offset, n int64
+		want      []int64 // not its own
+	}{{0, 1 << 48, []int64{3, 7, 1 << 47}}, {4, 1 << 48, []int64{7, 1 << 47}}, {0, 7, []int64{3}}, {7, 1, []int64{7}}, {4, 3, nil}} {
+		got, err := LockedBytes(other, tt.offset, tt.n)
+		if err != nil || !slices.Equal(slices.Sorted(maps.Keys(got)), tt.want) {
+			t.Errorf("%d from %d: locked %v, %v", tt.n, tt.offset, got, err)
+		}
 	}
 }
 
@@ -86,7 +94,7 @@ func TestLockOfWhatCannotBeLocked(t *testing.T) {
 			t.Errorf("closed, %s: %v", name, err)
 		}
 	}
-	if _, err := ByteHeld(f, 0); !errors.Is(err, unix.EBADF) {
+	if _, err := LockedBytes(f, 0, 1); !errors.Is(err, unix.EBADF) {
 		t.Errorf("closed: %v", err)
 	}
 }
