@@ -18,7 +18,7 @@ import (
 // A fake is an engine that records what it is asked for.
 type fake struct {
 	calls  []string
-	config *Config
+	config *model.Config
 	prev   model.Result
 	valid  []model.Key
 
@@ -27,29 +27,29 @@ type fake struct {
 	delErr error
 }
 
-func (f *fake) record(name string, c *Config) error {
+func (f *fake) record(name string, c *model.Config) error {
 	f.calls, f.config = append(f.calls, name), c
 	return f.err
 }
 
-func (f *fake) Add(c *Config) (model.Result, error) { return f.result, f.record("ADD", c) }
+func (f *fake) Add(c *model.Config) (model.Result, error) { return f.result, f.record("ADD", c) }
 
-func (f *fake) Check(c *Config, prev model.Result) error {
+func (f *fake) Check(c *model.Config, prev model.Result) error {
 	f.prev = prev
 	return f.record("CHECK", c)
 }
 
-func (f *fake) Del(c *Config) error {
+func (f *fake) Del(c *model.Config) error {
 	_ = f.record("DEL", c)
 	return f.delErr
 }
 
-func (f *fake) GC(c *Config, valid []model.Key) error {
+func (f *fake) GC(c *model.Config, valid []model.Key) error {
 	f.valid = valid
 	return f.record("GC", c)
 }
 
-func (f *fake) Status(c *Config) error { return f.record("STATUS", c) }
+func (f *fake) Status(c *model.Config) error { return f.record("STATUS", c) }
 
 // minimal is the least configuration that there is.
 const minimal = `{"cniVersion":"1.1.0","name":"flatnet","type":"flatnet"}`

@@ -1,8 +1,8 @@
 // Package cni is flatnet's door for container runtimes that speak the
 // Container Network Interface: environment and configuration in, result or
 // error out, in the shapes of all released versions of the CNI SPEC. It
-// validates everything before it calls the [Engine], and knows nothing of
-// Linux.
+// validates everything before it calls the [Engine], and makes no system call
+// of its own.
 //
 // Errors carry these codes (SPEC 1.1.0, section 5, "Error"):
 //
@@ -39,19 +39,22 @@ type Call struct {
 }
 
 // An Engine does what a valid call asks for (SPEC 1.1.0, section 2). The error
-// kinds of package bridge decide the codes of its errors.
+// kinds of package model decide the codes of its errors.
+//
+// On DEL a value that is wrong reads as if it were absent, Request has neither
+// MAC nor IPs, its NetNS may be anything, and IPAM has no Sets.
 type Engine interface {
 	// Add makes an attachment, or leaves nothing behind.
-	Add(c *Config) (model.Result, error)
+	Add(c *model.Config) (model.Result, error)
 	// Check compares an attachment with the result that its ADD, and the
 	// plugins after it, reported.
-	Check(c *Config, prev model.Result) error
-	// Del removes an attachment; one that is not there is no error.
-	Del(c *Config) error
+	Check(c *model.Config, prev model.Result) error
+	// Del removes an attachment; one that does not exist is no error.
+	Del(c *model.Config) error
 	// GC removes all attachments of the network but the valid ones.
-	GC(c *Config, valid []model.Key) error
+	GC(c *model.Config, valid []model.Key) error
 	// Status reports whether an Add could succeed.
-	Status(c *Config) error
+	Status(c *model.Config) error
 }
 
 // Main serves one call and returns the process's exit status. It writes to
@@ -59,8 +62,8 @@ type Engine interface {
 // for this the process must outlive a closed stdout (SIGPIPE).
 func Main(call Call, engine Engine) int {
 	req, err := read(call)
-	for _, odd := range req.odd {
-		fmt.Fprintln(call.Stderr, "flatnet: configuration:", odd)
+	for _, warning := range req.warnings {
+		fmt.Fprintln(call.Stderr, "flatnet: configuration:", warning)
 	}
 	var reply []byte
 	if err == nil {
@@ -76,7 +79,7 @@ func Main(call Call, engine Engine) int {
 	if _, werr := call.Stdout.Write(reply); werr != nil {
 		fmt.Fprintf(call.Stderr, "flatnet: can't write the reply %s: %v\n", reply, werr)
 		if err == nil && req.command == "ADD" {
-			if derr := engine.Del(req.config); derr != nil {
+			if derr := engine.Del(&req.config); derr != nil {
 				fmt.Fprintf(call.Stderr, "flatnet: can't remove the attachment: %v\n", derr)
 			}
 		}
@@ -87,16 +90,16 @@ func Main(call Call, engine Engine) int {
 
 // A request is a call that has been read and found valid.
 type request struct {
-	command string
-	version string // of the reply
-	config  *Config
-	prev    model.Result // for CHECK
-	valid   []model.Key  // for GC
-	odd     []string     // for ADD: what may be mistakes in the configuration
+	command  string
+	version  string // of the reply
+	config   model.Config
+	prev     model.Result // for CHECK
+	valid    []model.Key  // for GC
+	warnings []string     // for ADD: likely mistakes in the configuration
 }
 
-// read validates a call. If it fails, what it returns holds at least the
-// version in which to say so.
+// read validates a call. If it fails, the request has at least the version of
+// the reply.
 func read(call Call) (request, error) {
 	req := request{version: newest}
 	env, err := environment(call.Getenv)
@@ -111,7 +114,7 @@ func read(call Call) (request, error) {
 	doc, err := strictjson.Parse(data)
 	if req.command == "VERSION" {
 		if err == nil {
-			req.version = askedVersion(doc)
+			req.version = requestedVersion(doc)
 		}
 		return req, nil // whatever else is in it
 	}
@@ -127,20 +130,19 @@ func read(call Call) (request, error) {
 func (r *request) serve(engine Engine) ([]byte, error) {
 	switch r.command {
 	case "ADD":
-		result, err := engine.Add(r.config)
+		result, err := engine.Add(&r.config)
 		if err != nil {
 			return nil, err
 		}
-		return encodeResult(r.version, result), nil
+		return encodeResult(r.version, &result), nil
 	case "CHECK":
-		return nil, engine.Check(r.config, r.prev)
+		return nil, engine.Check(&r.config, r.prev)
 	case "DEL":
-		return nil, engine.Del(r.config)
+		return nil, engine.Del(&r.config)
 	case "GC":
-		return nil, engine.GC(r.config, r.valid)
+		return nil, engine.GC(&r.config, r.valid)
 	case "STATUS":
-		return nil, engine.Status(r.config)
-	default: // environment lets nothing but VERSION through
-		return encodeVersions(r.version), nil
+		return nil, engine.Status(&r.config)
 	}
+	return encodeVersions(r.version), nil // VERSION
 }

@@ -1,36 +1,18 @@
 package cni
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/fields"
 	"flatnet/internal/strictjson"
 )
 
-// Limits of an interface's MTU: ETH_MIN_MTU and ETH_MAX_MTU of
-// linux/if_ether.h, and what IPv6 needs (RFC 8200, section 5).
-const (
-	minMTU     = 68
-	minIPv6MTU = 1280
-	maxMTU     = 65535
-)
-
-// A Config is one valid configuration and what the runtime asks for with it.
-//
-// On DEL a value that is wrong reads as if it were absent, Request has neither
-// MAC nor IPs, its NetNS may be anything, and IPAM has no Sets.
-type Config struct {
-	Network model.Network
-	IPAM    IPAM
-	Request model.Request // of ADD, CHECK and DEL
-	DNS     bool          // containers are to find each other by Request.Names (dnsEnabled)
-	Path    string        // CNI_PATH
-	Raw     []byte        // the configuration as it came, for a delegated IPAM plugin
-}
-
 // configure reads and validates everything but the version.
 func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
+	c := &r.config
 	name, _ := doc.String("name")
 	if err := model.ValidName(name); err != nil {
 		doc.Fail("name", "%w", err)
@@ -38,16 +20,20 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 	if err := doc.Err(); err != nil {
 		return failure{codeConfig, err}
 	}
-	c := &Config{Path: e.path, Raw: raw}
+	runtime := doc.Object("runtimeConfig")
 	c.IPAM = readIPAM(doc)
-	c.Network = readNetwork(doc, name, c.IPAM.Type == "")
+	own := c.IPAM.Type == ""
+	c.Network = readNetwork(doc, own)
+	c.Network.DNS = readDNS(doc.Object("dns"), runtime.Object("dns"))
 	if e.containerID != "" {
 		c.Request.Key = model.Key{Network: name, ContainerID: e.containerID, IfName: e.ifName}
 		c.Request.NetNS = e.netns
 	}
-	r.config = c
 	if r.command == "ADD" {
-		r.odd = oddKeys(doc, c.IPAM.Type == "")
+		r.warnings = suspiciousKeys(doc, own)
+	}
+	if !own {
+		c.IPAM.Path, c.IPAM.Conf = e.path, raw
 	}
 	if r.command == "DEL" {
 		return nil // must not fail because the configuration changed
@@ -55,78 +41,68 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 	if err := parseArgs(e.args, &c.Request); err != nil {
 		return failure{codeEnvironment, fmt.Errorf("CNI_ARGS: %w", err)}
 	}
-	if c.IPAM.Type != "" && e.path == "" {
+	if !own && e.path == "" {
 		return failure{codeEnvironment, fmt.Errorf("CNI_PATH must be set for ipam.type %q", c.IPAM.Type)}
 	}
-	runtime := doc.Object("runtimeConfig")
-	readWishes(doc.Object("args").Object("cni"), &c.Request)
-	readWishes(runtime, &c.Request)
-	c.Request.Ports = readPorts(runtime)
-	c.Request.Bandwidth = readBandwidth(runtime.Object("bandwidth"))
-	c.Request.Names = append(c.Request.Names, runtime.Object("aliases").Strings(name)...)
+	readRequest(doc, runtime, &c.Request)
 	c.DNS = doc.Bool("dnsEnabled", false)
-	overrideDNS(&c.Network.DNS, runtime.Object("dns"))
-	if c.IPAM.Type == "" && !c.Network.NoAddress {
-		c.IPAM.Sets = readSets(doc, runtime, r.version)
-		c.Network.Routes = readRoutes(doc.Object("ipam"))
-	}
-	if mtu := c.Network.MTU; mtu != 0 && mtu < minIPv6MTU && c.IPAM.hasIPv6() {
-		doc.Fail("mtu", "%d is less than %d, the least for IPv6", mtu, minIPv6MTU)
+	if own && !c.Network.NoAddress {
+		readPool(doc, runtime, c, r.version)
 	}
 	r.readOutcome(doc)
 	if err := doc.Err(); err != nil {
 		return failure{codeConfig, err}
 	}
 	if r.command == "ADD" {
-		r.odd = append(r.odd, doc.Notes()...)
+		r.warnings = append(r.warnings, doc.Notes()...)
 	}
 	return nil
 }
 
-// readNetwork reads the keys that the reference bridge plugin has, too. With
-// flatnet's own address management (own) the host is gateway and masquerades
-// by default; else the defaults are those of the reference.
-func readNetwork(doc *strictjson.Object, name string, own bool) model.Network {
+// readNetwork reads the network's keys, most of which the reference bridge plugin
+// has as well. With flatnet's own address management the host is the gateway and
+// masquerades by default; otherwise the defaults are those of the reference.
+func readNetwork(doc *strictjson.Object, own bool) model.Network {
 	n := model.Network{
-		Name:          name,
-		Bridge:        model.DefaultBridge,
+		Bridge:        cmp.Or(fields.Text(doc, "bridge", fields.ParseIfName), model.DefaultBridge),
 		IPMasq:        doc.Bool("ipMasq", own),
 		IsGateway:     doc.Bool("isGateway", own),
 		ForceAddress:  doc.Bool("forceAddress", false),
 		HairpinMode:   doc.Bool("hairpinMode", false),
 		PromiscMode:   doc.Bool("promiscMode", false),
-		Flat:          readFlat(doc, own),
+		Flat:          fields.Subnets(doc, "noMasq"),
 		Internal:      doc.Bool("internal", false),
-		Isolated:      readIsolation(doc, own),
+		Isolated:      own,
 		ForwardAccept: doc.Bool("forwardAccept", false),
 		AllowOverlap:  doc.Bool("allowOverlap", false),
 		SpoofCheck:    doc.Bool("macspoofchk", false),
 		PortIsolated:  doc.Bool("portIsolation", false),
-		PublishedOnly: readInbound(doc),
+		PublishedOnly: fields.OneOf(doc, "inbound", "any", "published") == "published",
 		DAD:           doc.Bool("enabledad", false),
 		NoAddress:     doc.Bool("disableContainerInterface", false),
 		AcceptRA:      !own,
-		DNS:           readValidDNS(doc.Object("dns"), "nameservers", "search"),
+	}
+	n.Name, _ = doc.String("name")
+	if n.Flat == nil && own && doc.Strings("noMasq") == nil {
+		n.Flat = []netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)}
+	}
+	if s := fields.OneOf(doc, "isolation", "network", "none"); s != "" {
+		n.Isolated = s == "network"
 	}
 	// Duplicate address detection needs the link, too.
 	n.LinkFirst = n.DAD || !own
 	n.IsDefaultGateway = doc.Bool("isDefaultGateway", own && n.IsGateway)
 	n.IsGateway = n.IsGateway || n.IsDefaultGateway
-	if s, ok := doc.String("bridge"); ok {
-		if err := newIfName(s); err != nil {
-			doc.Fail("bridge", "%w", err)
-		} else {
-			n.Bridge = s
-		}
-	}
-	if mtu, _ := doc.Uint("mtu", maxMTU); mtu > 0 && mtu < minMTU {
-		doc.Fail("mtu", "%d is less than %d, the least for an interface", mtu, minMTU)
+	mtu, _ := doc.Uint("mtu", fields.MaxMTU)
+	if err := fields.CheckMTU(mtu); err != nil {
+		doc.Fail("mtu", "%w", err)
 	} else {
 		n.MTU = uint32(mtu)
 	}
 	n.VLANs = readVLANs(doc, n.Bridge)
 	if n.NoAddress && doc.NonZero("ipam") {
-		doc.Fail("disableContainerInterface", "must not be true together with ipam: the interface is left down and without addresses")
+		doc.Fail("disableContainerInterface",
+			"must not be true together with ipam: the interface is left down and without addresses")
 	}
 	if n.HairpinMode && n.PromiscMode {
 		doc.Fail("hairpinMode", "must not be true together with promiscMode")
@@ -134,35 +110,17 @@ func readNetwork(doc *strictjson.Object, name string, own bool) model.Network {
 	return n
 }
 
-// readFlat reads the destinations that are never masqueraded.
-func readFlat(doc *strictjson.Object, own bool) []netip.Prefix {
-	list := doc.Strings("noMasq")
-	if list == nil && own {
-		list = []string{model.DefaultFlat}
-	}
-	var flat []netip.Prefix
-	for i, s := range list {
-		if p, ok := readSubnet(doc, fmt.Sprintf("noMasq[%d]", i), s); ok {
-			flat = append(flat, p)
-		}
-	}
-	return flat
-}
-
-// readOutcome reads what the keys of single commands hold.
+// readOutcome reads the keys of single commands.
 func (r *request) readOutcome(doc *strictjson.Object) {
-	switch prev := doc.Object("prevResult"); r.command {
-	case "ADD":
-		if prev != nil {
-			doc.Fail("prevResult", "must not be given to ADD: flatnet makes the interface, so it must be the first plugin of the list")
-		}
-	case "CHECK":
-		if prev == nil {
-			doc.Fail("prevResult", "must be given to CHECK")
-			return
-		}
+	switch prev := doc.Object("prevResult"); {
+	case r.command == "ADD" && prev != nil:
+		doc.Fail("prevResult", "must not be given to ADD: "+
+			"flatnet makes the interface, so it must be the first plugin of the list")
+	case r.command == "CHECK" && prev == nil:
+		doc.Fail("prevResult", "must be given to CHECK")
+	case r.command == "CHECK":
 		r.prev = readResult(prev, r.version)
-	case "GC":
+	case r.command == "GC":
 		r.valid = readValid(doc, r.config.Network.Name)
 	}
 }
@@ -172,7 +130,8 @@ const maxAttachments = 1 << 16
 
 // readValid reads the attachments that GC must leave alone: those of the
 // SPEC's key and those of the key that libcni sends besides. Without a key none
-// are valid: that is how libcni's GCNetworkList says so (and cnitool gc).
+// are valid: this is how libcni's GCNetworkList (and cnitool gc) sends no
+// attachments.
 func readValid(doc *strictjson.Object, network string) []model.Key {
 	valid := []model.Key{}
 	for _, key := range []string{"cni.dev/valid-attachments", "cni.dev/attachments"} {

@@ -22,32 +22,30 @@ func pfx(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 func addr(s string) netip.Addr  { return netip.MustParseAddr(s) }
 
 // parsed returns the Config that a valid call comes to.
-func parsed(t *testing.T, env map[string]string, stdin string) Config {
+func parsed(t *testing.T, env map[string]string, stdin string) model.Config {
 	t.Helper()
 	var f fake
 	if status, out := call(&f, env, stdin); status != 0 {
 		t.Fatalf("%s\n%s", stdin, out)
 	}
-	if string(f.config.Raw) != stdin {
-		t.Fatalf("Raw is %s", f.config.Raw)
+	if c := f.config.IPAM; (string(c.Conf) == stdin) != (c.Type != "") {
+		t.Fatalf("Conf is %s", c.Conf)
 	}
 	return *f.config
 }
 
 func TestMinimalConfig(t *testing.T) {
 	got := parsed(t, environ("ADD"), minimal)
-	got.Raw = nil
-	want := Config{
+	want := model.Config{
 		Network: model.Network{
 			Name: "flatnet", Bridge: "flatnet-br0", IsGateway: true, IsDefaultGateway: true, IPMasq: true, Isolated: true,
 			Flat: []netip.Prefix{pfx("10.87.0.0/16")},
 		},
-		IPAM: IPAM{Sets: [][]Range{{{Subnet: pfx("10.87.1.0/24")}}}},
+		IPAM: model.IPAM{Sets: [][]model.Range{{{Subnet: pfx("10.87.1.0/24")}}}},
 		Request: model.Request{
 			Key:   model.Key{Network: "flatnet", ContainerID: "0123456789abcdef", IfName: "eth0"},
 			NetNS: "/run/netns/c1",
 		},
-		Path: "/usr/lib/cni",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("got  %+v\nwant %+v", got, want)
@@ -57,8 +55,7 @@ func TestMinimalConfig(t *testing.T) {
 func TestPodmanConfig(t *testing.T) {
 	env := environ("ADD", "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAME=c2;MAC=02:aa:bb:cc:dd:01;IP=10.99.1.77")
 	got := parsed(t, env, podman)
-	got.Raw = nil
-	want := Config{
+	want := model.Config{
 		Network: model.Network{
 			Name: "labnet", Bridge: "lab0", MTU: 1400, IsGateway: true, IsDefaultGateway: true, IPMasq: true, HairpinMode: true, Isolated: true,
 			Flat:   []netip.Prefix{pfx("10.87.0.0/16")},
@@ -66,8 +63,8 @@ func TestPodmanConfig(t *testing.T) {
 			DNS: model.DNS{Nameservers: []string{"10.99.1.1"}, Domain: "lab.internal",
 				Search: []string{"lab.internal"}, Options: []string{"ndots:1"}},
 		},
-		IPAM: IPAM{
-			Sets:    [][]Range{{{pfx("10.99.1.0/24"), addr("10.99.1.65"), addr("10.99.1.127"), addr("10.99.1.1")}}},
+		IPAM: model.IPAM{
+			Sets:    [][]model.Range{{{Subnet: pfx("10.99.1.0/24"), Start: addr("10.99.1.65"), End: addr("10.99.1.127"), Gateway: addr("10.99.1.1")}}},
 			DataDir: "/var/lib/flatnet/ipam",
 		},
 		Request: model.Request{
@@ -75,7 +72,6 @@ func TestPodmanConfig(t *testing.T) {
 			NetNS: "/run/netns/c1", MAC: model.HardwareAddr{2, 0xaa, 0xbb, 0xcc, 0xdd, 1}, IPs: []netip.Addr{addr("10.99.1.77")},
 			Names: []string{"c2", "al1", "0d8d354710ce"},
 		},
-		Path: "/usr/lib/cni",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("got  %+v\nwant %+v", got, want)
@@ -112,23 +108,23 @@ func TestGatewayKeys(t *testing.T) {
 func TestRangeSets(t *testing.T) {
 	for _, tt := range []struct {
 		name, keys string
-		want       [][]Range
+		want       [][]model.Range
 	}{
-		{"subnet", `"ipam":{"subnet":"10.1.2.0/24"}`, [][]Range{{{Subnet: pfx("10.1.2.0/24")}}}},
-		{"null subnet", `"ipam":{"subnet":null}`, [][]Range{{{Subnet: pfx("10.87.1.0/24")}}}},
+		{"subnet", `"ipam":{"subnet":"10.1.2.0/24"}`, [][]model.Range{{{Subnet: pfx("10.1.2.0/24")}}}},
+		{"null subnet", `"ipam":{"subnet":null}`, [][]model.Range{{{Subnet: pfx("10.87.1.0/24")}}}},
 		{"default subnet's gateway", `"ipam":{"gateway":"10.87.1.254"}`,
-			[][]Range{{{Subnet: pfx("10.87.1.0/24"), Gateway: addr("10.87.1.254")}}}},
+			[][]model.Range{{{Subnet: pfx("10.87.1.0/24"), Gateway: addr("10.87.1.254")}}}},
 		{"bounds", `"ipam":{"subnet":"10.1.2.0/24","rangeStart":"10.1.2.5","rangeEnd":"10.1.2.5","gateway":"10.1.2.1"}`,
-			[][]Range{{{pfx("10.1.2.0/24"), addr("10.1.2.5"), addr("10.1.2.5"), addr("10.1.2.1")}}}},
-		{"empty gateway", `"ipam":{"subnet":"10.1.2.0/24","gateway":""}`, [][]Range{{{Subnet: pfx("10.1.2.0/24")}}}},
+			[][]model.Range{{{Subnet: pfx("10.1.2.0/24"), Start: addr("10.1.2.5"), End: addr("10.1.2.5"), Gateway: addr("10.1.2.1")}}}},
+		{"empty gateway", `"ipam":{"subnet":"10.1.2.0/24","gateway":""}`, [][]model.Range{{{Subnet: pfx("10.1.2.0/24")}}}},
 		{"ranges alone", `"ipam":{"ranges":[[{"subnet":"10.1.2.0/24"},{"subnet":"10.1.4.0/24"}],[{"subnet":"fd00::/64"}]]}`,
-			[][]Range{{{Subnet: pfx("10.1.2.0/24")}, {Subnet: pfx("10.1.4.0/24")}}, {{Subnet: pfx("fd00::/64")}}}},
+			[][]model.Range{{{Subnet: pfx("10.1.2.0/24")}, {Subnet: pfx("10.1.4.0/24")}}, {{Subnet: pfx("fd00::/64")}}}},
 		{"subnet before ranges", `"ipam":{"ranges":[[{"subnet":"fd00::/64"}]],"subnet":"10.1.2.0/24"}`,
-			[][]Range{{{Subnet: pfx("10.1.2.0/24")}}, {{Subnet: pfx("fd00::/64")}}}},
+			[][]model.Range{{{Subnet: pfx("10.1.2.0/24")}}, {{Subnet: pfx("fd00::/64")}}}},
 		{"runtime's before all", `"ipam":{"subnet":"10.1.2.0/24"},"runtimeConfig":{"ipRanges":[[{"subnet":"fd00::/64"}]]}`,
-			[][]Range{{{Subnet: pfx("fd00::/64")}}, {{Subnet: pfx("10.1.2.0/24")}}}},
-		{"runtime's alone", `"runtimeConfig":{"ipRanges":[[{"subnet":"fd00::/64"}]]}`, [][]Range{{{Subnet: pfx("fd00::/64")}}}},
-		{"empty ranges", `"ipam":{"ranges":[]}`, [][]Range{{{Subnet: pfx("10.87.1.0/24")}}}},
+			[][]model.Range{{{Subnet: pfx("fd00::/64")}}, {{Subnet: pfx("10.1.2.0/24")}}}},
+		{"runtime's alone", `"runtimeConfig":{"ipRanges":[[{"subnet":"fd00::/64"}]]}`, [][]model.Range{{{Subnet: pfx("fd00::/64")}}}},
+		{"empty ranges", `"ipam":{"ranges":[]}`, [][]model.Range{{{Subnet: pfx("10.87.1.0/24")}}}},
 		{"delegated", `"ipam":{"type":"static","subnet":17,"ranges":"x","routes":"y","dataDir":"z","addresses":[]}`, nil},
 	} {
 		got := parsed(t, environ("ADD"), `{"cniVersion":"1.0.0","name":"n",`+tt.keys+`}`).IPAM.Sets
@@ -144,7 +140,8 @@ func TestIPAMKeys(t *testing.T) {
 		t.Errorf("own: %+v", got)
 	}
 	got = parsed(t, environ("ADD"), `{"name":"n","ipam":{"type":"host-local","dataDir":"/x/y","resolvConf":"z"}}`).IPAM
-	if want := (IPAM{Type: "host-local"}); !reflect.DeepEqual(got, want) {
+	got.Conf = nil
+	if want := (model.IPAM{Type: "host-local", Path: "/usr/lib/cni"}); !reflect.DeepEqual(got, want) {
 		t.Errorf("delegated: %+v", got)
 	}
 }
@@ -251,15 +248,5 @@ func TestGCReadsValidAttachments(t *testing.T) {
 		if f.config != nil && !reflect.DeepEqual(f.config.Request, model.Request{}) {
 			t.Errorf("%s: request %+v", tt.name, f.config.Request)
 		}
-	}
-}
-
-func TestParseResolvConf(t *testing.T) {
-	got := ParseResolvConf([]byte("# comment\n; nameserver 9.9.9.9\nnameserver 10.0.0.1 # x\r\n nameserver\tfe80::1%eth0\nnameserver bad\n" +
-		"domain a\nsearch b c\nsearch d e\noptions ndots:1\noptions edns0 trust-ad\nsortlist x\nsearch\n"))
-	want := model.DNS{Nameservers: []string{"10.0.0.1", "fe80::1%eth0"}, Domain: "a", Search: []string{"d", "e"},
-		Options: []string{"ndots:1", "edns0", "trust-ad"}}
-	if !reflect.DeepEqual(got, want) {
-		t.Fatalf("got %+v, want %+v", got, want)
 	}
 }

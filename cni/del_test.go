@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/fields"
 )
 
 // TestDelTakesAnyConfig: nothing but name, container ID and interface name may
@@ -66,7 +67,7 @@ func TestDelTakesAnyConfig(t *testing.T) {
 				if c.Network.Name != "n" || c.Request.Key != want || c.Request.NetNS != env["CNI_NETNS"] || c.IPAM.DataDir != dir {
 					t.Fatalf("%s: %s: %+v", name, stdin, *c)
 				}
-				if model.ValidIfName(c.Network.Bridge) != nil || c.IPAM.Type != "" || c.IPAM.Sets != nil || c.Network.MTU > maxMTU {
+				if model.ValidIfName(c.Network.Bridge) != nil || c.IPAM.Type != "" || c.IPAM.Sets != nil || c.Network.MTU > fields.MaxMTU {
 					t.Fatalf("%s: %s: %+v", name, stdin, *c)
 				}
 			}

@@ -1,99 +1,193 @@
 package cni
 
 import (
+	"math"
 	"net/netip"
+	"slices"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/fields"
 	"flatnet/internal/strictjson"
 )
 
+// The versions that changed the result. 0.3.0 replaced one address for each family,
+// "ip4" and "ip6", by lists; 1.0.0 dropped the version of an address and the empty
+// dns object; 1.1.0 added mtu and the metrics of routes.
+const (
+	withLists   = "0.3.0"
+	leaner      = "1.0.0"
+	withMetrics = "1.1.0"
+)
+
+// ReadResult reads a delegated plugin's result of ADD, in the shape of any version.
+// A result without a version is recognized by its keys.
+func ReadResult(data []byte) (model.Result, error) {
+	doc, err := strictjson.Parse(data)
+	if err != nil {
+		return model.Result{}, err
+	}
+	version := newest
+	if doc.Has("ip4") || doc.Has("ip6") {
+		version = "0.2.0"
+	}
+	r := readResult(doc, version)
+	return r, doc.Err()
+}
+
+// readResult reads a result in the shape of its own cniVersion, or of version if it
+// has none. Later plugins may have added interfaces of any kind, addresses and
+// routes.
+func readResult(o *strictjson.Object, version string) (r model.Result) {
+	if s := fields.Optional(o, "cniVersion", parseVersion); s != "" {
+		version = s
+	}
+	dns := o.Object("dns")
+	r.DNS.Domain, _ = dns.String("domain")
+	for _, l := range dnsLists(&r.DNS) {
+		*l.list = dns.Strings(l.key)
+	}
+	if version < withLists {
+		for _, key := range []string{"ip4", "ip6"} {
+			if family := o.Object(key); family != nil {
+				r.IPs = append(r.IPs, readIP(family, "ip", 0))
+				r.Routes = append(r.Routes, readRoutes(family, fields.Prefix)...)
+			}
+		}
+		return r
+	}
+	for _, i := range o.Objects("interfaces") {
+		f := model.Interface{MTU: fields.Uint[uint32](i, "mtu")}
+		f.Name, _ = i.String("name")
+		f.MAC, _ = i.String("mac")
+		f.Sandbox, _ = i.String("sandbox")
+		r.Interfaces = append(r.Interfaces, f)
+	}
+	for _, ip := range o.Objects("ips") {
+		r.IPs = append(r.IPs, readIP(ip, "address", len(r.Interfaces)))
+	}
+	r.Routes = readRoutes(o, fields.Prefix)
+	return r
+}
+
+// readIP reads an address and its index into so many interfaces.
+func readIP(o *strictjson.Object, key string, interfaces int) model.IP {
+	ip := model.IP{Address: fields.Prefix(o, key), Gateway: fields.Addr(o, "gateway"), Interface: -1}
+	if n, ok := o.Uint("interface", math.MaxInt32); ok && n < uint64(interfaces) {
+		ip.Interface = int(n)
+	} else if ok {
+		o.Fail("interface", "%d is not the index of one of %d interfaces", n, interfaces)
+	}
+	return ip
+}
+
+// readRoutes reads the routes of a configuration or result, their destinations with
+// dst.
+func readRoutes(o *strictjson.Object, dst func(*strictjson.Object, string) netip.Prefix) (routes []model.Route) {
+	for _, o := range o.Objects("routes") {
+		r := model.Route{
+			Dst:     dst(o, "dst").Masked(),
+			Gateway: fields.Addr(o, "gw"),
+			Table:   fields.UintIf[uint32](o, "table"),
+			Scope:   fields.UintIf[uint8](o, "scope"),
+		}
+		for _, m := range metrics(&r) {
+			n, _ := o.Uint(m.key, m.limit)
+			*m.value = uint32(n)
+		}
+		if r.Gateway.IsValid() && r.Dst.IsValid() && r.Gateway.Is4() != r.Dst.Addr().Is4() {
+			o.Fail("gw", "%v is not of the family of dst %v", r.Gateway, r.Dst)
+		}
+		routes = append(routes, r)
+	}
+	return routes
+}
+
+// A metric is a number of a route that is left out if it is zero.
+type metric struct {
+	key   string
+	value *uint32
+	limit uint64
+}
+
+func metrics(r *model.Route) [3]metric {
+	return [...]metric{
+		{"mtu", &r.MTU, fields.MaxMTU},
+		{"advmss", &r.AdvMSS, fields.MaxMTU},
+		{"priority", &r.Priority, math.MaxUint32},
+	}
+}
+
 // encodeResult writes a result in the shape of a SPEC version (section 5,
-// "ADD Success"). Like the reference library it leaves out what is empty, but
-// for the dns object, which versions before 1.0.0 always have.
-func encodeResult(version string, r model.Result) []byte {
-	var w strictjson.Writer
+// "ADD Success"). Like the reference library it leaves out empty values, except for
+// the dns object, which versions before 1.0.0 always have.
+func encodeResult(version string, r *model.Result) []byte {
+	w := resultWriter{version: version}
 	w.Begin("", '{')
 	w.String("cniVersion", version)
-	if atLeast(version, "0.3.0") {
-		writeInterfaces(&w, version, r.Interfaces)
-		writeIPs(&w, version, r.IPs)
-		writeRoutes(&w, version, r.Routes)
+	if version >= withLists {
+		writeList(&w, "interfaces", r.Interfaces, w.networkInterface)
+		writeList(&w, "ips", r.IPs, w.ip)
+		writeList(&w, "routes", r.Routes, w.route)
 	} else {
-		writeFamily(&w, "ip4", version, r, netip.Addr.Is4)
-		writeFamily(&w, "ip6", version, r, netip.Addr.Is6)
+		w.family("ip4", r, netip.Addr.Is4)
+		w.family("ip6", r, netip.Addr.Is6)
 	}
-	writeDNS(&w, version, r.DNS)
+	w.dns(&r.DNS)
 	w.End('}')
 	return append(w.Bytes, '\n')
 }
 
-func writeInterfaces(w *strictjson.Writer, version string, list []model.Interface) {
+// A resultWriter writes the parts of a result in the shape of one version.
+type resultWriter struct {
+	strictjson.Writer
+	version string
+}
+
+func writeList[T any](w *resultWriter, key string, list []T, write func(*T)) {
 	if len(list) == 0 {
 		return
 	}
-	w.Begin("interfaces", '[')
-	for _, i := range list {
+	w.Begin(key, '[')
+	for i := range list {
 		w.Begin("", '{')
-		w.String("name", i.Name)
-		optional(w, "mac", i.MAC)
-		if i.MTU != 0 && atLeast(version, "1.1.0") {
-			w.Uint("mtu", uint64(i.MTU))
-		}
-		optional(w, "sandbox", i.Sandbox)
+		write(&list[i])
 		w.End('}')
 	}
 	w.End(']')
 }
 
-func writeIPs(w *strictjson.Writer, version string, list []model.IP) {
-	if len(list) == 0 {
-		return
+func (w *resultWriter) networkInterface(i *model.Interface) {
+	w.String("name", i.Name)
+	w.text("mac", i.MAC)
+	if w.version >= withMetrics {
+		w.number("mtu", i.MTU)
 	}
-	w.Begin("ips", '[')
-	for _, ip := range list {
-		w.Begin("", '{')
-		if !atLeast(version, "1.0.0") {
-			family := "4"
-			if ip.Address.Addr().Is6() {
-				family = "6"
-			}
-			w.String("version", family)
-		}
-		if ip.Interface >= 0 {
-			w.Uint("interface", uint64(ip.Interface))
-		}
-		w.String("address", ip.Address.String())
-		address(w, "gateway", ip.Gateway)
-		w.End('}')
-	}
-	w.End(']')
+	w.text("sandbox", i.Sandbox)
 }
 
-func writeRoutes(w *strictjson.Writer, version string, list []model.Route) {
-	if len(list) == 0 {
-		return
-	}
-	w.Begin("routes", '[')
-	for _, r := range list {
-		w.Begin("", '{')
-		w.String("dst", r.Dst.String())
-		address(w, "gw", r.Gateway)
-		if atLeast(version, "1.1.0") {
-			writeMetrics(w, r)
+func (w *resultWriter) ip(ip *model.IP) {
+	if w.version < leaner {
+		family := "4"
+		if ip.Address.Addr().Is6() {
+			family = "6"
 		}
-		w.End('}')
+		w.String("version", family)
 	}
-	w.End(']')
+	if ip.Interface >= 0 {
+		w.Uint("interface", uint64(ip.Interface))
+	}
+	w.String("address", ip.Address.String())
+	w.addr("gateway", ip.Gateway)
 }
 
-func writeMetrics(w *strictjson.Writer, r model.Route) {
-	for _, m := range [...]struct {
-		key string
-		n   uint32
-	}{{"mtu", r.MTU}, {"advmss", r.AdvMSS}, {"priority", r.Priority}} {
-		if m.n != 0 {
-			w.Uint(m.key, uint64(m.n))
-		}
+func (w *resultWriter) route(r *model.Route) {
+	w.String("dst", r.Dst.String())
+	w.addr("gw", r.Gateway)
+	if w.version < withMetrics {
+		return
+	}
+	for _, m := range metrics(r) {
+		w.number(m.key, *m.value)
 	}
 	if r.Table != nil {
 		w.Uint("table", uint64(*r.Table))
@@ -103,53 +197,49 @@ func writeMetrics(w *strictjson.Writer, r model.Route) {
 	}
 }
 
-// writeFamily writes the ip4 or ip6 object of the versions before 0.3.0, which
-// have room for one address of each family.
-func writeFamily(w *strictjson.Writer, key, version string, r model.Result, family func(netip.Addr) bool) {
-	for _, ip := range r.IPs {
-		if !family(ip.Address.Addr()) {
-			continue
-		}
-		w.Begin(key, '{')
-		w.String("ip", ip.Address.String())
-		address(w, "gateway", ip.Gateway)
-		var routes []model.Route
-		for _, route := range r.Routes {
-			if family(route.Dst.Addr()) {
-				routes = append(routes, route)
-			}
-		}
-		writeRoutes(w, version, routes)
-		w.End('}')
+// family writes the ip4 or ip6 object of the versions before 0.3.0, which have room
+// for one address of each family.
+func (w *resultWriter) family(key string, r *model.Result, family func(netip.Addr) bool) {
+	first := slices.IndexFunc(r.IPs, func(ip model.IP) bool { return family(ip.Address.Addr()) })
+	if first < 0 {
 		return
 	}
-}
-
-func writeDNS(w *strictjson.Writer, version string, dns model.DNS) {
-	empty := len(dns.Nameservers)+len(dns.Domain)+len(dns.Search)+len(dns.Options) == 0
-	if empty && atLeast(version, "1.0.0") {
-		return
-	}
-	w.Begin("dns", '{')
-	list := func(key string, l []string) {
-		if len(l) > 0 {
-			w.Strings(key, l)
-		}
-	}
-	list("nameservers", dns.Nameservers)
-	optional(w, "domain", dns.Domain)
-	list("search", dns.Search)
-	list("options", dns.Options)
+	w.Begin(key, '{')
+	w.String("ip", r.IPs[first].Address.String())
+	w.addr("gateway", r.IPs[first].Gateway)
+	others := func(r model.Route) bool { return !family(r.Dst.Addr()) }
+	writeList(w, "routes", slices.DeleteFunc(slices.Clone(r.Routes), others), w.route)
 	w.End('}')
 }
 
-func optional(w *strictjson.Writer, key, s string) {
+func (w *resultWriter) dns(d *model.DNS) {
+	empty := len(d.Nameservers)+len(d.Domain)+len(d.Search)+len(d.Options) == 0
+	if empty && w.version >= leaner {
+		return
+	}
+	w.Begin("dns", '{')
+	w.text("domain", d.Domain)
+	for _, l := range dnsLists(d) {
+		if len(*l.list) > 0 {
+			w.Strings(l.key, *l.list)
+		}
+	}
+	w.End('}')
+}
+
+func (w *resultWriter) text(key, s string) {
 	if s != "" {
 		w.String(key, s)
 	}
 }
 
-func address(w *strictjson.Writer, key string, a netip.Addr) {
+func (w *resultWriter) number(key string, n uint32) {
+	if n != 0 {
+		w.Uint(key, uint64(n))
+	}
+}
+
+func (w *resultWriter) addr(key string, a netip.Addr) {
 	if a.IsValid() {
 		w.String(key, a.String())
 	}

@@ -14,9 +14,10 @@ func topKeys() []string {
 	return []string{
 		"cniVersion", "name", "type", "args", "capabilities", "dns", "ipam", "prevResult", "runtimeConfig",
 		"cni.dev/valid-attachments", "cni.dev/attachments",
-		"bridge", "mtu", "isGateway", "isDefaultGateway", "ipMasq", "ipMasqBackend", "noMasq", "forceAddress", "isolation", "internal", "inbound", "allowOverlap",
-		"portIsolation", "macspoofchk", "forwardAccept", "vlan", "vlanTrunk", "preserveDefaultVlan", "enabledad",
-		"disableContainerInterface", "dnsEnabled", "hairpinMode", "promiscMode",
+		"bridge", "mtu", "isGateway", "isDefaultGateway", "ipMasq", "ipMasqBackend", "noMasq", "forceAddress",
+		"isolation", "internal", "inbound", "allowOverlap", "portIsolation", "macspoofchk", "forwardAccept",
+		"vlan", "vlanTrunk", "preserveDefaultVlan", "enabledad", "disableContainerInterface", "dnsEnabled",
+		"hairpinMode", "promiscMode",
 	}
 }
 
@@ -31,95 +32,80 @@ func routeKeys() []string {
 	return []string{"dst", "gw", "mtu", "advmss", "priority", "table", "scope"}
 }
 
-// oddKeys returns a sentence for each key of a configuration that may be a
+// suspiciousKeys returns a sentence for each key of a configuration that may be a
 // mistake. Unknown keys are no errors, since other plugins may read them; these
-// look like known ones.
-func oddKeys(doc *strictjson.Object, own bool) []string {
-	var odd []string
-	look := func(place string, o *strictjson.Object, known, elsewhere []string) {
+// resemble known ones.
+func suspiciousKeys(doc *strictjson.Object, own bool) (found []string) {
+	look := func(place string, o *strictjson.Object, known, elsewhere []string, hint string) {
 		for key := range o.All() {
-			if why := oddKey(key, known, elsewhere); why != "" {
-				odd = append(odd, fmt.Sprintf("%s%.60q %s", place, key, why))
+			if why := suspicion(key, known, elsewhere, hint); why != "" {
+				found = append(found, fmt.Sprintf("%s%.60q %s", place, key, why))
 			}
 		}
 	}
 	if doc.Has("plugins") {
-		odd = append(odd, `"plugins" means nothing here: this looks like a whole conflist, of which a plugin gets only its own element`)
+		found = append(found, `"plugins" means nothing here: this looks like a whole conflist, of which a plugin gets only its own element`)
+	}
+	if !own {
+		look("", doc, topKeys(), nil, "")
+		return found
 	}
 	ipam := doc.Object("ipam")
-	if !own {
-		look("", doc, topKeys(), nil)
-		return odd
-	}
-	look("", doc, topKeys(), ipamKeys())
-	look("ipam: ", ipam, ipamKeys(), topKeys())
+	look("", doc, topKeys(), ipamKeys(), "here; it belongs into the ipam object")
+	look("ipam: ", ipam, ipamKeys(), topKeys(), "in the ipam object; it belongs beside that")
 	for _, set := range ipam.ObjectLists("ranges") {
 		for _, r := range set {
-			look("ipam.ranges: ", r, rangeKeys(), nil)
+			look("ipam.ranges: ", r, rangeKeys(), nil, "")
 		}
 	}
 	for _, r := range ipam.Objects("routes") {
-		look("ipam.routes: ", r, routeKeys(), nil)
+		look("ipam.routes: ", r, routeKeys(), nil, "")
 	}
-	return odd
+	return found
 }
 
-// oddKey returns why a key looks like a mistake, or "".
-func oddKey(key string, known, elsewhere []string) string {
+// suspicion returns why a key looks like a mistake, or "".
+func suspicion(key string, known, elsewhere []string, hint string) string {
+	same := func(k string) bool { return strings.EqualFold(k, key) }
+	similar := func(k string) bool {
+		changes := 1
+		if min(len(k), len(key)) >= 8 {
+			changes = 2
+		}
+		return within(changes, strings.ToLower(k), strings.ToLower(key))
+	}
 	if slices.Contains(known, key) {
 		return ""
 	}
-	same := func(k string) bool { return strings.EqualFold(k, key) }
 	if i := slices.IndexFunc(known, same); i >= 0 {
 		return fmt.Sprintf("is read as %q", known[i])
 	}
 	if slices.ContainsFunc(elsewhere, same) {
-		if slices.Contains(elsewhere, "rangeStart") {
-			return "means nothing here; it belongs into the ipam object"
-		}
-		return "means nothing in the ipam object; it belongs beside that"
+		return "means nothing " + hint
 	}
-	for _, k := range known {
-		if near(strings.ToLower(key), strings.ToLower(k)) {
-			return fmt.Sprintf("means nothing to flatnet; did you mean %q?", k)
-		}
+	if i := slices.IndexFunc(known, similar); i >= 0 {
+		return fmt.Sprintf("means nothing to flatnet; did you mean %q?", known[i])
 	}
 	return ""
 }
 
-// near reports whether two words differ by one letter that is missing, too much,
-// wrong or swapped with the next, or if they are long by two.
-func near(a, b string) bool {
-	limit := 1
-	if min(len(a), len(b)) >= 8 {
-		limit = 2
+// within reports whether n changes turn a into b: a letter that is missing, too
+// much, wrong or swapped with the next.
+func within(n int, a, b string) bool {
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
 	}
-	if len(a) > len(b)+limit || len(b) > len(a)+limit {
+	switch {
+	case a == b:
+		return true
+	case n == 0:
 		return false
+	case a == "":
+		return len(b) <= n
+	case b == "":
+		return len(a) <= n
 	}
-	return distance(a, b) <= limit
-}
-
-// distance counts the differences between two words: the optimal string
-// alignment distance.
-func distance(a, b string) int {
-	before, above, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		before, above, row = above, row, before
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			wrong := 1
-			if a[i-1] == b[j-1] {
-				wrong = 0
-			}
-			row[j] = min(above[j]+1, row[j-1]+1, above[j-1]+wrong)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-	}
-	return row[len(b)]
+	swapped := len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0]
+	return swapped && within(n-1, a[2:], b[2:]) ||
+		within(n-1, a[1:], b) || within(n-1, a, b[1:]) || within(n-1, a[1:], b[1:])
 }

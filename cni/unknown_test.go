@@ -11,7 +11,7 @@ import (
 	"flatnet/internal/strictjson"
 )
 
-func TestOddKeys(t *testing.T) {
+func TestSuspiciousKeys(t *testing.T) {
 	for keys, want := range map[string]string{
 		`"ipmasq":true`:                                    `"ipmasq" is read as "ipMasq"`,
 		`"ipMaqs":true`:                                    `did you mean "ipMasq"?`,
@@ -36,20 +36,22 @@ func TestOddKeys(t *testing.T) {
 			t.Fatal(keys, err)
 		}
 		kind, _ := doc.Object("ipam").String("type")
-		got := oddKeys(doc, kind == "")
+		got := suspiciousKeys(doc, kind == "")
 		if want == "" && got != nil || want != "" && (len(got) != 1 || !strings.Contains(got[0], want)) {
 			t.Errorf("%s: %q, want %q", keys, got, want)
 		}
 	}
 }
 
-func TestDistance(t *testing.T) {
+func TestWithin(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
 	}{{"", "", 0}, {"", "ab", 2}, {"subnet", "subnett", 1}, {"subnet", "subent", 1}, {"mtu", "mut", 1}, {"vlan", "wlan", 1}, {"kitten", "sitting", 3}} {
-		if distance(c.a, c.b) != c.want || distance(c.b, c.a) != c.want {
-			t.Errorf("%s and %s: %d", c.a, c.b, distance(c.a, c.b))
+		for n := range 4 {
+			if got := within(n, c.a, c.b); got != (n >= c.want) || got != within(n, c.b, c.a) {
+				t.Errorf("%s and %s: %v with %d changes", c.a, c.b, got, n)
+			}
 		}
 	}
 }
@@ -57,7 +59,7 @@ func TestDistance(t *testing.T) {
 // Whatever key of the top level the package reads is in the table.
 func TestAllKeysAreKnown(t *testing.T) {
 	files, _ := filepath.Glob("*.go")
-	reads := regexp.MustCompile(`doc\.(?:Bool|Uint|String|Strings|Object|Objects)\("([^"]+)"`)
+	reads := regexp.MustCompile(`(?:doc\.(?:Bool|Uint|String|Strings|Object|Objects)\(|fields\.[A-Za-z]+\(doc, )"([^"]+)"`)
 	count := 0
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {

@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,15 +13,17 @@ import (
 // newest is the version of replies to calls whose own is not known.
 const newest = "1.1.0"
 
-// versions are all released versions of the SPEC, oldest first.
+// versions are all released versions of the SPEC, oldest first. As all their
+// numbers have one digit, they compare as strings.
 func versions() []string {
 	return []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", newest}
 }
 
-// atLeast compares two of the versions.
-func atLeast(version, other string) bool {
-	all := versions()
-	return slices.Index(all, version) >= slices.Index(all, other)
+func parseVersion(s string) (string, error) {
+	if all := versions(); !slices.Contains(all, s) {
+		return "", fmt.Errorf("%.40q is not supported, only %s are", s, strings.Join(all, ", "))
+	}
+	return s, nil
 }
 
 // since returns the version that brought a command.
@@ -35,49 +38,46 @@ func since(command string) string {
 }
 
 // configVersion returns the version in which a configuration is written: 0.1.0
-// if it does not say, as in the reference library. DEL takes a version that it
-// does not know for the newest: what it needs is the same in all of them.
+// if it has none, as in the reference library. DEL reads an unknown version as the
+// newest: all versions agree on what it needs.
 func configVersion(doc *strictjson.Object, command string) (string, error) {
-	version, _ := doc.String("cniVersion")
-	if doc.Err() != nil {
-		return newest, failure{codeDecode, doc.Err()}
+	s, _ := doc.String("cniVersion")
+	if err := doc.Err(); err != nil {
+		return newest, failure{codeDecode, err}
 	}
-	if version == "" {
-		version = "0.1.0"
-	}
-	if !slices.Contains(versions(), version) {
-		if command == "DEL" {
-			return newest, nil
-		}
-		return newest, failure{codeVersion, fmt.Errorf("cniVersion: %.40q is not supported, only %s are",
-			version, strings.Join(versions(), ", "))}
-	}
-	if first := since(command); !atLeast(version, first) {
-		return version, failure{codeVersion, fmt.Errorf("cniVersion: %q has no %s, which came with %q", version, command, first)}
+	version, err := parseVersion(cmp.Or(s, "0.1.0"))
+	first := since(command)
+	switch {
+	case err != nil && command == "DEL":
+		return newest, nil
+	case err != nil:
+		return newest, failure{codeVersion, fmt.Errorf("cniVersion: %w", err)}
+	case version < first:
+		err = fmt.Errorf("cniVersion: %q has no %s, which came with %q", version, command, first)
+		return version, failure{codeVersion, err}
 	}
 	return version, nil
 }
 
-// askedVersion returns the version that a VERSION call names, if it is one.
-func askedVersion(doc *strictjson.Object) string {
+// requestedVersion returns the version that a VERSION call names, if it is one.
+func requestedVersion(doc *strictjson.Object) string {
 	version, _ := doc.String("cniVersion")
 	parts := strings.Split(version, ".")
-	for _, p := range parts {
-		if _, err := strconv.ParseUint(p, 10, 16); err != nil {
-			return newest
-		}
+	isNumber := func(s string) bool {
+		_, err := strconv.ParseUint(s, 10, 16)
+		return err == nil
 	}
-	if len(parts) != 3 {
+	if len(parts) != 3 || !isNumber(parts[0]) || !isNumber(parts[1]) || !isNumber(parts[2]) {
 		return newest
 	}
 	return version
 }
 
 // encodeVersions writes the reply to VERSION (SPEC section 5, "Version").
-func encodeVersions(asked string) []byte {
+func encodeVersions(version string) []byte {
 	var w strictjson.Writer
 	w.Begin("", '{')
-	w.String("cniVersion", asked)
+	w.String("cniVersion", version)
 	w.Strings("supportedVersions", versions())
 	w.End('}')
 	return append(w.Bytes, '\n')

@@ -20,21 +20,19 @@ func readVLANs(doc *strictjson.Object, bridgeName string) model.VLANs {
 		doc.Fail("vlan", "the bridge's name is too long for the interface %q", name)
 	}
 	for _, o := range doc.Objects("vlanTrunk") {
-		first, hasFirst := readVID(o, "minID")
-		last, hasLast := readVID(o, "maxID")
-		one, hasOne := readVID(o, "id")
+		first, last, one := readVLAN(o, "minID"), readVLAN(o, "maxID"), readVLAN(o, "id")
 		switch {
-		case hasFirst != hasLast:
+		case (first == 0) != (last == 0):
 			o.Fail("minID", "and maxID belong together")
-		case hasFirst && last < first:
+		case last < first:
 			o.Fail("maxID", "%d is less than minID %d", last, first)
-		case !hasFirst && !hasOne:
+		case first == 0 && one == 0:
 			o.Fail("id", "must be given, or minID and maxID")
 		}
-		for vid := first; hasFirst && hasLast && vid <= last; vid++ {
+		for vid := first; vid != 0 && vid <= last; vid++ {
 			v.Trunk = append(v.Trunk, vid)
 		}
-		if hasOne {
+		if one != 0 {
 			v.Trunk = append(v.Trunk, one)
 		}
 	}
@@ -43,11 +41,11 @@ func readVLANs(doc *strictjson.Object, bridgeName string) model.VLANs {
 	return v
 }
 
-// readVID reads a VLAN ID, and says whether there is one.
-func readVID(o *strictjson.Object, key string) (uint16, bool) {
+// readVLAN reads a VLAN ID; 0 means that there is none.
+func readVLAN(o *strictjson.Object, key string) uint16 {
 	n, ok := o.Uint(key, maxVLAN)
 	if ok && n == 0 {
 		o.Fail(key, "0 is no VLAN")
 	}
-	return uint16(n), ok
+	return uint16(n)
 }

@@ -1,167 +1,95 @@
 package netavark
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/sha256"
 	"flatnet/internal/strictjson"
 )
 
-// ipamDriver in ipam_options.driver tells Podman that addresses are the
-// plugin's business: it then gives none but those that the user asked for.
-const ipamDriver = "flatnet"
-
-// A definition is a Network of netavark's types.rs as Podman stores it.
-type definition struct {
-	Name             string            `json:"name"`
-	ID               string            `json:"id"`
-	Driver           string            `json:"driver"`
-	Created          string            `json:"created,omitempty"`
-	NetworkInterface string            `json:"network_interface"`
-	Subnets          []subnetJSON      `json:"subnets"`
-	Routes           []routeJSON       `json:"routes,omitempty"`
-	IPv6Enabled      bool              `json:"ipv6_enabled"`
-	Internal         bool              `json:"internal"`
-	DNSEnabled       bool              `json:"dns_enabled"`
-	DNSServers       []netip.Addr      `json:"network_dns_servers,omitempty"`
-	Labels           map[string]string `json:"labels,omitempty"`
-	Options          map[string]string `json:"options,omitempty"`
-	IPAMOptions      map[string]string `json:"ipam_options"`
-}
-
-type subnetJSON struct {
-	Subnet     string     `json:"subnet"`
-	Gateway    string     `json:"gateway,omitempty"`
-	LeaseRange *rangeJSON `json:"lease_range,omitempty"`
-}
-
-type rangeJSON struct {
-	Start string `json:"start_ip,omitempty"`
-	End   string `json:"end_ip,omitempty"`
-}
-
-type routeJSON struct {
-	Destination string `json:"destination"`
-	Gateway     string `json:"gateway"`
-	Metric      uint32 `json:"metric,omitempty"`
-}
-
-// create completes and validates a definition. It looks at the host and
-// changes nothing: the network comes to be with its first container.
+// create completes and validates a network's definition. It looks at the host and
+// changes nothing: the network is made with its first container.
 func (p Plugin) create(doc *strictjson.Object) ([]byte, error) {
-	n := readNetwork(doc)
-	var d definition
-	d.ID, _ = doc.String("id")
-	d.Driver, _ = doc.String("driver")
-	d.Created, _ = doc.String("created")
-	d.Labels, d.Options = readMap(doc, "labels"), readMap(doc, "options")
+	c := readNetwork(doc)
+	ipv6 := doc.Bool("ipv6_enabled", false)
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
-	if n.dns && !p.Names.Installed() {
-		if n.upstream != nil {
+	if c.DNS && !p.Engine.Names.Installed() {
+		if c.Upstream != nil {
 			return nil, errors.New("network_dns_servers: aardvark-dns, which would ask them, is not installed")
 		}
-		fmt.Fprintf(p.stderr, "flatnet: aardvark-dns is not installed, so the containers of network %s will not find each other by name\n", n.name)
+		fmt.Fprintf(p.stderr, "flatnet: aardvark-dns is not installed, so the containers of network %s will not find each other by name\n", c.Network.Name)
 	}
-	if err := p.complete(&n); err != nil {
+	others, err := p.otherNetworks(c.Network.Name)
+	if err != nil {
 		return nil, err
 	}
-	return encode(n.define(d))
-}
-
-// readMap reads an object whose keys are the user's.
-func readMap(doc *strictjson.Object, key string) map[string]string {
-	o := doc.Object(key)
-	m := map[string]string{}
-	for k, v := range o.All() {
-		s, ok := v.(string)
-		if !ok {
-			o.Fail(k, "want a string")
-		}
-		m[k] = s
+	if ipv6 && !hasFamily(&c, true) {
+		c.IPAM.Sets = append(c.IPAM.Sets, []model.Range{{Subnet: uniqueLocal()}})
 	}
-	return m
-}
-
-// complete chooses what the user left open: subnets, gateways, the bridge. An
-// error says what is wrong, or with what the network would collide.
-func (p Plugin) complete(n *network) error {
-	used, err := p.inUse(n.name)
+	if len(c.IPAM.Sets) == 0 || ipv6 && !hasFamily(&c, false) {
+		err = p.chooseSubnet(&c, others)
+	} else {
+		err = p.complete(&c, others)
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	has := func(is6 bool) bool {
-		return slices.ContainsFunc(n.subnets, func(s subnet) bool { return s.prefix.Addr().Is6() == is6 })
-	}
-	if n.ipv6 && !has(true) {
-		n.subnets = append(n.subnets, subnet{prefix: uniqueLocal()})
-	}
-	if len(n.subnets) == 0 || n.ipv6 && !has(false) {
-		return p.chooseSubnet(n, used)
-	}
-	return p.settle(n, used)
+	return define(doc, &c), nil
+}
+
+func hasFamily(c *model.Config, is6 bool) bool {
+	return slices.ContainsFunc(c.IPAM.Sets, func(set []model.Range) bool { return set[0].Subnet.Addr().Is6() == is6 })
 }
 
 // chooseSubnet adds the first free /24 of the flat range in front: 10.87.1.0/24
-// is kept for the network that the CNI configuration comes with.
-func (p Plugin) chooseSubnet(n *network, used []claim) error {
+// is kept for the network of the CNI configuration.
+func (p Plugin) chooseSubnet(c *model.Config, others []otherNetwork) error {
 	first := 2
-	if n.name == defaultName {
+	if c.Network.Name == defaultName {
 		first = 1
 	}
-	var why error
+	var reason error
 	for third := first; third <= 255; third++ {
-		try := *n
-		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 87, byte(third), 0}), 24)
-		try.subnets = append([]subnet{{prefix: prefix}}, n.subnets...)
-		err := p.settle(&try, used)
+		try := *c
+		subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 87, byte(third), 0}), 24)
+		try.IPAM.Sets = slices.Concat([][]model.Range{{{Subnet: subnet}}}, c.IPAM.Sets)
+		err := p.complete(&try, others)
 		if err == nil {
-			*n = try
+			*c = try
 			return nil
 		}
 		if !errors.Is(err, model.ErrConflict) {
 			return err
 		}
-		if why == nil {
-			why = err
+		if reason == nil {
+			reason = err
 		}
 	}
-	return fmt.Errorf("no /24 of %s can be had for network %s: %w", model.DefaultFlat, n.name, why)
+	return fmt.Errorf("no /24 of %s can be had for network %s: %w", model.DefaultFlat, c.Network.Name, reason)
 }
 
-// settle fills in bridge and gateways of a network that has its subnets. What
-// it collides with is a [model.ErrConflict].
-func (p Plugin) settle(n *network, used []claim) error {
-	if n.bridge == "" {
-		n.bridge = bridgeName(*n)
+// complete sets the bridge's name and the gateways of a network that has its
+// subnets. A collision is a [model.ErrConflict].
+func (p Plugin) complete(c *model.Config, others []otherNetwork) error {
+	if c.Network.Bridge == "" {
+		c.Network.Bridge = bridgeName(c.Network.Name, c.IPAM.Sets[0][0].Subnet)
 	}
-	network, sets, err := n.validate()
-	if err != nil {
-		return err
-	}
-	n.subnets = slices.Clone(n.subnets)
-	n.ipv6 = false
-	for i, r := range sets.Ranges() {
-		n.subnets[i].gateway = r.Gateway()
-		n.ipv6 = n.ipv6 || r.Subnet().Addr().Is6()
-	}
-	for _, c := range used {
-		if err := c.collides(*n); err != nil {
+	for _, other := range others {
+		if err := other.collides(c); err != nil {
 			return err
 		}
 	}
-	// Other firewalls are no reason against a network: when its first container
-	// comes, they may have changed, and what they do is said.
-	network.ForwardAccept = true
-	// It would need the leases only to judge attachments that are there.
-	return p.Host.Status(network, unleased{})
+	subnets, err := p.Engine.Subnets(c)
+	c.Network.Subnets = subnets
+	return err
 }
 
 // defaultName is the network that shares its name, and so its leases, with the
@@ -170,48 +98,65 @@ const defaultName = "flatnet"
 
 // bridgeName is always the same for a subnet, so that a network that is
 // removed and created again gets its bridge back: flatnet-br7 for 10.87.7.0/24
-// and a hash for what is not of that pool.
-func bridgeName(n network) string {
-	prefix := n.subnets[0].prefix
-	a := prefix.Addr().AsSlice()
+// and a hash for any subnet outside of that pool.
+func bridgeName(network string, subnet netip.Prefix) string {
+	a := subnet.Addr().AsSlice()
 	switch {
-	case n.name == defaultName:
+	case network == defaultName:
 		return model.DefaultBridge
-	case prefix.Bits() == 24 && prefix.Addr().Is4() && a[0] == 10 && a[1] == 87:
+	case subnet.Bits() == 24 && subnet.Addr().Is4() && a[0] == 10 && a[1] == 87:
 		return fmt.Sprintf("flatnet-br%d", a[2])
 	}
-	hash := sha256.Sum(prefix.String())
+	hash := sha256.Sum(subnet.String())
 	return fmt.Sprintf("flatnet-%x", hash[:4])[:model.IfNameSize-1]
 }
 
 // uniqueLocal makes up a subnet with a random global ID (RFC 4193, section 3.2).
 func uniqueLocal() netip.Prefix {
-	var a [16]byte
-	binary.BigEndian.PutUint64(a[:], 0xfd<<56|rand.Uint64N(1<<40)<<16)
+	a := [16]byte{0: 0xfd}
+	for i := 1; i < 6; i++ {
+		a[i] = byte(rand.Uint32())
+	}
 	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
 }
 
-// define writes the network into what Podman sent.
-func (n network) define(d definition) definition {
-	d.Name, d.NetworkInterface = n.name, n.bridge
-	d.IPv6Enabled, d.Internal, d.DNSEnabled, d.DNSServers = n.ipv6, n.internal, n.dns, n.upstream
-	d.IPAMOptions = map[string]string{"driver": ipamDriver}
-	for _, s := range n.subnets {
-		out := subnetJSON{Subnet: s.prefix.String(), Gateway: s.gateway.String()}
-		if s.start.IsValid() || s.end.IsValid() {
-			out.LeaseRange = &rangeJSON{text(s.start), text(s.end)}
+// define returns the definition as Podman sent it, completed.
+func define(doc *strictjson.Object, c *model.Config) []byte {
+	completed := []string{"network_interface", "subnets", "ipv6_enabled", "internal", "dns_enabled", "ipam_options"}
+	var w strictjson.Writer
+	w.Begin("", '{')
+	for key, value := range doc.All() {
+		if !slices.ContainsFunc(completed, func(k string) bool { return strings.EqualFold(k, key) }) {
+			w.Value(key, value)
 		}
-		d.Subnets = append(d.Subnets, out)
 	}
-	for _, r := range n.routes {
-		d.Routes = append(d.Routes, routeJSON{r.Dst.String(), r.Gateway.String(), r.Priority})
+	w.String("network_interface", c.Network.Bridge)
+	w.Begin("subnets", '[')
+	for i, s := range c.Network.Subnets {
+		w.Begin("", '{')
+		w.String("subnet", s.Prefix.String())
+		w.String("gateway", s.Gateway.String())
+		if r := c.IPAM.Sets[i][0]; r.Start.IsValid() || r.End.IsValid() {
+			w.Begin("lease_range", '{')
+			writeAddr(&w, "start_ip", r.Start)
+			writeAddr(&w, "end_ip", r.End)
+			w.End('}')
+		}
+		w.End('}')
 	}
-	return d
+	w.End(']')
+	w.Bool("ipv6_enabled", hasFamily(c, true))
+	w.Bool("internal", c.Network.Internal)
+	w.Bool("dns_enabled", c.DNS)
+	w.Begin("ipam_options", '{')
+	w.String("driver", ipamDriver)
+	w.End('}')
+	w.End('}')
+	return append(w.Bytes, '\n')
 }
 
-func text(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
+func writeAddr(w *strictjson.Writer, key string, a netip.Addr) {
+	if a.IsValid() {
+		w.String(key, a.String())
 	}
-	return a.String()
 }

@@ -1,7 +1,9 @@
 package netavark
 
 import (
+	"encoding/json"
 	"net/netip"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -64,6 +66,12 @@ func TestCreate(t *testing.T) {
 				`"subnets":[{"subnet":"10.99.13.0/24","gateway":"10.99.13.1"}],"routes":[{"destination":"10.5.0.0/16","gateway":"10.99.13.9","metric":50}],` +
 				`"ipv6_enabled":false,"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
 		}, {
+			"what it does not know",
+			`{"name":"s1","id":"1","driver":"flatnet","Internal":false,"dns_enabled":false,"future":{"a":[1.50,null]},"labels":{"":"x"},"routes":null}`,
+			`{"name":"s1","id":"1","driver":"flatnet","network_interface":"flatnet-br2","future":{"a":[1.50,null]},"labels":{"":"x"},"routes":null,` +
+				`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
+				`"ipv6_enabled":false,"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
+		}, {
 			"its own output",
 			`{"name":"s1","id":"1","driver":"flatnet","network_interface":"flatnet-br2","subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],"ipam_options":{"driver":"flatnet"}}`,
 			`{"name":"s1","id":"1","driver":"flatnet","network_interface":"flatnet-br2",` +
@@ -72,11 +80,21 @@ func TestCreate(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := newBench(t).must(t, c.stdin, "create"); strings.TrimSpace(got) != c.stdout {
+			got := newBench(t).must(t, c.stdin, "create")
+			if !reflect.DeepEqual(decode(t, got), decode(t, c.stdout)) {
 				t.Errorf("got\n%s\nwant\n%s", got, c.stdout)
 			}
 		})
 	}
+}
+
+// decode returns the JSON's values, whatever the order of keys.
+func decode(t *testing.T, s string) (v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(s), &v); err != nil {
+		t.Fatalf("%s: %v", s, err)
+	}
+	return v
 }
 
 func TestCreateIPv6MakesUpASubnet(t *testing.T) {
@@ -168,7 +186,7 @@ func TestCreateRefusesCollisions(t *testing.T) {
 		{"with a container", `{"name":"b","subnets":[{"subnet":"10.50.0.0/24"}]}`, "subnet 10.50.0.0/24 overlaps with 10.50.0.9/32 of container 0d8d354710ce in network cni"},
 		{"with the host", `{"name":"b","subnets":[{"subnet":"192.0.2.128/25"}]}`, "192.0.2.128/25 overlaps with 192.0.2.0/24"},
 		{"of a bridge", `{"name":"b","network_interface":"br-a"}`, "interface br-a is the one of network a"},
-		{"with itself", `{"name":"b","subnets":[{"subnet":"10.1.0.0/24"},{"subnet":"10.1.0.0/16"}]}`, "subnets[0] 10.1.0.0/24 and subnets[1] 10.1.0.0/16 overlap"},
+		{"with itself", `{"name":"b","subnets":[{"subnet":"10.1.0.0/24"},{"subnet":"10.1.0.0/16"}]}`, "subnets[1]: 10.1.0.0/16 overlaps with subnets[0], 10.1.0.0/24"},
 	} {
 		t.Run(c.name, func(t *testing.T) { b.refused(t, c.want, c.stdin, "create") })
 	}
@@ -203,7 +221,7 @@ func TestCreateSaysThatNamesAreNotServed(t *testing.T) {
 func TestBridgeNames(t *testing.T) {
 	seen := map[string]string{}
 	for _, s := range []string{"10.87.2.0/24", "10.87.255.0/24", "10.87.2.0/25", "10.87.0.0/16", "10.88.2.0/24", "fd00::/64", "fd00:1::/64"} {
-		name := bridgeName(network{name: "n", subnets: []subnet{{prefix: netip.MustParsePrefix(s)}}})
+		name := bridgeName("n", netip.MustParsePrefix(s))
 		if err := model.ValidIfName(name); err != nil {
 			t.Errorf("%s: %v", s, err)
 		}

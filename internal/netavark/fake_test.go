@@ -11,11 +11,14 @@ import (
 
 	"flatnet/bridge/model"
 	"flatnet/internal/dns"
+	"flatnet/internal/engine"
 )
 
 // A fakeHost leases nothing and reports the first address of every subnet
 // after the gateway.
 type fakeHost struct {
+	engine.Host // the methods that this door does not call
+
 	owners []model.Owner
 	taken  []netip.Prefix // what Status finds on other interfaces
 	err    error          // of Add and Status
@@ -65,6 +68,8 @@ func (h *fakeHost) Owners() ([]model.Owner, error) { return h.owners, nil }
 
 // fakeNames are served by the addresses at which the server is to listen.
 type fakeNames struct {
+	engine.Names // the methods that this door does not call
+
 	installed bool
 	err       error
 
@@ -96,7 +101,8 @@ type bench struct {
 
 func newBench(t testing.TB) bench {
 	b := bench{host: &fakeHost{}, names: &fakeNames{installed: true}}
-	b.Plugin = Plugin{Host: b.host, Names: b.names, Version: "v1", DataDir: t.TempDir(), Networks: t.TempDir()}
+	e := engine.Engine{Host: b.host, Names: b.names, Managed: true}
+	b.Plugin = Plugin{Engine: e, Version: "v1", Networks: t.TempDir()}
 	return b
 }
 

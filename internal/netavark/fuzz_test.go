@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/fields"
 )
 
 // FuzzCall looks for input that makes a call panic, answer with anything but
@@ -42,10 +43,6 @@ func FuzzCall(f *testing.F) {
 			return
 		case command == "create":
 			// What create makes is complete: setup takes it.
-			var d definition
-			if err := json.Unmarshal([]byte(stdout), &d); err != nil {
-				t.Fatal(err)
-			}
 			network := b.must(t, stdout, "create")
 			b.must(t, `{"container_id":"c1","network":`+network+`,"network_options":{"interface_name":"eth0"}}`, "setup", netns)
 		}
@@ -53,7 +50,7 @@ func FuzzCall(f *testing.F) {
 		if _, err := model.NewKey(n.Name, r.Key.ContainerID, r.Key.IfName); err != nil {
 			t.Fatal(err)
 		}
-		if err := model.ValidIfName(n.Bridge); err != nil || len(n.Subnets) == 0 || len(r.Ports) > maxPorts {
+		if err := model.ValidIfName(n.Bridge); err != nil || len(n.Subnets) == 0 || len(r.Ports) > fields.MaxPorts {
 			t.Fatalf("bridge: %v, %d subnets, %d ports", err, len(n.Subnets), len(r.Ports))
 		}
 	})

@@ -9,82 +9,58 @@ import (
 	"strings"
 
 	"flatnet/bridge/model"
-	"flatnet/internal/dns"
+	"flatnet/internal/fields"
 	"flatnet/internal/strictjson"
-	"flatnet/ipam"
 )
 
-// Limits of an interface's MTU: ETH_MIN_MTU and ETH_MAX_MTU of
-// linux/if_ether.h, and what IPv6 needs (RFC 8200, section 5).
-const (
-	minMTU     = 68
-	minIPv6MTU = 1280
-	maxMTU     = 65535
-)
+// ipamDriver in ipam_options.driver makes Podman leave addresses to the plugin: it
+// then chooses none but those that the user asked for.
+const ipamDriver = "flatnet"
 
-// A network is a Network of netavark's types.rs, as far as it means something
-// to flatnet.
-type network struct {
-	name     string
-	bridge   string // network_interface
-	subnets  []subnet
-	routes   []model.Route
-	ipv6     bool
-	internal bool
-	dns      bool         // dns_enabled
-	upstream []netip.Addr // network_dns_servers
-	mtu      uint32       // options.mtu
-	isolated bool         // options.isolate
-	accept   bool         // options.forwardAccept
-	only     bool         // options.inbound is published
-	overlap  bool         // options.allowOverlap
-}
-
-// A subnet is one element of subnets. All but prefix may be invalid.
-type subnet struct {
-	prefix              netip.Prefix
-	start, end, gateway netip.Addr
-}
-
-func (s subnet) ranges() (ipam.Range, error) {
-	return ipam.NewRange(s.prefix, s.start, s.end, s.gateway)
-}
-
-// readNetwork reads what create and setup have in common. Whether it is
-// complete and the parts fit together is not decided here.
-func readNetwork(o *strictjson.Object) network {
-	n := network{
-		ipv6:     o.Bool("ipv6_enabled", false),
-		internal: o.Bool("internal", false),
-		dns:      o.Bool("dns_enabled", false),
-		upstream: readAddrs(o, "network_dns_servers"),
+// readNetwork reads what create and setup have in common: a Network of netavark's
+// types.rs. The bridge's name and the subnets may be missing.
+func readNetwork(o *strictjson.Object) model.Config {
+	options := o.Object("options")
+	checkOptions(options)
+	internal := o.Bool("internal", false)
+	c := model.Config{
+		DNS:      o.Bool("dns_enabled", false),
+		Upstream: fields.Texts(o, "network_dns_servers", fields.ParseAddr),
+		Network: model.Network{
+			Name:             fields.Required(o, "name", parseName),
+			Bridge:           fields.Optional(o, "network_interface", fields.ParseIfName),
+			MTU:              fields.Text(options, "mtu", parseMTU),
+			IsGateway:        true,
+			IsDefaultGateway: !internal,
+			IPMasq:           !internal,
+			Internal:         internal,
+			// netavark's words; flatnet isolates by default, from all other networks.
+			Isolated:      fields.OneOf(options, "isolate", "true", "strict", "false") != "false",
+			ForwardAccept: fields.OneOf(options, "forwardAccept", "true", "false") == "true",
+			AllowOverlap:  fields.OneOf(options, "allowOverlap", "true", "false") == "true",
+			PublishedOnly: fields.OneOf(options, "inbound", "any", "published") == "published",
+			Flat:          []netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)},
+		},
 	}
-	n.name, _ = o.String("name")
-	if err := model.ValidName(n.name); err != nil {
-		o.Fail("name", "%w", err)
-	} else if err := ipam.ValidNetwork(n.name); err != nil {
-		o.Fail("name", "%w", err)
-	}
-	if s, _ := o.String("network_interface"); s != "" {
-		n.bridge = readIfName(o, "network_interface")
+	if c.Upstream != nil && !c.DNS {
+		o.Fail("network_dns_servers", "they require dns_enabled")
 	}
 	if driver, _ := o.Object("ipam_options").String("driver"); driver != "" && driver != ipamDriver {
 		o.Object("ipam_options").Fail("driver", "%.60q can't be used: %s manages its addresses itself", driver, ipamDriver)
 	}
-	for _, sub := range o.Objects("subnets") {
-		n.subnets = append(n.subnets, readSubnet(sub))
+	for i, s := range o.Objects("subnets") {
+		r := readSubnet(s)
+		for j, other := range c.IPAM.Sets {
+			if r.Subnet.Overlaps(other[0].Subnet) {
+				o.Fail(fmt.Sprintf("subnets[%d]", i), "%s overlaps with subnets[%d], %s", r.Subnet, j, other[0].Subnet)
+			}
+		}
+		c.IPAM.Sets = append(c.IPAM.Sets, []model.Range{r})
 	}
 	for _, r := range o.Objects("routes") {
-		n.routes = append(n.routes, readRoute(r))
+		c.Network.Routes = append(c.Network.Routes, readRoute(r))
 	}
-	options := o.Object("options")
-	checkOptions(options)
-	n.mtu = readMTU(options)
-	n.isolated = readIsolate(options)
-	n.accept = readBool(options, "forwardAccept")
-	n.overlap = readBool(options, "allowOverlap")
-	n.only = readInbound(options)
-	return n
+	return c
 }
 
 // checkOptions rejects the options that readNetwork does not read.
@@ -97,128 +73,153 @@ func checkOptions(options *strictjson.Object) {
 	}
 }
 
-func readSubnet(o *strictjson.Object) subnet {
+func parseName(s string) (string, error) { return s, model.ValidName(s) }
+
+// parseMTU reads a number that is written as a string, as all options are.
+func parseMTU(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%.60q is not a number", s)
+	}
+	return uint32(n), fields.CheckMTU(n)
+}
+
+func readSubnet(o *strictjson.Object) model.Range {
 	lease := o.Object("lease_range")
-	return subnet{
-		prefix:  readPrefix(o, "subnet"),
-		gateway: readAddr(o, "gateway"),
-		start:   readAddr(lease, "start_ip"),
-		end:     readAddr(lease, "end_ip"),
+	return model.Range{
+		Subnet:  fields.Subnet(o, "subnet"),
+		Gateway: fields.Addr(o, "gateway"),
+		Start:   fields.Addr(lease, "start_ip"),
+		End:     fields.Addr(lease, "end_ip"),
 	}
 }
 
 func readRoute(o *strictjson.Object) model.Route {
-	metric, _ := o.Uint("metric", math.MaxUint32)
-	r := model.Route{Dst: readPrefix(o, "destination"), Gateway: readAddr(o, "gateway"), Priority: uint32(metric)}
-	if kind, _ := o.String("route_type"); kind != "" && kind != "unicast" {
-		o.Fail("route_type", "%.60q is not supported, only unicast", kind)
+	fields.OneOf(o, "route_type", "", "unicast")
+	r := model.Route{
+		Dst:      fields.Subnet(o, "destination"),
+		Gateway:  fields.Required(o, "gateway", fields.ParseAddr),
+		Priority: fields.Uint[uint32](o, "metric"),
 	}
-	switch {
-	case !r.Gateway.IsValid():
-		o.Fail("gateway", "must be an IP address")
-	case r.Gateway.Is4() != r.Dst.Addr().Is4():
+	if r.Gateway.Is4() != r.Dst.Addr().Is4() {
 		o.Fail("gateway", "%s is not of the family of %s", r.Gateway, r.Dst)
 	}
 	return r
 }
 
-// readMTU reads a number that is written as a string, as all options are.
-func readMTU(options *strictjson.Object) uint32 {
-	s, ok := options.String("mtu")
-	if !ok {
-		return 0
+// readAttachment reads what teardown needs of a NetworkPluginExec of netavark's
+// types.rs; the rest may be anything.
+func readAttachment(doc *strictjson.Object) (c model.Config, err error) {
+	id, _ := doc.String("container_id")
+	c.Network.Name, _ = doc.Object("network").String("name")
+	ifName, _ := doc.Object("network_options").String("interface_name")
+	if err := doc.Err(); err != nil {
+		return c, err
 	}
-	mtu, err := strconv.ParseUint(s, 10, 32)
-	if err != nil || mtu != 0 && mtu < minMTU || mtu > maxMTU {
-		options.Fail("mtu", "%.60q is not a number from %d to %d, or 0", s, minMTU, maxMTU)
-		return 0
-	}
-	return uint32(mtu)
+	c.Request.Key, err = model.NewKey(c.Network.Name, id, ifName)
+	return c, err
 }
 
-// readIsolate takes netavark's words. Flat networks are isolated unless they
-// say otherwise, from all others, which is what netavark calls strict.
-func readIsolate(options *strictjson.Object) bool {
-	switch s, ok := options.String("isolate"); {
-	case !ok || s == "true" || s == "strict":
-	case s == "false":
-		return false
-	default:
-		options.Fail("isolate", "%.60q is none of true, strict, false", s)
+// readSetup reads and validates a NetworkPluginExec.
+func (p Plugin) readSetup(doc *strictjson.Object, netns string) (model.Config, error) {
+	a, err := readAttachment(doc)
+	if err != nil {
+		return a, err
 	}
-	return true
+	network, options := doc.Object("network"), doc.Object("network_options")
+	c := readNetwork(network)
+	if c.Network.Bridge == "" {
+		network.Fail("network_interface", "must not be empty")
+	}
+	if len(c.IPAM.Sets) == 0 {
+		network.Fail("subnets", "must not be empty")
+	}
+	fields.Text(options, "interface_name", fields.ParseIfName)
+	if options.NonZero("options") {
+		options.Fail("options", "flatnet has no option of a container")
+	}
+	c.DNS = c.DNS && p.Engine.Names.Installed()
+	c.Request = model.Request{
+		Key: a.Request.Key, NetNS: netns, MAC: fields.MAC(options, "static_mac"),
+		Ports: readPorts(doc), Names: options.Strings("aliases"),
+	}
+	if name, _ := doc.String("container_name"); name != "" {
+		c.Request.Names = append([]string{name}, c.Request.Names...)
+	}
+	for _, ip := range fields.Texts(options, "static_ips", fields.ParseAddr) {
+		if !slices.Contains(c.Request.IPs, ip) { // after a reload Podman repeats them
+			c.Request.IPs = append(c.Request.IPs, ip)
+		}
+	}
+	return c, doc.Err()
 }
 
-// readBool reads an option that has the same name in a CNI configuration.
-func readBool(options *strictjson.Object, key string) bool {
-	s, ok := options.String(key)
-	if ok && s != "true" && s != "false" {
-		options.Fail(key, "%.60q is neither true nor false", s)
-	}
-	return s == "true"
-}
-
-// readInbound reads what has the same name in a CNI configuration.
-func readInbound(options *strictjson.Object) bool {
-	s, ok := options.String("inbound")
-	if ok && s != "any" && s != "published" {
-		options.Fail("inbound", "%.60q is none of any, published", s)
-	}
-	return s == "published"
-}
-
-// sets are the network's range sets, one for each subnet.
-func (n network) sets() (ipam.Sets, error) {
-	if len(n.subnets) == 0 {
-		return ipam.Sets{}, fmt.Errorf("subnets: must not be empty: %w", model.ErrInvalid)
-	}
-	var sets [][]ipam.Range
-	for i, s := range n.subnets {
-		for j, other := range n.subnets[:i] {
-			if s.prefix.Overlaps(other.prefix) {
-				return ipam.Sets{}, fmt.Errorf("subnets[%d] %s and subnets[%d] %s overlap: %w", j, other.prefix, i, s.prefix, model.ErrInvalid)
+// readPorts expands the port mappings: Podman sends them as the user wrote
+// them, with ranges, and with protocols separated by commas.
+func readPorts(doc *strictjson.Object) (ports []model.PortMapping) {
+	for _, o := range doc.ManyObjects("port_mappings", fields.MaxPorts) {
+		p := model.PortMapping{
+			HostIP: fields.HostIP(o, "host_ip"), HostPort: fields.Port(o, "host_port"),
+			ContainerPort: fields.Port(o, "container_port"),
+		}
+		count := max(1, int(fields.Uint[uint16](o, "range")))
+		if first := int(max(p.HostPort, p.ContainerPort)); first+count-1 > math.MaxUint16 {
+			o.Fail("range", "%d ports from %d on end after %d", count, first, math.MaxUint16)
+		}
+		protocols, _ := o.String("protocol")
+		if protocols == "" {
+			protocols = "tcp"
+		}
+		for name := range strings.SplitSeq(protocols, ",") {
+			var err error
+			if p.Protocol, err = fields.ParseProtocol(name); err != nil {
+				o.Fail("protocol", "%w", err)
+			}
+			if len(ports)+count > fields.MaxPorts {
+				o.Fail("range", "more than %d ports in all", fields.MaxPorts)
+				return nil
+			}
+			for i := range count {
+				next := p
+				next.HostPort += uint16(i)
+				next.ContainerPort += uint16(i)
+				ports = append(ports, next)
 			}
 		}
-		r, err := s.ranges()
-		if err != nil {
-			return ipam.Sets{}, fmt.Errorf("subnets[%d]: %w", i, err)
-		}
-		sets = append(sets, []ipam.Range{r})
 	}
-	return ipam.NewSets(sets...)
+	return ports
 }
 
-// validate returns the network as the host and the address management see it.
-func (n network) validate() (model.Network, ipam.Sets, error) {
-	sets, err := n.sets()
-	if err != nil {
-		return model.Network{}, sets, err
+// encodeStatus writes a StatusBlock of netavark's types.rs. The interface is
+// the one of the result that is in the container.
+func encodeStatus(ifName string, result *model.Result) []byte {
+	var w strictjson.Writer
+	w.Begin("", '{')
+	if len(result.DNS.Nameservers) > 0 {
+		w.Strings("dns_search_domains", result.DNS.Search)
+		w.Strings("dns_server_ips", result.DNS.Nameservers)
 	}
-	out := model.Network{
-		Name: n.name, Bridge: n.bridge, MTU: n.mtu,
-		IsGateway: true, IsDefaultGateway: !n.internal, IPMasq: !n.internal,
-		Internal: n.internal, Isolated: n.isolated, ForwardAccept: n.accept, PublishedOnly: n.only, AllowOverlap: n.overlap,
-		Flat:   []netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)},
-		Routes: n.routes,
-	}
-	if !n.dns && n.upstream != nil {
-		return out, sets, fmt.Errorf("network_dns_servers: they require dns_enabled: %w", model.ErrInvalid)
-	}
-	if n.dns {
-		if err := dns.ValidNetwork(n.name); err != nil {
-			return out, sets, fmt.Errorf("name: %w", err)
+	w.Begin("interfaces", '{')
+	inside := slices.IndexFunc(result.Interfaces, func(i model.Interface) bool { return i.Sandbox != "" })
+	if inside >= 0 {
+		w.Begin(ifName, '{')
+		w.String("mac_address", result.Interfaces[inside].MAC)
+		w.Begin("subnets", '[')
+		for _, ip := range result.IPs {
+			if ip.Interface != inside {
+				continue
+			}
+			w.Begin("", '{')
+			w.String("ipnet", ip.Address.String())
+			if ip.Gateway.IsValid() { // "" would be fatal
+				w.String("gateway", ip.Gateway.String())
+			}
+			w.End('}')
 		}
+		w.End(']')
+		w.End('}')
 	}
-	for _, r := range sets.Ranges() {
-		if r.Subnet().Addr().Is6() && n.mtu != 0 && n.mtu < minIPv6MTU {
-			return out, sets, fmt.Errorf("options.mtu: %d is less than %d, the least for IPv6: %w", n.mtu, minIPv6MTU, model.ErrInvalid)
-		}
-		out.Subnets = append(out.Subnets, model.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
-	}
-	for i, r := range n.routes {
-		if !slices.ContainsFunc(n.subnets, func(s subnet) bool { return s.prefix.Contains(r.Gateway) || s.gateway == r.Gateway }) {
-			return out, sets, fmt.Errorf("routes[%d].gateway: %s is in no subnet of the network: %w", i, r.Gateway, model.ErrInvalid)
-		}
-	}
-	return out, sets, nil
+	w.End('}')
+	w.End('}')
+	return w.Bytes
 }

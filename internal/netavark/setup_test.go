@@ -107,7 +107,7 @@ func TestStatusHasOnlyWhatTheContainerHas(t *testing.T) {
 		},
 	}
 	const want = `{"interfaces":{"eth0":{"mac_address":"02:00:00:00:00:02","subnets":[{"ipnet":"10.99.0.7/24"}]}}}`
-	if got := string(encodeStatus("eth0", result, nil)); got != want {
+	if got := string(encodeStatus("eth0", &result)); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -3,6 +3,7 @@ package strictjson
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -46,15 +47,55 @@ func (w *Writer) Bool(key string, b bool) {
 	w.Bytes = strconv.AppendBool(w.Bytes, b)
 }
 
-// key begins a field or an element, with a comma unless it is the first: then
-// the last byte is the one that Begin wrote.
-func (w *Writer) key(key string) {
-	if n := len(w.Bytes); n > 0 && w.Bytes[n-1] != '{' && w.Bytes[n-1] != '[' {
-		w.Bytes = append(w.Bytes, ',')
+// Value writes a value as [Object.All] yields it, with everything in it.
+func (w *Writer) Value(key string, value any) {
+	switch v := value.(type) {
+	case string:
+		w.String(key, v)
+	case bool:
+		w.Bool(key, v)
+	case []any:
+		w.Begin(key, '[')
+		for _, element := range v {
+			w.Value("", element)
+		}
+		w.End(']')
+	case *Object:
+		w.Begin(key, '{')
+		for k, member := range v.All() {
+			w.name(k) // even if it is empty
+			w.Value("", member)
+		}
+		w.End('}')
+	case number:
+		w.key(key)
+		w.Bytes = append(w.Bytes, v...)
+	default:
+		w.key(key)
+		w.Bytes = append(w.Bytes, "null"...)
 	}
+}
+
+// key begins a field, or without a key an element or the value after a name.
+func (w *Writer) key(key string) {
 	if key != "" {
-		w.quote(key)
-		w.Bytes = append(w.Bytes, ':')
+		w.name(key)
+	} else {
+		w.comma()
+	}
+}
+
+func (w *Writer) name(key string) {
+	w.comma()
+	w.quote(key)
+	w.Bytes = append(w.Bytes, ':')
+}
+
+// comma separates from what comes before, unless Begin or a name has just been
+// written.
+func (w *Writer) comma() {
+	if n := len(w.Bytes); n > 0 && strings.IndexByte("{[:", w.Bytes[n-1]) < 0 {
+		w.Bytes = append(w.Bytes, ',')
 	}
 }
 

@@ -19,20 +19,20 @@ import (
 )
 
 // An engine notes what an ADD asks for.
-type engine struct{ config *cni.Config }
+type engine struct{ config *model.Config }
 
-func (e *engine) Add(c *cni.Config) (model.Result, error) {
+func (e *engine) Add(c *model.Config) (model.Result, error) {
 	e.config = c
 	return model.Result{}, nil
 }
-func (*engine) Check(*cni.Config, model.Result) error { return nil }
-func (*engine) Del(*cni.Config) error                 { return nil }
-func (*engine) GC(*cni.Config, []model.Key) error     { return nil }
-func (*engine) Status(*cni.Config) error              { return nil }
+func (*engine) Check(*model.Config, model.Result) error { return nil }
+func (*engine) Del(*model.Config) error                 { return nil }
+func (*engine) GC(*model.Config, []model.Key) error     { return nil }
+func (*engine) Status(*model.Config) error              { return nil }
 
 // flatnet is flatnet's reading, its address ranges as it would lease them; nil
 // if it refuses.
-func flatnet(stdin []byte, args string) (*cni.Config, [][]ipam.Range, string) {
+func flatnet(stdin []byte, args string) (*model.Config, [][]ipam.Range, string) {
 	env := map[string]string{
 		"CNI_COMMAND": "ADD", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0", "CNI_NETNS": "/x", "CNI_PATH": "/x", "CNI_ARGS": args,
 	}
@@ -188,7 +188,7 @@ func agree(t *testing.T, stdin []byte, args string) {
 }
 
 // compare returns the first difference.
-func compare(got *cni.Config, sets [][]ipam.Range, want reading) (diff string) {
+func compare(got *model.Config, sets [][]ipam.Range, want reading) (diff string) {
 	same := func(what string, got, want any) {
 		if fmt.Sprint(got) != fmt.Sprint(want) && diff == "" {
 			diff = fmt.Sprintf("%s: flatnet reads %v, the reference %v", what, got, want)

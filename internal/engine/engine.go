@@ -1,0 +1,242 @@
+// Package engine joins the host, the leases and the names: for each call of a door
+// it chooses the address management and does what the call asks for, in order.
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"flatnet/bridge"
+	"flatnet/bridge/model"
+	"flatnet/internal/dns"
+	"flatnet/internal/listeners"
+	"flatnet/ipam"
+)
+
+// A Host makes, checks and removes attachments; [bridge.Host] does.
+type Host interface {
+	Add(model.Network, model.Request, model.Allocator) (model.Result, error)
+	Check(model.Network, model.Request, model.Result, model.Allocator) error
+	Delete(model.Key, model.Allocator) error
+	DeleteWithBridge(model.Key, model.Allocator) error
+	GC(network string, valid []model.Key, alloc model.Allocator) error
+	Status(model.Network, model.Allocator) error
+	Owners() ([]model.Owner, error)
+	Reload() (mended []string, err error)
+}
+
+// Names serves the names of containers; [dns.Server] does.
+type Names interface {
+	// Installed reports whether there is a server for Add to use.
+	Installed() bool
+	// Add returns the addresses at which the record is served; none if no server
+	// can be used.
+	Add(dns.Record) (servers []string, err error)
+	// Remove removes an attachment's record; one that does not exist is no error.
+	Remove(model.Key) error
+	// Keep removes the network's records that belong to no valid attachment.
+	Keep(network string, valid []model.Key) error
+}
+
+// An Engine serves calls. Its methods don't change the configuration.
+type Engine struct {
+	Host  Host
+	Names Names
+	Warn  func(string) // gets problems that are no errors
+
+	// Managed networks are created and removed by Podman, which also refuses to
+	// publish ports that are in use. Their bridge is removed with the last
+	// attachment.
+	Managed bool
+
+	// Decode reads the result of a delegated IPAM plugin.
+	Decode func([]byte) (model.Result, error)
+}
+
+// New returns the engine of the host in whose network namespace the process runs.
+func New() Engine {
+	warn := func(s string) { fmt.Fprintln(os.Stderr, "flatnet:", s) }
+	return Engine{Host: bridge.NewHost(), Names: dns.Find(warn), Warn: warn}
+}
+
+// minIPv6MTU is the least MTU for IPv6 (RFC 8200, section 5).
+const minIPv6MTU = 1280
+
+// prepare returns the network as the host needs it, and its address management.
+func (e Engine) prepare(c *model.Config) (model.Network, model.Allocator, error) {
+	n := c.Network
+	cfg := ipam.Config{Network: n.Name, Dir: c.IPAM.DataDir, Warn: e.Warn}
+	if cfg.Dir == "" {
+		cfg.Dir = ipam.DefaultDir
+	}
+	if err := ipam.ValidNetwork(n.Name); err != nil {
+		return n, nil, err
+	}
+	if len(c.IPAM.Sets) > 0 { // DEL has none
+		var err error
+		if cfg.Sets, err = rangeSets(c.IPAM.Sets); err != nil {
+			return n, nil, err
+		}
+		n.Subnets = nil
+		for _, r := range cfg.Sets.Ranges() {
+			if n.MTU != 0 && n.MTU < minIPv6MTU && r.Subnet().Addr().Is6() {
+				return n, nil, model.Errorf(model.ErrInvalid, "mtu: %d is less than %d, the least for IPv6", n.MTU, minIPv6MTU)
+			}
+			n.Subnets = append(n.Subnets, model.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
+		}
+	}
+	if c.DNS {
+		if err := dns.ValidNetwork(n.Name); err != nil {
+			return n, nil, err
+		}
+		n.ServesDNS = e.Names.Installed()
+	}
+	store := ipam.New(cfg, e.Host.Owners)
+	if c.IPAM.Type == "" {
+		return n, store, nil
+	}
+	plugin := ipam.Plugin{Type: c.IPAM.Type, Path: c.IPAM.Path, Conf: c.IPAM.Conf, Decode: e.Decode}
+	return n, ipam.Delegate{Plugin: plugin, Store: store}, nil
+}
+
+func rangeSets(in [][]model.Range) (ipam.Sets, error) {
+	sets := make([][]ipam.Range, len(in))
+	for i, set := range in {
+		for _, r := range set {
+			valid, err := ipam.NewRange(r.Subnet, r.Start, r.End, r.Gateway)
+			if err != nil {
+				return ipam.Sets{}, err
+			}
+			sets[i] = append(sets[i], valid)
+		}
+	}
+	return ipam.NewSets(sets...)
+}
+
+// Add makes an attachment, or leaves nothing behind. With names, the result has the
+// servers that know them.
+func (e Engine) Add(c *model.Config) (result model.Result, err error) {
+	n, alloc, err := e.prepare(c)
+	if err != nil {
+		return result, err
+	}
+	if d, ok := alloc.(ipam.Delegate); ok {
+		err = d.Plugin.Find()
+	} else {
+		n.DNS, err = resolvConf(c)
+	}
+	if err != nil {
+		return result, err
+	}
+	if result, err = e.Host.Add(n, c.Request, alloc); err != nil {
+		return result, err
+	}
+	if len(c.Request.Ports) > 0 && !e.Managed {
+		for _, text := range listeners.Find(c.Request.Ports, result.IPs) {
+			e.Warn(text)
+		}
+	}
+	if c.DNS {
+		if err = e.name(c, &result); err != nil {
+			err = fmt.Errorf("container names of network %s: %w", n.Name, err)
+			err = errors.Join(err, e.Del(c))
+		}
+	}
+	return result, err
+}
+
+// name makes the container known by its names, and puts the servers that know them
+// into the result.
+func (e Engine) name(c *model.Config, result *model.Result) error {
+	if !e.Names.Installed() && !e.Managed {
+		e.Warn("dnsEnabled: aardvark-dns is not installed, so containers will not find each other by name")
+	}
+	r := dns.Record{Key: c.Request.Key, Names: c.Request.Names, Upstream: c.Upstream, Internal: c.Network.Internal}
+	for _, ip := range result.IPs {
+		r.Addresses = append(r.Addresses, ip.Address.Addr())
+		// A link-local gateway can't be asked without naming the link.
+		serves := c.Network.IsGateway && ip.Gateway.IsValid() && !ip.Gateway.IsLinkLocalUnicast()
+		if serves && !slices.Contains(r.Listen, ip.Gateway) {
+			r.Listen = append(r.Listen, ip.Gateway)
+		}
+	}
+	servers, err := e.Names.Add(r)
+	if len(servers) > 0 {
+		result.DNS.Nameservers = servers
+		result.DNS.Search = append(result.DNS.Search, dns.SearchDomain)
+	}
+	return err
+}
+
+// Check compares an attachment with the result that its ADD, and the plugins after
+// it, reported.
+func (e Engine) Check(c *model.Config, prev model.Result) error {
+	n, alloc, err := e.prepare(c)
+	if err != nil {
+		return err
+	}
+	return e.Host.Check(n, c.Request, prev, alloc)
+}
+
+// Del removes an attachment; one that does not exist is no error.
+func (e Engine) Del(c *model.Config) error {
+	_, alloc, err := e.prepare(c)
+	if err != nil {
+		return err
+	}
+	remove := e.Host.Delete
+	if e.Managed {
+		remove = e.Host.DeleteWithBridge
+	}
+	return errors.Join(e.Names.Remove(c.Request.Key), remove(c.Request.Key, alloc))
+}
+
+// GC removes all attachments of the network but the valid ones.
+func (e Engine) GC(c *model.Config, valid []model.Key) error {
+	n, alloc, err := e.prepare(c)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(e.Names.Keep(n.Name, valid), e.Host.GC(n.Name, valid, alloc))
+	if d, ok := alloc.(ipam.Delegate); ok {
+		err = errors.Join(err, d.GC())
+	}
+	return err
+}
+
+// Status reports whether an Add could succeed.
+func (e Engine) Status(c *model.Config) error {
+	n, alloc, err := e.prepare(c)
+	if err != nil {
+		return err
+	}
+	if c.IPAM.Type == "" {
+		if _, err := resolvConf(c); err != nil {
+			return model.Errorf(model.ErrUnavailable, "%w", err)
+		}
+	}
+	return e.Host.Status(n, alloc)
+}
+
+// Subnets returns the subnets of a network that would be created, each with its
+// gateway, or an error if it is invalid or collides with something of the host (a
+// [model.ErrConflict]). It changes nothing.
+func (e Engine) Subnets(c *model.Config) ([]model.Subnet, error) {
+	n, _, err := e.prepare(c)
+	if err != nil {
+		return nil, err
+	}
+	// Other firewalls don't prevent a network: they may have changed before its
+	// first container comes, and the ADD reports them.
+	n.ForwardAccept = true
+	return n.Subnets, e.Host.Status(n, unleased{})
+}
+
+// unleased is the address management of a network that has no attachment yet.
+type unleased struct{ model.Allocator }
+
+func (unleased) Keys() ([]model.Key, error) { return nil, nil }
+
+func (unleased) Free(model.Locals) error { return nil }

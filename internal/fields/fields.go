@@ -1,0 +1,208 @@
+// Package fields reads the values that are written in the same way at both doors:
+// addresses, subnets, names of interfaces, ports.
+//
+// As with the getters of strictjson, an error is recorded with its key and value in
+// the document, and the function then returns the zero value. The value of a key
+// that is absent is the zero value, too, unless the function requires one.
+package fields
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"flatnet/bridge/model"
+	"flatnet/internal/strictjson"
+)
+
+// Limits of an interface's MTU: ETH_MIN_MTU and ETH_MAX_MTU of linux/if_ether.h.
+const (
+	minMTU = 68
+	MaxMTU = 65535
+)
+
+// MaxPorts bounds the published ports of one container: all of each protocol.
+const MaxPorts = 3 * math.MaxUint16
+
+// Text returns the string of key as parse reads it.
+func Text[T any](o *strictjson.Object, key string, parse func(string) (T, error)) (v T) {
+	if s, ok := o.String(key); ok {
+		v = convert(o, key, s, parse)
+	}
+	return v
+}
+
+// Required is Text for a key that must be present.
+func Required[T any](o *strictjson.Object, key string, parse func(string) (T, error)) T {
+	s, _ := o.String(key)
+	return convert(o, key, s, parse)
+}
+
+// Optional is Text for a key whose empty string means that it is absent.
+func Optional[T any](o *strictjson.Object, key string, parse func(string) (T, error)) (v T) {
+	if s, _ := o.String(key); s != "" {
+		v = convert(o, key, s, parse)
+	}
+	return v
+}
+
+// Texts returns the strings of a list as parse reads them.
+func Texts[T any](o *strictjson.Object, key string, parse func(string) (T, error)) (all []T) {
+	for i, s := range o.Strings(key) {
+		v, err := parse(s)
+		if err != nil {
+			o.Fail(fmt.Sprintf("%s[%d]", key, i), "%w", err)
+			continue
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+func convert[T any](o *strictjson.Object, key, s string, parse func(string) (T, error)) T {
+	v, err := parse(s)
+	if err != nil {
+		o.Fail(key, "%w", err)
+		return *new(T)
+	}
+	return v
+}
+
+// Uint returns a whole number up to the type's largest.
+func Uint[T uint8 | uint16 | uint32](o *strictjson.Object, key string) T {
+	n, _ := o.Uint(key, uint64(^T(0)))
+	return T(n)
+}
+
+// UintIf is Uint, and nil for a key that is absent.
+func UintIf[T uint8 | uint16 | uint32](o *strictjson.Object, key string) *T {
+	n, ok := o.Uint(key, uint64(^T(0)))
+	if !ok {
+		return nil
+	}
+	v := T(n)
+	return &v
+}
+
+// OneOf returns the string of key, which must be one of words.
+func OneOf(o *strictjson.Object, key string, words ...string) string {
+	return Text(o, key, func(s string) (string, error) {
+		if !slices.Contains(words, s) {
+			return "", fmt.Errorf("%.60q is none of %s", s, strings.Join(words, ", "))
+		}
+		return s, nil
+	})
+}
+
+// ParseAddr reads an IP address without a zone. An IPv4-mapped IPv6 address is
+// returned as the IPv4 address.
+func ParseAddr(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	switch {
+	case err != nil:
+		return a, fmt.Errorf("%.60q is not an IP address", s)
+	case a.Zone() != "":
+		return a, fmt.Errorf("%.60q has a zone, which only has a meaning on its own host", s)
+	}
+	return a.Unmap(), nil
+}
+
+// Addr returns an address, zero also for the empty string.
+func Addr(o *strictjson.Object, key string) netip.Addr { return Optional(o, key, ParseAddr) }
+
+// MAC returns a unicast Ethernet address, zero also for the empty string.
+func MAC(o *strictjson.Object, key string) model.HardwareAddr {
+	return Optional(o, key, model.ParseHardwareAddr)
+}
+
+// Prefix returns an address and its subnet's length; it requires one.
+func Prefix(o *strictjson.Object, key string) netip.Prefix {
+	return Required(o, key, func(s string) (netip.Prefix, error) {
+		p, err := netip.ParsePrefix(s)
+		if err != nil || p.Addr().Is4In6() {
+			return p, fmt.Errorf("%.60q is not an address and length in the form 10.87.1.2/24", s)
+		}
+		return p, nil
+	})
+}
+
+// Subnet returns a subnet; it requires one. Host bits are masked, as in netavark,
+// and noted.
+func Subnet(o *strictjson.Object, key string) netip.Prefix {
+	s, _ := o.String(key)
+	return subnet(o, key, s)
+}
+
+// Subnets returns a list of subnets.
+func Subnets(o *strictjson.Object, key string) (all []netip.Prefix) {
+	for i, s := range o.Strings(key) {
+		if p := subnet(o, fmt.Sprintf("%s[%d]", key, i), s); p.IsValid() {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func subnet(o *strictjson.Object, key, s string) netip.Prefix {
+	p, err := netip.ParsePrefix(s)
+	if err != nil || p.Addr().Is4In6() {
+		o.Fail(key, "%.60q is not a subnet in the form 10.87.1.0/24", s)
+		return netip.Prefix{}
+	}
+	if p != p.Masked() {
+		o.Note(key, "%q has host bits set; it is read as %v", s, p.Masked())
+	}
+	return p.Masked()
+}
+
+// ParseIfName reads a name that an interface can be created with. The kernel
+// reserves three: every namespace has its lo, and /proc/sys/net has folders for all
+// interfaces and for the default (sysctl_dev_name_is_allowed of net/ipv4/devinet.c).
+func ParseIfName(s string) (string, error) {
+	if slices.Contains([]string{"lo", "all", "default"}, s) {
+		return "", fmt.Errorf("%q is reserved by the kernel", s)
+	}
+	return s, model.ValidIfName(s)
+}
+
+// CheckMTU requires an interface's MTU, or 0 for the inherited one.
+func CheckMTU(n uint64) error {
+	if n != 0 && n < minMTU || n > MaxMTU {
+		return fmt.Errorf("%d is neither 0 nor from %d to %d", n, minMTU, MaxMTU)
+	}
+	return nil
+}
+
+// Port returns a port number; it requires one.
+func Port(o *strictjson.Object, key string) uint16 {
+	n := Uint[uint16](o, key)
+	if n == 0 {
+		o.Fail(key, "must be a number from 1 to %d", math.MaxUint16)
+	}
+	return n
+}
+
+// HostIP returns the address of the host on which a port is published.
+func HostIP(o *strictjson.Object, key string) netip.Addr {
+	ip := Addr(o, key)
+	if ip.IsMulticast() {
+		o.Fail(key, "%v is a multicast address", ip)
+	}
+	return ip
+}
+
+// ParseProtocol reads the name of a published port's protocol (IPPROTO_* of
+// linux/in.h).
+func ParseProtocol(s string) (uint8, error) {
+	switch s {
+	case "tcp":
+		return 6, nil
+	case "udp":
+		return 17, nil
+	case "sctp":
+		return 132, nil
+	}
+	return 0, fmt.Errorf("%.60q is none of tcp, udp, sctp", s)
+}
