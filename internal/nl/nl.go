@@ -70,28 +70,27 @@ func (c *Conn) Join(group uint32) error {
 
 // Do sends one request with NLM_F_REQUEST and flags, and returns the replies
 // other than its acknowledgement. A request that expects no reply must ask for
-// NLM_F_ACK.
+// NLM_F_ACK. A dump during which the list changed (NLM_F_DUMP_INTR) is restarted;
+// if that goes on, the error is EAGAIN.
 func (c *Conn) Do(typ netlink.HeaderType, flags netlink.HeaderFlags, data []byte) ([]netlink.Message, error) {
 	request := netlink.Message{Header: netlink.Header{Type: typ, Flags: netlink.Request | flags}, Data: data}
-	if _, err := c.Send([]netlink.Message{request}); err != nil {
-		return nil, err
-	}
-	replies, err := c.Receive()
-	isAck := func(m netlink.Message) bool { return m.Header.Type == netlink.Error }
-	return slices.DeleteFunc(replies, isAck), err
-}
-
-// Dump lists the objects that a NLM_F_DUMP request finds. A dump during which the
-// list changed (NLM_F_DUMP_INTR) is restarted; if that goes on, it fails.
-func (c *Conn) Dump(typ netlink.HeaderType, data []byte) ([]netlink.Message, error) {
 	interrupted := func(m netlink.Message) bool { return m.Header.Flags&dumpInterrupted != 0 }
+	isAck := func(m netlink.Message) bool { return m.Header.Type == netlink.Error }
 	for range dumpTries {
-		replies, err := c.Do(typ, netlink.Dump, data)
+		if _, err := c.Send([]netlink.Message{request}); err != nil {
+			return nil, err
+		}
+		replies, err := c.Receive()
 		if err != nil || !slices.ContainsFunc(replies, interrupted) {
-			return replies, err
+			return slices.DeleteFunc(replies, isAck), err
 		}
 	}
 	return nil, fmt.Errorf("%d dumps were interrupted by changes: %w", dumpTries, unix.EAGAIN)
+}
+
+// Dump lists the objects that a NLM_F_DUMP request finds.
+func (c *Conn) Dump(typ netlink.HeaderType, data []byte) ([]netlink.Message, error) {
+	return c.Do(typ, netlink.Dump, data)
 }
 
 // Each sends requests that the kernel answers with one datagram each, many at a

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -39,7 +40,7 @@ func open(protocol int) (*socket, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	s := &socket{fd: fd}
+	s := &socket{fd: fd, buf: make([]byte, replySize)}
 	err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}))
 	// These only improve texts, filters and the size of refusals: kernels before
 	// 4.12, 4.20 and 4.2 go without.
@@ -81,17 +82,14 @@ func (s *socket) SendMessages(msgs []netlink.Message) error {
 	if len(msgs) > fewAcks {
 		s.enlarge(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, len(msgs)*ackSize)
 	}
-	err := s.sendto(b)
+	s.got = 0
+	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	err := unix.Sendto(s.fd, b, 0, kernel)
 	if errors.Is(err, unix.EMSGSIZE) { // netlink_sendmsg: nothing was sent
 		s.enlarge(unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, len(b))
-		err = s.sendto(b)
+		err = unix.Sendto(s.fd, b, 0, kernel)
 	}
 	return os.NewSyscallError("sendto", err)
-}
-
-func (s *socket) sendto(b []byte) error {
-	s.got = 0
-	return again(func() error { return unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) })
 }
 
 // enlarge sets the size of a buffer, which the kernel doubles (socket(7)). In a
@@ -105,22 +103,16 @@ func (s *socket) enlarge(force, plain, size int) {
 
 // Receive implements [netlink.Socket]: it waits for one datagram of the kernel.
 func (s *socket) Receive() ([]netlink.Message, error) {
-	if s.buf == nil {
-		s.buf = make([]byte, replySize)
-	}
 	for {
 		if !s.end.IsZero() {
 			if err := s.waitAtMost(max(time.Until(s.end), time.Microsecond)); err != nil {
 				return nil, err
 			}
 		}
-		var n, flags int
-		var from unix.Sockaddr
-		err := again(func() (err error) {
-			n, _, flags, from, err = unix.Recvmsg(s.fd, s.buf, nil, 0)
-			return err
-		})
+		n, _, flags, from, err := unix.Recvmsg(s.fd, s.buf, nil, 0)
 		switch sender, ok := from.(*unix.SockaddrNetlink); {
+		case errors.Is(err, unix.EINTR):
+			continue // the Go runtime sends signals
 		case err != nil:
 			return nil, os.NewSyscallError("recvmsg", err)
 		case !ok || sender.Pid != 0:
@@ -131,9 +123,7 @@ func (s *socket) Receive() ([]netlink.Message, error) {
 		if s.got += n; s.limit > 0 && s.got > s.limit {
 			return nil, fmt.Errorf("the answer is longer than %d bytes: %w", s.limit, unix.EMSGSIZE)
 		}
-		b := make([]byte, align(n))
-		copy(b, s.buf[:n])
-		return split(b)
+		return split(append(slices.Clone(s.buf[:n]), make([]byte, align(n)-n)...))
 	}
 }
 
@@ -154,15 +144,6 @@ func (s *socket) ReceiveIter() iter.Seq2[netlink.Message, error] {
 
 // Close implements [netlink.Socket].
 func (s *socket) Close() error { return os.NewSyscallError("close", unix.Close(s.fd)) }
-
-// again repeats a call that a signal interrupted; the Go runtime sends some.
-func again(call func() error) error {
-	for {
-		if err := call(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
 
 // align is NLMSG_ALIGN of linux/netlink.h.
 func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
