@@ -212,7 +212,7 @@ func (n named) portInUse() {
 		taken.host.In(t).ServeUDP("0.0.0.0:53")
 		for _, id := range []string{"a", "b"} {
 			r := taken.add(id, "")
-			if len(r.DNS.Nameservers) != 0 || !strings.Contains(r.Stderr, "aardvark-dns can't listen at 10.87.1.1, because another program listens at UDP port 53 of all addresses") {
+			if len(r.DNS.Nameservers) != 0 || !strings.Contains(r.Stderr, "aardvark-dns can't listen at 10.87.1.1, because another program listens at [::]:53") {
 				t.Errorf("name servers %v, stderr %q", r.DNS.Nameservers, r.Stderr)
 			}
 		}
@@ -232,7 +232,7 @@ func (n named) portInUse() {
 		second.ID, second.NetNS = "other2", "/run/netns/other2"
 		second.Conf = strings.Replace(other.Conf, `"bridge"`, `"dnsEnabled":true,"bridge"`, 1)
 		r := taken.World.Call(installed, second)
-		if r.Exit != 0 || len(r.DNS.Nameservers) != 0 || !strings.Contains(r.Stderr, "aardvark-dns can't listen at 10.87.9.1, because another program listens at its UDP port 53") {
+		if r.Exit != 0 || len(r.DNS.Nameservers) != 0 || !strings.Contains(r.Stderr, "aardvark-dns can't listen at 10.87.9.1, because another program listens at 10.87.9.1:53") {
 			t.Errorf("%s, stderr %q", r.Stdout, r.Stderr)
 		}
 		// Nor is it in the server's way when that starts again.

@@ -215,7 +215,7 @@ func (p nv) portOfNames() {
 	p.run("hole", []string{"nameless"}, "-p", "53:53/udp")
 	cmd := p.World.Cmd(slices.Concat([]string{"podman", "run", "--rm", p.cgroup, "--network", "flatnet", lab.Image, "cat", "/etc/resolv.conf"})...)
 	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Contains(string(out), "nameserver "+gateway) || !strings.Contains(string(out), "another program listens at UDP port 53") {
+	if err != nil || strings.Contains(string(out), "nameserver "+gateway) || !strings.Contains(string(out), "aardvark-dns can't listen at "+gateway+", because another program listens at ") {
 		p.t.Errorf("%s, %v", out, err)
 	}
 	p.Do("rm", "-ft0", "hole")

@@ -2,11 +2,11 @@ package dns
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"flatnet/bridge/model"
@@ -21,113 +21,84 @@ import (
 //
 //	0d8d354710ce 10.87.1.2 fd87::2 web,www
 
-// internalSuffix makes a file that of an internal network (INTERNAL_SUFFIX of
+// internalSuffix marks the file of an internal network (INTERNAL_SUFFIX of
 // aardvark-dns' config/constants.rs). No network has a % in its name.
 const internalSuffix = "%int"
 
-func (s Server) files(network string) [2]string {
-	path := filepath.Join(s.Dir, network)
-	return [2]string{path, path + internalSuffix}
-}
+// A file is one to write, or to remove if it has no content.
+type file struct{ path, content string }
 
-// has says whether a network has a record that drop means. It waits for no lock.
-func (s Server) has(network string, drop func(id string) bool) (bool, error) {
-	for _, path := range s.files(network) {
+// edits returns the files of a network that change if r takes the place of the
+// records that drop selects. If r is nil, nothing does. A file without records
+// is removed.
+func (s Server) edits(network string, drop func(id string) bool, r *Record) ([]file, error) {
+	var list []file
+	for _, suffix := range []string{"", internalSuffix} {
+		path := filepath.Join(s.Dir, network+suffix)
 		data, err := os.ReadFile(path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false, err
+			return nil, err
 		}
-		if _, rest := split(data, drop); len(rest) != len(data) {
-			return true, nil
+		header, records := split(string(data), drop)
+		if r != nil && r.Internal == (suffix != "") {
+			header, records = r.header(), records+r.line()
+		}
+		if records == "" {
+			header = ""
+		}
+		if header+records != string(data) {
+			list = append(list, file{path, header + records})
 		}
 	}
-	return false, nil
+	return list, nil
 }
 
-// edit puts a record, or if it is nil none, in the place of those of a network
-// that drop means. A file without records is removed.
+// edit makes these edits. The server reads every file of its directory, so a new
+// one is written beside it and moved there.
 func (s Server) edit(network string, drop func(id string) bool, r *Record) error {
-	for i, path := range s.files(network) {
-		data, err := os.ReadFile(path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	list, err := s.edits(network, drop, r)
+	for _, f := range list {
+		if f.content == "" {
+			err = errors.Join(err, os.Remove(f.path))
+			continue
 		}
-		count, content := split(data, drop)
-		if r != nil && r.Internal == (i == 1) {
-			_, lines, _ := strings.Cut(string(content), "\n")
-			content, count = []byte(r.header()+lines+r.line()), count+1
+		temp := filepath.Join(s.Dir, "..", "flatnet-"+filepath.Base(f.path)+".tmp")
+		werr := os.WriteFile(temp, []byte(f.content), 0o600)
+		if werr == nil {
+			werr = os.Rename(temp, f.path)
 		}
-		switch {
-		case count > 0 && string(content) != string(data):
-			err = s.replace(path, content)
-		case count == 0 && data != nil:
-			err = os.Remove(path)
-		default:
-			err = nil
+		if werr != nil {
+			os.Remove(temp)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-// replace writes a file so that the server reads the old or the new one. The
-// server reads all files of its directory, so what is not finished lies beside
-// that.
-func (s Server) replace(path string, content []byte) error {
-	temp := filepath.Join(s.Dir, "..", "flatnet-"+filepath.Base(path)+".tmp")
-	err := os.WriteFile(temp, content, 0o600)
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		err = errors.Join(err, os.RemoveAll(temp))
+		err = errors.Join(err, werr)
 	}
 	return err
 }
 
-// split returns a file without the records of the containers that drop means,
-// and how many others there are.
-func split(data []byte, drop func(id string) bool) (records int, rest []byte) {
-	first := true
-	for line := range strings.Lines(string(data)) {
+// split returns a file's first line, and the others without those of the
+// containers that drop selects.
+func split(content string, drop func(id string) bool) (header, records string) {
+	lines := strings.SplitAfter(content, "\n")
+	kept := slices.DeleteFunc(lines[1:], func(line string) bool {
 		id, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-		switch {
-		case first:
-			first = false
-		case drop(id):
-			continue
-		default:
-			records++
-		}
-		rest = append(rest, line...)
-	}
-	return records, rest
+		return drop(id)
+	})
+	return lines[0], strings.Join(kept, "")
 }
 
-// of means the records of a container.
+// of selects the records of a container.
 func of(key model.Key) func(id string) bool {
 	return func(id string) bool { return id == key.ContainerID }
 }
 
 func (r Record) header() string {
-	if len(r.Upstream) == 0 {
-		return join(r.Listen) + "\n"
-	}
-	return join(r.Listen) + " " + join(r.Upstream) + "\n"
+	return strings.TrimSpace(join(r.Listen)+" "+join(r.Upstream)) + "\n"
 }
 
 func (r Record) line() string {
-	var v4, v6 []netip.Addr
-	for _, a := range r.Addresses {
-		if a.Is4() {
-			v4 = append(v4, a)
-		} else {
-			v6 = append(v6, a)
-		}
-	}
-	return fmt.Sprintf("%s %s %s %s\n", r.Key.ContainerID, join(v4), join(v6), strings.Join(r.Names, ","))
+	v4 := slices.DeleteFunc(slices.Clone(r.Addresses), netip.Addr.Is6)
+	v6 := slices.DeleteFunc(slices.Clone(r.Addresses), netip.Addr.Is4)
+	return strings.Join([]string{r.Key.ContainerID, join(v4), join(v6), strings.Join(r.Names, ",")}, " ") + "\n"
 }
 
 func join(addrs []netip.Addr) string {

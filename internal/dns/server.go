@@ -3,107 +3,137 @@ package dns
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"flatnet/internal/flock"
+	"flatnet/internal/sockdiag"
 	"flatnet/internal/subprocess"
 )
 
 // processName is the program's name, and that of its process.
 const processName = "aardvark-dns"
 
-// pidFile is the file in the server's directory that says its process ID
+// pidFile is the file in the server's directory that has its process ID
 // (AARDVARK_PID_FILE of its config/constants.rs).
 const pidFile = "aardvark.pid"
 
 const (
+	// confirmWait is how long the server may take to answer by a record, some
+	// milliseconds as a rule. A server that never answers the host, as
+	// aardvark-dns 1.12, costs every ADD as much.
+	confirmWait = 400 * time.Millisecond
+	// bindWait is how long the server may take to start and listen: one that ends
+	// removes its pid file before it releases its addresses.
+	bindWait = time.Second
+	// reloadWait is the time after which the server is signaled again:
+	// aardvark-dns 1.4 misses a signal that arrives while it reads its files.
+	reloadWait = 100 * time.Millisecond
+	// pause is the time between two questions, restartPause between two starts.
+	pause        = 10 * time.Millisecond
+	restartPause = 50 * time.Millisecond
 	// startWait is how long the server may take to start.
 	startWait = 10 * time.Second
-	// retryWait is how long a start that fails is tried again, since a server
-	// that ends removes its pid file before it lets its addresses go; endWait is
-	// how long if it still has one of ours.
-	retryWait = 300 * time.Millisecond
-	endWait   = time.Second
-	// retryPause is between two such tries.
-	retryPause = 50 * time.Millisecond
-	// maxMessage bounds what it says of a start that fails, in bytes.
+	// maxMessage limits the output of a failing start, in bytes.
 	maxMessage = 4 << 10
 )
 
-// ensure starts the server if it does not run. It is to listen at addrs, among
-// others.
-func (s Server) ensure(addrs []netip.Addr) error {
-	for began := time.Now(); ; <-time.After(retryPause) {
-		p, err := s.process()
-		if err != nil {
-			return err
-		}
-		if p != nil {
-			return p.Release()
-		}
-		if err = s.start(); err == nil {
-			return nil
-		}
-		wait := retryWait
-		for _, addr := range addrs {
-			switch by := holder(addr).Addr.Addr(); {
-			case by.IsValid() && by.IsUnspecified():
-				if err := s.taken(addr); err != nil {
-					return err
-				}
-			case by.IsValid():
-				wait = endWait
-			}
-		}
-		if time.Since(began) > wait {
-			return err
-		}
-	}
-}
-
-// tell makes the server read its files, if it runs.
-func (s Server) tell() error {
-	p, err := s.process()
-	if err != nil || p == nil {
+// publish writes the record and returns when the server answers by it at every
+// address where the network's containers ask. A server that was about to end when
+// it was signaled is started again. One that answers the host nothing is used,
+// with a warning.
+func (s Server) publish(r Record) error {
+	if err := s.edit(r.Key.Network, of(r.Key), &r); err != nil {
 		return err
 	}
-	return hangUp(p)
+	var failed, reload time.Duration
+	for i := 0; i < len(r.Listen); {
+		if failed >= reload {
+			reload = failed + reloadWait
+			if err := s.reload(); err != nil {
+				return err
+			}
+		}
+		began, addr, refused := time.Now(), r.Listen[i], true
+		p, err := s.process()
+		if err == nil && p == nil {
+			err = s.start()
+		}
+		if err == nil {
+			asked := time.Now()
+			err = ask(netip.AddrPortFrom(addr, port), r.question(), r.Addresses[0].Is6())
+			if refused = errors.Is(err, syscall.ECONNREFUSED); !refused {
+				began = asked // a start may take longer than the answer after it
+			}
+		}
+		if err == nil {
+			i++
+			continue
+		}
+		<-time.After(pause)
+		failed += time.Since(began)
+		conflict := s.conflict(r.Listen)
+		switch {
+		case conflict != nil:
+			return conflict
+		case refused && failed > bindWait:
+			return fmt.Errorf("aardvark-dns does not listen at %s: %w", addr, err)
+		case !refused && failed > confirmWait:
+			s.Warn(fmt.Sprintf("aardvark-dns does not answer at %s: %v; names of network %s may not be found", addr, err, r.Key.Network))
+			return nil
+		}
+	}
+	return nil
 }
 
-// process finds the running server, or returns nil. The file that says its
-// process ID may be left from one that was killed.
-func (s Server) process() (*os.Process, error) {
-	data, err := os.ReadFile(filepath.Join(s.Dir, pidFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+// conflict returns an error if the server can't bind one of the addresses, because
+// another program has the port of it, or of all addresses, which the server never
+// binds.
+func (s Server) conflict(addrs []netip.Addr) error {
+	c, err := sockdiag.Dial()
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	defer c.Close()
+	for _, addr := range addrs {
+		socket, err := c.Receiver(netip.AddrPortFrom(addr, port))
+		if err != nil { // there is none
+			continue
+		}
+		own, err := sockdiag.HeldBy(s.pid()) // later than the socket, which the server may just have made
+		if socket.Addr.Addr().IsUnspecified() || err == nil && !slices.Contains(own, socket.Inode) {
+			return fmt.Errorf("aardvark-dns can't listen at %s, because another program listens at %s (UDP)", addr, socket.Addr)
+		}
+	}
+	return nil
+}
+
+// pid returns the content of the server's pid file, which may be left from a
+// server that was killed; "" if there is none.
+func (s Server) pid() string {
+	data, _ := os.ReadFile(filepath.Join(s.Dir, pidFile))
+	return strings.TrimSpace(string(data))
+}
+
+// process returns the running server, or nil.
+func (s Server) process() (*os.Process, error) {
+	pid, err := strconv.Atoi(s.pid())
 	if err != nil || pid <= 0 {
 		return nil, nil
 	}
-	p, err := os.FindProcess(pid) // opens a pidfd, so that it stays this process
-	if err != nil {
-		return nil, err
-	}
+	p, _ := os.FindProcess(pid) // never fails on Linux, and opens a pidfd: it stays this process
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
-	if name, _ := os.ReadFile(filepath.Join(proc, "comm")); strings.TrimSpace(string(name)) != processName {
-		return nil, p.Release()
-	}
-	if differs(proc, "ns/pid") { // a container's process, which may have any name
-		return nil, p.Release()
-	}
-	if differs(proc, "ns/net") {
-		return nil, errors.Join(fmt.Errorf("aardvark-dns (process %d) runs in another network namespace; end it, and then it is started in the right one", pid), p.Release())
+	name, _ := os.ReadFile(filepath.Join(proc, "comm"))
+	switch {
+	case string(name) != processName+"\n" || differs(proc, "ns/pid"): // or a container's, whatever its name
+		return nil, nil
+	case differs(proc, "ns/net"):
+		return nil, fmt.Errorf("aardvark-dns (process %d) runs in another network namespace; end it, and then it is started in the right one", pid)
 	}
 	return p, nil
 }
@@ -115,49 +145,33 @@ func differs(proc, kind string) bool {
 	return err == nil && oerr == nil && ours != theirs
 }
 
-// hangUp makes the server read its files; without any, it ends. That it has
-// ended meanwhile is no error.
-func hangUp(p *os.Process) error {
-	err := p.Signal(syscall.SIGHUP)
-	if errors.Is(err, os.ErrProcessDone) {
-		err = nil
+// reload makes the server read its files, if it runs. Without any file it ends.
+func (s Server) reload() error {
+	p, err := s.process()
+	if err == nil && p != nil {
+		err = p.Signal(syscall.SIGHUP)
 	}
-	return errors.Join(err, p.Release())
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
 }
 
 // start runs the server, which goes into the background once it is ready. As
-// with netavark it is no part of what systemd stops together with its caller.
+// with netavark, systemd does not stop it together with its caller.
 func (s Server) start() error {
 	args := []string{s.Program, "--config", s.Dir, "-p", strconv.Itoa(port), "run"}
 	if _, err := os.Stat("/run/systemd/system"); err == nil { // sd_booted(3)
-		if systemd := executable("systemd-run", filepath.SplitList(os.Getenv("PATH"))); systemd != "" {
+		if systemd := subprocess.Find("systemd-run", filepath.SplitList(os.Getenv("PATH"))); systemd != "" {
 			args = append([]string{systemd, "-q", "--scope"}, args...)
 		}
 	}
-	stderr, err := subprocess.Command{
-		Args:    args,
-		Dir:     "/",
-		Env:     []string{"RUST_LOG=error"}, // else it warns that it has no level
-		Output:  2,
-		Limit:   maxMessage,
-		Timeout: startWait,
-	}.Run()
+	env := []string{"RUST_LOG=error"} // else it warns that it has no level
+	stderr, err := subprocess.Command{Args: args, Dir: "/", Env: env, Output: 2, Limit: maxMessage, Timeout: startWait}.Run()
 	if err != nil {
-		says := strings.ReplaceAll(strings.TrimSpace(string(stderr)), "\n", "; ")
-		return fmt.Errorf("start %s: %w: %s", s.Program, err, says)
+		<-time.After(restartPause)
+		message := strings.ReplaceAll(strings.TrimSpace(string(stderr)), "\n", "; ")
+		return fmt.Errorf("start %s: %w: %s", s.Program, err, message)
 	}
 	return nil
-}
-
-// lock locks a file of netavark's as netavark does, with flock(2), and returns
-// what unlocks it. One that it makes is closed to other users, who could hold it.
-func lock(path string, wait time.Duration) (unlock func() error, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := flock.Lock(f, syscall.LOCK_EX, wait); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f.Close, nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -60,6 +61,19 @@ func (c Command) Run() (output []byte, err error) {
 		err = ErrTimeout
 	}
 	return output, err
+}
+
+// Find returns the path of an executable file of this name in the first of the
+// directories that has one, or "". Relative directories are skipped.
+func Find(name string, dirs []string) string {
+	for _, dir := range dirs {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if err == nil && filepath.IsAbs(path) && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path
+		}
+	}
+	return ""
 }
 
 // start starts the program and returns the end of a pipe from which to read its
