@@ -66,7 +66,7 @@ func get[T any](c *Conn, typ netlink.HeaderType, decode func([]byte) (T, error),
 
 // dump lists objects.
 func dump[T any](c *Conn, typ netlink.HeaderType, decode func([]byte) (T, error), parts ...[]byte) ([]T, error) {
-	msgs, err := c.nl.Dump(typ, slices.Concat(parts...))
+	msgs, err := c.nl.Do(typ, netlink.Dump, slices.Concat(parts...))
 	return decodeAll(msgs, decode), err
 }
 

@@ -3,6 +3,7 @@
 package conntrack
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,9 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnsupported is a kernel without ctnetlink. The text names the CONFIG_
-// option.
-var ErrUnsupported = errors.New("CONFIG_NF_CT_NETLINK: not supported by this kernel")
+var errUnsupported = errors.New("CONFIG_NF_CT_NETLINK: not supported by this kernel")
 
 const (
 	msgGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
@@ -28,9 +27,6 @@ type Conn struct{ nl *nl.Conn }
 // Dial opens a socket in the calling thread's network namespace.
 func Dial() (*Conn, error) {
 	c, err := nl.Dial(unix.NETLINK_NETFILTER)
-	if errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil, ErrUnsupported
-	}
 	if err != nil {
 		return nil, fmt.Errorf("conntrack: %w", err)
 	}
@@ -41,7 +37,7 @@ func Dial() (*Conn, error) {
 func (c *Conn) Close() error { return c.nl.Close() }
 
 // A Query selects flows of one protocol and family. The kernel goes through all
-// that it has, and returns only the selected ones (since 5.8).
+// that it has.
 type Query struct {
 	Protocol uint8 // IPPROTO_*
 	IPv6     bool
@@ -49,26 +45,23 @@ type Query struct {
 	Server   netip.Addr // that answers, of the same family; invalid: any
 }
 
-func (q Query) selects(f Flow) bool {
-	return f.Protocol == q.Protocol && (q.Port == 0 || f.Dst.Port() == q.Port) &&
-		(!q.Server.IsValid() || f.Server.Addr() == q.Server)
-}
-
-// Flows lists the flows that a query selects.
+// Flows lists the flows that a query selects. Kernels before 5.8 select by nothing but
+// the family: then there are others of the protocol, too, and the caller must look at
+// port and server itself.
 func (c *Conn) Flows(q Query) ([]Flow, error) {
 	req, err := q.encode()
 	if err != nil {
 		return nil, err
 	}
-	msgs, err := c.nl.Dump(msgGet, req)
+	msgs, err := c.nl.Do(msgGet, netlink.Dump, req)
 	if errors.Is(err, unix.EINVAL) { // nfnetlink has no such subsystem
-		return nil, ErrUnsupported
+		return nil, errUnsupported
 	}
 	var flows []Flow
 	for _, m := range msgs {
 		f, derr := decode(m.Data)
 		err = errors.Join(err, derr)
-		if q.selects(f) { // kernels before 5.8 ignore the filter
+		if f.Protocol == q.Protocol {
 			flows = append(flows, f)
 		}
 	}
@@ -98,4 +91,115 @@ func (c *Conn) Delete(flows []Flow) error {
 		flows = flows[1:]
 	}
 	return first
+}
+
+// Attributes of nfnetlink_conntrack.h.
+const (
+	ctaTupleOrig  = 1
+	ctaTupleReply = 2
+	ctaID         = 12
+	ctaFilter     = 25
+
+	ctaTupleIP    = 1
+	ctaTupleProto = 2
+
+	ctaIPv4Src, ctaIPv4Dst = 1, 2
+	ctaIPv6Src, ctaIPv6Dst = 3, 4
+
+	ctaProtoNum, ctaProtoSrcPort, ctaProtoDstPort = 1, 2, 3
+
+	ctaFilterOrigFlags, ctaFilterReplyFlags = 1, 2
+
+	// CTA_FILTER_F_* of net/netfilter/nf_conntrack.h: which parts of the tuple count.
+	filterIPSrc, filterProtoNum, filterDstPort = 1 << 0, 1 << 3, 1 << 5
+)
+
+// headerSize is the size of struct nfgenmsg: nfgen_family, version, res_id.
+const headerSize = 4
+
+// A Flow is a connection, or for UDP what the kernel takes for one.
+type Flow struct {
+	Protocol uint8
+	Src, Dst netip.AddrPort // of its first packet, before any translation
+	Server   netip.AddrPort // whose answers belong to it: where Dst is translated to
+
+	original []byte // CTA_TUPLE_ORIG, as the kernel wrote it
+	id       []byte // CTA_ID
+}
+
+func (f Flow) String() string { return fmt.Sprintf("%d %s > %s", f.Protocol, f.Src, f.Dst) }
+
+func encode(ipv6 bool, pass func(*nl.Codec)) ([]byte, error) {
+	family := byte(unix.AF_INET)
+	if ipv6 {
+		family = unix.AF_INET6
+	}
+	attrs, err := nl.Encode(pass)
+	return append([]byte{family, unix.NFNETLINK_V0, 0, 0}, attrs...), err
+}
+
+func (q Query) encode() ([]byte, error) {
+	original, reply := uint32(filterProtoNum), uint32(0)
+	return encode(q.IPv6, func(c *nl.Codec) {
+		c.Nest(ctaTupleOrig, func(tuple *nl.Codec) {
+			tuple.Nest(ctaTupleProto, func(proto *nl.Codec) {
+				proto.Bytes(ctaProtoNum, []byte{q.Protocol})
+				if q.Port != 0 {
+					original |= filterDstPort
+					proto.Bytes(ctaProtoDstPort, binary.BigEndian.AppendUint16(nil, q.Port))
+				}
+			})
+		})
+		if q.Server.IsValid() {
+			reply = filterIPSrc
+			c.Nest(ctaTupleReply, func(tuple *nl.Codec) {
+				src := uint16(ctaIPv4Src)
+				if q.Server.Is6() {
+					src = ctaIPv6Src
+				}
+				tuple.Nest(ctaTupleIP, func(ip *nl.Codec) { ip.Bytes(src, q.Server.AsSlice()) })
+			})
+		}
+		c.Nest(ctaFilter, func(f *nl.Codec) { // in host byte order, unlike everything else
+			f.Bytes(ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, original))
+			f.Bytes(ctaFilterReplyFlags, binary.NativeEndian.AppendUint32(nil, reply))
+		})
+	})
+}
+
+func (f Flow) encode() ([]byte, error) {
+	return encode(f.Dst.Addr().Is6(), func(c *nl.Codec) {
+		c.Bytes(ctaTupleOrig|unix.NLA_F_NESTED, f.original)
+		c.Bytes(ctaID, f.id)
+	})
+}
+
+var errShort = errors.New("conntrack message without a header")
+
+func decode(b []byte) (f Flow, err error) {
+	if len(b) < headerSize {
+		return f, errShort
+	}
+	err = nl.Decode(b[headerSize:], func(c *nl.Codec) {
+		f.original = c.Bytes(ctaTupleOrig, nil)
+		f.id = c.Bytes(ctaID, nil)
+		c.Fail(nl.Decode(f.original, func(tuple *nl.Codec) { f.Protocol, f.Src, f.Dst = readTuple(tuple) }))
+		c.Nest(ctaTupleReply, func(tuple *nl.Codec) { _, f.Server, _ = readTuple(tuple) })
+	})
+	return f, err
+}
+
+func readTuple(c *nl.Codec) (protocol uint8, src, dst netip.AddrPort) {
+	var srcIP, dstIP netip.Addr
+	c.Nest(ctaTupleIP, func(ip *nl.Codec) {
+		srcIP, _ = netip.AddrFromSlice(ip.Bytes(ctaIPv4Src, ip.Bytes(ctaIPv6Src, nil)))
+		dstIP, _ = netip.AddrFromSlice(ip.Bytes(ctaIPv4Dst, ip.Bytes(ctaIPv6Dst, nil)))
+	})
+	c.Nest(ctaTupleProto, func(proto *nl.Codec) {
+		port := func(typ uint16) uint16 { return binary.BigEndian.Uint16(proto.Fixed(typ, []byte{0, 0})) }
+		protocol = proto.Fixed(ctaProtoNum, []byte{0})[0]
+		src = netip.AddrPortFrom(srcIP, port(ctaProtoSrcPort))
+		dst = netip.AddrPortFrom(dstIP, port(ctaProtoDstPort))
+	})
+	return protocol, src, dst
 }

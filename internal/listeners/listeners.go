@@ -4,7 +4,6 @@ package listeners
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,13 +18,13 @@ import (
 // linux/in.h). The kernel has no list of SCTP's without loading a module.
 func protocols() map[uint8]string { return map[uint8]string{6: "tcp", 17: "udp"} }
 
-// maxNamed bounds how many sockets are named.
+// maxNamed bounds the number of sockets that are named.
 const maxNamed = 20
 
 // Find returns a sentence for each program of the host that listens at a port of
 // the list, for a container with these addresses; of very many, for some of them and
-// how many there are. It asks the kernel once for each protocol and family. A kernel
-// that can't tell finds none. There may be tens of thousands of ports, and as many
+// their number. It asks the kernel once for each protocol and family. If the kernel
+// can't answer, none is found. There may be tens of thousands of ports, and as many
 // sockets.
 func Find(ports []model.PortMapping, ips []model.IP) []string {
 	ipv4 := slices.ContainsFunc(ips, func(ip model.IP) bool { return ip.Address.Addr().Is4() })
@@ -37,13 +36,13 @@ func Find(ports []model.PortMapping, ips []model.IP) []string {
 		if len(published) == 0 {
 			continue
 		}
-		for _, s := range list(protocol) {
+		sockets, _ := sockdiag.Listeners(protocol)
+		for _, s := range sockets {
 			lost := func(p model.PortMapping) bool { return takes(p, s, ipv4, ipv6) }
-			if !slices.ContainsFunc(published[s.Addr.Port()], lost) || shared()[s.Inode] {
-				continue
+			if slices.ContainsFunc(published[s.Addr.Port()], lost) && !shared()[s.Inode] {
+				found = append(found, fmt.Sprintf("port %d/%s is published although a program of the host listens at %s: what is sent to that port reaches the container, and not the program",
+					s.Addr.Port(), name, s.Addr))
 			}
-			found = append(found, fmt.Sprintf("port %d/%s is published although a program of the host listens at %s: what is sent to that port reaches the container, and not the program",
-				s.Addr.Port(), name, s.Addr))
 		}
 	}
 	slices.Sort(found)
@@ -65,42 +64,24 @@ func publishedBy(ports []model.PortMapping, protocol uint8) map[uint16][]model.P
 	return published
 }
 
-func list(protocol uint8) []sockdiag.Socket {
-	c, err := sockdiag.Dial()
-	if err != nil {
-		return nil
-	}
-	defer c.Close()
-	sockets, err := c.Listeners(protocol)
-	if err != nil {
-		return nil
-	}
-	return sockets
-}
-
-// takes reports whether a published port translates what a socket would get.
+// takes reports whether a published port translates packets to a socket of the same
+// protocol and port.
 func takes(p model.PortMapping, s sockdiag.Socket, ipv4, ipv6 bool) bool {
-	if p.HostPort != s.Addr.Port() {
-		return false
-	}
 	if p.HostIP.IsValid() { // also 0.0.0.0 and [::], which mean one family
 		ipv4, ipv6 = ipv4 && p.HostIP.Is4(), ipv6 && p.HostIP.Is6()
 	}
 	at := s.Addr.Addr()
-	if all := at.IsUnspecified(); all {
+	if at.IsUnspecified() {
 		return ipv4 && (at.Is4() || !s.OnlyIPv6) || ipv6 && at.Is6()
 	}
 	same := !p.HostIP.IsValid() || p.HostIP.IsUnspecified() || p.HostIP == at
-	return same && !at.IsMulticast() && reached(at) && (ipv4 && at.Is4() || ipv6 && at.Is6())
+	// Nothing that is sent to [::1] is translated.
+	return same && !at.IsMulticast() && (ipv4 && at.Is4() || ipv6 && at.Is6() && !at.IsLoopback())
 }
-
-// reached reports whether an address of the host leads to published ports:
-// [::1] never does.
-func reached(a netip.Addr) bool { return a.Is4() || !a.IsLoopback() }
 
 // sharing returns the inodes of the sockets of programs that are known to share
 // their ports: Podman and its conmon listen at the ports that they publish, so that
-// nobody else takes them, and the network's own gateway keeps its DNS server.
+// no other program takes them, and the network's own gateway keeps its DNS server.
 func sharing() map[uint32]bool {
 	inodes := map[uint32]bool{}
 	processes, _ := filepath.Glob("/proc/[0-9]*/comm")

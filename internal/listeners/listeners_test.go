@@ -19,7 +19,6 @@ func TestTakes(t *testing.T) {
 	}{
 		{"", "0.0.0.0:80", false, "4", true},
 		{"", "0.0.0.0:80", false, "6", false},
-		{"", "0.0.0.0:81", false, "46", false},
 		{"", "[::]:80", false, "4", true},
 		{"", "[::]:80", true, "4", false},
 		{"", "[::]:80", true, "46", true},

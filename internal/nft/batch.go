@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -98,15 +97,6 @@ func (b *Batch) append(verb string, msg uint16, flags netlink.HeaderFlags, o Obj
 
 // Len returns the number of messages so far.
 func (b *Batch) Len() int { return len(b.ops) }
-
-// String lists the operations of the batch, one message a line.
-func (b *Batch) String() string {
-	var s strings.Builder
-	for _, o := range b.ops {
-		fmt.Fprintln(&s, o)
-	}
-	return s.String()
-}
 
 // messages puts the batch between NFNL_MSG_BATCH_BEGIN and _END, whose res_id
 // is the subsystem. If the ruleset is no longer that of NFNL_BATCH_GENID, the

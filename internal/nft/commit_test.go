@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -260,7 +261,7 @@ func TestManyLargeElementsFitTheirMessages(t *testing.T) {
 	}
 }
 
-func TestBatchIsAPrintableList(t *testing.T) {
+func TestOperationsOfABatchArePrinted(t *testing.T) {
 	b := batchOf()
 	b.Delete(elements()[2], rules()[0])
 	want := `add table ip flatnet
@@ -269,7 +270,11 @@ add map ip flatnet ports
 delete elements of map ip flatnet ports "flatnet/c/eth0"
 delete rule ip flatnet postrouting "flatnet"
 `
-	if b.String() != want {
-		t.Errorf("got %s", b)
+	got := ""
+	for _, o := range b.ops {
+		got += fmt.Sprintln(o)
+	}
+	if got != want {
+		t.Errorf("got %s", got)
 	}
 }

@@ -221,14 +221,14 @@ func TestBatchSendsWhatNftSends(t *testing.T) {
 		}
 		m := b.ops[0].msg
 		if got := hex.EncodeToString(m.Data); m.Header.Type != g.typ || got != g.data {
-			t.Errorf("%vgot  %#x %s\nwant %#x %s", &b, m.Header.Type, got, g.typ, g.data)
+			t.Errorf("%v: got  %#x %s\nwant %#x %s", b.ops[0], m.Header.Type, got, g.typ, g.data)
 		}
 		// For tables nft leaves NLM_F_CREATE out, which the kernel does not look at.
 		if _, table := g.object.(Table); table && g.typ == msgType(unix.NFT_MSG_NEWTABLE) {
 			g.flags |= netlink.Create
 		}
 		if m.Header.Flags != g.flags {
-			t.Errorf("%vflags %v, want %v", &b, m.Header.Flags, g.flags)
+			t.Errorf("%v: flags %v, want %v", b.ops[0], m.Header.Flags, g.flags)
 		}
 	}
 }

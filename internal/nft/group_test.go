@@ -52,11 +52,11 @@ func TestGoldenGroup(t *testing.T) {
 		var b Batch
 		g.put(&b)
 		if b.err != nil || len(b.ops) != 1 {
-			t.Fatalf("%v: %v", &b, b.err)
+			t.Fatalf("%v: %v", b.ops, b.err)
 		}
 		m := b.ops[0].msg
 		if got := hex.EncodeToString(m.Data); m.Header.Type != g.typ || m.Header.Flags != g.flags || got != g.data {
-			t.Errorf("%v: %#x %#x\n%s, want %#x %#x\n%s", &b, int(m.Header.Type), int(m.Header.Flags), got, int(g.typ), int(g.flags), g.data)
+			t.Errorf("%v: %#x %#x\n%s, want %#x %#x\n%s", b.ops[0], int(m.Header.Type), int(m.Header.Flags), got, int(g.typ), int(g.flags), g.data)
 		}
 	}
 }

@@ -93,6 +93,18 @@ func Optional[T ~uint32 | ~int32](c *Codec, typ uint16, v T) T {
 	return Number(c, typ, v)
 }
 
+// Flag passes over a NLA_U32 that is a bit, or is zero or left out.
+func (c *Codec) Flag(typ uint16, bit uint32, set bool) bool {
+	if set {
+		return Number(c, typ, bit) == bit
+	}
+	v := Optional(c, typ, uint32(0))
+	if v&^bit != 0 {
+		c.Fail(fmt.Errorf("attribute %d has unknown flags %#x", typ, v&^bit))
+	}
+	return v != 0
+}
+
 // Constant passes over a NLA_U32 that must have one value.
 func (c *Codec) Constant(typ uint16, want uint32) {
 	if v := Number(c, typ, want); v != want {
@@ -103,16 +115,14 @@ func (c *Codec) Constant(typ uint16, want uint32) {
 // Text passes over a NLA_STRING, which ends with a NUL byte and is left out if it is
 // empty.
 func (c *Codec) Text(typ uint16, s string) string {
-	if c.Reading() {
-		return strings.TrimSuffix(string(c.Bytes(typ, []byte(s))), "\x00")
-	}
 	if strings.ContainsRune(s, 0) {
 		c.Fail(fmt.Errorf("%q has a NUL byte", s))
 	}
+	var b []byte
 	if s != "" {
-		c.w.String(typ, s)
+		b = append([]byte(s), 0)
 	}
-	return s
+	return strings.TrimSuffix(string(c.Bytes(typ, b)), "\x00")
 }
 
 // Nest passes over a NLA_NESTED. When reading, pass is not called if it is absent.

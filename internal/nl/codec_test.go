@@ -12,6 +12,7 @@ func TestCodecRefusesWrongSizesAndValues(t *testing.T) {
 		"attribute 1 has 3 bytes instead of 4":  func(c *Codec) { Number(c, 1, uint32(0)) },
 		"attribute 1 has 3 bytes instead of 8":  func(c *Codec) { c.Fixed(1, make([]byte, 8)) },
 		"attribute 2 is 257 instead of 1":       func(c *Codec) { c.Constant(2, 1) },
+		"attribute 2 has unknown flags 0x100":   func(c *Codec) { c.Flag(2, 1, false) },
 		"attribute 5 has 1 bytes instead of 12": func(c *Codec) { c.Fixed(5, make([]byte, 12)) },
 	}
 	for want, pass := range tests {

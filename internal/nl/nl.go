@@ -88,11 +88,6 @@ func (c *Conn) Do(typ netlink.HeaderType, flags netlink.HeaderFlags, data []byte
 	return nil, fmt.Errorf("%d dumps were interrupted by changes: %w", dumpTries, unix.EAGAIN)
 }
 
-// Dump lists the objects that a NLM_F_DUMP request finds.
-func (c *Conn) Dump(typ netlink.HeaderType, data []byte) ([]netlink.Message, error) {
-	return c.Do(typ, netlink.Dump, data)
-}
-
 // Each sends requests that the kernel answers with one datagram each, many at a
 // time. It yields the answers in the order of the requests: the reply or
 // acknowledgement, or the kernel's refusal. An error of the socket itself is the

@@ -33,7 +33,7 @@ func TestDumpBeginsAnewWhenInterrupted(t *testing.T) {
 		want                 error
 	}{{0, 1, nil}, {1, 2, nil}, {dumpTries - 1, dumpTries, nil}, {dumpTries, dumpTries, unix.EAGAIN}} {
 		dumps := 0
-		msgs, err := dumper(tt.interruptions, &dumps).Dump(18, nil)
+		msgs, err := dumper(tt.interruptions, &dumps).Do(18, netlink.Dump, nil)
 		if !errors.Is(err, tt.want) || dumps != tt.dumps || err == nil && len(msgs) != 2 {
 			t.Errorf("%d interruptions: %d dumps, %d messages, %v", tt.interruptions, dumps, len(msgs), err)
 		}
@@ -66,7 +66,7 @@ func TestRealKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	links, err := c.Dump(unix.RTM_GETLINK, make([]byte, unix.SizeofIfInfomsg))
+	links, err := c.Do(unix.RTM_GETLINK, netlink.Dump, make([]byte, unix.SizeofIfInfomsg))
 	if err != nil || len(links) == 0 {
 		t.Errorf("%d links, %v", len(links), err)
 	}

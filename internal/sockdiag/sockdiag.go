@@ -1,4 +1,4 @@
-// Package sockdiag asks the kernel which sockets the network namespace has
+// Package sockdiag asks the kernel for the sockets of the network namespace
 // (sock_diag(7)): without looking at processes, and without the list of all
 // connections that /proc/net/tcp is.
 package sockdiag
@@ -26,11 +26,9 @@ type Socket struct {
 	Inode    uint32         // as in the link /proc/PID/fd/N, "socket:[INODE]"
 }
 
-// Of linux/sock_diag.h and linux/inet_diag.h. Ports and addresses are in
-// network byte order, the rest in the machine's.
+// Of linux/inet_diag.h. Ports and addresses are in network byte order, the rest in
+// the machine's.
 const (
-	sockDiagByFamily = 20 // SOCK_DIAG_BY_FAMILY
-
 	requestSize = 56 // struct inet_diag_req_v2
 	replySize   = 72 // struct inet_diag_msg
 	idOffset    = 8  // of struct inet_diag_sockid in the request; in the reply 4
@@ -45,9 +43,6 @@ const (
 func HeldBy(pid string) (inodes []uint32, err error) {
 	dir := filepath.Join("/proc", pid, "fd")
 	files, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
 	for _, f := range files {
 		link, _ := os.Readlink(filepath.Join(dir, f.Name())) // it may be closed again
 		number, isSocket := strings.CutPrefix(strings.TrimSuffix(link, "]"), "socket:[")
@@ -55,10 +50,10 @@ func HeldBy(pid string) (inodes []uint32, err error) {
 			inodes = append(inodes, uint32(inode))
 		}
 	}
-	return inodes, nil
+	return inodes, err
 }
 
-// Conn is a sock_diag socket. It sees the network namespace in which it was
+// Conn is a sock_diag socket. It works on the network namespace in which it was
 // dialed.
 type Conn struct{ nl *nl.Conn }
 
@@ -68,11 +63,8 @@ func Dial() (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sock_diag %w", err)
 	}
-	return New(c), nil
+	return &Conn{c}, nil
 }
-
-// New uses a connection that is open already.
-func New(c *nl.Conn) *Conn { return &Conn{c} }
 
 // Close closes the socket.
 func (c *Conn) Close() error { return c.nl.Close() }
@@ -87,7 +79,7 @@ func (c *Conn) Receiver(to netip.AddrPort) (Socket, error) {
 	id := req[idOffset:]
 	binary.BigEndian.PutUint16(id[2:], to.Port())
 	copy(id[20:], to.Addr().AsSlice())
-	msgs, err := c.nl.Do(sockDiagByFamily, 0, req)
+	msgs, err := c.nl.Do(unix.SOCK_DIAG_BY_FAMILY, 0, req)
 	if err != nil {
 		return Socket{}, err
 	}
@@ -97,31 +89,31 @@ func (c *Conn) Receiver(to netip.AddrPort) (Socket, error) {
 	return decode(msgs[0].Data)
 }
 
-// Listeners lists the sockets of a protocol, IPPROTO_TCP or IPPROTO_UDP, that
-// wait for anybody's packets, of both families. The kernel leaves out
-// connections.
-func (c *Conn) Listeners(protocol uint8) ([]Socket, error) {
+// Listeners lists the sockets of a protocol, IPPROTO_TCP or IPPROTO_UDP, of both
+// families, that wait for anybody's packets in the calling thread's network
+// namespace. The kernel leaves out connections.
+func Listeners(protocol uint8) (list []Socket, err error) {
+	c, err := Dial()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
 	state := uint32(1 << stateListen)
 	if protocol == unix.IPPROTO_UDP {
 		state = 1 << stateClose
 	}
-	var list []Socket
 	for _, ipv6 := range []bool{false, true} {
-		msgs, err := c.nl.Dump(sockDiagByFamily, request(ipv6, protocol, state))
-		if err != nil {
-			return nil, err
-		}
+		msgs, derr := c.nl.Do(unix.SOCK_DIAG_BY_FAMILY, netlink.Dump, request(ipv6, protocol, state))
+		err = errors.Join(err, derr)
 		for _, m := range msgs {
-			s, err := decode(m.Data)
-			if err != nil {
-				return nil, err
-			}
+			s, derr := decode(m.Data)
+			err = errors.Join(err, derr)
 			if s.Addr.Port() != 0 {
 				list = append(list, s)
 			}
 		}
 	}
-	return list, nil
+	return list, err
 }
 
 // request is a struct inet_diag_req_v2 for sockets in the states of a mask.
@@ -132,34 +124,22 @@ func request(ipv6 bool, protocol uint8, states uint32) []byte {
 		b[0] = unix.AF_INET6
 	}
 	binary.NativeEndian.PutUint32(b[4:], states)
-	noCookie := b[idOffset+40:] // INET_DIAG_NOCOOKIE: any socket
-	for i := range noCookie {
-		noCookie[i] = 0xff
-	}
+	binary.NativeEndian.PutUint64(b[idOffset+40:], ^uint64(0)) // INET_DIAG_NOCOOKIE, twice: any socket
 	return b
 }
+
+var errShort = errors.New("sock_diag message is too short")
 
 // decode reads a struct inet_diag_msg and its attributes.
 func decode(b []byte) (Socket, error) {
 	if len(b) < replySize {
-		return Socket{}, errors.New("sock_diag message is too short")
+		return Socket{}, errShort
 	}
-	addr := netip.AddrFrom16([16]byte(b[8:24]))
+	addr := netip.AddrFrom16([16]byte(b[8:24])).Unmap()
 	if b[0] == unix.AF_INET {
 		addr = netip.AddrFrom4([4]byte(b[8:12]))
 	}
-	s := Socket{
-		Addr:  netip.AddrPortFrom(addr.Unmap(), binary.BigEndian.Uint16(b[4:])),
-		Inode: binary.NativeEndian.Uint32(b[68:]),
-	}
-	ad, err := netlink.NewAttributeDecoder(b[replySize:])
-	if err != nil {
-		return s, err
-	}
-	for ad.Next() {
-		if ad.Type() == onlyIPv6 {
-			s.OnlyIPv6 = ad.Uint8() != 0
-		}
-	}
-	return s, ad.Err()
+	s := Socket{Addr: netip.AddrPortFrom(addr, binary.BigEndian.Uint16(b[4:])), Inode: binary.NativeEndian.Uint32(b[68:])}
+	err := nl.Decode(b[replySize:], func(c *nl.Codec) { s.OnlyIPv6 = c.Fixed(onlyIPv6, []byte{0})[0] != 0 })
+	return s, err
 }

@@ -42,7 +42,6 @@ func listen(t *testing.T, network, addr string) netip.AddrPort {
 }
 
 func TestListeners(t *testing.T) {
-	c := dial(t)
 	for _, l := range []struct {
 		network, addr string
 		protocol      uint8
@@ -56,7 +55,7 @@ func TestListeners(t *testing.T) {
 		{"udp6", "[::1]:0", unix.IPPROTO_UDP, true},
 	} {
 		addr := listen(t, l.network, l.addr)
-		list, err := c.Listeners(l.protocol)
+		list, err := Listeners(l.protocol)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -68,7 +68,7 @@ func TestQuery(t *testing.T) {
 func fake(answer nltest.Func) *Conn { return &Conn{nl.New(nltest.Dial(answer))} }
 
 func TestKernelThatIgnoresTheFilter(t *testing.T) {
-	other := strings.Replace(listed, "060003001f750000", "060003001f760000", 1)
+	other := strings.Replace(listed, "0500010011000000 060002009c400000", "0500010006000000 060002009c400000", 1) // TCP
 	c := fake(nltest.CheckRequest([]netlink.HeaderType{msgGet}, []netlink.HeaderFlags{netlink.Request | netlink.Dump},
 		func(reqs []netlink.Message) ([]netlink.Message, error) {
 			h := netlink.Header{Sequence: reqs[0].Header.Sequence, PID: nltest.PID}
@@ -82,7 +82,7 @@ func TestKernelThatIgnoresTheFilter(t *testing.T) {
 
 func TestKernelWithoutCtnetlink(t *testing.T) {
 	c := fake(func(reqs []netlink.Message) ([]netlink.Message, error) { return nltest.Error(int(unix.EINVAL), reqs) })
-	if _, err := c.Flows(Query{Protocol: unix.IPPROTO_UDP, Port: 53}); !errors.Is(err, ErrUnsupported) {
+	if _, err := c.Flows(Query{Protocol: unix.IPPROTO_UDP, Port: 53}); !errors.Is(err, errUnsupported) {
 		t.Errorf("got %v", err)
 	}
 }
