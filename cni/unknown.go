@@ -95,15 +95,8 @@ func within(n int, a, b string) bool {
 	for a != "" && b != "" && a[0] == b[0] {
 		a, b = a[1:], b[1:]
 	}
-	switch {
-	case a == b:
-		return true
-	case n == 0:
-		return false
-	case a == "":
-		return len(b) <= n
-	case b == "":
-		return len(a) <= n
+	if n == 0 || a == "" || b == "" {
+		return len(a)+len(b) <= n
 	}
 	swapped := len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0]
 	return swapped && within(n-1, a[2:], b[2:]) ||

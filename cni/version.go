@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"flatnet/internal/strictjson"
@@ -59,15 +58,11 @@ func configVersion(doc *strictjson.Object, command string) (string, error) {
 	return version, nil
 }
 
-// requestedVersion returns the version that a VERSION call names, if it is one.
+// requestedVersion returns the version that a VERSION call names, if it looks like
+// one.
 func requestedVersion(doc *strictjson.Object) string {
 	version, _ := doc.String("cniVersion")
-	parts := strings.Split(version, ".")
-	isNumber := func(s string) bool {
-		_, err := strconv.ParseUint(s, 10, 16)
-		return err == nil
-	}
-	if len(parts) != 3 || !isNumber(parts[0]) || !isNumber(parts[1]) || !isNumber(parts[2]) {
+	if strings.Trim(version, ".0123456789") != "" || strings.Count(version, ".") != 2 {
 		return newest
 	}
 	return version

@@ -4,9 +4,7 @@ package cli
 import (
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
-	"text/tabwriter"
 
 	"flatnet/bridge/model"
 )
@@ -14,14 +12,16 @@ import (
 const usage = `flatnet gives containers a flat network. Container runtimes call it as a CNI
 plugin, with CNI_COMMAND set; people call it as
 
-  flatnet list      what is attached to this host, from the kernel's own records
+  flatnet list      show the attachments of this host, from the kernel's own records
   flatnet reload    restore what attachments have lost, after nft flush ruleset or a
-                    restart of the host's network, and say what that was
-  flatnet version   the version of this binary
-  flatnet help      this text
+                    restart of the host's network, and print each repair
+  flatnet version   print the version of this binary
+  flatnet help      print this text
+
+All commands require root.
 `
 
-// A Host answers what people ask about.
+// A Host lists and restores attachments.
 type Host interface {
 	Owners() ([]model.Owner, error)
 	Reload() (mended []string, err error)
@@ -73,20 +73,32 @@ func list(host Host, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NETWORK\tCONTAINER\tINTERFACE\tADDRESSES\tHOST INTERFACE")
+	rows := [][]string{{"NETWORK", "CONTAINER", "INTERFACE", "ADDRESSES", "HOST INTERFACE"}}
 	for _, o := range owners {
 		if k := o.Key; k != (model.Key{}) {
-			fmt.Fprintf(t, "%s\t%.12s\t%s\t%s\t%s\n", k.Network, k.ContainerID, k.IfName, join(o.Addresses), o.Link)
+			id := k.ContainerID[:min(len(k.ContainerID), 12)]
+			rows = append(rows, []string{k.Network, id, k.IfName, model.JoinAddrs(o.Addresses), o.Link})
 		}
 	}
-	return t.Flush()
+	return printTable(w, rows)
 }
 
-func join(addrs []netip.Addr) string {
-	texts := make([]string, len(addrs))
-	for i, a := range addrs {
-		texts[i] = a.String()
+// printTable prints columns two spaces apart. All texts are ASCII.
+func printTable(w io.Writer, rows [][]string) error {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, text := range row {
+			widths[i] = max(widths[i], len(text)+2)
+		}
 	}
-	return strings.Join(texts, ",")
+	var table strings.Builder
+	for _, row := range rows {
+		last := len(row) - 1
+		for i, text := range row[:last] {
+			fmt.Fprintf(&table, "%-*s", widths[i], text)
+		}
+		fmt.Fprintln(&table, row[last])
+	}
+	_, err := io.WriteString(w, table.String())
+	return err
 }

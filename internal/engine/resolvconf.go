@@ -1,16 +1,16 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"strings"
-	"syscall"
 
 	"flatnet/bridge/model"
 )
+
+// maxResolvConf is far above the length of any resolv.conf, in bytes.
+const maxResolvConf = 64 << 10
 
 // resolvConf returns the network's DNS settings. If it has none itself, they are
 // those of the file that the configuration names.
@@ -19,31 +19,19 @@ func resolvConf(c *model.Config) (model.DNS, error) {
 	if c.IPAM.ResolvConf == "" || len(d.Nameservers)+len(d.Search)+len(d.Options)+len(d.Domain) > 0 {
 		return d, nil
 	}
-	data, err := readSmall(c.IPAM.ResolvConf)
+	// A device has no end, and a FIFO might wait for its writer.
+	info, err := os.Stat(c.IPAM.ResolvConf)
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxResolvConf) {
+		err = fmt.Errorf("%s is not a regular file of at most %d bytes", c.IPAM.ResolvConf, maxResolvConf)
+	}
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(c.IPAM.ResolvConf)
+	}
 	if err != nil {
 		return d, fmt.Errorf("ipam.resolvConf: %w", err)
 	}
 	return parseResolvConf(data), nil
-}
-
-// maxSmall is far above the length of any resolv.conf.
-const maxSmall = 64 << 10
-
-// readSmall reads a regular file. It does not wait, such as for a FIFO's writer.
-func readSmall(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file", path))
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxSmall+1))
-	if err == nil && len(data) > maxSmall {
-		err = fmt.Errorf("%s is longer than %d bytes", path, maxSmall)
-	}
-	return data, err
 }
 
 // parseResolvConf reads a file in the format of resolv.conf(5). Of several domain or

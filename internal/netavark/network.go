@@ -141,15 +141,11 @@ func (p Plugin) readSetup(doc *strictjson.Object, netns string) (model.Config, e
 	c.DNS = c.DNS && p.Engine.Names.Installed()
 	c.Request = model.Request{
 		Key: a.Request.Key, NetNS: netns, MAC: fields.MAC(options, "static_mac"),
+		IPs:   fields.Texts(options, "static_ips", fields.ParseAddr), // after a reload each one twice
 		Ports: readPorts(doc), Names: options.Strings("aliases"),
 	}
 	if name, _ := doc.String("container_name"); name != "" {
 		c.Request.Names = append([]string{name}, c.Request.Names...)
-	}
-	for _, ip := range fields.Texts(options, "static_ips", fields.ParseAddr) {
-		if !slices.Contains(c.Request.IPs, ip) { // after a reload Podman repeats them
-			c.Request.IPs = append(c.Request.IPs, ip)
-		}
 	}
 	return c, doc.Err()
 }

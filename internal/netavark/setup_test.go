@@ -178,15 +178,6 @@ func TestSetupExpandsPorts(t *testing.T) {
 	}
 }
 
-func TestSetupForgivesWhatPodmanRepeats(t *testing.T) {
-	b := newBench(t)
-	// After podman network reload.
-	b.must(t, strings.Replace(least, `"eth0"`, `"eth0","static_ips":["10.99.0.7","10.99.0.7"]`, 1), "setup", netns)
-	if len(b.host.request.IPs) != 1 {
-		t.Errorf("IPs: %v", b.host.request.IPs)
-	}
-}
-
 func TestSetupThatFailsLeavesNothing(t *testing.T) {
 	t.Run("names", func(t *testing.T) {
 		b := newBench(t)
