@@ -95,7 +95,7 @@ func readSubnet(o *strictjson.Object) model.Range {
 }
 
 func readRoute(o *strictjson.Object) model.Route {
-	fields.OneOf(o, "route_type", "", "unicast")
+	fields.OneOf(o, "route_type", "unicast")
 	r := model.Route{
 		Dst:      fields.Subnet(o, "destination"),
 		Gateway:  fields.Required(o, "gateway", fields.ParseAddr),
