@@ -14,18 +14,18 @@ func BenchmarkLease(b *testing.B) {
 	for _, n := range []int{0, 250, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			s := store(tempDir(b), sets(b, []Range{rng(b, "10.87.0.0/16")}))
-			f, l, err := s.open(true)
+			p, err := s.open(true)
 			if err != nil {
 				b.Fatal(err)
 			}
 			for i := range n {
 				id := fmt.Sprintf("%x", sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
-				l.put(key(id), addrs(fmt.Sprintf("10.87.%d.%d", 1+i/256, i%256)))
+				p.leases.put(key(id), addrs(fmt.Sprintf("10.87.%d.%d", 1+i/256, i%256)))
 			}
-			if err := f.save(l); err != nil {
+			if err := p.leases.save(p.dir); err != nil {
 				b.Fatal(err)
 			}
-			f.close()
+			p.dir.Close()
 			for b.Loop() {
 				l, _, err := s.Lease(key("c1"), nil, noLocals)
 				if err != nil {

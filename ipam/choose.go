@@ -5,52 +5,84 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/lockdir"
 )
 
-// A chooser chooses the addresses of one attachment in a locked folder.
-type chooser struct {
+// A pool is the addresses of a network in its locked folder.
+type pool struct {
 	sets   Sets
-	folder folder
+	dir    *lockdir.Dir // nil: there is none
 	leases *leases
 	local  []model.Local                       // the host's own addresses, as far as they were asked for
 	stale  func() (map[netip.Addr]bool, error) // evaluated when needed, and once
 }
 
-func (s *Store) chooser(f folder, l *leases, local []model.Local) chooser {
-	stale := sync.OnceValues(func() (map[netip.Addr]bool, error) { return l.stale(f, s.owners) })
-	return chooser{s.cfg.Sets, f, l, local, stale}
+// inPool calls choose in the locked folder, until it returns none of the host's own
+// addresses; p.local are those that it returned before, and those of want. So the
+// host is asked about a few addresses and not about each candidate, and while nothing
+// is locked. An error ends it.
+func (s *Store) inPool(want []netip.Addr, locals model.Locals, choose func(p *pool) ([]netip.Addr, error)) error {
+	var local []model.Local
+	addrs := want
+	for first := true; ; first = false {
+		known := len(local)
+		for _, a := range addrs {
+			if !first && slices.Contains(want, a) {
+				continue
+			}
+			l, err := locals(a)
+			if err != nil {
+				return err
+			}
+			if l.Prefix.IsValid() {
+				local = append(local, l)
+			}
+		}
+		if !first && len(local) == known {
+			return nil
+		}
+		p, err := s.open(true)
+		if err != nil {
+			return err
+		}
+		p.local = local
+		addrs, err = choose(p)
+		p.dir.Leave()
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // choose returns one address of each set for an attachment that had old, which
 // the leases no longer list. It gives up a stale lease only where its address is
 // wanted, or where a set has no other address.
-func (c chooser) choose(want, old []netip.Addr) ([]netip.Addr, error) {
-	if len(c.sets.sets) == 0 {
-		return nil, model.Errorf(model.ErrInvalid, "network %s has no ranges to lease from", c.leases.network)
+func (p *pool) choose(want, old []netip.Addr) ([]netip.Addr, error) {
+	if len(p.sets.sets) == 0 {
+		return nil, model.Errorf(model.ErrInvalid, "network %s has no ranges to lease from", p.leases.network)
 	}
-	addrs, err := c.sets.assign(want)
+	addrs, err := p.sets.assign(want)
 	if err != nil {
 		return nil, err
 	}
 	for _, a := range want {
-		if err := c.makeFree(a); err != nil {
+		if err := p.makeFree(a); err != nil {
 			return nil, err
 		}
 	}
 	for _, a := range old {
-		if set, err := c.sets.leasable(a); err == nil && !addrs[set].IsValid() && !c.localOf(a).Prefix.IsValid() {
+		if set, err := p.sets.leasable(a); err == nil && !addrs[set].IsValid() && !p.localOf(a).Prefix.IsValid() {
 			addrs[set] = a
 		}
 	}
 	last := make([]netip.Addr, len(addrs))
-	copy(last, c.leases.last)
-	c.leases.last = last
+	copy(last, p.leases.last)
+	p.leases.last = last
 	for set := range addrs {
 		if !addrs[set].IsValid() {
-			if addrs[set], err = c.next(set); err != nil {
+			if addrs[set], err = p.next(set); err != nil {
 				return nil, err
 			}
 			last[set] = addrs[set]
@@ -61,21 +93,21 @@ func (c chooser) choose(want, old []netip.Addr) ([]netip.Addr, error) {
 
 // makeFree takes an address from a stale lease. One that the host or another
 // attachment has is a [model.ErrTaken].
-func (c chooser) makeFree(a netip.Addr) error {
-	if l := c.localOf(a); l.Prefix.IsValid() {
+func (p *pool) makeFree(a netip.Addr) error {
+	if l := p.localOf(a); l.Prefix.IsValid() {
 		return model.Errorf(model.ErrTaken, "address %s is the host's own (%s on interface %s)", a, l.Prefix, l.Link)
 	}
-	if name, ok := c.leases.byAddr[a]; ok {
-		stale, err := c.stale()
+	if name, ok := p.leases.byAddr[a]; ok {
+		stale, err := p.stale()
 		if err != nil {
 			return err
 		}
 		if !stale[a] {
-			return model.Errorf(model.ErrTaken, "address %s is leased to %s", a, c.leases.byName[name].key)
+			return model.Errorf(model.ErrTaken, "address %s is leased to %s", a, p.leases.byName[name].key)
 		}
-		c.leases.removeAddr(a)
+		p.leases.removeAddr(a)
 	}
-	if c.folder.inFlight(a) { // the file has lost its lease
+	if inFlight(p.dir, a) { // the file has lost its lease
 		return model.Errorf(model.ErrBusy, "address %s is being given to another container", a)
 	}
 	return nil
@@ -83,30 +115,30 @@ func (c chooser) makeFree(a netip.Addr) error {
 
 // next returns the free address of a set that next-fit comes to first. If there
 // is none, it takes the first one of a stale lease, which was leased first.
-func (c chooser) next(set int) (netip.Addr, error) {
-	if a := c.find(set, nil); a.IsValid() {
+func (p *pool) next(set int) (netip.Addr, error) {
+	if a := p.find(set, nil); a.IsValid() {
 		return a, nil
 	}
-	stale, err := c.stale()
+	stale, err := p.stale()
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("no free address, and it is unknown which leases are stale: %w", err)
 	}
-	a := c.find(set, stale)
+	a := p.find(set, stale)
 	if !a.IsValid() {
-		return a, model.Errorf(model.ErrExhausted, "network %s has leased all of %v", c.leases.network, c.sets.sets[set])
+		return a, model.Errorf(model.ErrExhausted, "network %s has leased all of %v", p.leases.network, p.sets.sets[set])
 	}
-	c.leases.removeAddr(a)
+	p.leases.removeAddr(a)
 	return a, nil
 }
 
 // find returns the first address after the set's last that is neither the
 // host's nor in flight, and not leased or stale. It is invalid if there is none.
-func (c chooser) find(set int, stale map[netip.Addr]bool) netip.Addr {
-	return c.sets.next(set, c.leases.last[set], func(a netip.Addr) netip.Addr {
-		if l := c.localOf(a); l.Prefix.IsValid() {
+func (p *pool) find(set int, stale map[netip.Addr]bool) netip.Addr {
+	return p.sets.next(set, p.leases.last[set], func(a netip.Addr) netip.Addr {
+		if l := p.localOf(a); l.Prefix.IsValid() {
 			return lastOf(l.Prefix)
 		}
-		if _, leased := c.leases.byAddr[a]; leased && !stale[a] || c.folder.inFlight(a) {
+		if _, leased := p.leases.byAddr[a]; leased && !stale[a] || inFlight(p.dir, a) {
 			return a
 		}
 		return netip.Addr{}
@@ -114,8 +146,8 @@ func (c chooser) find(set int, stale map[netip.Addr]bool) netip.Addr {
 }
 
 // localOf returns the part of the host's own addresses that a lies in, or zero.
-func (c chooser) localOf(a netip.Addr) model.Local {
-	for _, l := range c.local {
+func (p *pool) localOf(a netip.Addr) model.Local {
+	for _, l := range p.local {
 		if l.Prefix.Contains(a) {
 			return l
 		}
@@ -127,8 +159,8 @@ func (c chooser) localOf(a netip.Addr) model.Local {
 // mark, its key or one of its addresses, and no ADD is about to make one. The
 // caller has locked the folder, so that no ADD begins meanwhile. Those in flight
 // are listed before the links, for the link of one that ends meanwhile is there.
-func (l *leases) stale(f folder, owners func() ([]model.Owner, error)) (map[netip.Addr]bool, error) {
-	inFlight, err := f.flights()
+func (l *leases) stale(d *lockdir.Dir, owners func() ([]model.Owner, error)) (map[netip.Addr]bool, error) {
+	inFlight, err := flights(d)
 	links, oerr := owners()
 	if err := errors.Join(err, oerr); err != nil {
 		return nil, err
@@ -146,8 +178,9 @@ func (l *leases) stale(f folder, owners func() ([]model.Owner, error)) (map[neti
 	}
 	stale := map[netip.Addr]bool{}
 	for _, le := range l.byName {
-		live := marks[le.key.Mark()] || keys[le.key] || inFlight[le.key.Place()] ||
-			slices.ContainsFunc(le.addrs, func(a netip.Addr) bool { return addrs[a] })
+		live := marks[le.key.Mark()] || keys[le.key] || slices.ContainsFunc(le.addrs, func(a netip.Addr) bool {
+			return addrs[a] || inFlight[placeOf(a)]
+		})
 		for _, a := range le.addrs {
 			stale[a] = !live
 		}

@@ -15,12 +15,11 @@ import (
 func TestEncode(t *testing.T) {
 	l := newLeases("flatnet", 0)
 	l.describe(sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64")}))
-	l.boot, l.last = "b0", addrs("10.87.1.4", "")
+	l.last = addrs("10.87.1.4", "")
 	if got, want := string(l.encode()), `{
   "subnet": "10.87.1.0/24",
   "gateway": "10.87.1.1",
   "allocations": {},
-  "boot": "b0",
   "last": "10.87.1.4,",
   "details": {}
 }
@@ -40,10 +39,11 @@ func TestEncode(t *testing.T) {
     "c1/eth1": "10.87.1.4",
     "c2": "10.87.1.3,fd00::3"
   },
-  "boot": "b0",
   "last": "10.87.1.4,",
   "details": {
-    "c2": {"ifname": "q\"\\<"}
+    "c2": {
+      "ifname": "q\"\\<"
+    }
   }
 }
 `; got != want {

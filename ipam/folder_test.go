@@ -90,15 +90,15 @@ func TestFilesThatAreRefused(t *testing.T) {
 		text string
 	}{
 		{"lock is a link", func(dir, target string) error { return os.Symlink(target, dir+"/.lock") },
-			"/.lock is a symbolic link, which is not followed"},
+			"/.lock must be a regular file, and no link to one"},
 		{"file is a link", func(dir, target string) error { return os.Symlink(target, dir+"/allocations.json") },
-			"/allocations.json is a symbolic link, which is not followed"},
+			"/allocations.json must be a regular file, and no link to one"},
 		{"file is a directory", func(dir, _ string) error { return os.Mkdir(dir+"/allocations.json", 0o700) },
-			"/allocations.json is not a regular file"},
+			"/allocations.json must be a regular file, and no link to one"},
 		{"file is a FIFO", func(dir, _ string) error { return unix.Mkfifo(dir+"/allocations.json", 0o600) },
-			"/allocations.json is not a regular file"},
+			"/allocations.json must be a regular file, and no link to one"},
 		{"lock is a directory", func(dir, _ string) error { return os.Mkdir(dir+"/.lock", 0o700) },
-			"/.lock: is a directory"},
+			"/.lock must be a regular file, and no link to one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			target := filepath.Join(tempDir(t), "target")
@@ -145,11 +145,11 @@ func TestLeftTemporaryFile(t *testing.T) {
 	if got := files(t, s.cfg.Dir); got != ".lock -rw-------, allocations.json -rw-------" || readFile(t, target) != "precious" {
 		t.Errorf("files %s", got)
 	}
-	if err := os.Mkdir(temp, 0o700); err != nil {
+	if err := os.MkdirAll(temp+"/full", 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for verb, err := range verbs(s) {
-		if reads := verb == "Keys" || verb == "Check"; !reads && (err == nil || !strings.Contains(err.Error(), temp)) {
+		if reads := verb == "Keys" || verb == "Check"; !reads && (err == nil || !strings.Contains(err.Error(), s.cfg.Dir) || !strings.Contains(err.Error(), filepath.Base(temp))) {
 			t.Errorf("%s: %v", verb, err)
 		}
 	}
@@ -161,7 +161,7 @@ func TestTooLargeFileIsSetAside(t *testing.T) {
 	if err := os.Truncate(s.cfg.Dir+"/allocations.json", maxFile+1); err != nil { // a hole
 		t.Fatal(err)
 	}
-	if err := s.Check(key("c1"), nil); !errors.Is(err, errBroken) || !strings.HasSuffix(err.Error(), ": 67108865 bytes") {
+	if err := s.Check(key("c1"), nil); !errors.Is(err, errBroken) || !strings.HasSuffix(err.Error(), ": more than 67108864 bytes") {
 		t.Errorf("Check: %v", err)
 	}
 	if got := mustLease(t, s, key("c1")); got != "10.87.1.2" {
@@ -288,14 +288,14 @@ func TestModesOfDirectories(t *testing.T) {
 		{"everybody's", "flatnet", 0o777, 0, "", "0700"},
 		{"everybody's but sticky", "flatnet", 0o777 | os.ModeSticky, 0, "", "1700"},
 		{"used for something else", "flatnet", 0o755, 0, "passwd",
-			"DIR is open to other users (mode 0755), so they could hold the locks of leases in it, but it is used for passwd as well; run chmod go= on it, or choose another ipam.dataDir"},
+			"DIR is open to other users (mode 0755), so they could hold the locks in it, but it is used for passwd as well; run chmod go= on it, or choose another directory"},
 		{"used for something else, closed", "flatnet", 0o700, 0, "passwd", "0700"},
 		{"another network's", "other", 0o755, 0o755, "passwd", "0755 0700"},
 		{"another network's, new", "other", 0o755, 0, "passwd", "0755 0700"},
 		{"another network's, in everybody's", "other", 0o777, 0o770, "", "0755 0700"},
 		{"another network's, in a sticky one", "other", 0o777 | os.ModeSticky, 0o770, "passwd", "1777 0700"},
 		{"another network's, in everybody's that is used for something else", "other", 0o777, 0, "passwd",
-			"DIR is open to other users (mode 0777), so they could hold the locks of leases in it, but it is used for passwd as well; run chmod go= on it, or choose another ipam.dataDir"},
+			"DIR is open to other users (mode 0777), so they could hold the locks in it, but it is used for passwd as well; run chmod go= on it, or choose another directory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := tempDir(t)
@@ -361,7 +361,7 @@ func TestDirectoryOfAnotherUser(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _, err := s.Lease(model.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}, nil, noLocals)
-		want := dir + of + " belongs to user 1234, but must belong to root; run chown on it, or choose another ipam.dataDir"
+		want := fmt.Sprintf("data directory %q (ipam.dataDir): ", dir) + dir + of + " belongs to user 1234, but must belong to root; run chown on it, or choose another directory"
 		if !errors.Is(err, model.ErrConflict) || err.Error() != want {
 			t.Errorf("%s: %v", of, err)
 		}

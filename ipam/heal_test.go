@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/lockdir"
 )
 
 // full returns a store whose three addresses are leased by c1, c2 and c3 in
@@ -16,7 +17,7 @@ import (
 func full(t *testing.T, list ...model.Owner) *Store {
 	t.Helper()
 	l := newLeases("flatnet", 0)
-	l.boot, l.last = bootID(), addrs("10.87.1.3")
+	l.last = addrs("10.87.1.3")
 	for i, id := range []string{"c1", "c2", "c3"} {
 		l.put(key(id), addrs(fmt.Sprint("10.87.1.", i+2)))
 	}
@@ -28,9 +29,9 @@ func full(t *testing.T, list ...model.Owner) *Store {
 // save writes l as a store does.
 func save(t *testing.T, dir string, l *leases) {
 	t.Helper()
-	f := hold(t, dir)
-	defer f.close()
-	if err := f.save(l); err != nil {
+	d := mustLock(t, dir)
+	defer d.Close()
+	if err := l.save(d); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -58,13 +59,13 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := full(t, tt.owners...)
-			f, err := openFolder(s.cfg.Dir, "flatnet", false)
+			d, err := s.folder(lockdir.Place.Open)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer f.close()
+			defer d.Close()
 			for id := range strings.FieldsSeq(tt.flying) {
-				flight, err := f.fly(key(id), nil)
+				flight, err := d.LockBytes([]int64{placeOf(addr(map[string]string{"c1": "10.87.1.2", "c2": "10.87.1.3", "c3": "10.87.1.4", "c4": "10.87.1.9"}[id]))})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -141,8 +142,11 @@ func TestOwnersAreAskedOnlyWhenExhausted(t *testing.T) {
 // is no stale one while its owner's ADD is in flight anew.
 func TestOwnerComesBackAfterReboot(t *testing.T) {
 	s := full(t)
-	file := s.cfg.Dir + "/allocations.json"
-	writeFile(t, file, strings.Replace(readFile(t, file), bootID(), "another", 1))
+	lock, boot := s.cfg.Dir+"/.lock", strings.TrimSpace(readFile(t, "/proc/sys/kernel/random/boot_id"))
+	if stamp := readFile(t, lock); !strings.HasPrefix(stamp, boot+" ") {
+		t.Fatalf("lock %q", stamp)
+	}
+	writeFile(t, lock, strings.Replace(readFile(t, lock), boot, strings.Repeat("0", len(boot)), 1))
 	l, held, err := s.Lease(key("c3"), addrs("10.87.1.4"), noLocals)
 	if err != nil || !held || leased(l) != "10.87.1.4" {
 		t.Fatal(leased(l), held, err)
@@ -168,7 +172,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 	var warned []string
 	s.cfg.Warn = func(m string) { warned = append(warned, m) }
 	file := s.cfg.Dir + "/allocations.json"
-	const rebuilt = "c1/eth0=10.87.1.2,fd00::2,10.87.1.50 c1/eth1=10.87.1.3 c5/eth0=10.87.1.51"
+	const rebuilt = "c1/eth0=10.87.1.50,10.87.1.2,fd00::2 c1/eth1=10.87.1.3 c5/eth0=10.87.1.51"
 
 	writeFile(t, file, `{"allocations": {"c1"`)
 	if _, err := s.Keys(); !errors.Is(err, errBroken) {
@@ -186,7 +190,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 	if got := readFile(t, file+".broken-1"); got != `{"allocations": {"c1"` {
 		t.Errorf("set aside %s", got)
 	}
-	want := "lease file is replaced, and kept as allocations.json.broken-1; rebuilt with 3 leases of running containers: " +
+	want := "lease file " + file + " is rebuilt with 3 leases of running containers, and the old one kept as allocations.json.broken-1: " +
 		file + ": not a lease file: at byte 21: unexpected end, want a colon"
 	if len(warned) != 1 || warned[0] != want {
 		t.Errorf("warned %q", warned)
@@ -195,7 +199,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 	// By Release as well, and even if the lease is refused.
 	writeFile(t, file, ``)
 	mustRelease(t, s, keyIf("c1", "eth1"))
-	if got := listed(t, s); got != "c1/eth0=10.87.1.2,fd00::2,10.87.1.50 c5/eth0=10.87.1.51" {
+	if got := listed(t, s); got != "c1/eth0=10.87.1.50,10.87.1.2,fd00::2 c5/eth0=10.87.1.51" {
 		t.Errorf("rebuilt by Release: %s", got)
 	}
 	writeFile(t, file, `[]`)
@@ -211,7 +215,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := mustLease(t, s, key("new")); got != "10.87.1.4" || len(warned) != 4 ||
-		!strings.HasPrefix(warned[3], "lease file is missing; rebuilt with 3 leases of running containers: open ") {
+		!strings.HasPrefix(warned[3], "lease file "+file+" is rebuilt with 3 leases of running containers: open ") {
 		t.Errorf("lost: %s, warned %q", got, warned[3:])
 	}
 
@@ -223,7 +227,7 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 	if got := files(t, s.cfg.Dir); strings.Count(got, "broken") != 9 || readFile(t, file+".broken-2") != "" || readFile(t, file+".broken-3") != "[]" {
 		t.Errorf("set aside: %s", got)
 	}
-	if got := warned[len(warned)-1]; !strings.HasPrefix(got, "lease file is replaced, and not kept as there are 9 others; ") {
+	if got := warned[len(warned)-1]; !strings.Contains(got, ", and the old one not kept beside others: ") {
 		t.Errorf("warned %q", got)
 	}
 }
@@ -232,8 +236,8 @@ func TestBrokenFileIsRebuilt(t *testing.T) {
 // a running container's address is its own, whatever the file says.
 func TestForeignFile(t *testing.T) {
 	const (
-		kept    = "lease file is replaced, and kept as allocations.json.broken-1; rebuilt with 2 leases of running containers: FILE: subnet 192.168.0.0/24 is not the network's"
-		changed = "lease file FILE did not have the addresses of %s running containers; they are added"
+		kept    = "lease file FILE is rebuilt with 2 leases of running containers, and the old one kept as allocations.json.broken-1: subnet 192.168.0.0/24 is not the network's"
+		changed = "lease file FILE is rebuilt with %s leases of running containers: it did not have the addresses of %[1]s running containers"
 		live    = "c1/eth0=10.87.1.2,fd00::2 c1/eth1=10.87.1.3"
 	)
 	for _, tt := range []struct{ name, file, want, warned string }{
@@ -255,8 +259,13 @@ func TestForeignFile(t *testing.T) {
 			s := New(Config{Network: "flatnet", Dir: tempDir(t), Sets: sets(t, []Range{rng(t, "10.87.1.0/24")}), Warn: func(m string) { warned = append(warned, m) }},
 				owners(owner(key("c1"), "10.87.1.2", "fd00::2"), owner(keyIf("c1", "eth1"), "10.87.1.3")))
 			file := s.cfg.Dir + "/allocations.json"
-			content := strings.ReplaceAll(tt.file, "BOOT", bootID())
+			content := tt.file
 			writeFile(t, file, content)
+			if strings.Contains(content, "BOOT") {
+				d := mustLock(t, s.cfg.Dir)
+				d.Sign()
+				d.Close()
+			}
 			mustLease(t, s, key("new"))
 			mustLease(t, s, key("new"))
 			if got := listed(t, s); got != tt.want {

@@ -2,11 +2,15 @@ package ipam
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/strictjson"
 )
 
 // A lease is an attachment and the addresses that it has.
@@ -24,7 +28,6 @@ type leases struct {
 	network string
 	subnet  netip.Prefix // of the first range, for other tools
 	gateway netip.Addr   // of the first range, for other tools
-	boot    string       // boot ID at the time of writing
 	last    []netip.Addr // next-fit: the address leased last, by range set; invalid: none
 	byName  map[string]lease
 	byAddr  map[netip.Addr]string // names
@@ -82,29 +85,47 @@ func (l *leases) removeAddr(a netip.Addr) {
 	}
 }
 
-// adopt gives the owners of live leases exactly the addresses that they have
-// there, and returns how many had others. Other leases lose these addresses.
-func (l *leases) adopt(live *leases) (changed int) {
-	for _, name := range live.names() {
-		le := live.byName[name]
-		old := l.find(le.key)
-		if old != "" && equal(l.byName[old].addrs, le.addrs) {
+// adopt gives the attachments of the network exactly the addresses that their links
+// show, and returns how many had others. Other leases lose these addresses. Of two
+// links with one address, the first by key has it.
+func (l *leases) adopt(owners []model.Owner) (changed int) {
+	var keys []model.Key
+	shown := map[model.Key][]netip.Addr{}
+	taken := map[netip.Addr]bool{}
+	byKey := func(a, b model.Owner) int { return cmp.Compare(a.Key.String(), b.Key.String()) }
+	for _, o := range slices.SortedStableFunc(slices.Values(owners), byKey) {
+		if checkKey(l.network, o.Key) != nil {
+			continue
+		}
+		if shown[o.Key] == nil {
+			keys = append(keys, o.Key)
+		}
+		for _, a := range o.Addresses {
+			if isPlain(a) && !taken[a] {
+				taken[a] = true
+				shown[o.Key] = append(shown[o.Key], a)
+			}
+		}
+	}
+	for _, key := range keys {
+		old, addrs := l.find(key), shown[key]
+		if len(addrs) == 0 || equal(l.byName[old].addrs, addrs) {
 			continue
 		}
 		changed++
 		l.remove(old)
-		for _, a := range le.addrs {
+		for _, a := range addrs {
 			l.removeAddr(a)
 		}
-		l.put(le.key, le.addrs)
+		l.put(key, addrs)
 	}
 	return changed
 }
 
 // check reports a [model.ErrChanged] unless key has exactly addrs.
 func (l *leases) check(key model.Key, addrs []netip.Addr) error {
-	if name := l.find(key); name != "" {
-		if has := l.byName[name].addrs; !equal(has, addrs) {
+	if has := l.byName[l.find(key)].addrs; has != nil {
+		if !equal(has, addrs) {
 			return model.Errorf(model.ErrChanged, "%s has leased %v, not %v", key, has, addrs)
 		}
 		return nil
@@ -133,28 +154,22 @@ func equal(a, b []netip.Addr) bool {
 		slices.SortedFunc(slices.Values(b), netip.Addr.Compare))
 }
 
-// rebuild returns the leases of the network that the host's links show. Of two
-// owners with one address, the first by key has it.
-func rebuild(network string, owners []model.Owner) *leases {
-	l := newLeases(network, 0)
-	for _, o := range slices.SortedStableFunc(slices.Values(owners), func(a, b model.Owner) int {
-		return cmp.Compare(a.Key.String(), b.Key.String())
-	}) {
-		if checkKey(network, o.Key) != nil {
-			continue
-		}
-		var addrs []netip.Addr
-		for _, a := range o.Addresses {
-			if isPlain(a) && l.byAddr[a] == "" && !slices.Contains(addrs, a) {
-				addrs = append(addrs, a)
-			}
-		}
-		addrs = append(addrs, l.remove(l.find(o.Key))...) // those of a further link
-		if len(addrs) > 0 {
-			l.put(o.Key, addrs)
+// describe sets the network's subnet and gateway, unless sets is empty.
+func (l *leases) describe(sets Sets) {
+	if len(sets.all) > 0 {
+		l.subnet, l.gateway = sets.all[0].subnet, sets.all[0].gateway
+	}
+}
+
+// lacksAny reports whether an ADD is in flight with an address that has no lease.
+func (l *leases) lacksAny(flights map[int64]bool) bool {
+	known := 0
+	for a := range l.byAddr {
+		if flights[placeOf(a)] {
+			known++
 		}
 	}
-	return l
+	return known < len(flights)
 }
 
 // checkKey reports a [model.ErrInvalid] unless key is a valid one of the network.
@@ -164,3 +179,153 @@ func checkKey(network string, key model.Key) error {
 	}
 	return nil
 }
+
+// usualIfName is the interface of a plain container ID that the details don't
+// mention, as other tools write it.
+const usualIfName = "eth0"
+
+// errBroken reports a file that neither we nor a tool that keeps to the promised
+// format can have written.
+var errBroken = errors.New("not a lease file")
+
+// decode reads a lease file. Other tools read and write subnet, gateway and
+// allocations; the rest is ours alone, so it may be missing or anything.
+// Every error is an errBroken.
+func decode(network string, data []byte) (*leases, error) {
+	doc, err := strictjson.ParseLarge(data, maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errBroken, err)
+	}
+	var subnet netip.Prefix
+	if s, _ := doc.String("subnet"); s != "" {
+		if subnet, err = netip.ParsePrefix(s); err != nil {
+			doc.Fail("subnet", "%q is not a subnet", s)
+		}
+	}
+	var gateway netip.Addr
+	if s, _ := doc.String("gateway"); s != "" {
+		if gateway, err = parseAddr(s); err != nil {
+			doc.Fail("gateway", "%w", err)
+		}
+	}
+	allocations := doc.Object("allocations")
+	if allocations == nil {
+		doc.Fail("allocations", "missing")
+	}
+	if err := doc.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errBroken, err)
+	}
+	l := newLeases(network, allocations.Len())
+	l.subnet, l.gateway = subnet, gateway
+	for name, value := range allocations.All() {
+		if err := l.read(name, value); err != nil {
+			return nil, fmt.Errorf("%w: allocations: %w", errBroken, err)
+		}
+	}
+	l.readOurs(doc)
+	return l, nil
+}
+
+// read adds one field of the allocations.
+func (l *leases) read(name string, value any) error {
+	text, ok := value.(string)
+	if !ok {
+		return fmt.Errorf("%s: not a string", name)
+	}
+	id, ifName, further := strings.Cut(name, "/")
+	if !further {
+		ifName = usualIfName // until the details are read
+	}
+	key, err := model.NewKey(l.network, id, ifName)
+	if err != nil {
+		return err
+	}
+	addrs := make([]netip.Addr, 0, 2)
+	for s := range strings.SplitSeq(text, ",") {
+		a, err := parseAddr(s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if other, ok := l.byAddr[a]; ok {
+			return fmt.Errorf("%s and %s both have %s", other, name, a)
+		}
+		l.byAddr[a] = name
+		addrs = append(addrs, a)
+	}
+	l.byName[name] = lease{key, addrs}
+	return nil
+}
+
+// readOurs reads what only flatnet writes, and skips what it would not write.
+func (l *leases) readOurs(doc *strictjson.Object) {
+	last, _ := doc.String("last")
+	for s := range strings.SplitSeq(last, ",") {
+		a, err := parseAddr(s)
+		if err != nil {
+			a = netip.Addr{} // next-fit then begins at the start
+		}
+		l.last = append(l.last, a)
+	}
+	for name, value := range doc.Object("details").All() {
+		details, _ := value.(*strictjson.Object)
+		ifName, _ := details.String("ifname")
+		le, ok := l.byName[name]
+		if ok && name == le.key.ContainerID && model.ValidIfName(ifName) == nil {
+			le.key.IfName = ifName
+			l.byName[name] = le
+		}
+	}
+}
+
+// encode writes a lease file, one lease a line.
+func (l *leases) encode() []byte {
+	w := strictjson.Writer{Bytes: make([]byte, 0, 512+128*len(l.byName)), Lines: true}
+	w.Begin("", '{')
+	if l.subnet.IsValid() {
+		w.String("subnet", l.subnet.String())
+	}
+	if l.gateway.IsValid() {
+		w.String("gateway", l.gateway.String())
+	}
+	names := l.names()
+	w.Begin("allocations", '{')
+	for _, name := range names {
+		w.String(name, joinAddrs(l.byName[name].addrs))
+	}
+	w.End('}')
+	w.String("last", joinAddrs(l.last))
+	w.Begin("details", '{')
+	for _, name := range names {
+		if key := l.byName[name].key; name == key.ContainerID && key.IfName != usualIfName {
+			w.Begin(name, '{')
+			w.String("ifname", key.IfName)
+			w.End('}')
+		}
+	}
+	w.End('}')
+	w.End('}')
+	return append(w.Bytes, '\n')
+}
+
+// joinAddrs joins addresses by commas; an invalid one is empty.
+func joinAddrs(addrs []netip.Addr) string {
+	b := make([]byte, 0, 64)
+	for i, a := range addrs {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = a.AppendTo(b)
+	}
+	return string(b)
+}
+
+// parseAddr reads an address as leases have it: without zone, and IPv4 as IPv4.
+func parseAddr(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || !isPlain(a) {
+		return a, fmt.Errorf("%q is not a plain IP address", s)
+	}
+	return a, nil
+}
+
+func isPlain(a netip.Addr) bool { return a.IsValid() && a.Zone() == "" && !a.Is4In6() }

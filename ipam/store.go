@@ -13,9 +13,11 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/lockdir"
 )
 
 // DefaultDir is the data directory of a configuration that names none.
@@ -67,65 +69,44 @@ func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (go
 	if err := errors.Join(checkKey(s.cfg.Network, key), err); err != nil {
 		return got, false, err // before there is a directory
 	}
-	var g grant
-	err = avoidLocal(want, locals, func(local []model.Local) ([]netip.Addr, error) {
-		next, err := s.grant(g, key, want, local)
-		if err == nil {
-			g = next
+	var addrs []netip.Addr
+	var flight *os.File
+	written := false
+	err = s.inPool(want, locals, func(p *pool) (_ []netip.Addr, err error) {
+		flight.Close() // of the choice before; nothing was written to it, and nil has nothing to close
+		old := p.leases.remove(p.leases.find(key))
+		if !written {
+			had = old != nil
 		}
-		return g.addrs, err
+		if addrs, err = p.choose(want, old); err != nil {
+			return nil, err
+		}
+		p.leases.put(key, addrs)
+		p.leases.describe(s.cfg.Sets)
+		var places []int64
+		for _, a := range addrs {
+			places = append(places, placeOf(a))
+		}
+		if flight, err = p.dir.LockBytes(places); err != nil {
+			return nil, err
+		}
+		written = true
+		return addrs, p.leases.save(p.dir)
 	})
 	if err != nil {
-		if g.flight != nil {
-			g.flight.Close() // nothing was written to it
-			if !g.had {
-				_, rerr := s.Release([]model.Key{key})
-				err = errors.Join(err, rerr)
-			}
+		flight.Close()
+		if written && !had {
+			_, rerr := s.Release([]model.Key{key})
+			err = errors.Join(err, rerr)
 		}
 		return got, false, err
 	}
-	got.Flight = g.flight
-	for _, a := range g.addrs {
+	got.Flight = flight
+	for _, a := range addrs {
 		_, r, _ := s.cfg.Sets.locate(a)
 		got.Addresses = append(got.Addresses, model.Address{Prefix: netip.PrefixFrom(a, r.subnet.Bits()), Gateway: r.gateway})
 	}
-	return got, g.had, nil
-}
-
-// A grant is the result of one round of a Lease.
-type grant struct {
-	addrs  []netip.Addr
-	flight *os.File // nil: no round yet
-	had    bool     // before the first round
-}
-
-// grant leases key one address of each set, none of which is in local. It ends the
-// flight of the round before.
-func (s *Store) grant(g grant, key model.Key, want []netip.Addr, local []model.Local) (grant, error) {
-	f, l, err := s.open(true)
-	if err != nil {
-		return g, err
-	}
-	defer f.leave()
-	old := l.remove(l.find(key))
-	if g.flight == nil {
-		g.had = old != nil
-	} else {
-		g.flight.Close() // nothing was written to it
-	}
-	if g.addrs, err = s.chooser(f, l, local).choose(want, old); err != nil {
-		return g, err
-	}
-	l.put(key, g.addrs)
-	l.describe(s.cfg.Sets)
-	if g.flight, err = f.fly(key, g.addrs); err != nil {
-		return g, err
-	}
-	if err := f.save(l); err != nil {
-		return g, errors.Join(err, g.flight.Close())
-	}
-	return g, nil
+	return got, had, nil
 }
 
 // Release takes the keys' addresses back; their links must be gone. It makes no
@@ -136,37 +117,35 @@ func (s *Store) grant(g grant, key model.Key, want []netip.Addr, local []model.L
 // On a full disk, leases may have to stay in the file. That is no error: without
 // a link they are stale.
 func (s *Store) Release(keys []model.Key) (left []model.Key, err error) {
-	f, l, err := s.open(false)
+	p, err := s.open(false)
 	if err == nil {
-		defer f.leave()
-		err = f.release(l, keys)
+		defer p.dir.Leave()
+		err = p.release(keys)
+		left = p.leases.keys()
 	}
-	if isFull(err) {
+	if lockdir.IsFull(err) {
 		s.say("%v (the leases of %d containers stay until others need their addresses)", err, len(keys))
 		err = nil
-	}
-	if err == nil && l != nil {
-		left = l.keys()
 	}
 	return left, err
 }
 
 // release removes leases, and rewrites the folder's file if it had any of them.
-func (f folder) release(l *leases, keys []model.Key) error {
+func (p *pool) release(keys []model.Key) error {
+	d, l := p.dir, p.leases
 	before := len(l.byName)
 	for _, key := range keys {
 		l.remove(l.find(key))
 	}
 	switch {
-	case f.dir == nil:
-		return nil
-	case len(l.byName) == 0 && f.base != nil:
-		return f.remove(fileName)
-	case len(l.byName) == before:
+	case d != nil && d.Sub != "" && len(l.byName) == 0:
+		return d.Remove(fileName)
+	case d == nil || len(l.byName) == before:
 		return nil
 	}
-	err := f.save(l)
-	if isFull(err) && f.saveInPlace(l) == nil {
+	err := l.save(d)
+	if lockdir.IsFull(err) && d.Overwrite(l.encode()) {
+		l.sign(d)
 		return nil
 	}
 	return err
@@ -176,17 +155,12 @@ func (f folder) release(l *leases, keys []model.Key) error {
 // lease now: a [model.ErrExhausted] if there is no address. It makes the
 // directory as Lease would and tries to write there, but leases nothing.
 func (s *Store) Free(locals model.Locals) error {
-	return avoidLocal(nil, locals, func(local []model.Local) ([]netip.Addr, error) {
-		f, l, err := s.open(true)
+	return s.inPool(nil, locals, func(p *pool) ([]netip.Addr, error) {
+		addrs, err := p.choose(nil, nil)
 		if err != nil {
 			return nil, err
 		}
-		defer f.leave()
-		addrs, err := s.chooser(f, l, local).choose(nil, nil)
-		if err != nil {
-			return nil, err
-		}
-		return addrs, f.probe(l)
+		return addrs, p.dir.Probe(p.leases.encode())
 	})
 }
 
@@ -210,13 +184,13 @@ func (s *Store) Check(key model.Key, addrs []netip.Addr) error {
 	return l.check(key, addrs)
 }
 
-// peek reads the leases without lock: a lease file is only ever replaced whole.
+// peek reads the leases without lock. Without a file there are none.
 func (s *Store) peek() (*leases, error) {
-	f, err := openFolder(s.cfg.Dir, s.cfg.Network, false)
-	l := newLeases(s.cfg.Network, 0)
+	d, err := s.folder(lockdir.Place.Open)
+	var l *leases
 	if err == nil {
-		defer f.close()
-		l, err = s.read(f)
+		defer d.Close()
+		l, err = s.read(d)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return newLeases(s.cfg.Network, 0), nil
@@ -224,22 +198,27 @@ func (s *Store) peek() (*leases, error) {
 	return l, err
 }
 
-// open locks the network's folder and reads its leases. Without create, and
-// with neither lock nor lease file, it returns the zero folder and the leases that
+// open locks the network's folder and reads its leases. Without create, and with
+// neither lock nor lease file, there is no folder, and the leases are those that
 // the links show.
-func (s *Store) open(create bool) (folder, *leases, error) {
-	f, err := s.lock(create)
+func (s *Store) open(create bool) (*pool, error) {
+	d, err := s.folder(func(p lockdir.Place) (*lockdir.Dir, error) { return p.Lock(create, s.wait) })
 	var l *leases
 	switch {
 	case err == nil:
-		l, err = s.load(f)
+		l, err = s.load(d)
 	case !create && errors.Is(err, fs.ErrNotExist):
-		l, err = s.live()
+		var owners []model.Owner
+		owners, err = s.owners()
+		l = newLeases(s.cfg.Network, 0)
+		l.adopt(owners)
 	}
 	if err != nil {
-		f.close()
+		d.Close()
+		return nil, err
 	}
-	return f, l, err
+	stale := sync.OnceValues(func() (map[netip.Addr]bool, error) { return l.stale(d, s.owners) })
+	return &pool{sets: s.cfg.Sets, dir: d, leases: l, stale: stale}, nil
 }
 
 func (s *Store) say(format string, args ...any) {

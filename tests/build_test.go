@@ -107,7 +107,8 @@ var arrows = map[string][]string{
 	"flatnet/internal/netavark":   {"flatnet/bridge/model", "flatnet/internal/engine", "flatnet/internal/fields", "flatnet/internal/sha256", "flatnet/internal/strictjson"},
 	"flatnet/internal/cli":        {"flatnet/bridge/model"},
 	"flatnet/internal/dns":        {"flatnet/bridge/model", "flatnet/internal/flock", "flatnet/internal/sockdiag", "flatnet/internal/subprocess"},
-	"flatnet/ipam":                {"flatnet/bridge/model", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/subprocess"},
+	"flatnet/ipam":                {"flatnet/bridge/model", "flatnet/internal/lockdir", "flatnet/internal/strictjson", "flatnet/internal/subprocess"},
+	"flatnet/internal/lockdir":    {"flatnet/bridge/model", "flatnet/internal/sysctl", "flatnet/internal/flock"},
 	"flatnet/bridge":              {"flatnet/rtnl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/ns", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/sha256", "flatnet/internal/strictjson"},
 	"flatnet/bridge/model":        {"flatnet/bridge"},
 	"flatnet/rtnl":                {"flatnet/internal/nl"},
@@ -130,7 +131,7 @@ var users = map[string][]string{
 	"reflect":                            {},
 	"os/exec":                            {},
 	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/sockdiag", "flatnet/rtnl"},
-	"golang.org/x/sys/unix":              {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/sockdiag", "flatnet/rtnl", "flatnet/ns", "flatnet/bridge", "flatnet/ipam", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns"},
+	"golang.org/x/sys/unix":              {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/sockdiag", "flatnet/rtnl", "flatnet/ns", "flatnet/bridge", "flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns"},
 	"github.com/mdlayher/netlink/nltest": {},
 }
 

@@ -7,18 +7,30 @@ import (
 	"unicode/utf8"
 )
 
-// A Writer appends compact JSON to Bytes, its fields in the order of the
-// calls. The key is empty at the top and in lists.
-type Writer struct{ Bytes []byte }
+// A Writer appends JSON to Bytes, its fields in the order of the calls: compact,
+// or if Lines is set with every field and element on a line of its own. The key is
+// empty at the top and in lists.
+type Writer struct {
+	Bytes []byte
+	Lines bool
+	depth int
+}
 
 // Begin opens an object ('{') or a list ('[').
 func (w *Writer) Begin(key string, open byte) {
 	w.key(key)
 	w.Bytes = append(w.Bytes, open)
+	w.depth++
 }
 
 // End closes with '}' or ']' what Begin opened.
-func (w *Writer) End(closing byte) { w.Bytes = append(w.Bytes, closing) }
+func (w *Writer) End(closing byte) {
+	w.depth--
+	if !w.follows("{[") {
+		w.line()
+	}
+	w.Bytes = append(w.Bytes, closing)
+}
 
 // String writes a string; what is not UTF-8 in it becomes U+FFFD.
 func (w *Writer) String(key, s string) {
@@ -89,13 +101,33 @@ func (w *Writer) name(key string) {
 	w.comma()
 	w.quote(key)
 	w.Bytes = append(w.Bytes, ':')
+	if w.Lines {
+		w.Bytes = append(w.Bytes, ' ')
+	}
 }
 
 // comma separates from what comes before, unless Begin or a name has just been
 // written.
 func (w *Writer) comma() {
-	if n := len(w.Bytes); n > 0 && strings.IndexByte("{[:", w.Bytes[n-1]) < 0 {
+	switch {
+	case w.follows(": "): // a name
+		return
+	case !w.follows("{["):
 		w.Bytes = append(w.Bytes, ',')
+	}
+	w.line()
+}
+
+// follows reports whether the last byte is one of these, or there is none.
+func (w *Writer) follows(bytes string) bool {
+	n := len(w.Bytes)
+	return n == 0 || strings.IndexByte(bytes, w.Bytes[n-1]) >= 0
+}
+
+// line begins a line, if there are any.
+func (w *Writer) line() {
+	if w.Lines {
+		w.Bytes = append(append(w.Bytes, '\n'), strings.Repeat("  ", w.depth)...)
 	}
 }
 

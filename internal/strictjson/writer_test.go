@@ -31,6 +31,33 @@ func TestWriter(t *testing.T) {
 	}
 }
 
+func TestWriterOfLines(t *testing.T) {
+	w := Writer{Lines: true}
+	w.Begin("", '{')
+	w.String("a", "x{")
+	w.Begin("o", '{')
+	w.End('}')
+	w.Begin("p", '{')
+	w.Uint("n", 17)
+	w.Strings("l", []string{"b", "c"})
+	w.End('}')
+	w.End('}')
+	want := `{
+  "a": "x{",
+  "o": {},
+  "p": {
+    "n": 17,
+    "l": [
+      "b",
+      "c"
+    ]
+  }
+}`
+	if got := string(w.Bytes); got != want {
+		t.Fatalf("got  %s\nwant %s", got, want)
+	}
+}
+
 func FuzzWriter(f *testing.F) {
 	f.Add("a", "b")
 	f.Add(`"\`, "\x00\xff\u2028{")

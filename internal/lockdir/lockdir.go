@@ -1,0 +1,181 @@
+// Package lockdir keeps a file that processes of root share in a directory of its own.
+// A process locks the directory, reads the file and replaces it whole; others may
+// read it meanwhile. The directory is trusted before it is used: no other user may
+// change what it contains or hold its locks.
+//
+// Everything is opened from the directory's descriptor and without following links,
+// so that nothing outside is touched even if the directory is moved or replaced
+// meanwhile. Errors of system calls name the file.
+package lockdir
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"flatnet/bridge/model"
+	"flatnet/internal/flock"
+)
+
+// lockName is the name of the file that is locked, and by other tools may be, too.
+const lockName = ".lock"
+
+// A Place is where a Dir is.
+type Place struct {
+	Base string // a directory by an absolute path
+	Sub  string // the name of the Dir in it; empty: Base itself
+	Own  bool   // nothing but Dirs is in Base, so its mode may be changed
+	File string // the name of the file, with which the names of no Dir may begin
+	Warn func(format string, args ...any)
+}
+
+// A Dir is an open directory. A nil Dir has nothing to close.
+type Dir struct {
+	Place
+	path string
+	dir  *os.File
+	lock *os.File // nil: not locked, for reading only
+}
+
+// Open opens the directory for reading without the lock. One that is missing is an
+// fs.ErrNotExist; one whose path other users can change, or that is not a directory, a
+// [model.ErrConflict].
+func (p Place) Open() (*Dir, error) { return p.open(false) }
+
+func (p Place) open(create bool) (*Dir, error) {
+	p.Base = filepath.Clean(p.Base) // a trailing slash would follow a link
+	d := &Dir{Place: p, path: filepath.Join(p.Base, p.Sub)}
+	err := d.checkPath()
+	if err == nil && create {
+		err = os.MkdirAll(d.path, 0o700)
+	}
+	if err == nil {
+		d.dir, err = os.OpenFile(d.path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// maxReopened bounds how often one call opens a directory again that is gone.
+const maxReopened = 100
+
+// errGone reports a directory that was removed or replaced while its lock was
+// waited for.
+var errGone = errors.New("removed or replaced while its lock was waited for; try again")
+
+// Lock opens the directory and locks it against other processes and goroutines; after
+// the wait, that is a [model.ErrBusy]. With create, it is made if it is missing, and
+// secured. Another process may remove it meanwhile (see [Dir.Leave]); then it is opened
+// again. Without create, one that has neither lock nor file is an fs.ErrNotExist.
+func (p Place) Lock(create bool, wait time.Duration) (d *Dir, err error) {
+	end := time.Now().Add(wait)
+	for range maxReopened {
+		d, err = p.open(create)
+		if err == nil && create {
+			err = d.secure()
+		}
+		if err == nil {
+			err = d.acquire(create, end)
+		}
+		if err == nil {
+			return d, nil
+		}
+		d.Close()
+		if !errors.Is(err, errGone) && !(create && errors.Is(err, fs.ErrNotExist)) {
+			break
+		}
+	}
+	return nil, err
+}
+
+// acquire locks the directory until a time. After an error the caller must close it.
+//
+// Somebody may remove the lock file while it is locked, and others then make and
+// lock a new one; so the directory itself is locked as well.
+func (d *Dir) acquire(create bool, end time.Time) (err error) {
+	if d.lock, err = d.openLock(create); err != nil {
+		return err
+	}
+	for _, file := range [...]*os.File{d.lock, d.dir} {
+		err := flock.Lock(file, unix.LOCK_EX, time.Until(end))
+		if errors.Is(err, flock.ErrHeld) {
+			return model.Errorf(model.ErrBusy, "%w", err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	locked, err := d.dir.Stat()
+	if err != nil {
+		return err
+	}
+	if now, err := os.Lstat(d.path); err != nil || !os.SameFile(now, locked) {
+		return model.Errorf(model.ErrBusy, "%s was %w", d.path, errGone)
+	}
+	return nil
+}
+
+// openLock opens the lock file. It makes one if create is set, or if there is a file
+// without a lock. On a read-only file system it is not opened for writing, which a
+// caller that changes nothing doesn't need.
+func (d *Dir) openLock(create bool) (*os.File, error) {
+	flags := os.O_RDWR
+	if _, err := d.stat(d.File); create || err == nil {
+		flags |= os.O_CREATE
+	}
+	lock, err := d.open(lockName, flags)
+	if errors.Is(err, unix.EROFS) {
+		if lock, err := d.open(lockName, os.O_RDONLY); err == nil {
+			return lock, nil
+		}
+	}
+	return lock, err
+}
+
+// LockBytes locks bytes of the directory for sharing until the file that it returns
+// is closed, however the process ends. They are independent of Lock.
+func (d *Dir) LockBytes(offsets []int64) (*os.File, error) {
+	f, err := os.Open(d.path) // the directory that is locked, see acquire
+	for _, offset := range offsets {
+		if err == nil {
+			err = flock.LockByte(f, offset, unix.LOCK_SH, 0)
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// LockedBytes returns the offsets among n from an offset on that LockBytes has locked
+// for others.
+func (d *Dir) LockedBytes(offset, n int64) (map[int64]bool, error) {
+	return flock.LockedBytes(d.dir, offset, n)
+}
+
+// Close unlocks the directory as well: only these descriptors have the locks.
+// Nothing is written through them, so errors of close(2) don't matter.
+func (d *Dir) Close() {
+	if d != nil {
+		d.lock.Close() // nil has nothing to close
+		d.dir.Close()
+	}
+}
+
+// Leave is Close for a locked directory. One in Base is removed if it has no file. What
+// can't be removed may stay; above all a file that was set aside.
+func (d *Dir) Leave() {
+	if d != nil && d.Sub != "" {
+		if _, err := d.stat(d.File); errors.Is(err, fs.ErrNotExist) {
+			_ = errors.Join(d.Remove(d.temp()), d.Remove(lockName), unix.Rmdir(d.path))
+		}
+	}
+	d.Close()
+}
