@@ -26,7 +26,7 @@ func limit(c *rtnl.Conn, a Attachment, host int) error {
 		return nil
 	}
 	name, mark := a.Key.ifbName(), a.Key.Mark()
-	if err := c.AddIFB(name, mark[:], a.MTU); err != nil {
+	if err := c.AddLink("ifb", name, mark[:], a.MTU); err != nil {
 		return fmt.Errorf("make %s: %w", name, needs(err, "CONFIG_IFB"))
 	}
 	ifb, err := c.LinkByName(name)

@@ -139,7 +139,7 @@ func (h *Host) makeBridge(c *rtnl.Conn, a Attachment) error {
 		}
 		mac[0] = mac[0]&^0x01 | 0x02
 	}
-	err := c.AddBridge(a.Bridge, mac[:], a.MTU)
+	err := c.AddLink("bridge", a.Bridge, mac[:], a.MTU)
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("%w: CONFIG_BRIDGE", ErrUnsupported)

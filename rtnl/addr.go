@@ -1,6 +1,7 @@
 package rtnl
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"net/netip"
@@ -77,14 +78,10 @@ func ifAddr(index int, p netip.Prefix, flags byte) []byte {
 
 func decodeAddr(b []byte) (Addr, error) {
 	h, r := read(b, unix.SizeofIfAddrmsg)
-	// IPv6 has IFA_LOCAL only on point-to-point links.
-	local := r.addr(unix.IFA_LOCAL)
-	if !local.IsValid() {
-		local = r.addr(unix.IFA_ADDRESS)
-	}
 	a := Addr{
-		Index:  int(native.Uint32(h[4:])),
-		Prefix: r.prefix(h, local),
+		Index: int(native.Uint32(h[4:])),
+		// IPv6 has IFA_LOCAL only on point-to-point links.
+		Prefix: r.prefix(h, cmp.Or(r.addr(unix.IFA_LOCAL), r.addr(unix.IFA_ADDRESS))),
 		Flags:  uint32(h[2]) | r.u32(unix.IFA_FLAGS), // the header has the lowest 8 of them
 	}
 	return a, *r.err

@@ -60,7 +60,7 @@ func read(b []byte, size int) (header []byte, r reader) {
 	r.err = new(error)
 	if len(b) < size {
 		r.fail(errors.New("rtnetlink message is too short"))
-		return make([]byte, size), r
+		b = make([]byte, size)
 	}
 	return b[:size], r.inside(b[size:])
 }
@@ -91,14 +91,13 @@ func (r reader) nest(typ uint16) reader { return r.inside(r.octets(typ)) }
 
 func (r reader) fixed(typ uint16, size int) []byte {
 	b := r.octets(typ)
-	if b == nil {
-		return make([]byte, size)
+	if len(b) == size {
+		return b
 	}
-	if len(b) != size {
+	if b != nil {
 		r.fail(fmt.Errorf("rtnetlink attribute %d has %d bytes instead of %d", typ, len(b), size))
-		return make([]byte, size)
 	}
-	return b
+	return make([]byte, size)
 }
 
 func (r reader) flag(typ uint16) bool  { return r.fixed(typ, 1)[0] != 0 }
@@ -110,7 +109,11 @@ func (r reader) text(typ uint16) string {
 }
 
 func (r reader) addr(typ uint16) netip.Addr {
-	a, _ := netip.AddrFromSlice(r.octets(typ))
+	b := r.octets(typ)
+	a, ok := netip.AddrFromSlice(b)
+	if !ok && b != nil {
+		r.fail(fmt.Errorf("rtnetlink attribute %d is no IP address", typ))
+	}
 	return a
 }
 

@@ -15,11 +15,11 @@ func TestDecodeLinkInfo(t *testing.T) {
 		data, port   []byte
 		want         Link
 	}{
-		{"bridge", "", u8(brVLANFiltering, 1), nil, Link{VLANFiltering: true}},
+		{"bridge", "", u8(unix.IFLA_BR_VLAN_FILTERING, 1), nil, Link{VLANFiltering: true}},
 		{"veth", "bridge", nil, slices.Concat(u8(unix.IFLA_BRPORT_MODE, 1), u8(unix.IFLA_BRPORT_ISOLATED, 1)), Link{Hairpin: true, Isolated: true}},
 		{"veth", "bridge", nil, u8(unix.IFLA_BRPORT_MODE, 1), Link{Hairpin: true}},
 		{"veth", "bond", nil, u8(unix.IFLA_BRPORT_MODE, 1), Link{}},
-		{"vxlan", "", u8(brVLANFiltering, 1), nil, Link{}},
+		{"vxlan", "", u8(unix.IFLA_BR_VLAN_FILTERING, 1), nil, Link{}},
 	} {
 		b := slices.Concat(ifInfo(3, 0, 0), nest(unix.IFLA_LINKINFO,
 			text(unix.IFLA_INFO_KIND, tt.kind), nest(unix.IFLA_INFO_DATA, tt.data),

@@ -54,7 +54,7 @@ var golden = []row{
 		"ip link add name flatnet-br0 address 02:00:00:00:00:01 mtu 1500 up type bridge",
 		"10000506 00000000000000000100000001000000 0a000100020000000001 0000 08000400dc050000" +
 			"10000300666c61746e65742d62723000 10001280 0a000100627269646765 0000",
-		func(c *Conn) { c.AddBridge("flatnet-br0", mac("02:00:00:00:00:01"), 1500) },
+		func(c *Conn) { c.AddLink("bridge", "flatnet-br0", mac("02:00:00:00:00:01"), 1500) },
 	},
 	{
 		"ip link set dev fn-0123abcd up master flatnet-br0 alias x",
@@ -233,6 +233,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"address with a length of 33", "0221000003000000 080002000a570101", func(b []byte) error { _, err := decodeAddr(b); return err }},
 		{"short route", "02", func(b []byte) error { _, err := decodeRoute(b); return err }},
 		{"route of family AF_MPLS", "1c140000fe03000100000000 0800010000010100", func(b []byte) error { _, err := decodeRoute(b); return err }},
+		{"route with a destination of 3 bytes", "02180000fe03000100000000 070001000a570100", func(b []byte) error { _, err := decodeRoute(b); return err }},
 		{"route with a length of 33", "02210000fe03000100000000 080001000a570102", func(b []byte) error { _, err := decodeRoute(b); return err }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -9,20 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddBridge makes a bridge, up. With a MAC of its own the kernel leaves that
-// alone; without one it would take the lowest of the ports', anew with each. A
-// name that exists is EEXIST.
-func (c *Conn) AddBridge(name string, mac net.HardwareAddr, mtu uint32) error {
-	return c.addLink("bridge", name, mac, mtu)
-}
-
-// AddIFB makes an intermediate functional block device, up: its qdisc can hold
-// back what is redirected to it. A name that exists is EEXIST.
-func (c *Conn) AddIFB(name string, mac net.HardwareAddr, mtu uint32) error {
-	return c.addLink("ifb", name, mac, mtu)
-}
-
-func (c *Conn) addLink(kind, name string, mac net.HardwareAddr, mtu uint32) error {
+// AddLink makes a link of a kind, up. A name that exists is EEXIST. With a MAC of
+// its own the kernel leaves that of a bridge alone; without one it would take the
+// lowest of the ports', anew with each. An ifb is an intermediate functional block
+// device: its qdisc can hold back what is redirected to it.
+func (c *Conn) AddLink(kind, name string, mac net.HardwareAddr, mtu uint32) error {
 	return c.create(unix.RTM_NEWLINK, ifInfo(0, unix.IFF_UP, unix.IFF_UP),
 		octets(unix.IFLA_ADDRESS, mac), nonzero(unix.IFLA_MTU, mtu), text(unix.IFLA_IFNAME, name), linkInfo(kind))
 }
@@ -77,7 +68,7 @@ func (c *Conn) HasKind(kind string) (bool, error) {
 // EPROTONOSUPPORT, others find that lo exists.
 func (c *Conn) HasVLANFiltering() (bool, error) {
 	const lo = 1 // LOOPBACK_IFINDEX of net/net_namespace.h, in every namespace
-	err := c.create(unix.RTM_NEWLINK, ifInfo(lo, 0, 0), linkInfo("bridge", u16(brVLANProtocol, 0)))
+	err := c.create(unix.RTM_NEWLINK, ifInfo(lo, 0, 0), linkInfo("bridge", u16(unix.IFLA_BR_VLAN_PROTOCOL, 0)))
 	return supported("VLAN filtering", err, unix.EPROTONOSUPPORT)
 }
 
@@ -93,12 +84,8 @@ func supported(feature string, err error, yes unix.Errno) (bool, error) {
 	return false, fmt.Errorf("look for %s: %w", feature, err)
 }
 
-// Of linux/if_link.h and linux/if_bridge.h.
-const (
-	brVLANFiltering  = 7      // IFLA_BR_VLAN_FILTERING
-	brVLANProtocol   = 8      // IFLA_BR_VLAN_PROTOCOL
-	noLinkLocalLearn = 1 << 0 // the bit BR_BOOLOPT_NO_LL_LEARN
-)
+// noLinkLocalLearn is the bit BR_BOOLOPT_NO_LL_LEARN of linux/if_bridge.h.
+const noLinkLocalLearn = 1 << 0
 
 // SetNoLinkLocalLearn keeps a bridge from learning source addresses from frames to
 // the addresses of link protocols, which pass by its rules (br_handle_frame of
@@ -113,7 +100,7 @@ func (c *Conn) SetNoLinkLocalLearn(bridge int) error {
 // SetVLANFiltering makes a bridge keep VLANs apart. A kernel that can't is
 // EOPNOTSUPP, here and in AddVLANs and ClearVLANs.
 func (c *Conn) SetVLANFiltering(bridge int) error {
-	return c.setBridge(bridge, u8(brVLANFiltering, 1))
+	return c.setBridge(bridge, u8(unix.IFLA_BR_VLAN_FILTERING, 1))
 }
 
 func (c *Conn) setBridge(bridge int, data []byte) error {

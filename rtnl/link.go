@@ -145,7 +145,7 @@ func decodeLink(b []byte) (Link, error) {
 	}
 	if l.Kind == "bridge" {
 		data := info.nest(unix.IFLA_INFO_DATA)
-		l.VLANFiltering = data.flag(brVLANFiltering)
+		l.VLANFiltering = data.flag(unix.IFLA_BR_VLAN_FILTERING)
 		// struct br_boolopt_multi: the values, and a mask of those that are meant.
 		if options := data.octets(unix.IFLA_BR_MULTI_BOOLOPT); len(options) >= 8 {
 			l.LearnsLinkLocal = native.Uint32(options)&noLinkLocalLearn == 0

@@ -37,7 +37,7 @@ var goldenQdisc = []row{
 	{
 		"ip link add name fb-0123 address 02:11:22:33:44:55 mtu 1500 up type ifb",
 		"10000506 00000000000000000100000001000000 0a000100021122334455 0000 08000400dc050000 0c00030066622d3031323300 0c001280 0700010069666200",
-		func(c *Conn) { c.AddIFB("fb-0123", mac("02:11:22:33:44:55"), 1500) },
+		func(c *Conn) { c.AddLink("ifb", "fb-0123", mac("02:11:22:33:44:55"), 1500) },
 	},
 	{
 		"ip link set dev d0 group 10870",

@@ -26,11 +26,7 @@ type Route struct {
 // Routes lists the unicast routes of one family in all tables, or only those that
 // lead out of a link unless index is 0.
 func (c *Conn) Routes(ipv6 bool, index int) ([]Route, error) {
-	h := make([]byte, unix.SizeofRtMsg)
-	h[0] = unix.AF_INET
-	if ipv6 {
-		h[0] = unix.AF_INET6
-	}
+	h := rtMsg(netip.PrefixFrom(unspecified(ipv6), 0))
 	all, err := dump(c, unix.RTM_GETROUTE, decodeRoute, h, nonzero(unix.RTA_OIF, uint32(index)))
 	return slices.DeleteFunc(all, func(r Route) bool { return r.Type != unix.RTN_UNICAST }), err
 }
@@ -95,49 +91,51 @@ func leadsNowhere(err error) bool {
 // routeTo asks how packets to an address go, or with RTM_F_FIB_MATCH which route
 // they take.
 func (c *Conn) routeTo(a netip.Addr, flags uint32) (Route, error) {
-	h := make([]byte, unix.SizeofRtMsg)
-	h[0], h[1] = family(a), byte(a.BitLen())
+	h := rtMsg(netip.PrefixFrom(a, a.BitLen()))
 	native.PutUint32(h[8:], flags)
-	return get(c, unix.RTM_GETROUTE, decodeRoute, h, octets(unix.RTA_DST, a.AsSlice()))
+	return get(c, unix.RTM_GETROUTE, decodeRoute, h)
 }
 
 // AddRoute adds a unicast route. One of the same destination, table and
 // priority is EEXIST.
 func (c *Conn) AddRoute(r Route) error {
-	h := make([]byte, unix.SizeofRtMsg)
-	h[0], h[1] = family(r.Dst.Addr()), byte(r.Dst.Bits())
-	h[5], h[6], h[7] = unix.RTPROT_BOOT, r.Scope, unix.RTN_UNICAST
-	var dst, table []byte
-	switch {
-	case r.Table == 0:
-		h[4] = unix.RT_TABLE_MAIN
-	case r.Table <= 255:
+	h := rtMsg(r.Dst)
+	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, r.Scope, unix.RTN_UNICAST
+	var table []byte
+	if r.Table > 255 {
+		h[4], table = unix.RT_TABLE_UNSPEC, u32(unix.RTA_TABLE, r.Table)
+	} else if r.Table != 0 {
 		h[4] = byte(r.Table)
-	default:
-		table = u32(unix.RTA_TABLE, r.Table)
 	}
-	if r.Dst.Bits() > 0 {
-		dst = octets(unix.RTA_DST, r.Dst.Addr().AsSlice())
-	}
-	return c.create(unix.RTM_NEWROUTE, h, dst,
+	return c.create(unix.RTM_NEWROUTE, h,
 		octets(unix.RTA_GATEWAY, r.Gateway.AsSlice()),
 		nonzero(unix.RTA_PRIORITY, r.Priority), table,
 		u32(unix.RTA_OIF, uint32(r.Index)),
 		nest(unix.RTA_METRICS, nonzero(unix.RTAX_MTU, r.MTU), nonzero(unix.RTAX_ADVMSS, r.AdvMSS)))
 }
 
+// rtMsg is struct rtmsg of linux/rtnetlink.h, and the attribute, for a destination.
+func rtMsg(dst netip.Prefix) []byte {
+	b := make([]byte, unix.SizeofRtMsg)
+	b[0], b[1] = family(dst.Addr()), byte(dst.Bits())
+	if dst.Bits() == 0 {
+		return b
+	}
+	return append(b, octets(unix.RTA_DST, dst.Addr().AsSlice())...)
+}
+
+func unspecified(ipv6 bool) netip.Addr {
+	if ipv6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
 func decodeRoute(b []byte) (Route, error) {
 	h, r := read(b, unix.SizeofRtMsg)
-	dst := r.addr(unix.RTA_DST)
-	if r.octets(unix.RTA_DST) == nil {
-		dst = netip.IPv4Unspecified()
-		if h[0] == unix.AF_INET6 {
-			dst = netip.IPv6Unspecified()
-		}
-	}
 	metrics := r.nest(unix.RTA_METRICS)
 	route := Route{
-		Dst:      r.prefix(h, dst),
+		Dst:      r.prefix(h, cmp.Or(r.addr(unix.RTA_DST), unspecified(h[0] == unix.AF_INET6))),
 		Gateway:  r.addr(unix.RTA_GATEWAY),
 		Index:    int(r.u32(unix.RTA_OIF)),
 		Table:    cmp.Or(r.u32(unix.RTA_TABLE), uint32(h[4])),

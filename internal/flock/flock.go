@@ -20,13 +20,7 @@ var ErrHeld = errors.New("another process holds the lock")
 // closed, or with the process. After an error the caller must close f. Errors name
 // the file.
 func Lock(f *os.File, how int, wait time.Duration) error {
-	return within(f, "flock", wait, func(fd uintptr, block bool) error {
-		mode := how | unix.LOCK_NB
-		if block {
-			mode = how
-		}
-		return unix.Flock(int(fd), mode)
-	})
+	return within(f, wait, unix.Flock, how|unix.LOCK_NB, how)
 }
 
 // LockByte is Lock of the byte at an offset, which may be beyond the file's end.
@@ -38,13 +32,10 @@ func LockByte(f *os.File, offset int64, how int, wait time.Duration) error {
 	if how == unix.LOCK_EX {
 		kind = unix.F_WRLCK
 	}
-	return within(f, "lock", wait, func(fd uintptr, block bool) error {
-		cmd := unix.F_OFD_SETLK
-		if block {
-			cmd = unix.F_OFD_SETLKW
-		}
-		return unix.FcntlFlock(fd, cmd, &unix.Flock_t{Type: kind, Start: offset, Len: 1})
-	})
+	lock := func(fd, cmd int) error {
+		return unix.FcntlFlock(uintptr(fd), cmd, &unix.Flock_t{Type: kind, Start: offset, Len: 1})
+	}
+	return within(f, wait, lock, unix.F_OFD_SETLK, unix.F_OFD_SETLKW)
 }
 
 // LockedBytes returns the offsets among n from an offset on whose bytes others have
@@ -72,34 +63,34 @@ func addLocked(f *os.File, from, end int64, locked map[int64]bool) error {
 	return errors.Join(addLocked(f, from, at, locked), addLocked(f, at+1, end, locked))
 }
 
-// within tries a lock at once, and then waits for it.
-func within(f *os.File, op string, wait time.Duration, lock func(fd uintptr, block bool) error) error {
-	err := lock(f.Fd(), false)
+// within locks f: at once by the mode try, else for the wait by the mode block.
+func within(f *os.File, wait time.Duration, lock func(fd, mode int) error, try, block int) error {
+	err := lock(int(f.Fd()), try)
 	if errors.Is(err, unix.EWOULDBLOCK) && wait > 0 {
-		err = await(f.Fd(), wait, lock)
+		err = await(f, wait, func(fd int) error { return lock(fd, block) })
 	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, unix.EWOULDBLOCK):
+	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("%s: %w", f.Name(), ErrHeld)
 	}
-	return &fs.PathError{Op: op, Path: f.Name(), Err: err}
+	if err != nil {
+		return &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+	}
+	return nil
 }
 
-// await waits in the kernel; EWOULDBLOCK means that the time is over. Closing fd
-// would not end the kernel's wait, so that uses a descriptor of its own, which is
-// closed after it.
-func await(fd uintptr, wait time.Duration, lock func(fd uintptr, block bool) error) error {
-	own, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
+// await lets the kernel wait for a lock; the error is EWOULDBLOCK if the time is
+// over. Closing f would not end the kernel's wait, which so has a descriptor of its
+// own that is closed after it.
+func await(f *os.File, wait time.Duration, lock func(fd int) error) error {
+	own, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	done := make(chan error, 1)
 	go func() {
-		err := lock(uintptr(own), true)
+		err := lock(own)
 		for errors.Is(err, unix.EINTR) { // by a signal; the Go runtime sends some
-			err = lock(uintptr(own), true)
+			err = lock(own)
 		}
 		unix.Close(own)
 		done <- err
