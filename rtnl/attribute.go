@@ -30,6 +30,7 @@ func octets(typ uint16, payload []byte) []byte {
 func u8(typ uint16, v uint8) []byte   { return octets(typ, []byte{v}) }
 func u16(typ, v uint16) []byte        { return octets(typ, native.AppendUint16(nil, v)) }
 func u32(typ uint16, v uint32) []byte { return octets(typ, native.AppendUint32(nil, v)) }
+func u64(typ uint16, v uint64) []byte { return octets(typ, native.AppendUint64(nil, v)) }
 
 // nonzero is u32, left out if v is 0.
 func nonzero(typ uint16, v uint32) []byte {
@@ -103,10 +104,7 @@ func (r reader) fixed(typ uint16, size int) []byte {
 func (r reader) flag(typ uint16) bool  { return r.fixed(typ, 1)[0] != 0 }
 func (r reader) u32(typ uint16) uint32 { return native.Uint32(r.fixed(typ, 4)) }
 
-func (r reader) text(typ uint16) string {
-	s, _, _ := strings.Cut(string(r.octets(typ)), "\x00")
-	return s
-}
+func (r reader) text(typ uint16) string { return strings.TrimRight(string(r.octets(typ)), "\x00") }
 
 func (r reader) addr(typ uint16) netip.Addr {
 	b := r.octets(typ)

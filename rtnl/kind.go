@@ -57,9 +57,8 @@ func linkInfo(kind string, data ...[]byte) []byte {
 // for it if need be. It asks for one with a multicast address, which no kernel
 // that has the kind makes (EADDRNOTAVAIL).
 func (c *Conn) HasKind(kind string) (bool, error) {
-	multicast := []byte{1, 0, 0, 0, 0, 0}
-	err := c.create(unix.RTM_NEWLINK, ifInfo(0, 0, 0), octets(unix.IFLA_ADDRESS, multicast), linkInfo(kind))
-	return supported("link kind "+kind, err, unix.EADDRNOTAVAIL)
+	multicast := octets(unix.IFLA_ADDRESS, []byte{1, 0, 0, 0, 0, 0})
+	return c.probe("link kind "+kind, unix.EADDRNOTAVAIL, ifInfo(0, 0, 0), multicast, linkInfo(kind))
 }
 
 // HasVLANFiltering reports whether the kernel's bridges can keep VLANs apart. It
@@ -68,15 +67,16 @@ func (c *Conn) HasKind(kind string) (bool, error) {
 // EPROTONOSUPPORT, others find that lo exists.
 func (c *Conn) HasVLANFiltering() (bool, error) {
 	const lo = 1 // LOOPBACK_IFINDEX of net/net_namespace.h, in every namespace
-	err := c.create(unix.RTM_NEWLINK, ifInfo(lo, 0, 0), linkInfo("bridge", u16(unix.IFLA_BR_VLAN_PROTOCOL, 0)))
-	return supported("VLAN filtering", err, unix.EPROTONOSUPPORT)
+	invalid := linkInfo("bridge", u16(unix.IFLA_BR_VLAN_PROTOCOL, 0))
+	return c.probe("VLAN filtering", unix.EPROTONOSUPPORT, ifInfo(lo, 0, 0), invalid)
 }
 
-// supported interprets the kernel's refusal of a link that can't be made: it is yes
-// only from a kernel that supports a feature.
-func supported(feature string, err error, yes unix.Errno) (bool, error) {
+// probe asks for a link that can't be made. A kernel that supports the feature
+// refuses it with one error, and other kernels with another.
+func (c *Conn) probe(feature string, supported unix.Errno, parts ...[]byte) (bool, error) {
+	err := c.create(unix.RTM_NEWLINK, parts...)
 	switch {
-	case errors.Is(err, yes):
+	case errors.Is(err, supported):
 		return true, nil
 	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.EOPNOTSUPP):
 		return false, nil

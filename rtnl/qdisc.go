@@ -35,18 +35,15 @@ type TokenBucket struct {
 
 // SetTokenBucket limits what a link sends, in place of the qdisc that it has.
 func (c *Conn) SetTokenBucket(link int, t TokenBucket) error {
-	// struct tc_tbf_qopt: rate and peakrate (tc_ratespec), limit, buffer, mtu.
+	// struct tc_tbf_qopt: rate and peakrate (tc_ratespec), limit, buffer, mtu. Its
+	// rate has 32 bits; the kernel takes the higher one of it and TCA_TBF_RATE64.
 	parms := make([]byte, 36)
 	parms[1] = linkLayerEthernet
 	native.PutUint32(parms[8:], uint32(min(t.Rate, math.MaxUint32)))
 	native.PutUint32(parms[24:], t.Limit)
-	var rate64 []byte
-	if t.Rate > math.MaxUint32 {
-		rate64 = octets(tbfRate64, native.AppendUint64(nil, t.Rate))
-	}
 	return c.do(unix.RTM_NEWQDISC, netlink.Create|netlink.Replace,
 		tcMsg(link, tbfHandle, tcRoot, 0), text(unix.TCA_KIND, "tbf"),
-		nest(unix.TCA_OPTIONS, octets(tbfParms, parms), rate64, u32(tbfBurst, t.Burst)))
+		nest(unix.TCA_OPTIONS, octets(tbfParms, parms), u64(tbfRate64, t.Rate), u32(tbfBurst, t.Burst)))
 }
 
 // RedirectIngress sends all that a link receives to another link first, and

@@ -6,10 +6,12 @@ import "testing"
 var goldenQdisc = []row{
 	{
 		// Less the table of rates, its cell size and the buffer's ticks, which the
-		// kernel works out itself.
+		// kernel works out itself; and with TCA_TBF_RATE64, which iproute2 sends only
+		// if the rate needs it.
 		"tc qdisc replace dev d0 root handle 1: tbf rate 20mbit burst 25000 limit 87500",
-		"24000505 00000000030000000000 0100ffffffff00000000 0800010074626600 34000280" +
-			"28000100 0001000000000000a0252600 000000000000000000000000 cc550100 00000000 00000000 08000600a8610000",
+		"24000505 00000000030000000000 0100ffffffff00000000 0800010074626600 40000280" +
+			"28000100 0001000000000000a0252600 000000000000000000000000 cc550100 00000000 00000000" +
+			"0c000400 a025260000000000 08000600a8610000",
 		func(c *Conn) { c.SetTokenBucket(3, TokenBucket{2500000, 25000, 87500}) },
 	},
 	{

@@ -67,13 +67,13 @@ func (c *Conn) DefaultRouteLink(ipv6 bool) (int, error) {
 // costs one message, however many addresses the host has.
 func (c *Conn) Local(a netip.Addr) (Route, error) {
 	r, err := c.routeTo(a, unix.RTM_F_FIB_MATCH)
-	switch {
-	case err == nil && (r.Type == unix.RTN_LOCAL || r.Type == unix.RTN_BROADCAST || r.Type == unix.RTN_ANYCAST):
-		return r, nil
-	case leadsNowhere(err):
-		err = nil
+	if leadsNowhere(err) {
+		return Route{}, nil
 	}
-	return Route{}, err
+	if err != nil || !slices.Contains([]uint8{unix.RTN_LOCAL, unix.RTN_BROADCAST, unix.RTN_ANYCAST}, r.Type) {
+		return Route{}, err
+	}
+	return r, nil
 }
 
 // leadsNowhere reports whether a look-up ended without a route: there is none,
@@ -101,15 +101,10 @@ func (c *Conn) routeTo(a netip.Addr, flags uint32) (Route, error) {
 func (c *Conn) AddRoute(r Route) error {
 	h := rtMsg(r.Dst)
 	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, r.Scope, unix.RTN_UNICAST
-	var table []byte
-	if r.Table > 255 {
-		h[4], table = unix.RT_TABLE_UNSPEC, u32(unix.RTA_TABLE, r.Table)
-	} else if r.Table != 0 {
-		h[4] = byte(r.Table)
-	}
 	return c.create(unix.RTM_NEWROUTE, h,
 		octets(unix.RTA_GATEWAY, r.Gateway.AsSlice()),
-		nonzero(unix.RTA_PRIORITY, r.Priority), table,
+		nonzero(unix.RTA_PRIORITY, r.Priority),
+		nonzero(unix.RTA_TABLE, r.Table), // else that of the header
 		u32(unix.RTA_OIF, uint32(r.Index)),
 		nest(unix.RTA_METRICS, nonzero(unix.RTAX_MTU, r.MTU), nonzero(unix.RTAX_ADVMSS, r.AdvMSS)))
 }

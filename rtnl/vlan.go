@@ -9,8 +9,6 @@ const (
 	vlanUntagged   = 1 << 2
 	vlanRangeBegin = 1 << 3
 	vlanRangeEnd   = 1 << 4
-	firstVID       = 1
-	lastVID        = 4094
 )
 
 // AddVLANs adds a bridge port to VLANs: untagged frames belong to pvid, unless
@@ -28,7 +26,7 @@ func (c *Conn) AddVLANs(port int, pvid uint16, trunk []uint16) error {
 
 // ClearVLANs takes a bridge port out of all VLANs.
 func (c *Conn) ClearVLANs(port int) error {
-	all := append(vlan(vlanRangeBegin, firstVID), vlan(vlanRangeEnd, lastVID)...)
+	all := append(vlan(vlanRangeBegin, 1), vlan(vlanRangeEnd, 4094)...)
 	return c.do(unix.RTM_DELLINK, 0, portInfo(port), octets(unix.IFLA_AF_SPEC, all))
 }
 

@@ -165,7 +165,8 @@ func (o *Object) objects(key string, list []any, limit int) []*Object {
 	return out
 }
 
-// place gives child, as parsed, its path.
+// place gives child, as parsed, its path. The parser doesn't: a path for every
+// element would let a long key multiply the size of a document.
 func (o *Object) place(key string, child *Object) *Object {
 	return &Object{o.doc, o.at(key), child.fields}
 }

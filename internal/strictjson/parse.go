@@ -11,6 +11,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -35,16 +36,15 @@ func Parse(data []byte) (*Object, error) { return ParseLarge(data, MaxSize) }
 
 // ParseLarge is Parse with another bound, in bytes.
 func ParseLarge(data []byte, limit int) (*Object, error) {
-	if len(data) > limit {
+	switch {
+	case len(data) > limit:
 		return nil, fmt.Errorf("more than %d bytes", limit)
-	}
-	if !utf8.Valid(data) {
+	case !utf8.Valid(data):
 		return nil, errors.New("not valid UTF-8")
-	}
-	p := parser{data: string(data), doc: &document{}}
-	if p.space(); p.pos == len(p.data) {
+	case len(bytes.TrimSpace(data)) == 0:
 		return nil, errors.New("empty, want a JSON object")
 	}
+	p := parser{data: string(data), doc: &document{}}
 	v := p.value()
 	if p.space(); p.pos < len(p.data) {
 		p.fail("something follows the JSON object")

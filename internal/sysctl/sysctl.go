@@ -4,7 +4,6 @@ package sysctl
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,10 +73,9 @@ func (d Dir) ensure(name, value string, write func(fd int) error) error {
 // open opens a sysctl for one system call. It is not an [os.File], which would
 // begin to poll it.
 func (d Dir) open(name string, flags int, call func(fd int) error) error {
-	path := filepath.Join(string(d), name)
-	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(filepath.Join(string(d), name), flags|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &fs.PathError{Op: "open", Path: path, Err: err}
+		return err
 	}
 	return errors.Join(call(fd), unix.Close(fd))
 }
