@@ -19,11 +19,8 @@ var ErrNotNetNS = errors.New("not a network namespace")
 type NS struct {
 	fd   int // no [os.File], which would begin to poll it
 	path string
-	id   identity
+	id   [2]uint64 // device and inode of the nsfs file (ioctl_ns(2))
 }
-
-// identity tells namespaces apart: device and inode of the nsfs file (ioctl_ns(2)).
-type identity struct{ dev, ino uint64 }
 
 // Open opens the namespace at path: a bind mount such as /run/netns/x, or
 // /proc/PID/ns/net. Any other file is ErrNotNetNS, and a path without one is
@@ -44,20 +41,20 @@ func Open(path string) (*NS, error) {
 // Current opens the calling thread's namespace.
 func Current() (*NS, error) { return Open("/proc/thread-self/ns/net") }
 
-func identify(fd int) (identity, error) {
+func identify(fd int) (id [2]uint64, err error) {
 	var fs unix.Statfs_t
 	var file unix.Stat_t
 	if err := errors.Join(unix.Fstatfs(fd, &fs), unix.Fstat(fd, &file)); err != nil {
-		return identity{}, err
+		return id, err
 	}
 	if fs.Type != unix.NSFS_MAGIC { // NS_GET_NSTYPE could be a request of another driver
-		return identity{}, ErrNotNetNS
+		return id, ErrNotNetNS
 	}
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
 	if err == nil && kind != unix.CLONE_NEWNET {
 		err = ErrNotNetNS
 	}
-	return identity{file.Dev, file.Ino}, err
+	return [2]uint64{file.Dev, file.Ino}, err
 }
 
 // FD returns the namespace's file descriptor, valid until Close.

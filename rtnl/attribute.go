@@ -28,9 +28,7 @@ func octets(typ uint16, payload []byte) []byte {
 }
 
 func u8(typ uint16, v uint8) []byte   { return octets(typ, []byte{v}) }
-func u16(typ, v uint16) []byte        { return octets(typ, native.AppendUint16(nil, v)) }
 func u32(typ uint16, v uint32) []byte { return octets(typ, native.AppendUint32(nil, v)) }
-func u64(typ uint16, v uint64) []byte { return octets(typ, native.AppendUint64(nil, v)) }
 
 // nonzero is u32, left out if v is 0.
 func nonzero(typ uint16, v uint32) []byte {

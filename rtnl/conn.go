@@ -32,13 +32,10 @@ func New(c *nl.Conn) *Conn { return &Conn{c} }
 // Close closes the socket.
 func (c *Conn) Close() error { return c.nl.Close() }
 
-// Untrusted bounds answers to maxUntrusted bytes each; longer ones fail with
-// EMSGSIZE. It is for a namespace in which somebody else decides how much there is
-// to list.
-func (c *Conn) Untrusted() { c.nl.Limit(maxUntrusted) }
-
-// maxUntrusted is some 10,000 addresses or routes of one link.
-const maxUntrusted = 1 << 20
+// Untrusted bounds answers to 1 MiB each, some 10,000 addresses or routes of one
+// link; longer ones fail with EMSGSIZE. It is for a namespace in which somebody else
+// decides how much there is to list.
+func (c *Conn) Untrusted() { c.nl.Limit(1 << 20) }
 
 // do sends a request, a fixed header and attributes, that the kernel answers with
 // an acknowledgement alone.

@@ -67,7 +67,7 @@ func (c *Conn) HasKind(kind string) (bool, error) {
 // EPROTONOSUPPORT, others find that lo exists.
 func (c *Conn) HasVLANFiltering() (bool, error) {
 	const lo = 1 // LOOPBACK_IFINDEX of net/net_namespace.h, in every namespace
-	invalid := linkInfo("bridge", u16(unix.IFLA_BR_VLAN_PROTOCOL, 0))
+	invalid := linkInfo("bridge", octets(unix.IFLA_BR_VLAN_PROTOCOL, []byte{0, 0}))
 	return c.probe("VLAN filtering", unix.EPROTONOSUPPORT, ifInfo(lo, 0, 0), invalid)
 }
 

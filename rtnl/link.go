@@ -35,11 +35,9 @@ func (l Link) Up() bool { return l.Flags&unix.IFF_UP != 0 }
 // Running reports whether the link is up and has a carrier: a bridge, some port.
 func (l Link) Running() bool { return l.Flags&unix.IFF_RUNNING != 0 }
 
-// RTEXT_FILTER_* of linux/rtnetlink.h.
-const (
-	filterVLANs = 1 << 1 // RTEXT_FILTER_BRVLAN
-	skipStats   = 1 << 3 // RTEXT_FILTER_SKIP_STATS: counters are most of a reply
-)
+// skipStats is RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are most of a
+// reply.
+const skipStats = 1 << 3
 
 // LinkByName finds a link. One that does not exist is ENODEV.
 func (c *Conn) LinkByName(name string) (Link, error) {

@@ -43,7 +43,7 @@ func (c *Conn) SetTokenBucket(link int, t TokenBucket) error {
 	native.PutUint32(parms[24:], t.Limit)
 	return c.do(unix.RTM_NEWQDISC, netlink.Create|netlink.Replace,
 		tcMsg(link, tbfHandle, tcRoot, 0), text(unix.TCA_KIND, "tbf"),
-		nest(unix.TCA_OPTIONS, octets(tbfParms, parms), u64(tbfRate64, t.Rate), u32(tbfBurst, t.Burst)))
+		nest(unix.TCA_OPTIONS, octets(tbfParms, parms), octets(tbfRate64, native.AppendUint64(nil, t.Rate)), u32(tbfBurst, t.Burst)))
 }
 
 // RedirectIngress sends all that a link receives to another link first, and
@@ -52,9 +52,8 @@ func (c *Conn) RedirectIngress(from, to int) error {
 	if err := c.create(unix.RTM_NEWQDISC, ingress(from)...); err != nil {
 		return err
 	}
-	const priority = 1
 	all := binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL)
-	info := uint32(priority)<<16 | uint32(native.Uint16(all))
+	info := 1<<16 | uint32(native.Uint16(all)) // priority 1, every protocol
 	// struct tc_mirred: index, capab, action, refcnt, bindcnt, eaction, ifindex.
 	redirect := make([]byte, 28)
 	native.PutUint32(redirect[8:], stolen)

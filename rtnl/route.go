@@ -11,16 +11,20 @@ import (
 
 // A Route is an entry of a routing table (linux/rtnetlink.h).
 type Route struct {
-	Dst      netip.Prefix // 0.0.0.0/0 and ::/0 are the default routes
-	Gateway  netip.Addr   // invalid: on the link
-	Index    int          // of the link that it leads out of; of several (RTA_MULTIPATH) the first; 0: only its nexthop object says it
-	Table    uint32       // RT_TABLE_*
-	Scope    uint8        // RT_SCOPE_*
-	Priority uint32       // RTA_PRIORITY, the metric
-	MTU      uint32       // RTAX_MTU
-	AdvMSS   uint32       // RTAX_ADVMSS
-	Type     uint8        // RTN_*
-	Protocol uint8        // RTPROT_*: what made it
+	Dst     netip.Prefix // 0.0.0.0/0 and ::/0 are the default routes
+	Gateway netip.Addr   // invalid: on the link
+	// Index is that of the link that it leads out of, of several (RTA_MULTIPATH) the
+	// first; 0: only its nexthop object has it.
+	Index    int
+	Table    uint32 // RT_TABLE_*
+	Priority uint32 // RTA_PRIORITY, the metric
+	Type     uint8  // RTN_*; AddRoute makes RTN_UNICAST
+	Protocol uint8  // RTPROT_*: its origin; AddRoute makes RTPROT_BOOT
+
+	// Only for AddRoute:
+	Scope  uint8  // RT_SCOPE_*
+	MTU    uint32 // RTAX_MTU
+	AdvMSS uint32 // RTAX_ADVMSS
 }
 
 // Routes lists the unicast routes of one family in all tables, or only those that
@@ -35,18 +39,17 @@ func (c *Conn) Routes(ipv6 bool, index int) ([]Route, error) {
 // of; 0 if there is none.
 func (c *Conn) DefaultRouteLink(ipv6 bool) (int, error) {
 	// It is the route to an address that nobody has, however long the tables are.
-	nobody := "198.51.100.1" // RFC 5737
+	nobody := netip.AddrFrom4([4]byte{198, 51, 100, 1}) // RFC 5737
 	if ipv6 {
-		nobody = "3fff::1" // RFC 9637
+		nobody = netip.AddrFrom16([16]byte{0x3f, 0xff, 15: 1}) // RFC 9637
 	}
-	to := netip.MustParseAddr(nobody)
-	r, err := c.routeTo(to, unix.RTM_F_FIB_MATCH)
+	r, err := c.routeTo(nobody, unix.RTM_F_FIB_MATCH)
 	switch {
 	case errors.Is(err, unix.ENETUNREACH):
 		return 0, nil
 	case err == nil && r.Dst.Bits() == 0 && r.Type == unix.RTN_UNICAST:
 		if r.Index == 0 { // net.ipv4.nexthop_compat_mode is 0
-			r, err = c.routeTo(to, 0)
+			r, err = c.routeTo(nobody, 0)
 		}
 		return r.Index, err
 	}
@@ -67,25 +70,20 @@ func (c *Conn) DefaultRouteLink(ipv6 bool) (int, error) {
 // costs one message, however many addresses the host has.
 func (c *Conn) Local(a netip.Addr) (Route, error) {
 	r, err := c.routeTo(a, unix.RTM_F_FIB_MATCH)
-	if leadsNowhere(err) {
-		return Route{}, nil
+	// There is no route; or it is of the type unreachable, prohibit, blackhole or
+	// throw (fib_props of net/ipv4/fib_semantics.c); or the kernel lacks the family.
+	for _, errno := range [...]unix.Errno{
+		unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.EAGAIN,
+		unix.EOPNOTSUPP, unix.EAFNOSUPPORT,
+	} {
+		if errors.Is(err, errno) {
+			return Route{}, nil
+		}
 	}
 	if err != nil || !slices.Contains([]uint8{unix.RTN_LOCAL, unix.RTN_BROADCAST, unix.RTN_ANYCAST}, r.Type) {
 		return Route{}, err
 	}
 	return r, nil
-}
-
-// leadsNowhere reports whether a look-up ended without a route: there is none,
-// or it is of the type unreachable, prohibit, blackhole or throw (fib_props of
-// net/ipv4/fib_semantics.c), or the kernel lacks the family.
-func leadsNowhere(err error) bool {
-	var errno unix.Errno
-	errors.As(err, &errno)
-	return slices.Contains([]unix.Errno{
-		unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.EAGAIN,
-		unix.EOPNOTSUPP, unix.EAFNOSUPPORT,
-	}, errno)
 }
 
 // routeTo asks how packets to an address go, or with RTM_F_FIB_MATCH which route
@@ -128,16 +126,12 @@ func unspecified(ipv6 bool) netip.Addr {
 
 func decodeRoute(b []byte) (Route, error) {
 	h, r := read(b, unix.SizeofRtMsg)
-	metrics := r.nest(unix.RTA_METRICS)
 	route := Route{
 		Dst:      r.prefix(h, cmp.Or(r.addr(unix.RTA_DST), unspecified(h[0] == unix.AF_INET6))),
 		Gateway:  r.addr(unix.RTA_GATEWAY),
 		Index:    int(r.u32(unix.RTA_OIF)),
 		Table:    cmp.Or(r.u32(unix.RTA_TABLE), uint32(h[4])),
-		Scope:    h[6],
 		Priority: r.u32(unix.RTA_PRIORITY),
-		MTU:      metrics.u32(unix.RTAX_MTU),
-		AdvMSS:   metrics.u32(unix.RTAX_ADVMSS),
 		Type:     h[7],
 		Protocol: h[5],
 	}

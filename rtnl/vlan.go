@@ -54,6 +54,9 @@ func (c *Conn) PortVLANs() (map[int]PortVLANs, error) {
 	return all, err
 }
 
+// filterVLANs is RTEXT_FILTER_BRVLAN of linux/rtnetlink.h.
+const filterVLANs = 1 << 1
+
 func decodePortVLANs(b []byte) (PortVLANs, error) {
 	h, r := read(b, unix.SizeofIfInfomsg)
 	p := PortVLANs{index: int(int32(native.Uint32(h[4:])))}

@@ -44,27 +44,24 @@ func ParseLarge(data []byte, limit int) (*Object, error) {
 	case len(bytes.TrimSpace(data)) == 0:
 		return nil, errors.New("empty, want a JSON object")
 	}
-	p := parser{data: string(data), doc: &document{}}
+	p := parser{data: string(data) + "\x00", doc: &document{}}
 	v := p.value()
-	if p.space(); p.pos < len(p.data) {
+	if p.space(); p.pos < len(p.data)-1 {
 		p.fail("something follows the JSON object")
 	}
-	if p.err != nil {
-		return nil, p.err
-	}
 	top, ok := v.(*Object)
-	if !ok {
-		return nil, fmt.Errorf("want a JSON object, got %s", describe(v))
+	if p.err == nil && !ok {
+		p.err = fmt.Errorf("want a JSON object, got %s", describe(v))
 	}
-	return top, nil
+	return top, p.err
 }
 
 // A parser turns text into a tree of *Object, []any, string, number, bool and
 // nil. The first error sticks and moves the position to the end of the text, so
 // that every loop ends.
 type parser struct {
-	data  string
-	pos   int // of what is read next
+	data  string // and a NUL byte, which no valid text has
+	pos   int    // of what is read next
 	depth int
 	doc   *document
 	err   error
@@ -77,31 +74,24 @@ func (p *parser) fail(format string, args ...any) {
 	if p.err == nil {
 		p.err = fmt.Errorf("at byte %d: "+format, append([]any{p.pos}, args...)...)
 	}
-	p.pos = len(p.data)
+	p.pos = len(p.data) - 1
 }
 
 // unexpected rejects what is at the position.
 func (p *parser) unexpected(want string) {
-	if p.pos == len(p.data) {
+	rest := p.data[p.pos : len(p.data)-1]
+	if rest == "" {
 		p.fail("unexpected end, want %s", want)
 	}
-	p.fail("unexpected %.20q, want %s", p.data[p.pos:], want)
-}
-
-// next is the character at the position, 0 at the end.
-func (p *parser) next() byte {
-	if p.pos < len(p.data) {
-		return p.data[p.pos]
-	}
-	return 0
+	p.fail("unexpected %.20q, want %s", rest, want)
 }
 
 // space skips white space and returns the character after it, 0 at the end.
 func (p *parser) space() byte {
-	for p.pos < len(p.data) && strings.IndexByte(" \t\n\r", p.data[p.pos]) >= 0 {
+	for strings.IndexByte(" \t\n\r", p.data[p.pos]) >= 0 {
 		p.pos++
 	}
-	return p.next()
+	return p.data[p.pos]
 }
 
 // expect skips white space and the character after it, which must be c.
@@ -123,7 +113,7 @@ func (p *parser) value() any {
 		return p.list()
 	}
 	start := p.pos
-	for p.pos < len(p.data) && strings.IndexByte(" \t\n\r,]}", p.data[p.pos]) < 0 {
+	for strings.IndexByte(" \t\n\r,]}\x00", p.data[p.pos]) < 0 {
 		p.pos++
 	}
 	switch word := p.data[start:p.pos]; {
@@ -141,18 +131,11 @@ func (p *parser) value() any {
 
 // isNumber reports whether s is a number of RFC 8259, section 6.
 func isNumber(s string) bool {
-	mantissa, exponent := strings.TrimPrefix(s, "-"), "0"
-	if i := strings.IndexAny(mantissa, "eE"); i >= 0 {
-		mantissa, exponent = mantissa[:i], mantissa[i+1:]
-		if exponent != "" && (exponent[0] == '+' || exponent[0] == '-') {
-			exponent = exponent[1:]
-		}
-	}
-	whole, fraction, hasPoint := strings.Cut(mantissa, ".")
-	if hasPoint && !isDecimal(fraction) {
-		return false
-	}
-	return isDecimal(whole) && (whole == "0" || whole[0] != '0') && isDecimal(exponent)
+	mantissa, exponent, hasExponent := strings.Cut(strings.ToLower(s), "e")
+	whole, fraction, hasFraction := strings.Cut(strings.TrimPrefix(mantissa, "-"), ".")
+	return isDecimal(whole) && (whole == "0" || whole[0] != '0') &&
+		(!hasFraction || isDecimal(fraction)) &&
+		(!hasExponent || isDecimal(strings.TrimPrefix(exponent, "-")) || isDecimal(strings.TrimPrefix(exponent, "+")))
 }
 
 func isDecimal(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
@@ -201,7 +184,7 @@ func (p *parser) text(want string) string {
 	p.expect('"', want)
 	var decoded []byte // the string before start, if there was an escape
 	for start := p.pos; ; {
-		switch c := p.next(); {
+		switch c := p.data[p.pos]; {
 		case c == '"':
 			s := p.data[start:p.pos]
 			p.pos++
@@ -222,8 +205,8 @@ func (p *parser) text(want string) string {
 // escape reads a backslash and the character or surrogate pair that it begins.
 func (p *parser) escape() rune {
 	p.pos++
-	if p.next() != 'u' {
-		i := strings.IndexByte(`"\/bfnrt`, p.next())
+	if p.data[p.pos] != 'u' {
+		i := strings.IndexByte(`"\/bfnrt`, p.data[p.pos])
 		if i < 0 {
 			p.unexpected("an escape")
 			return 0
@@ -236,7 +219,7 @@ func (p *parser) escape() rune {
 		return r
 	}
 	low := rune(0)
-	if p.next() == '\\' {
+	if p.data[p.pos] == '\\' {
 		p.pos++
 		low = p.unit()
 	}

@@ -31,17 +31,17 @@ func (d Dir) Pin(name string) (Dir, *os.File, error) {
 
 // Get reads a sysctl, named as a path such as net/ipv4/ip_forward. (Dots won't
 // do: an interface name may have some.)
-func (d Dir) Get(name string) (value string, err error) {
-	err = d.open(name, unix.O_RDONLY, func(fd int) error {
-		b := make([]byte, 4096) // a page is the most that a sysctl gives at once
-		n, err := unix.Read(fd, b)
-		value = strings.TrimSpace(string(b[:max(0, n)]))
+func (d Dir) Get(name string) (string, error) {
+	b := make([]byte, 4096) // a page is the most that a sysctl gives at once
+	n := 0
+	err := d.open(name, unix.O_RDONLY, func(fd int) (err error) {
+		n, err = unix.Read(fd, b)
 		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("sysctl %s: %w", name, err)
 	}
-	return value, nil
+	return strings.TrimSpace(string(b[:n])), nil
 }
 
 // Ensure makes a sysctl have a value. It writes only what differs, so a
