@@ -152,7 +152,8 @@ vlan() {
 
 # vlans: containers of one VLAN reach each other and nobody else.
 vlans() {
-	red=$(vlan red 100 10.87.1.10) blue=$(vlan blue 200 10.87.1.20)
+	red=$(vlan red 100 10.87.1.10)
+	blue=$(vlan blue 200 10.87.1.20 | sed 's/"vlan"/"vlanTrunk":[{"id":4094},{"minID":300,"maxID":1300}],&/')
 	for c in c1 c2 c3; do netns $c; done
 	ok "VLANs: ADD" add c1 "$red"
 	ok "VLANs: ADD of a second" add c2 "$red"
@@ -160,6 +161,7 @@ vlans() {
 	ok "VLANs: in one VLAN" pings c1 $(addr c2)
 	refused "VLANs: into another VLAN" "100% packet loss" in_ c1 ping -c1 -W5 $(addr c3)
 	ok "VLANs: CHECK" check c1 "$red"
+	ok "VLANs: CHECK of a trunk" check c3 "$blue"
 	ok "VLANs: STATUS" cni STATUS x "$(echo "$red" | sed s/1.0.0/1.1.0/)"
 	ip link del brv
 	refused "VLANs: CHECK without the bridge" brv check c1 "$red"
