@@ -227,6 +227,25 @@ func TestQueriesRefuseBadAnswers(t *testing.T) {
 	}
 }
 
+func TestListsAreRestarted(t *testing.T) {
+	lists := 0
+	c := fake(t, func(reqs []netlink.Message) []netlink.Message {
+		if lists++; reqs[0].Header.Flags&netlink.Dump != netlink.Dump {
+			t.Errorf("asked for no list: %v", reqs[0].Header.Flags)
+		}
+		h := reqs[0].Header
+		h.Type, h.Flags = netlink.Done, netlink.Multi
+		part := netlink.Message{Header: h, Data: []byte{2, 0, 0, 0}}
+		if part.Header.Type = msgType(unix.NFT_MSG_NEWRULE); lists == 1 {
+			part.Header.Flags |= unix.NLM_F_DUMP_INTR
+		}
+		return []netlink.Message{part, {Header: h, Data: make([]byte, 4)}}
+	})
+	if rules, err := c.Rules(ip, "x"); err != nil || len(rules) != 1 || lists != 2 {
+		t.Errorf("%d lists, %v, %v", lists, rules, err)
+	}
+}
+
 func TestBatchThatCannotBeSent(t *testing.T) {
 	long := strings.Repeat("x", 254)
 	tests := map[string]func(*Batch){

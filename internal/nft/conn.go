@@ -93,9 +93,9 @@ func (c *Conn) ask(o Object, flags netlink.HeaderFlags) ([]netlink.Message, erro
 	return answers, c.explain(err)
 }
 
-// explain finds out what the kernel lacks. nfnetlink returns EINVAL for a
-// subsystem that it doesn't have: then every request fails so, even the one that
-// has no arguments.
+// explain returns ErrUnsupported in place of EINVAL if the kernel lacks nf_tables.
+// nfnetlink returns EINVAL for a subsystem that it doesn't have: then every request
+// fails so, even the one that has no arguments.
 func (c *Conn) explain(err error) error {
 	if errors.Is(err, unix.EINVAL) {
 		if _, all := c.generation(); errors.Is(all, ErrUnsupported) {
@@ -107,18 +107,19 @@ func (c *Conn) explain(err error) error {
 
 // generation returns the number of the ruleset's last change (NFTA_GEN_ID), or 0
 // if the kernel does not report it.
-func (c *Conn) generation() (uint32, error) {
+func (c *Conn) generation() (id uint32, err error) {
 	answers, err := c.nl.Do(msgType(unix.NFT_MSG_GETGEN), 0, []byte{0, unix.NFNETLINK_V0, 0, 0})
 	if errors.Is(err, unix.EINVAL) {
 		return 0, unsupported("CONFIG_NF_TABLES", err)
 	}
-	ids, derr := decode(answers, func(_ Family, c *nl.Codec) []uint32 {
-		return []uint32{nl.Number(c, unix.NFTA_GEN_ID, uint32(0))}
+	_, derr := decode(answers, func(_ Family, c *nl.Codec) []uint32 {
+		id = nl.Number(c, unix.NFTA_GEN_ID, id)
+		return nil
 	})
-	if err = errors.Join(err, derr); err != nil || len(ids) == 0 {
+	if err = errors.Join(err, derr); err != nil {
 		return 0, fmt.Errorf("generation of the ruleset: %w", err)
 	}
-	return ids[0], nil
+	return id, nil
 }
 
 // Has reports whether an object of that family and name exists, at a cost that

@@ -63,8 +63,9 @@ func (c *Conn) Until(end time.Time) { c.s.end = end }
 func (c *Conn) Close() error { return c.c.Close() }
 
 // Join subscribes to a multicast group (RTNLGRP_*), whose messages Receive
-// then returns.
+// then returns. After that no request must be sent.
 func (c *Conn) Join(group uint32) error {
+	c.last = 0
 	return c.s.set(unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, int(group))
 }
 
@@ -121,8 +122,8 @@ func (c *Conn) Send(msgs []netlink.Message) ([]netlink.Message, error) {
 }
 
 // Receive waits for one datagram that answers the last one sent; answers to
-// earlier ones are skipped, so that a caller need not wait for all. A refused
-// message's error can be told by [Refused].
+// earlier ones are skipped, so that a caller need not wait for all. [Refused]
+// recognizes a refused message's error.
 func (c *Conn) Receive() ([]netlink.Message, error) {
 	for {
 		msgs, err := c.c.Receive()
