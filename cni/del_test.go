@@ -7,6 +7,35 @@ import (
 	"flatnet/internal/fields"
 )
 
+// anyKeys are keys of configurations, of which DEL takes every one.
+var anyKeys = []string{
+	``,
+	`"cniVersion":"9.9.9",`,
+	`"cniVersion":"x",`,
+	`"cniVersion":"0.2.0",`,
+	`"type":17,`,
+	`"bridge":17,`,
+	`"bridge":"a/b",`,
+	`"mtu":-1,`,
+	`"mtu":"1500",`,
+	`"mtu":5,`,
+	`"ipMasq":"yes","isGateway":[],"isDefaultGateway":{},"forceAddress":1,"hairpinMode":"","promiscMode":17,`,
+	`"hairpinMode":true,"promiscMode":true,`,
+	`"noMasq":"10.0.0.0/8",`,
+	`"noMasq":["x"],`,
+	`"dns":17,`,
+	`"dns":{"nameservers":["x"],"domain":"a b"},`,
+	`"vlan":5,"portIsolation":true,`,
+	`"args":17,`,
+	`"runtimeConfig":"x",`,
+	`"runtimeConfig":{"mac":"x","ips":["x"],"ipRanges":17,"portMappings":[17],"bandwidth":{"a":1},"aliases":[]},`,
+	`"prevResult":17,`,
+	`"prevResult":{"cniVersion":"9.9.9","ips":[{"address":"x","interface":9}]},`,
+	`"prevResult":{"cniVersion":"0.2.0","ip4":{"ip":"10.1.2.3/24"}},`,
+	`"cni.dev/valid-attachments":17,`,
+	`"MTU":1500,"mtu":1400,`,
+}
+
 // TestDelTakesAnyConfig: nothing but name, container ID and interface name may
 // make DEL fail.
 func TestDelTakesAnyConfig(t *testing.T) {
@@ -17,33 +46,8 @@ func TestDelTakesAnyConfig(t *testing.T) {
 		"bad arguments":     environ("DEL", "CNI_ARGS=;;=;MAC=x;IP=y;FOO", "CNI_PATH"),
 		"loopback":          environ("DEL", "CNI_IFNAME=lo"),
 	}
-	for _, keys := range []string{
-		``,
-		`"cniVersion":"9.9.9",`,
-		`"cniVersion":"x",`,
-		`"cniVersion":"0.2.0",`,
-		`"type":17,`,
-		`"bridge":17,`,
-		`"bridge":"a/b",`,
-		`"mtu":-1,`,
-		`"mtu":"1500",`,
-		`"mtu":5,`,
-		`"ipMasq":"yes","isGateway":[],"isDefaultGateway":{},"forceAddress":1,"hairpinMode":"","promiscMode":17,`,
-		`"hairpinMode":true,"promiscMode":true,`,
-		`"noMasq":"10.0.0.0/8",`,
-		`"noMasq":["x"],`,
-		`"dns":17,`,
-		`"dns":{"nameservers":["x"],"domain":"a b"},`,
-		`"vlan":5,"portIsolation":true,`,
-		`"args":17,`,
-		`"runtimeConfig":"x",`,
-		`"runtimeConfig":{"mac":"x","ips":["x"],"ipRanges":17,"portMappings":[17],"bandwidth":{"a":1},"aliases":[]},`,
-		`"prevResult":17,`,
-		`"prevResult":{"cniVersion":"9.9.9","ips":[{"address":"x","interface":9}]},`,
-		`"prevResult":{"cniVersion":"0.2.0","ip4":{"ip":"10.1.2.3/24"}},`,
-		`"cni.dev/valid-attachments":17,`,
-		`"MTU":1500,"mtu":1400,`,
-	} {
+	for _, keys := range anyKeys {
+
 		for name, env := range envs {
 			for ipam, dir := range map[string]string{
 				`17`:                                    "",

@@ -54,14 +54,7 @@ func invariants(t *testing.T, f *fake) {
 	must(!c.Network.HairpinMode || !c.Network.PromiscMode, "hairpin and promiscuous")
 	must((c.IPAM.Type == "") == (len(c.IPAM.Sets) > 0), "pool of a delegate")
 	must(c.IPAM.Type == "" || c.IPAM.Path != "", "delegate without CNI_PATH")
-	for _, set := range c.IPAM.Sets {
-		for _, r := range set {
-			must(r.Subnet.IsValid() && r.Subnet == r.Subnet.Masked() && !r.Subnet.Addr().Is4In6(), "subnet")
-			for _, a := range []netip.Addr{r.Start, r.End, r.Gateway} {
-				must(!a.IsValid() || !a.Is4In6() && a.Zone() == "", "range")
-			}
-		}
-	}
+	poolInvariants(c.IPAM.Sets, must)
 	for _, r := range c.Network.Routes {
 		must(r.Dst.IsValid() && r.Dst == r.Dst.Masked(), "route")
 		must(!r.Gateway.IsValid() || r.Gateway.Is4() == r.Dst.Addr().Is4(), "gateway")
@@ -78,6 +71,17 @@ func invariants(t *testing.T, f *fake) {
 	}
 	for _, r := range f.prev.Routes {
 		must(r.Dst.IsValid(), "prevResult route")
+	}
+}
+
+func poolInvariants(sets [][]model.Range, must func(bool, string)) {
+	for _, set := range sets {
+		for _, r := range set {
+			must(r.Subnet.IsValid() && r.Subnet == r.Subnet.Masked() && !r.Subnet.Addr().Is4In6(), "subnet")
+			for _, a := range []netip.Addr{r.Start, r.End, r.Gateway} {
+				must(!a.IsValid() || !a.Is4In6() && a.Zone() == "", "range")
+			}
+		}
 	}
 }
 

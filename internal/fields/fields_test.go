@@ -8,60 +8,65 @@ import (
 	"flatnet/internal/strictjson"
 )
 
+// read are the readers of a value, by a name.
+var read = map[string]func(o *strictjson.Object) any{
+	"addr":     func(o *strictjson.Object) any { return Addr(o, "k") },
+	"prefix":   func(o *strictjson.Object) any { return Prefix(o, "k") },
+	"subnet":   func(o *strictjson.Object) any { return Subnet(o, "k") },
+	"subnets":  func(o *strictjson.Object) any { return Subnets(o, "k") },
+	"mac":      func(o *strictjson.Object) any { return MAC(o, "k") },
+	"port":     func(o *strictjson.Object) any { return Port(o, "k") },
+	"host IP":  func(o *strictjson.Object) any { return HostIP(o, "k") },
+	"byte":     func(o *strictjson.Object) any { return Uint[uint8](o, "k") },
+	"number":   func(o *strictjson.Object) any { return Uint[uint32](o, "k") },
+	"pointer":  func(o *strictjson.Object) any { return UintIf[uint8](o, "k") == nil },
+	"one of":   func(o *strictjson.Object) any { return OneOf(o, "k", "a", "b") },
+	"name":     func(o *strictjson.Object) any { return Text(o, "k", ParseIfName) },
+	"protocol": func(o *strictjson.Object) any { return Required(o, "k", ParseProtocol) },
+	"texts":    func(o *strictjson.Object) any { return Texts(o, "k", ParseProtocol) },
+}
+
+// values are values, and how they read or the error of each.
+var values = []struct{ kind, value, want string }{
+	{"addr", `"10.1.2.3"`, "10.1.2.3"},
+	{"addr", `"::ffff:10.1.2.3"`, "10.1.2.3"},
+	{"addr", `""`, "invalid IP"},
+	{"addr", `"x"`, `k: "x" is not an IP address`},
+	{"addr", `"fe80::1%lo"`, `k: "fe80::1%lo" has a zone, which only has a meaning on its own host`},
+	{"addr", `7`, "k: want a string, got 7"},
+	{"prefix", `"10.1.2.3/24"`, "10.1.2.3/24"},
+	{"prefix", `null`, `k: "" is not an address and length in the form 10.87.1.2/24`},
+	{"subnet", `"10.1.2.3/24"`, "10.1.2.0/24"},
+	{"subnet", `"::ffff:10.1.2.0/120"`, `k: "::ffff:10.1.2.0/120" is not a subnet in the form 10.87.1.0/24`},
+	{"subnets", `["fd00::/64","10.1.2.0/24"]`, "[fd00::/64 10.1.2.0/24]"},
+	{"subnets", `["fd00::/64",""]`, `k[1]: "" is not a subnet in the form 10.87.1.0/24`},
+	{"mac", `"02:00:00:00:00:01"`, "02:00:00:00:00:01"},
+	{"mac", `""`, "00:00:00:00:00:00"},
+	{"port", `65535`, "65535"},
+	{"port", `0`, "k: must be a number from 1 to 65535"},
+	{"port", `65536`, "k: want a whole number from 0 to 65535, got 65536"},
+	{"host IP", `"::"`, "::"},
+	{"host IP", `"224.0.0.1"`, "k: 224.0.0.1 is a multicast address"},
+	{"byte", `256`, "k: want a whole number from 0 to 255, got 256"},
+	{"number", `4294967295`, "4294967295"},
+	{"pointer", `0`, "false"},
+	{"pointer", `null`, "true"},
+	{"one of", `"b"`, "b"},
+	{"one of", `null`, ""},
+	{"one of", `""`, `k: "" is none of a, b`},
+	{"name", `"eth0"`, "eth0"},
+	{"name", `"default"`, `k: "default" is reserved by the kernel`},
+	{"name", `""`, "k: must not be empty"},
+	{"protocol", `"sctp"`, "132"},
+	{"protocol", `"TCP"`, `k: "TCP" is none of tcp, udp, sctp`},
+	{"texts", `["tcp","udp"]`, "[6 17]"},
+	{"texts", `["tcp","x"]`, `k[1]: "x" is none of tcp, udp, sctp`},
+}
+
 // Each value is read from {"k":VALUE}; want is the value or the error.
 func TestFields(t *testing.T) {
-	type object = *strictjson.Object
-	read := map[string]func(object) any{
-		"addr":     func(o object) any { return Addr(o, "k") },
-		"prefix":   func(o object) any { return Prefix(o, "k") },
-		"subnet":   func(o object) any { return Subnet(o, "k") },
-		"subnets":  func(o object) any { return Subnets(o, "k") },
-		"mac":      func(o object) any { return MAC(o, "k") },
-		"port":     func(o object) any { return Port(o, "k") },
-		"host IP":  func(o object) any { return HostIP(o, "k") },
-		"byte":     func(o object) any { return Uint[uint8](o, "k") },
-		"number":   func(o object) any { return Uint[uint32](o, "k") },
-		"pointer":  func(o object) any { return UintIf[uint8](o, "k") == nil },
-		"one of":   func(o object) any { return OneOf(o, "k", "a", "b") },
-		"name":     func(o object) any { return Text(o, "k", ParseIfName) },
-		"protocol": func(o object) any { return Required(o, "k", ParseProtocol) },
-		"texts":    func(o object) any { return Texts(o, "k", ParseProtocol) },
-	}
-	for _, tt := range []struct{ kind, value, want string }{
-		{"addr", `"10.1.2.3"`, "10.1.2.3"},
-		{"addr", `"::ffff:10.1.2.3"`, "10.1.2.3"},
-		{"addr", `""`, "invalid IP"},
-		{"addr", `"x"`, `k: "x" is not an IP address`},
-		{"addr", `"fe80::1%lo"`, `k: "fe80::1%lo" has a zone, which only has a meaning on its own host`},
-		{"addr", `7`, "k: want a string, got 7"},
-		{"prefix", `"10.1.2.3/24"`, "10.1.2.3/24"},
-		{"prefix", `null`, `k: "" is not an address and length in the form 10.87.1.2/24`},
-		{"subnet", `"10.1.2.3/24"`, "10.1.2.0/24"},
-		{"subnet", `"::ffff:10.1.2.0/120"`, `k: "::ffff:10.1.2.0/120" is not a subnet in the form 10.87.1.0/24`},
-		{"subnets", `["fd00::/64","10.1.2.0/24"]`, "[fd00::/64 10.1.2.0/24]"},
-		{"subnets", `["fd00::/64",""]`, `k[1]: "" is not a subnet in the form 10.87.1.0/24`},
-		{"mac", `"02:00:00:00:00:01"`, "02:00:00:00:00:01"},
-		{"mac", `""`, "00:00:00:00:00:00"},
-		{"port", `65535`, "65535"},
-		{"port", `0`, "k: must be a number from 1 to 65535"},
-		{"port", `65536`, "k: want a whole number from 0 to 65535, got 65536"},
-		{"host IP", `"::"`, "::"},
-		{"host IP", `"224.0.0.1"`, "k: 224.0.0.1 is a multicast address"},
-		{"byte", `256`, "k: want a whole number from 0 to 255, got 256"},
-		{"number", `4294967295`, "4294967295"},
-		{"pointer", `0`, "false"},
-		{"pointer", `null`, "true"},
-		{"one of", `"b"`, "b"},
-		{"one of", `null`, ""},
-		{"one of", `""`, `k: "" is none of a, b`},
-		{"name", `"eth0"`, "eth0"},
-		{"name", `"default"`, `k: "default" is reserved by the kernel`},
-		{"name", `""`, "k: must not be empty"},
-		{"protocol", `"sctp"`, "132"},
-		{"protocol", `"TCP"`, `k: "TCP" is none of tcp, udp, sctp`},
-		{"texts", `["tcp","udp"]`, "[6 17]"},
-		{"texts", `["tcp","x"]`, `k[1]: "x" is none of tcp, udp, sctp`},
-	} {
+	for _, tt := range values {
+
 		doc, err := strictjson.Parse([]byte(`{"k":` + tt.value + `}`))
 		if err != nil {
 			t.Fatal(err)

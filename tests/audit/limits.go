@@ -20,6 +20,4 @@ var core = []string{
 }
 
 // unsplit are files whose long functions are not yet split.
-var unsplit = []string{
-	"cni/del_test.go", "cni/fuzz_test.go", "cni/malformed_test.go", "internal/netavark/create_test.go", "internal/netavark/malformed_test.go", "ipam/heal_test.go",
-}
+var unsplit = []string{"internal/netavark/create_test.go"}
