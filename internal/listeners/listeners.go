@@ -40,15 +40,16 @@ func Find(ports []model.PortMapping, ips []model.IP) []string {
 		for _, s := range sockets {
 			lost := func(p model.PortMapping) bool { return takes(p, s, ipv4, ipv6) }
 			if slices.ContainsFunc(published[s.Addr.Port()], lost) && !shared()[s.Inode] {
-				found = append(found, fmt.Sprintf("port %d/%s is published although a program of the host listens at %s: what is sent to that port reaches the container, and not the program",
-					s.Addr.Port(), name, s.Addr))
+				found = append(found, fmt.Sprintf("port %d/%s is published although a program of the host listens at %s: "+
+					"what is sent to that port reaches the container, and not the program", s.Addr.Port(), name, s.Addr))
 			}
 		}
 	}
 	slices.Sort(found)
 	found = slices.Compact(found)
 	if more := len(found) - maxNamed; more > 0 {
-		found = append(found[:maxNamed], fmt.Sprintf("programs of the host listen at %d more addresses and ports that are published", more))
+		text := fmt.Sprintf("programs of the host listen at %d more addresses and ports that are published", more)
+		found = append(found[:maxNamed], text)
 	}
 	return found
 }
