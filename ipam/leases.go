@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -89,26 +88,25 @@ func (l *leases) removeAddr(a netip.Addr) {
 // show, and returns how many had others. Other leases lose these addresses. Of two
 // links with one address, the first by key has it.
 func (l *leases) adopt(owners []model.Owner) (changed int) {
-	var keys []model.Key
-	shown := map[model.Key][]netip.Addr{}
-	taken := map[netip.Addr]bool{}
-	byKey := func(a, b model.Owner) int { return cmp.Compare(a.Key.String(), b.Key.String()) }
-	for _, o := range slices.SortedStableFunc(slices.Values(owners), byKey) {
-		if checkKey(l.network, o.Key) != nil {
-			continue
-		}
-		if shown[o.Key] == nil {
-			keys = append(keys, o.Key)
-		}
-		for _, a := range o.Addresses {
-			if isPlain(a) && !taken[a] {
-				taken[a] = true
-				shown[o.Key] = append(shown[o.Key], a)
-			}
+	byKey := map[string][]model.Owner{}
+	for _, o := range owners {
+		if checkKey(l.network, o.Key) == nil {
+			byKey[o.Key.String()] = append(byKey[o.Key.String()], o)
 		}
 	}
-	for _, key := range keys {
-		old, addrs := l.find(key), shown[key]
+	taken := map[netip.Addr]bool{}
+	for _, name := range slices.Sorted(maps.Keys(byKey)) {
+		var addrs []netip.Addr
+		for _, o := range byKey[name] {
+			for _, a := range o.Addresses {
+				if isPlain(a) && !taken[a] {
+					taken[a] = true
+					addrs = append(addrs, a)
+				}
+			}
+		}
+		key := byKey[name][0].Key
+		old := l.find(key)
 		if len(addrs) == 0 || equal(l.byName[old].addrs, addrs) {
 			continue
 		}

@@ -5,7 +5,6 @@ package listeners
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -85,11 +84,11 @@ func takes(p model.PortMapping, s sockdiag.Socket, ipv4, ipv6 bool) bool {
 // no other program takes them, and the network's own gateway keeps its DNS server.
 func sharing() map[uint32]bool {
 	inodes := map[uint32]bool{}
-	processes, _ := filepath.Glob("/proc/[0-9]*/comm")
-	for _, path := range processes {
-		comm, _ := os.ReadFile(path)
+	processes, _ := os.ReadDir("/proc") // among other things
+	for _, p := range processes {
+		comm, _ := os.ReadFile("/proc/" + p.Name() + "/comm")
 		if slices.Contains([]string{"conmon", "podman", "aardvark-dns"}, strings.TrimSpace(string(comm))) {
-			held, _ := sockdiag.HeldBy(filepath.Base(filepath.Dir(path))) // it may have ended
+			held, _ := sockdiag.HeldBy(p.Name()) // it may have ended
 			for _, inode := range held {
 				inodes[inode] = true
 			}

@@ -29,7 +29,7 @@ func (f Family) String() string {
 
 // option is the family's name in CONFIG_ options.
 func (f Family) option() string {
-	return strings.NewReplacer("IP6", "IPV6", "IP", "IPV4").Replace(strings.ToUpper(f.String()))
+	return cmp.Or(map[Family]string{IPv4: "IPV4", IPv6: "IPV6"}[f], strings.ToUpper(f.String()))
 }
 
 // A Table contains chains and sets.
