@@ -69,23 +69,24 @@ func Main(call Call, engine Engine) int {
 	if err == nil {
 		reply, err = req.serve(engine)
 	}
-	status := 0
 	if err != nil {
-		reply, status = encodeError(req.version, err), 1
+		reply = encodeError(req.version, err)
 	}
-	if len(reply) == 0 {
-		return status
-	}
-	if _, werr := call.Stdout.Write(reply); werr != nil {
-		fmt.Fprintf(call.Stderr, "flatnet: can't write the reply %s: %v\n", reply, werr)
-		if err == nil && req.command == "ADD" {
-			if derr := engine.Del(&req.config); derr != nil {
-				fmt.Fprintf(call.Stderr, "flatnet: can't remove the attachment: %v\n", derr)
+	if len(reply) > 0 {
+		if _, werr := call.Stdout.Write(reply); werr != nil {
+			fmt.Fprintf(call.Stderr, "flatnet: can't write the reply %s: %v\n", reply, werr)
+			if err == nil && req.command == "ADD" {
+				if derr := engine.Del(&req.config); derr != nil {
+					fmt.Fprintf(call.Stderr, "flatnet: can't remove the attachment: %v\n", derr)
+				}
 			}
+			return 1
 		}
+	}
+	if err != nil {
 		return 1
 	}
-	return status
+	return 0
 }
 
 // A request is a call that has been read and found valid.

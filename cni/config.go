@@ -45,7 +45,7 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 		return failure{codeEnvironment, fmt.Errorf("CNI_PATH must be set for ipam.type %q", c.IPAM.Type)}
 	}
 	readRequest(doc, runtime, &c.Request)
-	c.DNS = doc.Bool("dnsEnabled", false)
+	c.Names = doc.Bool("dnsEnabled", false)
 	if own && !c.Network.NoAddress {
 		readPool(doc, runtime, c, r.version)
 	}

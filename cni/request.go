@@ -40,7 +40,10 @@ func parseArgs(s string, req *model.Request) error {
 		case key == "MAC" && value != "":
 			req.MAC, err = model.ParseHardwareAddr(value)
 		case key == "IgnoreUnknown":
-			ignore, err = parseFlag(value)
+			ignore = value == "1" || strings.EqualFold(value, "true")
+			if !ignore && value != "0" && !strings.EqualFold(value, "false") {
+				err = fmt.Errorf("%.60q is none of 1, true, 0, false", value)
+			}
 		case key == "K8S_POD_NAME" && value != "": // Podman's and Kubernetes' name of the container
 			req.Names = append(req.Names, value)
 		case key != "IP" && key != "MAC" && !strings.HasPrefix(key, "K8S_POD_"):
@@ -54,16 +57,6 @@ func parseArgs(s string, req *model.Request) error {
 		return fmt.Errorf("%.60q means nothing to flatnet; IgnoreUnknown=1 would let it pass", unknown)
 	}
 	return nil
-}
-
-func parseFlag(s string) (bool, error) {
-	switch strings.ToLower(s) {
-	case "1", "true":
-		return true, nil
-	case "0", "false":
-		return false, nil
-	}
-	return false, fmt.Errorf("%.60q is none of 1, true, 0, false", s)
 }
 
 // parseIP reads an address, with or without a prefix length. The length is ignored:

@@ -25,17 +25,6 @@ func parseVersion(s string) (string, error) {
 	return s, nil
 }
 
-// since returns the version that brought a command.
-func since(command string) string {
-	switch command {
-	case "CHECK":
-		return "0.4.0"
-	case "GC", "STATUS":
-		return "1.1.0"
-	}
-	return "0.1.0"
-}
-
 // configVersion returns the version in which a configuration is written: 0.1.0
 // if it has none, as in the reference library. DEL reads an unknown version as the
 // newest: all versions agree on what it needs.
@@ -45,14 +34,14 @@ func configVersion(doc *strictjson.Object, command string) (string, error) {
 		return newest, failure{codeDecode, err}
 	}
 	version, err := parseVersion(cmp.Or(s, "0.1.0"))
-	first := since(command)
+	since := map[string]string{"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}[command]
 	switch {
 	case err != nil && command == "DEL":
 		return newest, nil
 	case err != nil:
 		return newest, failure{codeVersion, fmt.Errorf("cniVersion: %w", err)}
-	case version < first:
-		err = fmt.Errorf("cniVersion: %q has no %s, which came with %q", version, command, first)
+	case version < since:
+		err = fmt.Errorf("cniVersion: %q has no %s, which came with %q", version, command, since)
 		return version, failure{codeVersion, err}
 	}
 	return version, nil

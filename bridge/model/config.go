@@ -9,7 +9,7 @@ type Config struct {
 	Network  Network
 	IPAM     IPAM
 	Request  Request
-	DNS      bool         // containers find each other by Request.Names
+	Names    bool         // containers find each other by Request.Names
 	Upstream []netip.Addr // the servers to ask for other names; none: the host's
 }
 

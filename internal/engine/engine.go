@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -65,29 +66,25 @@ func New() Engine {
 const minIPv6MTU = 1280
 
 // prepare returns the network as the host needs it, and its address management.
-func (e Engine) prepare(c *model.Config) (model.Network, model.Allocator, error) {
-	n := c.Network
-	cfg := ipam.Config{Network: n.Name, Dir: c.IPAM.DataDir, Warn: e.Warn}
-	if cfg.Dir == "" {
-		cfg.Dir = ipam.DefaultDir
-	}
+func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator, err error) {
+	n = c.Network
 	if err := ipam.ValidNetwork(n.Name); err != nil {
 		return n, nil, err
 	}
+	cfg := ipam.Config{Network: n.Name, Dir: cmp.Or(c.IPAM.DataDir, ipam.DefaultDir), Warn: e.Warn}
 	if len(c.IPAM.Sets) > 0 { // DEL has none
-		var err error
 		if cfg.Sets, err = rangeSets(c.IPAM.Sets); err != nil {
 			return n, nil, err
 		}
-		n.Subnets = nil
-		for _, r := range cfg.Sets.Ranges() {
-			if n.MTU != 0 && n.MTU < minIPv6MTU && r.Subnet().Addr().Is6() {
-				return n, nil, model.Errorf(model.ErrInvalid, "mtu: %d is less than %d, the least for IPv6", n.MTU, minIPv6MTU)
-			}
-			n.Subnets = append(n.Subnets, model.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
-		}
 	}
-	if c.DNS {
+	n.Subnets = nil
+	for _, r := range cfg.Sets.Ranges() {
+		if n.MTU != 0 && n.MTU < minIPv6MTU && r.Subnet().Addr().Is6() {
+			return n, nil, model.Errorf(model.ErrInvalid, "mtu: %d is less than %d, the least for IPv6", n.MTU, minIPv6MTU)
+		}
+		n.Subnets = append(n.Subnets, model.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
+	}
+	if c.Names {
 		if err := dns.ValidNetwork(n.Name); err != nil {
 			return n, nil, err
 		}
@@ -138,7 +135,7 @@ func (e Engine) Add(c *model.Config) (result model.Result, err error) {
 			e.Warn(text)
 		}
 	}
-	if c.DNS {
+	if c.Names {
 		if err = e.name(c, &result); err != nil {
 			err = fmt.Errorf("container names of network %s: %w", n.Name, err)
 			err = errors.Join(err, e.Del(c))

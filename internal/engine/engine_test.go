@@ -156,7 +156,7 @@ func TestInvalidPools(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	c := config("10.1.0.0/24", "fd00::/64")
-	c.DNS, c.Upstream, c.Network.Internal = true, []netip.Addr{addr("9.9.9.9")}, true
+	c.Names, c.Upstream, c.Network.Internal = true, []netip.Addr{addr("9.9.9.9")}, true
 	c.Network.DNS = model.DNS{Nameservers: []string{"1.1.1.1"}, Search: []string{"a"}}
 	f := &fakes{installed: true}
 	got, err := f.engine().Add(c)
@@ -187,7 +187,7 @@ func TestNames(t *testing.T) {
 func TestNoServerAtLinkLocalGateways(t *testing.T) {
 	f := &fakes{installed: true}
 	c := config("fd00::/64")
-	c.DNS, c.IPAM.Sets[0][0].Gateway = true, addr("fe80::1")
+	c.Names, c.IPAM.Sets[0][0].Gateway = true, addr("fe80::1")
 	got, err := f.engine().Add(c)
 	if err != nil || f.record.Listen != nil || got.DNS.Nameservers != nil {
 		t.Errorf("%v, listens at %v, %v", err, f.record.Listen, got.DNS)

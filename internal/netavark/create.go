@@ -21,7 +21,7 @@ func (p Plugin) create(doc *strictjson.Object) ([]byte, error) {
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
-	if c.DNS && !p.Engine.Names.Installed() {
+	if c.Names && !p.Engine.Names.Installed() {
 		if c.Upstream != nil {
 			return nil, errors.New("network_dns_servers: aardvark-dns, which would ask them, is not installed")
 		}
@@ -122,7 +122,7 @@ func uniqueLocal() netip.Prefix {
 
 // define returns the definition as Podman sent it, completed.
 func define(doc *strictjson.Object, c *model.Config) []byte {
-	completed := []string{"network_interface", "subnets", "ipv6_enabled", "internal", "dns_enabled", "ipam_options"}
+	completed := []string{"network_interface", "subnets", "ipv6_enabled", "ipam_options"}
 	var w strictjson.Writer
 	w.Begin("", '{')
 	for key, value := range doc.All() {
@@ -146,8 +146,6 @@ func define(doc *strictjson.Object, c *model.Config) []byte {
 	}
 	w.End(']')
 	w.Bool("ipv6_enabled", hasFamily(c, true))
-	w.Bool("internal", c.Network.Internal)
-	w.Bool("dns_enabled", c.DNS)
 	w.Begin("ipam_options", '{')
 	w.String("driver", ipamDriver)
 	w.End('}')

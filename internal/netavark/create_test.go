@@ -68,12 +68,12 @@ func TestCreate(t *testing.T) {
 		}, {
 			"what it does not know",
 			`{"name":"s1","id":"1","driver":"flatnet","Internal":false,"dns_enabled":false,"future":{"a":[1.50,null]},"labels":{"":"x"},"routes":null}`,
-			`{"name":"s1","id":"1","driver":"flatnet","network_interface":"flatnet-br2","future":{"a":[1.50,null]},"labels":{"":"x"},"routes":null,` +
+			`{"name":"s1","id":"1","driver":"flatnet","Internal":false,"dns_enabled":false,"network_interface":"flatnet-br2","future":{"a":[1.50,null]},"labels":{"":"x"},"routes":null,` +
 				`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
-				`"ipv6_enabled":false,"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
+				`"ipv6_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
 		}, {
 			"its own output",
-			`{"name":"s1","id":"1","driver":"flatnet","network_interface":"flatnet-br2","subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],"ipam_options":{"driver":"flatnet"}}`,
+			`{"name":"s1","id":"1","driver":"flatnet","network_interface":"flatnet-br2","subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
 			`{"name":"s1","id":"1","driver":"flatnet","network_interface":"flatnet-br2",` +
 				`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
 				`"ipv6_enabled":false,"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,

@@ -16,6 +16,7 @@ package netavark
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/engine"
@@ -47,19 +48,7 @@ type Call struct {
 
 // IsCommand reports whether a program's first argument is a command of this door.
 func IsCommand(word string) bool {
-	_, known := arguments(word)
-	return known
-}
-
-// arguments returns how many arguments a command has.
-func arguments(command string) (count int, known bool) {
-	switch command {
-	case "create", "info":
-		return 0, true
-	case "setup", "teardown":
-		return 1, true // the path of a network namespace
-	}
-	return 0, false
+	return slices.Contains([]string{"create", "setup", "teardown", "info"}, word)
 }
 
 // Main serves one call and returns the process's exit status. It writes to
@@ -67,65 +56,52 @@ func arguments(command string) (count int, known bool) {
 // for this the process must outlive a closed stdout (SIGPIPE).
 func (p Plugin) Main(call Call) int {
 	p.stderr = call.Stderr
-	reply, undo, err := p.serve(call)
-	status := 0
+	reply, attached, err := p.serve(call)
 	if err != nil {
-		var w strictjson.Writer
-		w.Begin("", '{')
-		w.String("error", err.Error())
-		w.End('}')
-		reply, status = w.Bytes, 1
+		reply = encode("error", err.Error())
 	}
-	if len(reply) == 0 {
-		return status
-	}
-	if _, err := call.Stdout.Write(reply); err != nil {
-		fmt.Fprintf(call.Stderr, "flatnet: can't write the reply %s: %v\n", reply, err)
-		if err := undo(); err != nil {
-			fmt.Fprintf(call.Stderr, "flatnet: can't remove the attachment: %v\n", err)
+	if len(reply) > 0 {
+		if _, werr := call.Stdout.Write(reply); werr != nil {
+			fmt.Fprintf(call.Stderr, "flatnet: can't write the reply %s: %v\n", reply, werr)
+			if attached != nil {
+				if derr := p.Engine.Del(attached); derr != nil {
+					fmt.Fprintf(call.Stderr, "flatnet: can't remove the attachment: %v\n", derr)
+				}
+			}
+			return 1
 		}
+	}
+	if err != nil {
 		return 1
 	}
-	return status
+	return 0
 }
 
-// serve returns the reply, and a function that undoes the work if the reply can't be
-// delivered.
-func (p Plugin) serve(call Call) (reply []byte, undo func() error, err error) {
-	undo = func() error { return nil }
-	command, args := "", call.Args
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
-	}
-	if count, known := arguments(command); !known || len(args) != count || count > 0 && args[0] == "" {
-		return nil, undo, fmt.Errorf("arguments %q: want create, setup <netns>, teardown <netns> or info", call.Args)
+// serve returns the reply, and the attachment if one was made.
+func (p Plugin) serve(call Call) (reply []byte, attached *model.Config, err error) {
+	args := append(slices.Clone(call.Args), "", "")
+	command, netns := args[0], args[1]
+	if !IsCommand(command) || len(call.Args) > 2 || (netns != "") != (command == "setup" || command == "teardown") {
+		return nil, nil, fmt.Errorf("arguments %q: want create, setup <netns>, teardown <netns> or info", call.Args)
 	}
 	if command == "info" {
-		var w strictjson.Writer
-		w.Begin("", '{')
-		w.String("version", p.Version)
-		w.String("api_version", apiVersion)
-		w.End('}')
-		return w.Bytes, undo, nil
+		return encode("version", p.Version, "api_version", apiVersion), nil, nil
 	}
 	data, err := io.ReadAll(io.LimitReader(call.Stdin, strictjson.MaxSize+1))
 	if err != nil {
-		return nil, undo, fmt.Errorf("reading stdin: %w", err)
+		return nil, nil, fmt.Errorf("reading stdin: %w", err)
 	}
 	doc, err := strictjson.Parse(data)
 	if err != nil {
-		return nil, undo, fmt.Errorf("JSON on stdin: %w", err)
+		return nil, nil, fmt.Errorf("JSON on stdin: %w", err)
 	}
-	var c model.Config
 	switch command {
 	case "create":
 		reply, err = p.create(doc)
 	case "setup":
-		if c, err = p.readSetup(doc, args[0]); err == nil {
-			undo = func() error { return p.Engine.Del(&c) }
-			reply, err = p.setup(&c)
-		}
+		reply, attached, err = p.setup(doc, netns)
 	case "teardown":
+		var c model.Config
 		if c, err = readAttachment(doc); err == nil {
 			err = p.Engine.Del(&c)
 		}
@@ -133,13 +109,28 @@ func (p Plugin) serve(call Call) (reply []byte, undo func() error, err error) {
 	for _, note := range doc.Notes() {
 		fmt.Fprintln(p.stderr, "flatnet: "+command+":", note)
 	}
-	return reply, undo, err
+	return reply, attached, err
 }
 
-func (p Plugin) setup(c *model.Config) ([]byte, error) {
-	result, err := p.Engine.Add(c)
+func (p Plugin) setup(doc *strictjson.Object, netns string) ([]byte, *model.Config, error) {
+	c, err := p.readSetup(doc, netns)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return encodeStatus(c.Request.Key.IfName, &result), nil
+	result, err := p.Engine.Add(&c)
+	if err != nil {
+		return nil, nil, err
+	}
+	return encodeStatus(c.Request.Key.IfName, &result), &c, nil
+}
+
+// encode returns an object of strings; keys and values alternate.
+func encode(texts ...string) []byte {
+	var w strictjson.Writer
+	w.Begin("", '{')
+	for i := 0; i < len(texts); i += 2 {
+		w.String(texts[i], texts[i+1])
+	}
+	w.End('}')
+	return w.Bytes
 }

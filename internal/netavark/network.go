@@ -24,7 +24,7 @@ func readNetwork(o *strictjson.Object) model.Config {
 	checkOptions(options)
 	internal := o.Bool("internal", false)
 	c := model.Config{
-		DNS:      o.Bool("dns_enabled", false),
+		Names:    o.Bool("dns_enabled", false),
 		Upstream: fields.Texts(o, "network_dns_servers", fields.ParseAddr),
 		Network: model.Network{
 			Name:             fields.Required(o, "name", parseName),
@@ -42,7 +42,7 @@ func readNetwork(o *strictjson.Object) model.Config {
 			Flat:          []netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)},
 		},
 	}
-	if c.Upstream != nil && !c.DNS {
+	if c.Upstream != nil && !c.Names {
 		o.Fail("network_dns_servers", "they require dns_enabled")
 	}
 	if driver, _ := o.Object("ipam_options").String("driver"); driver != "" && driver != ipamDriver {
@@ -138,7 +138,7 @@ func (p Plugin) readSetup(doc *strictjson.Object, netns string) (model.Config, e
 	if options.NonZero("options") {
 		options.Fail("options", "flatnet has no option of a container")
 	}
-	c.DNS = c.DNS && p.Engine.Names.Installed()
+	c.Names = c.Names && p.Engine.Names.Installed()
 	c.Request = model.Request{
 		Key: a.Request.Key, NetNS: netns, MAC: fields.MAC(options, "static_mac"),
 		IPs:   fields.Texts(options, "static_ips", fields.ParseAddr), // after a reload each one twice
