@@ -125,11 +125,9 @@ func define(doc *strictjson.Object, c *model.Config) []byte {
 	completed := []string{"network_interface", "subnets", "ipv6_enabled", "ipam_options"}
 	var w strictjson.Writer
 	w.Begin("", '{')
-	for key, value := range doc.All() {
-		if !slices.ContainsFunc(completed, func(k string) bool { return strings.EqualFold(k, key) }) {
-			w.Value(key, value)
-		}
-	}
+	w.CopyFields(doc, func(key string) bool {
+		return !slices.ContainsFunc(completed, func(k string) bool { return strings.EqualFold(k, key) })
+	})
 	w.String("network_interface", c.Network.Bridge)
 	w.Begin("subnets", '[')
 	for i, s := range c.Network.Subnets {

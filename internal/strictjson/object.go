@@ -23,6 +23,7 @@ type Object struct {
 type field struct {
 	key   string
 	value any
+	text  string // of the value, in the document
 }
 
 // A document is shared by all Objects of one text.

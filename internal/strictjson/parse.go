@@ -150,7 +150,10 @@ func (p *parser) object() *Object {
 		}
 		seen[key] = true
 		p.expect(':', "a colon")
-		o.fields = append(o.fields, field{key, p.value()})
+		p.space()
+		start := p.pos
+		value := p.value()
+		o.fields = append(o.fields, field{key, value, p.data[start:p.pos]})
 	})
 	return o
 }

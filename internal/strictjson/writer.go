@@ -59,46 +59,26 @@ func (w *Writer) Bool(key string, b bool) {
 	w.Bytes = strconv.AppendBool(w.Bytes, b)
 }
 
-// Value writes a value as [Object.All] yields it, with everything in it.
-func (w *Writer) Value(key string, value any) {
-	switch v := value.(type) {
-	case string:
-		w.String(key, v)
-	case bool:
-		w.Bool(key, v)
-	case []any:
-		w.Begin(key, '[')
-		for _, element := range v {
-			w.Value("", element)
+// CopyFields writes the fields of an object that keep selects, as they were read.
+func (w *Writer) CopyFields(o *Object, keep func(key string) bool) {
+	for _, f := range o.fields {
+		if keep(f.key) {
+			w.next()
+			w.name(f.key)
+			w.Bytes = append(w.Bytes, f.text...)
 		}
-		w.End(']')
-	case *Object:
-		w.Begin(key, '{')
-		for k, member := range v.All() {
-			w.name(k) // even if it is empty
-			w.Value("", member)
-		}
-		w.End('}')
-	case number:
-		w.key(key)
-		w.Bytes = append(w.Bytes, v...)
-	default:
-		w.key(key)
-		w.Bytes = append(w.Bytes, "null"...)
 	}
 }
 
-// key begins a field, or without a key an element or the value after a name.
+// key begins a field, or without a key an element.
 func (w *Writer) key(key string) {
+	w.next()
 	if key != "" {
 		w.name(key)
-	} else {
-		w.comma()
 	}
 }
 
 func (w *Writer) name(key string) {
-	w.comma()
 	w.quote(key)
 	w.Bytes = append(w.Bytes, ':')
 	if w.Lines {
@@ -106,16 +86,14 @@ func (w *Writer) name(key string) {
 	}
 }
 
-// comma separates from what comes before, unless Begin or a name has just been
-// written.
-func (w *Writer) comma() {
-	switch {
-	case w.follows(": "): // a name
-		return
-	case !w.follows("{["):
+// next begins a field or element, after a comma unless it is the first.
+func (w *Writer) next() {
+	if !w.follows("{[") {
 		w.Bytes = append(w.Bytes, ',')
 	}
-	w.line()
+	if w.depth > 0 {
+		w.line()
+	}
 }
 
 // follows reports whether the last byte is one of these, or there is none.
