@@ -11,74 +11,77 @@ import (
 	"flatnet/bridge/model"
 )
 
+// created are networks as Podman describes them to create, and its answers.
+var created = []struct{ name, stdin, stdout string }{
+	{
+		// podman network create --driver flatnet flatnet
+		"the default network",
+		`{"name":"flatnet","id":"1574eaeab4b2","driver":"flatnet","created":"0001-01-01T00:00:00Z","ipv6_enabled":false,"internal":false,"dns_enabled":true}`,
+		`{"name":"flatnet","id":"1574eaeab4b2","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-br0",` +
+			`"subnets":[{"subnet":"10.87.1.0/24","gateway":"10.87.1.1"}],` +
+			`"ipv6_enabled":false,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
+	}, {
+		// podman network create --driver flatnet s1
+		"another network",
+		`{"name":"s1","id":"09467dd520c9","driver":"flatnet","created":"0001-01-01T00:00:00Z","ipv6_enabled":false,"internal":false,"dns_enabled":true}`,
+		`{"name":"s1","id":"09467dd520c9","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-br2",` +
+			`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
+			`"ipv6_enabled":false,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
+	}, {
+		// podman network create --driver flatnet --subnet fd00:1::/64 s3
+		"IPv6 only",
+		`{"name":"s3","id":"bcf7b6acbe81","driver":"flatnet","created":"0001-01-01T00:00:00Z","subnets":[{"subnet":"fd00:1::/64"}],"ipv6_enabled":false,"internal":false,"dns_enabled":true}`,
+		`{"name":"s3","id":"bcf7b6acbe81","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-676e999",` +
+			`"subnets":[{"subnet":"fd00:1::/64","gateway":"fd00:1::1"}],` +
+			`"ipv6_enabled":true,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
+	}, {
+		// podman network create --driver flatnet --subnet 10.99.10.0/24 --gateway 10.99.10.254 --ip-range 10.99.10.64/26 s4
+		"gateway and range",
+		`{"name":"s4","id":"9ffc89ae3bd9","driver":"flatnet","created":"0001-01-01T00:00:00Z","subnets":[{"subnet":"10.99.10.0/24","gateway":"10.99.10.254","lease_range":{"start_ip":"10.99.10.65","end_ip":"10.99.10.127"}}],"ipv6_enabled":false,"internal":false,"dns_enabled":true}`,
+		`{"name":"s4","id":"9ffc89ae3bd9","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-bb504fc",` +
+			`"subnets":[{"subnet":"10.99.10.0/24","gateway":"10.99.10.254","lease_range":{"start_ip":"10.99.10.65","end_ip":"10.99.10.127"}}],` +
+			`"ipv6_enabled":false,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
+	}, {
+		// podman network create --driver flatnet --subnet 10.99.11.0/24 --ip-range 10.99.11.5-10.99.11.9 --subnet fd00:2::/64 s5
+		"two subnets",
+		`{"name":"s5","id":"2a51eedd9a38","driver":"flatnet","created":"0001-01-01T00:00:00Z","subnets":[{"subnet":"10.99.11.0/24","lease_range":{"start_ip":"10.99.11.5","end_ip":"10.99.11.9"}},{"subnet":"fd00:2::/64"}],"ipv6_enabled":false,"internal":false,"dns_enabled":true}`,
+		`{"name":"s5","id":"2a51eedd9a38","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-5cb9412",` +
+			`"subnets":[{"subnet":"10.99.11.0/24","gateway":"10.99.11.1","lease_range":{"start_ip":"10.99.11.5","end_ip":"10.99.11.9"}},{"subnet":"fd00:2::/64","gateway":"fd00:2::1"}],` +
+			`"ipv6_enabled":true,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
+	}, {
+		// podman network create --driver flatnet --internal --interface-name br9 -o mtu=1400 -o isolate=false -o forwardAccept=true --label a=b --label c --dns 9.9.9.9 s7
+		"everything that is echoed",
+		`{"name":"s7","id":"9debcee65fb7","driver":"flatnet","network_interface":"br9","created":"0001-01-01T00:00:00Z","ipv6_enabled":false,"internal":true,"dns_enabled":true,"network_dns_servers":["9.9.9.9"],"labels":{"a":"<b>","c":""},"options":{"forwardAccept":"true","isolate":"false","mtu":"1400"}}`,
+		`{"name":"s7","id":"9debcee65fb7","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"br9",` +
+			`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
+			`"ipv6_enabled":false,"internal":true,"dns_enabled":true,"network_dns_servers":["9.9.9.9"],` +
+			`"labels":{"a":"<b>","c":""},"options":{"forwardAccept":"true","isolate":"false","mtu":"1400"},"ipam_options":{"driver":"flatnet"}}`,
+	}, {
+		// podman network create --driver flatnet --disable-dns --route 10.5.0.0/16,10.99.13.9,50 --subnet 10.99.13.0/24 s11
+		"routes",
+		`{"name":"s11","id":"1a36a18628c7","driver":"flatnet","created":"0001-01-01T00:00:00Z","subnets":[{"subnet":"10.99.13.0/24"}],"routes":[{"destination":"10.5.0.0/16","gateway":"10.99.13.9","metric":50}],"ipv6_enabled":false,"internal":false,"dns_enabled":false}`,
+		`{"name":"s11","id":"1a36a18628c7","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-9e18490",` +
+			`"subnets":[{"subnet":"10.99.13.0/24","gateway":"10.99.13.1"}],"routes":[{"destination":"10.5.0.0/16","gateway":"10.99.13.9","metric":50}],` +
+			`"ipv6_enabled":false,"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
+	}, {
+		"what it does not know",
+		`{"name":"s1","id":"1","driver":"flatnet","Internal":false,"dns_enabled":false,"future":{"a":[1.50,null]},"labels":{"":"x"},"routes":null}`,
+		`{"name":"s1","id":"1","driver":"flatnet","Internal":false,"dns_enabled":false,"network_interface":"flatnet-br2","future":{"a":[1.50,null]},"labels":{"":"x"},"routes":null,` +
+			`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
+			`"ipv6_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
+	}, {
+		"its own output",
+		`{"name":"s1","id":"1","driver":"flatnet","network_interface":"flatnet-br2","subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
+		`{"name":"s1","id":"1","driver":"flatnet","network_interface":"flatnet-br2",` +
+			`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
+			`"ipv6_enabled":false,"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
+	},
+}
+
 // Each stdin is what Podman 5.4.2 sent for the command above it. Bridges of
 // subnets outside of 10.87.0.0/16 are named by printf SUBNET | sha256sum.
 func TestCreate(t *testing.T) {
-	for _, c := range []struct{ name, stdin, stdout string }{
-		{
-			// podman network create --driver flatnet flatnet
-			"the default network",
-			`{"name":"flatnet","id":"1574eaeab4b2","driver":"flatnet","created":"0001-01-01T00:00:00Z","ipv6_enabled":false,"internal":false,"dns_enabled":true}`,
-			`{"name":"flatnet","id":"1574eaeab4b2","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-br0",` +
-				`"subnets":[{"subnet":"10.87.1.0/24","gateway":"10.87.1.1"}],` +
-				`"ipv6_enabled":false,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
-		}, {
-			// podman network create --driver flatnet s1
-			"another network",
-			`{"name":"s1","id":"09467dd520c9","driver":"flatnet","created":"0001-01-01T00:00:00Z","ipv6_enabled":false,"internal":false,"dns_enabled":true}`,
-			`{"name":"s1","id":"09467dd520c9","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-br2",` +
-				`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
-				`"ipv6_enabled":false,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
-		}, {
-			// podman network create --driver flatnet --subnet fd00:1::/64 s3
-			"IPv6 only",
-			`{"name":"s3","id":"bcf7b6acbe81","driver":"flatnet","created":"0001-01-01T00:00:00Z","subnets":[{"subnet":"fd00:1::/64"}],"ipv6_enabled":false,"internal":false,"dns_enabled":true}`,
-			`{"name":"s3","id":"bcf7b6acbe81","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-676e999",` +
-				`"subnets":[{"subnet":"fd00:1::/64","gateway":"fd00:1::1"}],` +
-				`"ipv6_enabled":true,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
-		}, {
-			// podman network create --driver flatnet --subnet 10.99.10.0/24 --gateway 10.99.10.254 --ip-range 10.99.10.64/26 s4
-			"gateway and range",
-			`{"name":"s4","id":"9ffc89ae3bd9","driver":"flatnet","created":"0001-01-01T00:00:00Z","subnets":[{"subnet":"10.99.10.0/24","gateway":"10.99.10.254","lease_range":{"start_ip":"10.99.10.65","end_ip":"10.99.10.127"}}],"ipv6_enabled":false,"internal":false,"dns_enabled":true}`,
-			`{"name":"s4","id":"9ffc89ae3bd9","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-bb504fc",` +
-				`"subnets":[{"subnet":"10.99.10.0/24","gateway":"10.99.10.254","lease_range":{"start_ip":"10.99.10.65","end_ip":"10.99.10.127"}}],` +
-				`"ipv6_enabled":false,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
-		}, {
-			// podman network create --driver flatnet --subnet 10.99.11.0/24 --ip-range 10.99.11.5-10.99.11.9 --subnet fd00:2::/64 s5
-			"two subnets",
-			`{"name":"s5","id":"2a51eedd9a38","driver":"flatnet","created":"0001-01-01T00:00:00Z","subnets":[{"subnet":"10.99.11.0/24","lease_range":{"start_ip":"10.99.11.5","end_ip":"10.99.11.9"}},{"subnet":"fd00:2::/64"}],"ipv6_enabled":false,"internal":false,"dns_enabled":true}`,
-			`{"name":"s5","id":"2a51eedd9a38","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-5cb9412",` +
-				`"subnets":[{"subnet":"10.99.11.0/24","gateway":"10.99.11.1","lease_range":{"start_ip":"10.99.11.5","end_ip":"10.99.11.9"}},{"subnet":"fd00:2::/64","gateway":"fd00:2::1"}],` +
-				`"ipv6_enabled":true,"internal":false,"dns_enabled":true,"ipam_options":{"driver":"flatnet"}}`,
-		}, {
-			// podman network create --driver flatnet --internal --interface-name br9 -o mtu=1400 -o isolate=false -o forwardAccept=true --label a=b --label c --dns 9.9.9.9 s7
-			"everything that is echoed",
-			`{"name":"s7","id":"9debcee65fb7","driver":"flatnet","network_interface":"br9","created":"0001-01-01T00:00:00Z","ipv6_enabled":false,"internal":true,"dns_enabled":true,"network_dns_servers":["9.9.9.9"],"labels":{"a":"<b>","c":""},"options":{"forwardAccept":"true","isolate":"false","mtu":"1400"}}`,
-			`{"name":"s7","id":"9debcee65fb7","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"br9",` +
-				`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
-				`"ipv6_enabled":false,"internal":true,"dns_enabled":true,"network_dns_servers":["9.9.9.9"],` +
-				`"labels":{"a":"<b>","c":""},"options":{"forwardAccept":"true","isolate":"false","mtu":"1400"},"ipam_options":{"driver":"flatnet"}}`,
-		}, {
-			// podman network create --driver flatnet --disable-dns --route 10.5.0.0/16,10.99.13.9,50 --subnet 10.99.13.0/24 s11
-			"routes",
-			`{"name":"s11","id":"1a36a18628c7","driver":"flatnet","created":"0001-01-01T00:00:00Z","subnets":[{"subnet":"10.99.13.0/24"}],"routes":[{"destination":"10.5.0.0/16","gateway":"10.99.13.9","metric":50}],"ipv6_enabled":false,"internal":false,"dns_enabled":false}`,
-			`{"name":"s11","id":"1a36a18628c7","driver":"flatnet","created":"0001-01-01T00:00:00Z","network_interface":"flatnet-9e18490",` +
-				`"subnets":[{"subnet":"10.99.13.0/24","gateway":"10.99.13.1"}],"routes":[{"destination":"10.5.0.0/16","gateway":"10.99.13.9","metric":50}],` +
-				`"ipv6_enabled":false,"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
-		}, {
-			"what it does not know",
-			`{"name":"s1","id":"1","driver":"flatnet","Internal":false,"dns_enabled":false,"future":{"a":[1.50,null]},"labels":{"":"x"},"routes":null}`,
-			`{"name":"s1","id":"1","driver":"flatnet","Internal":false,"dns_enabled":false,"network_interface":"flatnet-br2","future":{"a":[1.50,null]},"labels":{"":"x"},"routes":null,` +
-				`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
-				`"ipv6_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
-		}, {
-			"its own output",
-			`{"name":"s1","id":"1","driver":"flatnet","network_interface":"flatnet-br2","subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
-			`{"name":"s1","id":"1","driver":"flatnet","network_interface":"flatnet-br2",` +
-				`"subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],` +
-				`"ipv6_enabled":false,"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
-		},
-	} {
+	for _, c := range created {
 		t.Run(c.name, func(t *testing.T) {
 			got := newBench(t).must(t, c.stdin, "create")
 			if !reflect.DeepEqual(decode(t, got), decode(t, c.stdout)) {

@@ -18,6 +18,3 @@ const program = "bin/flatnet"
 var core = []string{
 	".", "bridge/model", "cni", "internal/engine", "bridge", "bridge/link", "bridge/firewall", "ipam", "rtnl", "ns", "internal/nft", "internal/nl",
 }
-
-// unsplit are files whose long functions are not yet split.
-var unsplit = []string{"internal/netavark/create_test.go"}
