@@ -143,7 +143,11 @@ func (l *leases) keys() (keys []model.Key) {
 	return keys
 }
 
-func (l *leases) names() []string { return slices.Sorted(maps.Keys(l.byName)) }
+func (l *leases) names() []string {
+	names := slices.AppendSeq(make([]string, 0, len(l.byName)), maps.Keys(l.byName))
+	slices.Sort(names)
+	return names
+}
 
 // equal compares two lists of addresses regardless of their order.
 func equal(a, b []netip.Addr) bool {

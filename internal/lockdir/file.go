@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flatnet/bridge/model"
-	"flatnet/internal/sysctl"
 )
 
 // maxAside bounds how many files are set aside. The first ones tell the most; a host
@@ -32,7 +31,12 @@ func (d *Dir) Read(limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, limit+1))
+	var b bytes.Buffer
+	if info, err := file.Stat(); err == nil {
+		b.Grow(int(min(info.Size(), limit)) + bytes.MinRead)
+	}
+	_, err = b.ReadFrom(io.LimitReader(file, limit+1))
+	return b.Bytes(), err
 }
 
 // Replace replaces the file: after a crash there is the old or the new one.
@@ -154,13 +158,12 @@ func pathError(op, path string, err error) error {
 // stamp describes the file as it is now; empty if that is unknown. Its length is always
 // the same, so that one can be written over another even if the disk is full.
 func (d *Dir) stamp() string {
-	boot, err := sysctl.Proc.Get("kernel/random/boot_id") // random(4)
-	st, serr := d.stat(d.File)
-	if err != nil || serr != nil {
+	st, err := d.stat(d.File)
+	if err != nil || d.boot == "" {
 		return ""
 	}
 	return fmt.Sprintf("%36.36s %016x %016x %016x %016x.%08x %016x.%08x\n",
-		boot, st.Dev, st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec)
+		d.boot, st.Dev, st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec)
 }
 
 // Sign notes the file as it is now. If that can't be noted, it is not signed.

@@ -19,6 +19,7 @@ import (
 
 	"flatnet/bridge/model"
 	"flatnet/internal/flock"
+	"flatnet/internal/sysctl"
 )
 
 // lockName is the name of the file that is locked, and by other tools may be, too.
@@ -39,6 +40,7 @@ type Dir struct {
 	path string
 	dir  *os.File
 	lock *os.File // nil: not locked, for reading only
+	boot string   // this boot's ID (random(4)), if locked and known
 }
 
 // Open opens the directory for reading without the lock. One that is missing is an
@@ -111,6 +113,7 @@ func (d *Dir) acquire(create bool, end time.Time) (err error) {
 			return err
 		}
 	}
+	d.boot, _ = sysctl.Proc.Get("kernel/random/boot_id")
 	locked, err := d.dir.Stat()
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -17,14 +18,10 @@ import (
 // only root could have made the link; others are a [model.ErrConflict]. What is missing
 // is no error.
 func (d *Dir) checkPath() error {
-	parent := filepath.Dir(d.Base)
-	if _, err := os.Stat(parent); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // such as ELOOP: so the links below come to an end
-	}
-	if err := checkLinks(parent); err != nil {
+	if err := checkLinks(filepath.Dir(d.Base)); err != nil {
 		return err
 	}
-	for _, path := range [...]string{d.Base, d.path} {
+	for _, path := range slices.Compact([]string{d.Base, d.path}) {
 		if info, err := os.Lstat(path); err == nil && !info.IsDir() {
 			return model.Errorf(model.ErrConflict, "%s is no directory, or a link to one", path)
 		}
@@ -40,6 +37,9 @@ func checkLinks(path string) error {
 		target, err := os.Readlink(path)
 		dir := path[:slash]
 		if err == nil { // a link
+			if _, err := os.Stat(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err // such as ELOOP: else it leads to an end
+			}
 			var in, of unix.Stat_t
 			if err := errors.Join(unix.Stat(dir+"/", &in), unix.Lstat(path, &of)); err != nil {
 				return pathError("stat", path, err)
@@ -71,20 +71,20 @@ func (d *Dir) secure() error {
 	if d.Sub == "" || d.Own { // it has locks itself
 		mask = 0o077
 	}
-	err := d.secureDir(d.Base, mask)
-	if d.Sub != "" {
-		err = errors.Join(err, d.secureDir(d.path, 0o077))
+	if d.Sub == "" {
+		return d.secureDir(d.dir, mask)
 	}
-	return err
-}
-
-// secureDir takes the permissions of mask from other users.
-func (d *Dir) secureDir(path string, mask uint32) error {
-	dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	base, err := os.OpenFile(d.Base, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer base.Close()
+	return errors.Join(d.secureDir(base, mask), d.secureDir(d.dir, 0o077))
+}
+
+// secureDir takes the permissions of mask from other users.
+func (d *Dir) secureDir(dir *os.File, mask uint32) error {
+	path := dir.Name()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return pathError("fstat", path, err)

@@ -110,7 +110,13 @@ func (w *Writer) line() {
 }
 
 func (w *Writer) quote(s string) {
-	w.Bytes = append(w.Bytes, '"')
+	plain := func(c byte) bool { return c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' }
+	n := 0
+	for n < len(s) && plain(s[n]) {
+		n++
+	}
+	w.Bytes = append(append(w.Bytes, '"'), s[:n]...) // all of it, as nearly always
+	s = s[n:]
 	for _, r := range s {
 		switch {
 		case r == '"' || r == '\\':
