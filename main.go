@@ -28,17 +28,17 @@ func main() {
 	if !isCNI && (len(os.Args) < 2 || !netavark.IsCommand(os.Args[1])) {
 		os.Exit(cli.Main(os.Args[1:], version, e.Host, os.Stdout, os.Stderr))
 	}
-	// A reply that nobody reads must be an error and not the end: see cni.Main.
-	// This costs 0.1 ms less than signal.Notify, but children inherit what is
-	// ignored; so what starts one calls Notify first.
+	// A reply that is not read must be an error, and not end the process: see cni.Main.
+	// This costs 0.1 ms less than signal.Notify. Children inherit ignored signals, so
+	// code that starts a child calls Notify first.
 	signal.Ignore(syscall.SIGPIPE)
 	if isCNI {
 		e.Decode = cni.ReadResult
 		call := cni.Call{Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 		os.Exit(cni.Main(call, e))
 	}
-	// Nobody calls teardown for a setup that was interrupted. One that goes on finds
-	// that its reply is not read, and undoes itself.
+	// Netavark does not call teardown for an interrupted setup. A setup that goes on
+	// can't deliver its reply, and then removes its attachment.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	e.Managed = true
 	p := netavark.Plugin{Engine: e, Version: version, Networks: netavark.NetworkDir}

@@ -119,7 +119,7 @@ func (r *request) readOutcome(doc *strictjson.Object) {
 	case r.command == "CHECK" && prev == nil:
 		doc.Fail("prevResult", "must be given to CHECK")
 	case r.command == "CHECK":
-		r.prev = readResult(prev, r.version)
+		r.prev = readResult(prev)
 	case r.command == "GC":
 		r.valid = readValid(doc, r.config.Network.Name)
 	}

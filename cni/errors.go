@@ -11,7 +11,7 @@ import (
 	"flatnet/internal/strictjson"
 )
 
-// Codes that this package finds out itself; see the package's documentation.
+// The codes of errors that this package detects; see the package's documentation.
 const (
 	codeVersion     = 1
 	codeEnvironment = 4
@@ -71,7 +71,7 @@ func errorCode(err error) uint64 {
 }
 
 // encodeError writes the error object of SPEC section 5, "Error". Its details
-// are left out: the message says it all.
+// are left out: the message is complete.
 func encodeError(version string, err error) []byte {
 	var w strictjson.Writer
 	w.Begin("", '{')

@@ -83,20 +83,18 @@ func readRequest(doc, runtime *strictjson.Object, req *model.Request) {
 	req.Bandwidth.Ingress = readLimit(bandwidth, "ingressRate", "ingressBurst")
 	req.Bandwidth.Egress = readLimit(bandwidth, "egressRate", "egressBurst")
 	for _, o := range runtime.ManyObjects("portMappings", fields.MaxPorts) {
-		p := model.PortMapping{
-			Protocol: 6, // IPPROTO_TCP
+		req.Ports = append(req.Ports, model.PortMapping{
+			Protocol: cmp.Or(fields.Text(o, "protocol", parseProtocol), ipprotoTCP),
 			HostIP:   fields.HostIP(o, "hostIP"), HostPort: fields.Port(o, "hostPort"),
 			ContainerPort: fields.Port(o, "containerPort"),
-		}
-		if s, ok := o.String("protocol"); ok {
-			var err error
-			if p.Protocol, err = fields.ParseProtocol(strings.ToLower(s)); err != nil {
-				o.Fail("protocol", "%w", err)
-			}
-		}
-		req.Ports = append(req.Ports, p)
+		})
 	}
 }
+
+// ipprotoTCP is IPPROTO_TCP of linux/in.h, the protocol of a mapping without one.
+const ipprotoTCP = 6
+
+func parseProtocol(s string) (uint8, error) { return fields.ParseProtocol(strings.ToLower(s)) }
 
 // maxRate is far above any interface's rate, in bits, and far from overflows.
 const maxRate = 1 << 50

@@ -20,41 +20,24 @@ const (
 )
 
 // ReadResult reads a delegated plugin's result of ADD, in the shape of any version.
-// A result without a version is recognized by its keys.
 func ReadResult(data []byte) (model.Result, error) {
 	doc, err := strictjson.Parse(data)
 	if err != nil {
 		return model.Result{}, err
 	}
-	version := newest
-	if doc.Has("ip4") || doc.Has("ip6") {
-		version = "0.2.0"
-	}
-	r := readResult(doc, version)
+	r := readResult(doc)
 	return r, doc.Err()
 }
 
-// readResult reads a result in the shape of its own cniVersion, or of version if it
-// has none. Later plugins may have added interfaces of any kind, addresses and
-// routes.
-func readResult(o *strictjson.Object, version string) (r model.Result) {
-	if s := fields.Optional(o, "cniVersion", parseVersion); s != "" {
-		version = s
-	}
+// readResult reads a result in the shape of any version. Later plugins may have
+// added interfaces of any kind, addresses and routes.
+func readResult(o *strictjson.Object) (r model.Result) {
+	fields.Optional(o, "cniVersion", parseVersion)
 	dns := o.Object("dns")
 	r.DNS = model.DNS{
 		Nameservers: dns.Strings("nameservers"), Search: dns.Strings("search"), Options: dns.Strings("options"),
 	}
 	r.DNS.Domain, _ = dns.String("domain")
-	if version < withLists {
-		for _, key := range []string{"ip4", "ip6"} {
-			if family := o.Object(key); family != nil {
-				r.IPs = append(r.IPs, readIP(family, "ip", 0))
-				r.Routes = append(r.Routes, readRoutes(family, fields.Prefix)...)
-			}
-		}
-		return r
-	}
 	for _, i := range o.Objects("interfaces") {
 		f := model.Interface{MTU: fields.Uint[uint32](i, "mtu")}
 		f.Name, _ = i.String("name")
@@ -66,6 +49,12 @@ func readResult(o *strictjson.Object, version string) (r model.Result) {
 		r.IPs = append(r.IPs, readIP(ip, "address", len(r.Interfaces)))
 	}
 	r.Routes = readRoutes(o, fields.Prefix)
+	for _, key := range []string{"ip4", "ip6"} { // before 0.3.0
+		if family := o.Object(key); family != nil {
+			r.IPs = append(r.IPs, readIP(family, "ip", 0))
+			r.Routes = append(r.Routes, readRoutes(family, fields.Prefix)...)
+		}
+	}
 	return r
 }
 

@@ -44,7 +44,8 @@ func suspiciousKeys(doc *strictjson.Object, own bool) (found []string) {
 		}
 	}
 	if doc.Has("plugins") {
-		found = append(found, `"plugins" means nothing here: this looks like a whole conflist, of which a plugin gets only its own element`)
+		found = append(found, `"plugins" means nothing here: `+
+			"this looks like a whole conflist, of which a plugin gets only its own element")
 	}
 	if !own {
 		look("", doc, topKeys(), nil, "")

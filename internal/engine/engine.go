@@ -112,8 +112,8 @@ func rangeSets(in [][]model.Range) (ipam.Sets, error) {
 	return ipam.NewSets(sets...)
 }
 
-// Add makes an attachment, or leaves nothing behind. With names, the result has the
-// servers that know them.
+// Add makes an attachment, or leaves nothing behind. With names, the result
+// has the DNS servers that serve them.
 func (e Engine) Add(c *model.Config) (result model.Result, err error) {
 	n, alloc, err := e.prepare(c)
 	if err != nil {
@@ -144,8 +144,8 @@ func (e Engine) Add(c *model.Config) (result model.Result, err error) {
 	return result, err
 }
 
-// name makes the container known by its names, and puts the servers that know them
-// into the result.
+// name publishes the container's names, and puts the servers that serve them into the
+// result.
 func (e Engine) name(c *model.Config, result *model.Result) error {
 	if !e.Names.Installed() && !e.Managed {
 		e.Warn("dnsEnabled: aardvark-dns is not installed, so containers will not find each other by name")

@@ -25,7 +25,8 @@ func (p Plugin) create(doc *strictjson.Object) ([]byte, error) {
 		if c.Upstream != nil {
 			return nil, errors.New("network_dns_servers: aardvark-dns, which would ask them, is not installed")
 		}
-		fmt.Fprintf(p.stderr, "flatnet: aardvark-dns is not installed, so the containers of network %s will not find each other by name\n", c.Network.Name)
+		fmt.Fprintf(p.stderr, "flatnet: aardvark-dns is not installed, "+
+			"so the containers of network %s will not find each other by name\n", c.Network.Name)
 	}
 	others, err := p.otherNetworks(c.Network.Name)
 	if err != nil {
