@@ -125,7 +125,7 @@ func (p *pool) next(set int) (netip.Addr, error) {
 	}
 	a := p.find(set, stale)
 	if !a.IsValid() {
-		return a, model.Errorf(model.ErrExhausted, "network %s has leased all of %v", p.leases.network, p.sets.sets[set])
+		return a, model.Errorf(model.ErrExhausted, "network %s has no free address: all of %v are leased", p.leases.network, p.sets.sets[set])
 	}
 	p.leases.removeAddr(a)
 	return a, nil

@@ -77,7 +77,7 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 			}
 			l, _, err := s.Lease(key("new"), nil, noLocals)
 			if tt.want == "" {
-				const text = "network flatnet has leased all of [10.87.1.1-10.87.1.4]"
+				const text = "network flatnet has no free address: all of [10.87.1.1-10.87.1.4] are leased"
 				if !errors.Is(err, model.ErrExhausted) || err.Error() != text || !errors.Is(free, model.ErrExhausted) {
 					t.Errorf("got %s, %v, free %v", leased(l), err, free)
 				}
