@@ -2,9 +2,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"flatnet/bridge/model"
 )
@@ -61,9 +61,8 @@ func Main(args []string, version string, host Host, stdout, stderr io.Writer) in
 func reload(host Host, w io.Writer) error {
 	mended, err := host.Reload()
 	for _, line := range mended {
-		if _, werr := fmt.Fprintln(w, line); err == nil {
-			err = werr
-		}
+		_, werr := fmt.Fprintln(w, line)
+		err = errors.Join(err, werr)
 	}
 	return err
 }
@@ -73,32 +72,23 @@ func list(host Host, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	rows := [][]string{{"NETWORK", "CONTAINER", "INTERFACE", "ADDRESSES", "HOST INTERFACE"}}
+	rows := [][5]string{{"NETWORK", "CONTAINER", "INTERFACE", "ADDRESSES", "HOST INTERFACE"}}
 	for _, o := range owners {
 		if k := o.Key; k != (model.Key{}) {
 			id := k.ContainerID[:min(len(k.ContainerID), 12)]
-			rows = append(rows, []string{k.Network, id, k.IfName, model.JoinAddrs(o.Addresses), o.Link})
+			rows = append(rows, [5]string{k.Network, id, k.IfName, model.JoinAddrs(o.Addresses), o.Link})
 		}
 	}
-	return printTable(w, rows)
-}
-
-// printTable prints columns two spaces apart. All texts are ASCII.
-func printTable(w io.Writer, rows [][]string) error {
-	widths := make([]int, len(rows[0]))
+	var widths [5]int
 	for _, row := range rows {
-		for i, text := range row {
-			widths[i] = max(widths[i], len(text)+2)
+		for i, text := range row { // all are ASCII
+			widths[i] = max(widths[i], len(text))
 		}
 	}
-	var table strings.Builder
-	for _, row := range rows {
-		last := len(row) - 1
-		for i, text := range row[:last] {
-			fmt.Fprintf(&table, "%-*s", widths[i], text)
-		}
-		fmt.Fprintln(&table, row[last])
+	for _, r := range rows {
+		_, werr := fmt.Fprintf(w, "%-*s  %-*s  %-*s  %-*s  %s\n",
+			widths[0], r[0], widths[1], r[1], widths[2], r[2], widths[3], r[3], r[4])
+		err = errors.Join(err, werr)
 	}
-	_, err := io.WriteString(w, table.String())
 	return err
 }
