@@ -139,7 +139,7 @@ type Plugin struct {
 // process received; the zero key stands for the network as a whole. An error that
 // the plugin reports is a [model.PluginError].
 func (p Plugin) run(command string, key model.Key) ([]byte, error) {
-	path, err := p.find()
+	path, err := p.Find()
 	if err != nil {
 		return nil, err
 	}
@@ -162,13 +162,8 @@ func (p Plugin) run(command string, key model.Key) ([]byte, error) {
 	return nil, p.failure(command, out, err)
 }
 
-// Find reports an error unless CNI_PATH leads to the plugin.
-func (p Plugin) Find() error {
-	_, err := p.find()
-	return err
-}
-
-func (p Plugin) find() (string, error) {
+// Find returns the plugin's path, found in CNI_PATH, or a [model.ErrInvalid].
+func (p Plugin) Find() (string, error) {
 	for _, dir := range filepath.SplitList(p.Path) {
 		path := filepath.Join(dir, p.Type)
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && filepath.IsAbs(path) {

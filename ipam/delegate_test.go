@@ -115,7 +115,7 @@ func TestPluginGetsItsInput(t *testing.T) {
 	if err := errors.Join(err, d.Free(noLocals), d.GC()); err != nil {
 		t.Fatal(err)
 	}
-	path, err := d.Plugin.find()
+	path, err := d.Plugin.Find()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestPluginThatIsMissing(t *testing.T) {
 	d := delegate(t, ``)
 	for _, path := range []string{"", "relative", "/nonexistent", tempDir(t)} {
 		d.Plugin.Path = path
-		if err := d.Plugin.Find(); !errors.Is(err, model.ErrInvalid) || !strings.Contains(err.Error(), `"plug"`) {
+		if _, err := d.Plugin.Find(); !errors.Is(err, model.ErrInvalid) || !strings.Contains(err.Error(), `"plug"`) {
 			t.Errorf("CNI_PATH %q: %v", path, err)
 		}
 	}

@@ -48,8 +48,8 @@ func (s *Store) load(d *lockdir.Dir) (*leases, error) {
 	return l, s.replace(d, l, changed, wrong)
 }
 
-// replace writes leases, of which links have changed some. What was wrong with the
-// lease file, if it was not only incomplete, makes it set aside.
+// replace writes leases of which links have changed some. wrong is the reason why the
+// lease file can't be used, and is set aside if it exists; nil if it was incomplete.
 func (s *Store) replace(d *lockdir.Dir, l *leases, changed int, wrong error) error {
 	aside, kept := "", ""
 	if wrong == nil {

@@ -178,7 +178,8 @@ func (s Sets) assign(want []netip.Addr) ([]netip.Addr, error) {
 			return nil, err
 		}
 		if bySet[i].IsValid() && bySet[i] != a {
-			return nil, model.Errorf(model.ErrInvalid, "addresses %s and %s are both of range set %v, which gives one", bySet[i], a, s.sets[i])
+			return nil, model.Errorf(model.ErrInvalid,
+				"addresses %s and %s are both of range set %v, which gives one", bySet[i], a, s.sets[i])
 		}
 		bySet[i] = a
 	}

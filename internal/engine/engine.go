@@ -120,7 +120,7 @@ func (e Engine) Add(c *model.Config) (result model.Result, err error) {
 		return result, err
 	}
 	if d, ok := alloc.(ipam.Delegate); ok {
-		err = d.Plugin.Find()
+		_, err = d.Plugin.Find()
 	} else {
 		n.DNS, err = resolvConf(c)
 	}

@@ -46,7 +46,7 @@ func checkLinks(path string) error {
 			}
 			if isOthers(of) || isOthers(in) || in.Mode&0o022 != 0 && in.Mode&unix.S_ISVTX == 0 {
 				return model.Errorf(model.ErrConflict,
-					"%s is a symbolic link that other users can change, and so is not followed; name the directory that it leads to", path)
+					"%s is a symbolic link that other users can change, so it is not followed; name the directory that it leads to", path)
 			}
 			if !filepath.IsAbs(target) {
 				target = dir + "/" + target
@@ -108,7 +108,8 @@ func (d *Dir) secureDir(dir *os.File, mask uint32) error {
 	if err := unix.Fchmod(int(dir.Fd()), mode&^mask); err != nil {
 		return pathError("chmod", path, err)
 	}
-	d.Warn("directory %s was open to other users, who could hold its locks; its mode was %04o and now is %04o", path, mode, mode&^mask)
+	d.Warn("directory %s was open to other users, who could hold its locks; its mode was %04o and now is %04o",
+		path, mode, mode&^mask)
 	return nil
 }
 
@@ -125,8 +126,8 @@ func (d *Dir) checkContent(mode uint32) error {
 		isDir := path == d.path || e.IsDir() && err == nil
 		if !isDir && !strings.HasPrefix(name, d.File) && name != lockName {
 			return model.Errorf(model.ErrConflict,
-				"%s is open to other users (mode %04o), so they could hold the locks in it, but it is used for %s as well; run chmod go= on it, or choose another directory",
-				d.Base, mode, name)
+				"%s is open to other users (mode %04o), so they could hold the locks in it, but it is used for %s as well; "+
+					"run chmod go= on it, or choose another directory", d.Base, mode, name)
 		}
 	}
 	return nil
