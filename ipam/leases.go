@@ -292,10 +292,10 @@ func (l *leases) encode() []byte {
 	names := l.names()
 	w.Begin("allocations", '{')
 	for _, name := range names {
-		w.String(name, joinAddrs(l.byName[name].addrs))
+		w.String(name, model.JoinAddrs(l.byName[name].addrs))
 	}
 	w.End('}')
-	w.String("last", joinAddrs(l.last))
+	w.String("last", model.JoinAddrs(l.last))
 	w.Begin("details", '{')
 	for _, name := range names {
 		if key := l.byName[name].key; name == key.ContainerID && key.IfName != usualIfName {
@@ -307,18 +307,6 @@ func (l *leases) encode() []byte {
 	w.End('}')
 	w.End('}')
 	return append(w.Bytes, '\n')
-}
-
-// joinAddrs joins addresses by commas; an invalid one is empty.
-func joinAddrs(addrs []netip.Addr) string {
-	b := make([]byte, 0, 64)
-	for i, a := range addrs {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = a.AppendTo(b)
-	}
-	return string(b)
 }
 
 // parseAddr reads an address as leases have it: without zone, and IPv4 as IPv4.

@@ -181,7 +181,7 @@ func TestNextStepsOverTakenOnly(t *testing.T) {
 	}
 }
 
-func join(as []netip.Addr) string { return joinAddrs(as) }
+func join(as []netip.Addr) string { return model.JoinAddrs(as) }
 
 // unless is the used of next where single addresses are free or not.
 func unless(free func(netip.Addr) bool) func(netip.Addr) netip.Addr {

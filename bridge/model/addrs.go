@@ -1,15 +1,15 @@
 package model
 
-import (
-	"net/netip"
-	"strings"
-)
+import "net/netip"
 
-// JoinAddrs returns addresses as a list separated by commas.
+// JoinAddrs returns addresses as a list separated by commas; an invalid one is empty.
 func JoinAddrs(addrs []netip.Addr) string {
-	texts := make([]string, len(addrs))
+	var b []byte
 	for i, a := range addrs {
-		texts[i] = a.String()
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = a.AppendTo(b)
 	}
-	return strings.Join(texts, ",")
+	return string(b)
 }

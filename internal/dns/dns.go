@@ -79,7 +79,7 @@ func (s Server) Add(r Record) (servers []string, err error) {
 			// from starting for other networks.
 			return errors.Join(s.edit(r.Key.Network, of(r.Key), nil), s.reload())
 		}
-		servers = strings.Split(join(r.Listen), ",")
+		servers = strings.Split(model.JoinAddrs(r.Listen), ",")
 		return nil
 	})
 	if err != nil && !errors.Is(err, model.ErrBusy) {

@@ -92,19 +92,11 @@ func of(key model.Key) func(id string) bool {
 }
 
 func (r Record) header() string {
-	return strings.TrimSpace(join(r.Listen)+" "+join(r.Upstream)) + "\n"
+	return strings.TrimSpace(model.JoinAddrs(r.Listen)+" "+model.JoinAddrs(r.Upstream)) + "\n"
 }
 
 func (r Record) line() string {
 	v4 := slices.DeleteFunc(slices.Clone(r.Addresses), netip.Addr.Is6)
 	v6 := slices.DeleteFunc(slices.Clone(r.Addresses), netip.Addr.Is4)
-	return strings.Join([]string{r.Key.ContainerID, join(v4), join(v6), strings.Join(r.Names, ",")}, " ") + "\n"
-}
-
-func join(addrs []netip.Addr) string {
-	texts := make([]string, len(addrs))
-	for i, a := range addrs {
-		texts[i] = a.String()
-	}
-	return strings.Join(texts, ",")
+	return strings.Join([]string{r.Key.ContainerID, model.JoinAddrs(v4), model.JoinAddrs(v6), strings.Join(r.Names, ",")}, " ") + "\n"
 }
