@@ -3,254 +3,337 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 
+	"flatnet/bridge/antispoof"
+	"flatnet/bridge/firewall"
+	"flatnet/bridge/foreign"
+	"flatnet/bridge/forward"
+	"flatnet/bridge/host"
+	"flatnet/bridge/link"
+	"flatnet/bridge/model"
+	"flatnet/bridge/ports"
+	"flatnet/bridge/records"
+	"flatnet/bridge/shaping"
 	"flatnet/rtnl"
-
-	"golang.org/x/sys/unix"
 )
 
-// Add makes an attachment and says what it came to be. If it fails, it leaves
-// nothing of its own: only the bridge, which is shared, stays.
-func (h *Host) Add(n Network, r Request, alloc Allocator) (res Result, err error) {
-	if err := n.checkRequest(r); err != nil { // before a turn is taken, which makes a file
-		return Result{}, err
-	}
-	inside, err := h.enter(r.NetNS)
-	if err != nil {
-		return Result{}, err
-	}
-	defer inside.leave()
-	if err := n.checkRequest(r); err != nil { // before there is even a file of locks
-		return Result{}, err
-	}
-	c, err := h.route()
-	if err != nil {
-		return Result{}, err
-	}
-	defer c.Close()
-	err = h.records.inTurn(r.Key, func() (err error) {
-		res, err = h.attach(c, inside, n, r, alloc)
-		return err
-	})
-	return res, err
+// An adding is an ADD under way.
+type adding struct {
+	*call
+	n      *model.Network // with the resolved MTU
+	r      *model.Request
+	alloc  model.Allocator
+	inside *link.Sandbox
+
+	arrival records.Lock  // until the link has its alias
+	before  link.Bridge   // as it was at first
+	found   *model.Shared // what was recorded of the network at first
+	lease   model.Lease
+	held    bool // key had the lease from before
+	leased  bool
+	made    bool // something that has to be undone
+
+	a   *model.Attachment
+	br  link.Bridge
+	end rtnl.Link
 }
 
-// attach is Add with its sockets open: c on the host, inside in the container.
-func (h *Host) attach(c *rtnl.Conn, inside sandbox, n Network, r Request, alloc Allocator) (Result, error) {
-	if err := checkVacant(inside, r.Key.IfName); err != nil {
-		return Result{}, err
+// Add makes an attachment and returns its result. If it fails, it leaves nothing of its
+// own: only the bridge, which is shared, stays.
+func (h *Host) Add(n *model.Network, r *model.Request, alloc model.Allocator) (model.Result, error) {
+	if err := n.CheckRequest(r); err != nil { // before a turn is taken, which makes a file
+		return model.Result{}, err
 	}
-	var err error
-	if inside.arrival, err = h.arrive(n); err != nil {
-		return Result{}, err
-	}
-	defer inside.arrival.end()
-	br, err := findBridge(c, n.Bridge, n.VLANs)
+	inside, err := link.Enter(r.NetNS)
 	if err != nil {
-		return Result{}, err
+		return model.Result{}, err
 	}
-	if err := errors.Join(checkOverlap(c, br, n, n.fresh(br)), checkShared(c, br, n, n.prefixes())); err != nil {
-		return Result{}, err
+	defer inside.Close()
+	c, done, err := h.inTurn(r.Key)
+	if err != nil {
+		return model.Result{}, err
 	}
-	if n.MTU == 0 {
-		if n.MTU, err = inheritedMTU(c); err != nil {
-			return Result{}, err
+	defer done()
+	resolved := *n
+	ad := &adding{call: c, n: &resolved, r: r, alloc: alloc, inside: inside}
+	defer func() { ad.arrival.Close(); ad.lease.End() }()
+	if err := ad.check(); err != nil {
+		return model.Result{}, err
+	}
+	steps := []func() error{ad.takeLease, ad.makeBridge, ad.makePair, ad.configure, ad.putRules, ad.connect}
+	if n.LinkFirst || n.NoAddress { // another plugin may ask for the addresses through the link
+		steps = []func() error{ad.withoutLease, ad.makeBridge, ad.makePair, ad.configure, ad.putRules, ad.connect}
+	}
+	if n.LinkFirst && !n.NoAddress {
+		steps = append(steps, ad.takeLease, ad.makeBridge, ad.configure, ad.putRules, ad.connect, ad.announce)
+	}
+	for _, step := range append(steps, ad.checkShared) {
+		if err := step(); err != nil {
+			return model.Result{}, errors.Join(ad.cause(err), ad.undo(h))
 		}
 	}
-	if err := r.Bandwidth.check(n.MTU); err != nil {
-		return Result{}, err
+	res := link.Result(ad.a, ad.br, ad.end, inside.Path())
+	if res.DNS = n.DNS; res.DNS.Empty() {
+		res.DNS = ad.lease.DNS
 	}
+	return res, nil
+}
 
-	if n.LinkFirst || n.NoAddress {
-		return h.attachFirst(c, inside, br, n, r, alloc)
+// check finds out what is in the way before anything is made.
+func (ad *adding) check() (err error) {
+	if err := ad.inside.CheckVacant(ad.r.Key.IfName); err != nil {
+		return err
 	}
-	lease, held, err := alloc.Lease(r.Key, r.IPs, locals(c, br))
-	if err != nil {
-		return Result{}, err
+	if ad.arrival, err = ad.records.Arrive(ad.n); err != nil {
+		return err
 	}
-	defer lease.end()
-	var a Attachment
-	if err = h.makeRoom(c, r.Key, held, namedEnds); err == nil {
-		a, err = Plan(n, r, lease)
+	if ad.before, err = link.FindBridge(ad.Host, ad.n); err != nil {
+		return err
+	}
+	ad.br = ad.before
+	err = errors.Join(link.CheckOverlap(ad.Host, ad.br, ad.n, ad.br.Fresh(ad.n)), link.CheckShared(ad.Host, ad.br, ad.n, ad.n.Prefixes()))
+	if err == nil && ad.n.MTU == 0 {
+		ad.n.MTU, err = link.InheritedMTU(ad.Host)
 	}
 	if err == nil {
-		var res Result
-		res, err = h.apply(c, inside, br, a, rtnl.Link{})
-		if err == nil {
-			err = h.checkSharedAgain(c, br, n, r.Key, res)
-		}
-		if err == nil {
-			res.DNS = n.DNS
-			return res, nil
-		}
+		err = shaping.Check(ad.r.Bandwidth, ad.n.MTU)
 	}
-	inside.arrival.end()
-	return Result{}, errors.Join(err, h.undo(r.Key, alloc, held))
+	return err
 }
 
-// makeRoom removes links of an earlier namespace of this container, for which no DEL
-// was sent, as find finds them. There may be one without a lease, and with a lease
+// takeLease leases addresses and plans the attachment with them.
+func (ad *adding) takeLease() (err error) {
+	ad.leased = ad.made // a plugin that failed may have leased something
+	ad.lease, ad.held, err = ad.alloc.Lease(ad.r.Key, ad.r.IPs, ad.locals(ad.br))
+	if err != nil {
+		return err
+	}
+	ad.leased, ad.made = true, true
+	if ad.end.Index == 0 {
+		err = ad.removeEarlier(ad.held, ad.NamedEnds)
+	}
+	if err == nil {
+		err = ad.plan()
+	}
+	return err
+}
+
+func (ad *adding) plan() error {
+	a, err := model.Plan(ad.n, ad.r, &ad.lease)
+	if err == nil {
+		ad.a = a
+	}
+	return err
+}
+
+// withoutLease plans the attachment before addresses are leased. A link of an earlier
+// namespace that was renamed must be found now, for DEL looks no further when it has
+// found the new one. But to list all links takes long on a host with thousands, and a
+// key without a lease has none, unless its network gives no addresses.
+func (ad *adding) withoutLease() error {
+	find := ad.Ends
+	if leases, err := ad.alloc.Keys(); err == nil && !ad.n.NoAddress && !slices.Contains(leases, ad.r.Key) {
+		find = ad.NamedEnds
+	}
+	if err := ad.removeEarlier(false, find); err != nil {
+		return err
+	}
+	return ad.plan()
+}
+
+// removeEarlier removes links of an earlier namespace of this container, for which no
+// DEL was sent, as find finds them. There may be one without a lease, and with a lease
 // there may be rules without a link.
-func (h *Host) makeRoom(c *rtnl.Conn, key Key, held bool, find func(*rtnl.Conn, Key) ([]rtnl.Link, error)) error {
-	if !held {
-		links, err := find(c, key)
-		if err != nil || len(links) == 0 {
+func (ad *adding) removeEarlier(held bool, find func(model.Key) ([]rtnl.Link, error)) error {
+	ends, err := find(ad.r.Key)
+	if err != nil || len(ends) == 0 && !held {
+		return err
+	}
+	return ad.removeKernel(ad.r.Key)
+}
+
+// makeBridge makes the bridge, or what it lacks, and the host a router.
+func (ad *adding) makeBridge() error {
+	ad.made = true
+	s := &ad.a.Shared
+	if ad.br.Index == 0 {
+		lock, err := ad.records.Bridge(s.Bridge)
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+	}
+	br, added, err := link.Ensure(ad.Host, ad.br, s)
+	if err != nil {
+		return err
+	}
+	ad.br = br
+	if err := forward.Put(ad.Host, s, ad.records); err != nil {
+		return err
+	}
+	if added { // said once, not with every ADD
+		ad.Say(forward.CheckUplink(ad.Host, s))
+	}
+	if s.BridgeMAC = model.HardwareAddr(br.MAC); len(ad.a.Addresses) > 0 || s.NoAddress { // more is known when there are
+		ad.found = ad.records.Share(s)
+	}
+	return nil
+}
+
+func (ad *adding) makePair() (err error) {
+	if ad.end, err = link.MakePair(ad.Host, ad.inside, ad.a); err != nil {
+		return err
+	}
+	return shaping.Put(ad.Host, ad.a, ad.end.Index)
+}
+
+// configure sets up the container's end before the host end is raised, which finds
+// everything in place.
+func (ad *adding) configure() error { return ad.inside.Configure(ad.a, ad.end.Peer) }
+
+// putRules makes what the attachment needs in nf_tables: one transaction.
+func (ad *adding) putRules() error {
+	a := ad.a
+	a.HostEnd = ad.end.Name
+	if a.SpoofCheck {
+		if err := antispoof.Settle(ad.Host, a.HostEnd); err != nil {
 			return err
 		}
 	}
-	return errors.Join(h.unpublished(key), removeLinks(c, key, hostEnds))
+	ad.records.Save(a) // and so its DEL need not look for rules that it does not have
+	addrs, err := ad.addrsFor(a)
+	if err != nil {
+		return err
+	}
+	ipv6, asked := firewall.HasIPv6(ad.Host), false
+	var replaced []model.Publication
+	without, err := ad.Transact(func(tx *host.Tx) error {
+		if err := firewall.Put(tx, &a.Shared, ipv6); err != nil {
+			return err
+		}
+		if tx.Len() > 0 && !asked { // accept rules come first: a later ADD finds the network's own only with them
+			asked = true
+			ad.openForeign(&a.Shared)
+		}
+		taken, err := ports.Put(tx, a, addrs, ad.replaceable)
+		if err != nil {
+			return err
+		}
+		if len(taken) > 0 { // a further attempt finds nothing left
+			replaced = taken
+		}
+		return antispoof.Put(tx, []*model.Attachment{a}, nil)
+	})
+	switch {
+	case errors.Is(err, model.ErrUnsupported) && !firewall.Required(&a.Shared) && !a.SpoofCheck && len(a.Ports) == 0:
+		ad.Say(fmt.Errorf("network %s is not isolated from others: %w", a.Name, err))
+	case err != nil:
+		return err
+	case without.NoOptional:
+		ad.Say(fmt.Errorf("network %s is not isolated from others in IPv6: %w", a.Name, without.Lacks))
+	}
+	ports.Forget(ad.Host, replaced, a.Ports, addrs)
+	return ports.OpenLoopback(ad.Host, a) // harmless only once the network's rules stand
+}
+
+// addrsFor returns the host's addresses if the attachment's ports need them.
+func (c *call) addrsFor(all ...*model.Attachment) (addrs []netip.Addr, err error) {
+	if slices.ContainsFunc(all, func(a *model.Attachment) bool { return len(a.Ports) > 0 }) {
+		addrs, err = c.Addrs()
+	}
+	return addrs, err
+}
+
+// openForeign lets the network pass other people's firewalls, or warns of them.
+func (ad *adding) openForeign(s *model.Shared) {
+	if ad.found != nil && ad.found.ForwardAccept && !s.ForwardAccept {
+		foreign.Remove(ad.Host, s.Name)
+	}
+	foreign.Accept(ad.Host, s)
+}
+
+// replaceable reports whether an owner's ports may be taken over: it has no link any
+// more, or it is the same container's in an internal network, where they are of less
+// use.
+func (ad *adding) replaceable(owner string) (bool, error) {
+	key, ok := model.ParseKey(owner)
+	if !ok {
+		return false, nil
+	}
+	if ad.r.Key.SharesContainer(owner) && !ad.n.Internal {
+		if a := ad.records.Attachment(key); a != nil && a.Internal {
+			return true, nil
+		}
+	}
+	ends, err := ad.Ends(key)
+	return err == nil && len(ends) == 0, err
+}
+
+// connect makes the host end a port of the bridge and raises it, if the container has
+// not taken the pair away.
+func (ad *adding) connect() error {
+	if err := link.CheckPair(ad.Host, ad.inside, ad.a, ad.end); err != nil {
+		return err
+	}
+	ad.end.Alias = ad.a.Owner().Alias()
+	return link.Connect(ad.Host, ad.br, ad.a, ad.end, ports.NeedsHairpin(ad.Host, ad.a))
+}
+
+func (ad *adding) announce() error { return ad.inside.Announce(ad.a, ad.end.Peer) }
+
+// checkShared looks once more for another network on the bridge whose addresses are in
+// the way: see [link.NeedsRecheck].
+func (ad *adding) checkShared() error {
+	if needs, err := link.NeedsRecheck(ad.Host, ad.before, ad.n); err != nil || !needs {
+		return err
+	}
+	lock, err := ad.records.Bridge(ad.n.Bridge)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := link.CheckSharedAgain(ad.Host, ad.a); err != nil {
+		ends, ferr := ad.NamedEnds(ad.a.Key)
+		return errors.Join(err, ferr, ad.removeEnds(ad.a.Key, ends))
+	}
+	return nil
+}
+
+// cause returns why a step failed: err, unless the container has taken the interface
+// away. Another network in the way is a conflict, for which the ADD itself deletes it.
+func (ad *adding) cause(err error) error {
+	if ad.end.Index != 0 && !errors.Is(err, model.ErrConflict) {
+		if taken := link.CheckPair(ad.Host, ad.inside, ad.a, ad.end); errors.Is(taken, model.ErrChanged) {
+			return taken
+		}
+	}
+	return err
 }
 
 // undo removes what a failed ADD made: any link of key's, for there was none
-// before, and its lease, unless it held that from before. Its socket is a new
-// one, since the other may be what failed.
-func (h *Host) undo(key Key, alloc Allocator, held bool) error {
-	if !held {
-		return h.remove(key, alloc, false)
+// before, and its lease, unless it held that from before. Its sockets are new
+// ones, since the others may be what failed.
+func (ad *adding) undo(h *Host) error {
+	if !ad.made {
+		return nil
 	}
-	c, err := h.route()
+	ad.arrival.Close()
+	c, err := h.open()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	return errors.Join(h.unpublished(key), removeLinks(c, key, hostEnds))
-}
-
-// checkVacant makes sure that the container has no interface of that name.
-func checkVacant(inside sandbox, name string) error {
-	switch l, err := inside.LinkByName(name); {
-	case err == nil:
-		return fmt.Errorf("interface %s exists already in the container (a %s, index %d): %w",
-			name, orText(l.Kind, "device"), l.Index, ErrTaken)
-	case !errors.Is(err, unix.ENODEV):
-		return fmt.Errorf("find %s in the container: %w", name, err)
+	if err := c.removeKernel(ad.r.Key); err != nil {
+		return err
 	}
-	return nil
-}
-
-// apply makes an attachment in the kernel. host is its host end if the pair is made
-// already, and zero if not.
-func (h *Host) apply(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment, host rtnl.Link) (Result, error) {
-	br, err := h.ensureBridge(c, br, a)
+	left, err := ad.alloc.Keys()
+	if ad.leased && !ad.held {
+		left, err = ad.alloc.Release([]model.Key{ad.r.Key})
+	}
 	if err != nil {
-		return Result{}, err
-	}
-	if err := h.forward(c, a); err != nil {
-		return Result{}, err
-	}
-	h.records.saveNetwork(a, br)
-	published, err := h.publish(c, a)
-	if err != nil {
-		return Result{}, err
-	}
-	defer published() // once the link says whose the ports are
-	fresh := host.Index == 0
-	if fresh {
-		if host, err = makePair(c, inside, a); err != nil {
-			return Result{}, err
-		}
-	}
-	if err := h.finish(c, inside, br, a, host, fresh); err != nil {
-		return Result{}, because(err, c, inside, a, host)
-	}
-	return a.result(br, host, inside.netns.Path()), nil
-}
-
-// finish makes of a pair an attachment. The container's end comes first, so that the
-// host end, raised last, finds everything in place.
-func (h *Host) finish(c *rtnl.Conn, inside sandbox, br bridgeState, a Attachment, host rtnl.Link, fresh bool) error {
-	if err := h.configure(inside, host.Peer, a); err != nil {
 		return err
 	}
-	if fresh {
-		if a.Bandwidth != (Bandwidth{}) {
-			h.records.saveWish(a.wish())
-		}
-		if err := limit(c, a, host.Index); err != nil {
-			return err
-		}
-	}
-	if err := errors.Join(h.firewall(a.Firewall), h.guard(a, host.Name)); err != nil {
-		return err
-	}
-	if err := h.openLoopback(a); err != nil {
-		return err
-	}
-	if err := checkPair(c, inside, a, host); err != nil {
-		return err
-	}
-	host.Alias = a.owner().alias()
-	return h.connect(c, br, a, host)
-}
-
-// connect makes the host end a port of the bridge, raises it and gives it host's
-// alias.
-func (h *Host) connect(c *rtnl.Conn, br bridgeState, a Attachment, host rtnl.Link) error {
-	if a.VLANs.any() {
-		if err := a.VLANs.attach(c, host.Index, br); err != nil {
-			return fmt.Errorf("attach %s to bridge %s: %w", host.Name, a.Bridge, portError(a.Bridge, err))
-		}
-	}
-	change := rtnl.LinkChange{Index: host.Index, Up: true, Master: br.Index, Alias: host.Alias}
-	if err := c.SetLink(change); err != nil {
-		return fmt.Errorf("attach %s to bridge %s: %w", host.Name, a.Bridge, portError(a.Bridge, err))
-	}
-	if a.HairpinMode || h.needsHairpin(a) {
-		if err := c.SetHairpin(host.Index); err != nil {
-			return fmt.Errorf("hairpin mode of %s: %w", host.Name, err)
-		}
-	}
-	if a.PortIsolated {
-		if err := c.IsolatePort(host.Index); err != nil {
-			return fmt.Errorf("isolate port %s: %w", host.Name, err)
-		}
-	}
-	return nil
-}
-
-// result reports the attachment in a namespace.
-func (a Attachment) result(br bridgeState, host rtnl.Link, netns string) Result {
-	res := Result{Interfaces: []Interface{
-		{Name: a.Bridge, MAC: br.MAC.String(), MTU: br.MTU},
-		{Name: host.Name, MAC: a.Key.Mark().String(), MTU: host.MTU},
-		{Name: a.Key.IfName, MAC: a.MAC.String(), MTU: host.MTU, Sandbox: netns},
-	}, Routes: a.Routes}
-	if br.gateway.Index != br.Index && len(a.Gateways) > 0 {
-		gw := br.gateway
-		res.Interfaces = append(res.Interfaces, Interface{Name: gw.Name, MAC: gw.MAC.String(), MTU: gw.MTU})
-	}
-	for _, addr := range a.Addresses {
-		res.IPs = append(res.IPs, IP{Address: addr.Prefix, Gateway: addr.Gateway, Interface: 2})
-	}
-	return res
-}
-
-func orText(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
-}
-
-// inheritedMTU is that of the device of the default route, IPv4's before
-// IPv6's; 0 if there is none. lo is none: its packets go nowhere, and its MTU is
-// more than a veth can have.
-func inheritedMTU(c *rtnl.Conn) (uint32, error) {
-	for _, ipv6 := range []bool{false, true} {
-		index, err := c.DefaultRouteLink(ipv6)
-		if err != nil {
-			return 0, fmt.Errorf("find the default route: %w", err)
-		}
-		if index == 0 {
-			continue
-		}
-		l, err := c.LinkByIndex(index)
-		if err != nil {
-			return 0, fmt.Errorf("find the default route's device: %w", err)
-		}
-		if l.Flags&unix.IFF_LOOPBACK == 0 {
-			return l.MTU, nil
-		}
-	}
-	return 0, nil
+	return c.leave(ad.r.Key.Network, left, false)
 }

@@ -3,180 +3,276 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
+	"strings"
 
+	"flatnet/bridge/antispoof"
+	"flatnet/bridge/firewall"
+	"flatnet/bridge/foreign"
+	"flatnet/bridge/forward"
+	"flatnet/bridge/host"
+	"flatnet/bridge/link"
+	"flatnet/bridge/model"
+	"flatnet/bridge/ports"
+	"flatnet/bridge/records"
+	"flatnet/bridge/shaping"
+	"flatnet/bridge/vlan"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
 )
 
-// Check compares an attachment with what ADD said of it (prev), with the
-// network's configuration and with the kernel, and reports everything that is
-// missing. What later plugins of the chain added is not looked at.
-func (h *Host) Check(n Network, r Request, prev Result, alloc Allocator) error {
-	return h.records.inTurn(r.Key, func() error { return h.check(n, r, prev, alloc) })
-}
-
-func (h *Host) check(n Network, r Request, prev Result, alloc Allocator) error {
-	ifc, lease, err := prev.attachment(r)
+// Check compares an attachment with the result of ADD (prev), with the network's
+// configuration and with the kernel, and reports everything that is missing. What later
+// plugins of the chain added is not looked at.
+func (h *Host) Check(n *model.Network, r *model.Request, prev *model.Result, alloc model.Allocator) error {
+	ifc, lease, err := attachmentIn(prev, r.Key.IfName)
 	if err != nil {
 		return err
 	}
-	a, err := Plan(n, r, lease)
+	a, err := model.Plan(n, r, &lease)
 	if err != nil {
 		return err
 	}
-	if mac, err := ParseHardwareAddr(ifc.MAC); err == nil {
+	if mac, err := model.ParseHardwareAddr(ifc.MAC); err == nil {
 		a.MAC = mac // as ADD gave it, which an earlier version may have chosen in another way
 	}
-	c, err := h.route()
+	c, done, err := h.inTurn(r.Key)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer done()
 	if !n.NoAddress {
-		err = alloc.Check(r.Key, a.owner().Addresses)
+		err = alloc.Check(r.Key, a.IPs())
 	}
-	host, herr := hostEnds(c, a.Key)
-	return errors.Join(
-		herr,
-		h.checkHost(c, a, host),
-		h.checkContainer(c, r.NetNS, host, a, prev.Routes),
-		err,
-		h.checkFirewall(a.Firewall),
-		h.checkPorts(a),
-		h.checkGuard(c, a),
-	)
+	links, lerr := c.Ends(r.Key)
+	errs := []error{lerr, c.checkContainer(r.NetNS, a, links, prev.Routes), err}
+	var all []end
+	if len(links) == 0 {
+		errs = append(errs, model.Errorf(model.ErrChanged, "host interface of %s (%s) is missing", r.Key, r.Key.HostNames()[0]))
+	} else {
+		a.HostEnd = links[0].Name
+		all = []end{{a, links[0], ""}}
+	}
+	return errors.Join(append(errs, c.report(&a.Shared, all))...)
 }
 
-// attachment finds in a result what it says of the container's interface.
-func (res Result) attachment(r Request) (Interface, Lease, error) {
-	i := slices.IndexFunc(res.Interfaces, func(i Interface) bool {
-		return i.Name == r.Key.IfName && i.Sandbox != ""
+func (c *call) checkContainer(netns string, a *model.Attachment, ends []rtnl.Link, routes []model.Route) error {
+	inside, err := link.Enter(netns)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	return inside.Check(c.Host, a, ends, routes)
+}
+
+// attachmentIn finds in a result what it says of the container's interface.
+func attachmentIn(res *model.Result, ifName string) (model.Interface, model.Lease, error) {
+	i := slices.IndexFunc(res.Interfaces, func(i model.Interface) bool {
+		return i.Name == ifName && i.Sandbox != ""
 	})
 	if i < 0 {
-		return Interface{}, Lease{}, fmt.Errorf("prevResult has no interface %q in a sandbox: %w", r.Key.IfName, ErrInvalid)
+		return model.Interface{}, model.Lease{}, model.Errorf(model.ErrInvalid, "prevResult has no interface %q in a sandbox", ifName)
 	}
-	var l Lease
+	var l model.Lease
 	for _, ip := range res.IPs {
 		if ip.Interface == i {
-			l.Addresses = append(l.Addresses, Address{ip.Address, ip.Gateway})
+			l.Addresses = append(l.Addresses, model.Address{Prefix: ip.Address, Gateway: ip.Gateway})
 		}
 	}
 	return res.Interfaces[i], l, nil
 }
 
-func changed(format string, args ...any) error {
-	return fmt.Errorf(format+": %w", append(args, ErrChanged)...)
-}
-
-// checkHost compares the bridge and the host end.
-func (h *Host) checkHost(c *rtnl.Conn, a Attachment, host []rtnl.Link) error {
-	br, err := findBridge(c, a.Bridge, a.VLANs)
-	if err != nil {
-		return err
+// faults lists what is not as the network and the given attachments need it on the
+// host. ADD and a reload mend all of it.
+func (c *call) faults(s *model.Shared, ends []end) (found []model.Fault, err error) {
+	add := func(faults []model.Fault, ferr error) {
+		found, err = append(found, faults...), errors.Join(err, ferr)
 	}
-	return errors.Join(h.checkBridge(c, br, a), h.checkHostEnd(c, a, host, br))
+	br, berr := link.FindBridge(c.Host, &s.Network)
+	if berr != nil {
+		return nil, berr
+	}
+	add(br.Faults(c.Host, s))
+	add(forward.Faults(c.Host, s, c.records))
+	vlans, verr := vlan.Ports(c.Host, s.VLANs)
+	if verr != nil {
+		return found, errors.Join(err, verr)
+	}
+	for _, e := range ends {
+		add(link.PortFaults(br, s, e.link, ports.NeedsHairpin(c.Host, e.Attachment), vlans), nil)
+		add(shaping.Faults(c.Host, e.Attachment, e.link), nil)
+		add(ports.LoopbackFaults(c.Host, e.Attachment), nil)
+	}
+	rules, rerr := c.Rules()
+	if rerr == nil {
+		var faults []model.Fault
+		faults, rerr = firewall.Faults(rules, s, firewall.HasIPv6(c.Host))
+		add(faults, nil)
+	}
+	if rerr != nil && (!errors.Is(rerr, model.ErrUnsupported) || firewall.Required(s)) {
+		return found, errors.Join(err, rerr)
+	}
+	if rerr == nil {
+		add(ports.Faults(rules, attachments(ends)...))
+		add(antispoof.Faults(rules, attachments(ends)))
+	}
+	return unique(found), err
 }
 
-// checkBridge reports what the bridge, and the host as a router, lack.
-func (h *Host) checkBridge(c *rtnl.Conn, br bridgeState, a Attachment) error {
-	found, err := h.bridgeFaults(c, br, a)
+// unique returns the faults without those that are listed already.
+func unique(faults []model.Fault) (found []model.Fault) {
+	for _, f := range faults {
+		if !slices.Contains(found, f) {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// report returns the faults of attachments as an error that says what mends each: those
+// that are faults by the records as well, a reload does.
+func (c *call) report(s *model.Shared, ends []end) error {
+	found, err := c.faults(s, ends)
 	if len(found) == 0 {
 		return err
 	}
-	recorded, rerr := h.bridgeFaults(c, br, h.records.common(a.Key.Network))
-	return errors.Join(joinFaults(found, recorded), err, rerr)
-}
-
-func (h *Host) bridgeFaults(c *rtnl.Conn, br bridgeState, a Attachment) ([]fault, error) {
-	routes, rerr := br.routeFaults(c, a)
-	forward, err := h.forwardFaults(a)
-	return slices.Concat(br.faults(a), routes, forward), errors.Join(rerr, err)
-}
-
-func (h *Host) checkHostEnd(c *rtnl.Conn, a Attachment, links []rtnl.Link, br bridgeState) error {
-	if len(links) == 0 {
-		return changed("host interface of %s (%s) is missing", a.Key, a.Key.HostNames()[0])
+	for _, e := range ends {
+		without := antispoof.Without(e.Key)
+		i := slices.IndexFunc(found, func(f model.Fault) bool { return f.Thing == without.Thing })
+		if r := c.records.Attachment(e.Key); i >= 0 && (r == nil || !r.SpoofCheck) {
+			found[i] = without
+		}
 	}
-	vlans, err := a.VLANs.ofPorts(c)
+	recorded, known, advice := c.records.Network(s.Name), []model.Fault(nil), later
+	if recorded != nil {
+		as, rerr := c.recordedEnds(recorded, ends)
+		var kerr error
+		known, kerr = c.faults(recorded, as)
+		err = errors.Join(err, rerr, kerr)
+		if keys := records.Changed(recorded, s); len(keys) > 0 {
+			advice += "; it was made with another " + strings.Join(keys, ", ")
+		}
+	}
+	return errors.Join(model.JoinFaults(found, known, advice), err)
+}
+
+// later is the advice about what is not recorded yet.
+const later = "flatnet reload mends that after the network's next ADD, which records it"
+
+// recordedEnds returns ends as they are recorded.
+func (c *call) recordedEnds(s *model.Shared, ends []end) ([]end, error) {
+	var links []rtnl.Link
+	for _, e := range ends {
+		links = append(links, e.link)
+	}
+	return c.ends(s, links)
+}
+
+// Status reports whether an ADD could succeed (SPEC 1.1.0, section 2). An error
+// is [model.ErrUnavailable], or [model.ErrLimited] if containers that are attached
+// already are cut off as well. It changes nothing.
+func (h *Host) Status(n *model.Network, alloc model.Allocator) error {
+	c, err := h.open()
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", model.ErrUnavailable, err)
 	}
-	recorded := h.portFaults(br, h.records.common(a.Key.Network), links[0], vlans)
-	others := slices.Concat(limitFaults(c, a, links[0]), h.localnetFaults(a))
-	return errors.Join(joinFaults(h.portFaults(br, a, links[0], vlans), recorded), joinFaults(others, others))
-}
-
-// checkContainer compares the container's end with the result. What the container's
-// namespace says is the container's word: it decides about nothing but this report.
-func (h *Host) checkContainer(c *rtnl.Conn, netns string, host []rtnl.Link, a Attachment, routes []Route) error {
-	inside, err := h.enter(netns)
-	if err != nil {
-		return err
+	defer c.Close()
+	err = c.limited(n, alloc)
+	if err != nil { // an ADD may have been at its last steps
+		err = c.limited(n, alloc)
 	}
-	defer inside.leave()
-	name := a.Key.IfName
-	l, err := inside.LinkByName(name)
 	switch {
-	case errors.Is(err, unix.ENODEV):
-		return changed("interface %s is missing in the container", name)
+	case errors.Is(err, unix.EPERM): // only that the caller may not look
+		return fmt.Errorf("%w: %w", model.ErrUnavailable, err)
 	case err != nil:
-		return fmt.Errorf("find %s in the container: %w", name, err)
+		return fmt.Errorf("%w: %w", model.ErrLimited, err)
 	}
-	if len(host) > 0 {
-		if here, err := isPeer(c, inside, host[0], l.Index); err != nil {
-			return err
-		} else if !here {
-			return changed("interface %s in the container is not the one that %s leads to", name, host[0].Name)
-		}
+	if err := c.available(n, alloc); err != nil {
+		return fmt.Errorf("%w: %w", model.ErrUnavailable, err)
 	}
-	if !l.Up() && !a.NoAddress {
-		err = changed("interface %s is down in the container", name)
-	}
-	if string(l.MAC) != string(a.MAC[:]) {
-		err = errors.Join(err, changed("interface %s has the MAC address %s and not %s", name, l.MAC, a.MAC))
-	}
-	return errors.Join(err, checkAddresses(inside, l.Index, a), checkRoutes(inside, l.Index, a.Routes, routes))
+	return nil
 }
 
-func checkAddresses(inside sandbox, index int, a Attachment) error {
-	have, err := inside.Addresses(index)
+// limited compares what all attachments share with what they need, if there are any,
+// and looks for what of others is in their way.
+func (c *call) limited(n *model.Network, alloc model.Allocator) error {
+	s := &model.Shared{Network: *n, Served: n.Subnets}
+	all, err := c.attachedEnds(n, alloc)
 	if err != nil {
-		return fmt.Errorf("list the container's addresses: %w", err)
+		return err
 	}
-	for _, addr := range a.Addresses {
-		if !slices.ContainsFunc(have, func(h rtnl.Addr) bool { return h.Prefix == addr.Prefix }) {
-			err = errors.Join(err, changed("address %s of interface %s is missing", addr.Prefix, a.Key.IfName))
+	if len(all) > 0 {
+		shared := &model.Shared{Network: *n}
+		for _, sub := range n.Subnets { // of several, some may have no container yet
+			if slices.ContainsFunc(all, func(e end) bool { return slices.ContainsFunc(e.IPs(), sub.Contains) }) {
+				shared.Serve(sub)
+			}
+		}
+		if err := c.report(shared, all); err != nil {
+			if all, aerr := c.attachedEnds(n, alloc); aerr != nil || len(all) > 0 { // else the last DEL came between
+				return err
+			}
 		}
 	}
-	return err
+	if !n.ForwardAccept || len(all) > 0 { // else the next ADD takes care of them
+		err = foreign.Check(c.Host, s)
+	}
+	return errors.Join(err, forward.CheckUplink(c.Host, s))
 }
 
-// checkRoutes looks for the routes that the plan makes, as far as the result
-// lists them: a later plugin may have taken some away, or moved them to another
-// table, and said so.
-func checkRoutes(inside sandbox, index int, planned, listed []Route) (err error) {
-	have := map[bool][]rtnl.Route{}
-	for _, ipv6 := range []bool{false, true} {
-		if have[ipv6], err = inside.Routes(ipv6, index); err != nil {
-			return fmt.Errorf("list the container's routes: %w", err)
-		}
+// attachedEnds returns the host ends of containers of a network that may miss
+// something. A lease alone does not say so: it outlives a reboot, and an ADD that is
+// under way has it before all else. Nor does a link that ADD has not finished.
+func (c *call) attachedEnds(n *model.Network, alloc model.Allocator) ([]end, error) {
+	if keys, err := alloc.Keys(); !n.NoAddress && (err != nil || len(keys) == 0) {
+		return nil, nil // what is wrong with the leases, Free reports
 	}
-	for _, want := range planned {
-		if !slices.ContainsFunc(listed, func(r Route) bool { return sameRoute(r.Dst, r.Gateway, want) }) {
-			continue
-		}
-		if !slices.ContainsFunc(have[want.Dst.Addr().Is6()], func(r rtnl.Route) bool {
-			return sameRoute(r.Dst, r.Gateway, want)
-		}) {
-			err = errors.Join(err, changed("route to %s via %s is missing in the container", want.Dst, want.Gateway))
-		}
+	links, err := c.List()
+	if err != nil {
+		return nil, err
 	}
-	return err
+	all, _ := c.ends(&model.Shared{Network: *n}, links) // of what can't be read, a reload reports
+	return all, nil
 }
 
-func sameRoute(dst netip.Prefix, gateway netip.Addr, want Route) bool {
-	return dst == want.Dst && gateway == want.Gateway
+// available looks for what an ADD would stumble over: a kernel that lacks something, a
+// bridge that is none or has another address, a foreign network in the way.
+func (c *call) available(n *model.Network, alloc model.Allocator) error {
+	br, err := link.FindBridge(c.Host, n)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(n.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n))
+	resolved := *n
+	if n.MTU == 0 {
+		var merr error
+		resolved.MTU, merr = link.InheritedMTU(c.Host)
+		err = errors.Join(err, merr)
+	}
+	for _, p := range n.Subnets {
+		if merr := model.CheckMTU(resolved.MTU, p.Addr()); merr != nil {
+			err = errors.Join(err, merr)
+			break
+		}
+	}
+	for _, gateway := range n.Gateways() {
+		err = errors.Join(err, forward.Ready(c.Host, n.GatewayName(), gateway.Addr().Is4(), br.Gateway.Index != 0))
+	}
+	s := &model.Shared{Network: *n, Served: n.Subnets}
+	if firewall.Required(s) || n.SpoofCheck {
+		err = errors.Join(err, c.Try(func(tx *host.Tx) (err error) {
+			if firewall.Required(s) {
+				err = firewall.Put(tx, s, firewall.HasIPv6(c.Host))
+			}
+			if err == nil && n.SpoofCheck {
+				err = antispoof.PutTable(tx, n.Name)
+			}
+			return err
+		}))
+	}
+	if !n.NoAddress {
+		err = errors.Join(err, alloc.Free(c.locals(link.Bridge{})))
+	}
+	return err
 }

@@ -3,298 +3,242 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
-	"flatnet/internal/nft"
+	"flatnet/bridge/antispoof"
+	"flatnet/bridge/firewall"
+	"flatnet/bridge/foreign"
+	"flatnet/bridge/forward"
+	"flatnet/bridge/host"
+	"flatnet/bridge/link"
+	"flatnet/bridge/model"
+	"flatnet/bridge/ports"
+	"flatnet/bridge/records"
+	"flatnet/bridge/shaping"
+	"flatnet/bridge/vlan"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
 )
 
-// Reload restores what attachments that the host's links tell of have lost:
-// first what a restart of the host's network takes, then in one transaction the
-// rules, such as after nft flush ruleset. It removes published ports, and
-// records, of containers that went without a DEL; what else is there it leaves
-// alone. It returns a line for each thing that it mended. Attachments of which
-// there is no record are named in the error.
+// Reload restores what attachments that the host's links show have lost: bridges and
+// their addresses, sysctls and bridge ports, which a restart of the host's network
+// takes, and in one transaction the rules, such as after nft flush ruleset. It removes
+// published ports, and records, of containers that went without a DEL; what else is
+// there it leaves alone. It returns a line for each thing that it mended. Attachments
+// of which there is no record are named in the error.
 func (h *Host) Reload() (mended []string, err error) {
-	unlock, err := h.records.lock(unix.LOCK_EX)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	firewalls, wishes, rerr := h.records.all()
-	c, err := h.route()
+	c, err := h.open()
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	m := &mender{Host: h, c: c, wishes: wishes}
-	err = errors.Join(rerr, m.links(), m.rules(firewalls))
-	return m.done, errors.Join(err, m.loopback())
+	networks, err := c.records.Networks()
+	re := &reloading{call: c}
+	errs := []error{err, c.sweep()}
+	defer func() {
+		for _, lock := range re.arrivals {
+			lock.Close()
+		}
+	}()
+	for _, s := range networks {
+		if err := re.network(s); err != nil {
+			errs = append(errs, fmt.Errorf("network %s: %w", s.Name, err))
+		}
+	}
+	errs = append(errs, re.rules(), c.unrecorded(re.live))
+	for _, f := range re.found {
+		if line := f.Mended(); !slices.Contains(mended, line) {
+			mended = append(mended, line)
+		}
+	}
+	undone, err := forward.Undo(c.Host, c.records)
+	return append(mended, undone...), errors.Join(append(errs, err)...)
 }
 
-// rules mends the rules of all networks, and sweeps.
-func (m *mender) rules(firewalls []Firewall) error {
-	h, c, wishes := m.Host, m.c, m.wishes
-	owners, err := h.Owners()
+// A reloading is a reload under way.
+type reloading struct {
+	*call
+	live     []*model.Shared // networks that have attachments
+	found    []model.Fault
+	arrivals []records.Lock // while they are held, no last DEL removes what is mended
+}
+
+// network mends the links and sysctls of a network that has attachments, and narrows s
+// down to what these need.
+func (re *reloading) network(s *model.Shared) error {
+	arrival, err := re.records.Arrive(&s.Network)
 	if err != nil {
 		return err
 	}
-	alive := map[Key]bool{}
-	for _, o := range owners {
-		alive[o.Key] = true
-	}
-	firewalls, idle := inUse(withBridges(firewalls), owners)
-	addrs, err := c.Addresses(0)
+	re.arrivals = append(re.arrivals, arrival)
+	links, err := re.List()
 	if err != nil {
-		return fmt.Errorf("list the host's addresses: %w", err)
-	}
-	err = h.withNFT(true, func(n *nft.Conn) error {
-		dead, err := h.sweep(c, n, wishes, alive)
-		wishes = slices.DeleteFunc(wishes, func(w wish) bool { return dead[w.Key] })
-		err = errors.Join(err, h.follow(n, wishes, owners))
-		networks := byNetwork(firewalls)
-		lost := func() ([]chain, error) { return h.lost(n, networks) }
-		tables, rerr := restore(n, restoring{lost, wishes, addrs, true})
-		for _, t := range tables {
-			m.mended(fault{t, "not as it should be"})
-		}
-		err = errors.Join(err, h.dropIdle(n, idle), rerr)
-		for _, of := range networks {
-			h.unblock(n, of)
-		}
 		return err
+	}
+	ends, err := re.ends(s, links)
+	if len(ends) == 0 {
+		return errors.Join(err, re.records.DropOld(s.Name))
+	}
+	s.Served = slices.DeleteFunc(s.Served, func(sub model.Subnet) bool {
+		return !slices.ContainsFunc(ends, func(e end) bool { return slices.ContainsFunc(e.IPs(), sub.Contains) })
 	})
-	if errors.Is(err, ErrUnsupported) && len(firewalls)+len(wishes) == 0 {
-		return nil // and so there is nothing to restore
+	re.live = append(re.live, s)
+	found, ferr := re.faults(s, ends)
+	if ferr == nil {
+		ferr = re.mendLinks(s, ends, links)
 	}
-	return errors.Join(err, unrecorded(firewalls, owners))
+	if ferr == nil {
+		re.found = append(re.found, found...)
+	}
+	return errors.Join(err, ferr)
 }
 
-// inUse tells the firewalls of subnets in which an attachment has an address, and
-// of bridges whose network has attachments, from the others, which are not
-// restored.
-func inUse(all []Firewall, owners []Owner) (used, idle []Firewall) {
-	for _, f := range all {
-		if slices.ContainsFunc(owners, func(o Owner) bool {
-			return o.Key.Network == f.Network && (!f.Subnet.IsValid() || slices.ContainsFunc(o.Addresses, f.Subnet.Contains))
-		}) {
-			used = append(used, f)
-		} else {
-			idle = append(idle, f)
+// mendLinks makes the bridge, or what it and the host as a router lack, and makes host
+// ends ports of the bridge again, with all that ADD sets.
+func (re *reloading) mendLinks(s *model.Shared, ends []end, links []rtnl.Link) error {
+	br, err := link.FindBridge(re.Host, &s.Network)
+	if err != nil {
+		return err
+	}
+	if br.Index == 0 {
+		for _, l := range links {
+			if isMadeFor(l, s.Name) {
+				return model.Errorf(model.ErrConflict, "bridge %s is now called %s; give it its name again", s.Bridge, l.Name)
+			}
 		}
-	}
-	return used, idle
-}
-
-// withBridges adds the firewalls of bridges to those of subnets where an older
-// binary has recorded only these.
-func withBridges(all []Firewall) []Firewall {
-	for _, f := range all {
-		if !slices.ContainsFunc(all, func(o Firewall) bool { return o.Network == f.Network && !o.Subnet.IsValid() }) {
-			f.Subnet, f.Gateway = netip.Prefix{}, netip.Addr{}
-			all = append(all, f)
-		}
-	}
-	return all
-}
-
-// byNetwork puts the firewalls of each network together, in the order of an ADD:
-// the bridge's last.
-func byNetwork(all []Firewall) (networks [][]Firewall) {
-	for _, f := range all {
-		i := slices.IndexFunc(networks, func(of []Firewall) bool { return of[0].Network == f.Network })
-		if i < 0 {
-			networks = append(networks, nil)
-			i = len(networks) - 1
-		}
-		networks[i] = append(networks[i], f)
-	}
-	for _, of := range networks {
-		slices.SortStableFunc(of, func(a, b Firewall) int { return b.Subnet.Bits() - a.Subnet.Bits() })
-	}
-	return networks
-}
-
-// lost returns the chains that are not as their firewalls' records have them.
-func (h *Host) lost(n *nft.Conn, networks [][]Firewall) (chains []chain, err error) {
-	for _, firewalls := range networks {
-		have, err := rulesOf(n, firewalls[0].Network)
+		lock, err := re.records.Bridge(s.Bridge)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		chains = append(chains, h.lacking(firewalls, have)...)
+		defer lock.Close()
 	}
-	return chains, nil
+	if br, _, err = link.Ensure(re.Host, br, s); err != nil {
+		return err
+	}
+	if err := forward.Restore(re.Host, s, re.records); err != nil {
+		return err
+	}
+	vlans, err := vlan.Ports(re.Host, s.VLANs)
+	if err != nil {
+		return err
+	}
+	moved := false
+	var errs []error
+	for _, e := range ends {
+		hairpin := ports.NeedsHairpin(re.Host, e.Attachment)
+		var err error
+		if len(link.PortFaults(br, s, e.link, hairpin, vlans)) > 0 {
+			err = errors.Join(link.KeepMAC(re.Host, br), link.Connect(re.Host, br, e.Attachment, e.link, hairpin))
+			moved = moved || e.link.Master != br.Index
+		}
+		if err == nil && len(shaping.Faults(re.Host, e.Attachment, e.link)) > 0 {
+			err = shaping.Put(re.Host, e.Attachment, e.link.Index)
+		}
+		if !errors.Is(err, unix.ENODEV) { // else its container has gone
+			errs = append(errs, err)
+		}
+	}
+	// The record does not show what MAC they know: an ADD that made the bridge again has
+	// written its own.
+	if moved || string(br.MAC) != string(s.BridgeMAC[:]) {
+		errs = append(errs, link.AnnounceGateways(re.Host, br, s))
+	}
+	return errors.Join(errs...)
 }
 
-// unrecorded names the attachments with an address in no firewall's subnet.
-func unrecorded(firewalls []Firewall, owners []Owner) (err error) {
-	for _, o := range owners {
+// rules restores the rules of all networks in one transaction, and then route_localnet,
+// which is harmless only when the rules are there. Records are read anew in each
+// attempt, for a DEL drops its own before it removes the rules.
+func (re *reloading) rules() error {
+	addrs, err := re.Addrs()
+	if err != nil || len(re.live) == 0 {
+		return err
+	}
+	var all, renamed []*model.Attachment
+	_, err = re.Transact(func(tx *host.Tx) error {
+		all, renamed = nil, nil
+		links, err := re.List()
+		if err != nil {
+			return err
+		}
+		for _, s := range re.live {
+			if err := firewall.Put(tx, s, firewall.HasIPv6(re.Host)); err != nil {
+				return err
+			}
+			ends, _ := re.ends(s, links) // what can't be read has been reported
+			for _, e := range ends {
+				all = append(all, e.Attachment)
+				if e.was != "" {
+					old := *e.Attachment
+					old.HostEnd = e.was
+					renamed = append(renamed, &old)
+					re.records.Save(e.Attachment)
+				}
+			}
+		}
+		if err := ports.Restore(tx, all, addrs); err != nil {
+			return err
+		}
+		return antispoof.Put(tx, all, renamed)
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range re.live {
+		foreign.Accept(re.Host, s)
+	}
+	var errs []error
+	for _, a := range all {
+		errs = append(errs, ports.OpenLoopback(re.Host, a))
+	}
+	return errors.Join(errs...)
+}
+
+// unrecorded names the attachments with an address in no recorded subnet.
+func (c *call) unrecorded(live []*model.Shared) error {
+	served := map[string][]model.Subnet{}
+	for _, s := range live {
+		served[s.Name] = s.Served
+	}
+	links, err := c.List()
+	for _, o := range host.Owners(links) {
 		for _, a := range o.Addresses {
-			if o.Key != (Key{}) && !slices.ContainsFunc(firewalls, func(f Firewall) bool { return f.Network == o.Key.Network && f.Subnet.Contains(a) }) {
-				err = errors.Join(err, fmt.Errorf("network %s: no record of %s of %s, whose rules and published ports are not restored", o.Key.Network, a, o.Key))
+			if o.Key != (model.Key{}) && !slices.ContainsFunc(served[o.Key.Network], func(s model.Subnet) bool { return s.Contains(a) }) {
+				err = errors.Join(err, fmt.Errorf("network %s: no record of %s of %s, whose rules and published ports are not restored; the network's next ADD records it", o.Key.Network, a, o.Key))
 			}
 		}
 	}
 	return err
 }
 
-// dropIdle removes records of firewalls that nobody uses, unless they have rules:
-// then a DEL will come that needs them.
-func (h *Host) dropIdle(n *nft.Conn, idle []Firewall) (err error) {
-	for _, f := range idle {
-		have, rerr := rulesOf(n, f.Network)
-		if rerr == nil && !f.hasRules(have) {
-			rerr = h.records.dropOld(f)
-		}
-		err = errors.Join(err, rerr)
-	}
-	return err
-}
-
-// sweep removes what attachments have that went without a DEL, and returns their
-// keys.
-func (h *Host) sweep(c *rtnl.Conn, n *nft.Conn, wishes []wish, alive map[Key]bool) (dead map[Key]bool, err error) {
-	all, dead := map[Key]*wish{}, map[Key]bool{}
-	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
-		owners, oerr := portsOf(family).owners(n)
+// sweep removes what attachments have that went without a DEL: those that are recorded
+// or have published ports, and no link.
+func (c *call) sweep() error {
+	recorded, err := c.records.Attachments("*", "*")
+	all := map[model.Key]*model.Attachment{}
+	if rules, rerr := c.Rules(); rerr == nil {
+		owners, oerr := ports.Owners(rules)
 		err = errors.Join(err, oerr)
 		for _, key := range owners {
 			all[key] = nil
 		}
 	}
-	for i, w := range wishes {
-		all[w.Key] = &wishes[i]
+	for _, a := range recorded {
+		all[a.Key] = a
 	}
-	var freed []Publication
-	for key, w := range all {
-		if alive[key] {
-			continue
-		}
-		gone, gerr := h.gone(c, key.String())
-		err = errors.Join(err, gerr)
-		if !gone {
-			continue
-		}
-		dead[key] = true
-		if w == nil {
-			w = &wish{}
-		}
-		ports, rerr := h.removeElements(n, key, *w, w.Key == key)
-		freed, err = append(freed, ports...), errors.Join(err, rerr)
+	links, lerr := c.List() // after the records: an ADD has its link before its record
+	marks := map[string]bool{}
+	for _, l := range links {
+		marks[string(l.MAC)] = true
 	}
-	h.forget(flowsTo(freed))
-	return dead, err
-}
-
-// restoring is what is to be restored.
-type restoring struct {
-	lost   func() ([]chain, error) // chains of networks that are not as they should be
-	wishes []wish
-	addrs  []rtnl.Addr // the host's
-	all    bool        // what needs more of the kernel, too
-}
-
-// restore adds chains in place of what is there of them, and what is missing of
-// the wishes. If rules change meanwhile, it looks again. It returns the tables
-// that lacked something.
-func restore(c *nft.Conn, r restoring) (tables []string, err error) {
-	fill := func(b *nft.Batch) (err error) {
-		tables, err = r.fill(c, b)
-		return err
-	}
-	err = c.Transact(fill)
-	if errors.Is(err, nft.ErrUnsupported) {
-		r.all = false
-		err = c.Transact(fill)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return tables, nil
-}
-
-func (r restoring) fill(c *nft.Conn, b *nft.Batch) (tables []string, err error) {
-	lost, err := r.lost()
-	if err != nil {
-		return nil, err
-	}
-	for _, ch := range lost {
-		if !r.all && ch.isOptional() {
-			continue
-		}
-		if name := ch.Table.String(); !slices.Contains(tables, name) {
-			tables = append(tables, name)
-		}
-		ch.add(b)
-	}
-	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
-		t, before := portsOf(family), b.Len()
-		if err := t.restore(c, b, r); err != nil {
-			return nil, err
-		}
-		if b.Len() > before {
-			tables = append(tables, t.Table.String())
+	for key := range all {
+		if mark := key.Mark(); lerr != nil || marks[string(mark[:])] {
+			delete(all, key)
 		}
 	}
-	before := b.Len()
-	if err := restoreGuards(c, b, r.wishes); err != nil {
-		return nil, err
+	if len(all) > 0 {
+		err = errors.Join(err, c.removeElements(all))
 	}
-	if b.Len() > before {
-		tables = append(tables, "spoof protection")
-	}
-	return tables, nil
-}
-
-// restoreGuards adds the tables of guards, if any port is to be guarded, and the
-// elements that they lack.
-func restoreGuards(c *nft.Conn, b *nft.Batch, wishes []wish) error {
-	var wanted []entry
-	tables := map[string]bool{}
-	for _, w := range wishes {
-		if w.Guard == nil {
-			continue
-		}
-		if network := w.Key.Network; !tables[network] {
-			tables[network] = true
-			if err := guardsOf(network).ensure(c, b); err != nil {
-				return err
-			}
-		}
-		wanted = append(wanted, w.Guard.entries(w.Key)...)
-	}
-	return lacking(c, b, wanted)
-}
-
-// restore adds the table, if any port is to be published, and the elements that
-// it lacks.
-func (t portsTable) restore(c *nft.Conn, b *nft.Batch, r restoring) error {
-	var wanted []entry
-	for _, w := range r.wishes {
-		wanted = append(wanted, entries(w.Key, slices.DeleteFunc(slices.Clone(w.Ports), func(p Publication) bool { return !t.takes(p) }))...)
-	}
-	if len(wanted) == 0 {
-		return nil
-	}
-	have, err := c.Rules(t.Table, "prerouting")
-	if err != nil {
-		return err
-	}
-	for _, ch := range t.chains(usesFib(have)) {
-		ok, err := ch.stands(c)
-		if err != nil {
-			return err
-		}
-		if !ok && len(have) > 0 { // else ensure adds all
-			ch.add(b)
-		}
-	}
-	if err := t.ensure(c, b, r.addrs, r.all); err != nil {
-		return err
-	}
-	return lacking(c, b, wanted)
+	return errors.Join(err, lerr)
 }

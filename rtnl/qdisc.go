@@ -74,6 +74,13 @@ func (c *Conn) DeleteIngress(link int) error {
 	return c.do(unix.RTM_DELQDISC, 0, ingress(link)...)
 }
 
+// HasIngressFilter reports whether a filter takes what a link receives, such as the
+// one that RedirectIngress makes.
+func (c *Conn) HasIngressFilter(link int) (bool, error) {
+	filters, err := c.nl.Do(unix.RTM_GETTFILTER, netlink.Dump, tcMsg(link, 0, ingressHandle, 0))
+	return len(filters) > 0, err
+}
+
 func ingress(link int) [][]byte {
 	return [][]byte{tcMsg(link, ingressHandle, tcIngress, 0), text(unix.TCA_KIND, "ingress")}
 }

@@ -110,20 +110,19 @@ func (b box) stop(add lab.Call) (kill func()) {
 	return b.hold(add, "KILL")
 }
 
-// hold begins an ADD and stops it between its lease and its link, where it waits
-// for the lock of the published ports. The returned function sends it a signal
+// hold begins an ADD and stops it between its lease and its link, where it reads a
+// sysctl: that is a pipe until it is stopped. The returned function sends it a signal
 // and waits for its end.
 func (b box) hold(add lab.Call, signal string) (end func()) {
 	b.t.Helper()
-	add.Conf = strings.TrimSuffix(add.Conf, "}") + `,"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}}`
 	b.Write("/run/conf", add.Conf)
-	cmd := b.Cmd("sh", "-ec", `umask 077; records=/run/flatnet/$(stat -Lc %i /proc/self/ns/net); mkdir -p $records
-		exec 9>>$records/.lock; flock 9
-		"$0" </run/conf >/run/stopped 2>&1 9>&- & add=$!
+	cmd := b.Cmd("sh", "-ec", `mkfifo /run/gate; mount --bind /run/gate /proc/sys/net/ipv4/ip_forward
+		trap 'umount -l /proc/sys/net/ipv4/ip_forward 2>/dev/null' EXIT
+		"$0" </run/conf >/run/stopped 2>&1 & add=$!
 		until grep -q '"'$CNI_CONTAINERID'"' `+leaseFile+`; do kill -0 $add; done
 		kill -STOP $add
 		while grep -hq '^State:.[^T]' /proc/$add/task/*/status; do :; done
-		exec 9>&-; echo stopped; read end || :
+		umount -l /proc/sys/net/ipv4/ip_forward; rm /run/gate; echo stopped; read end || :
 		kill -`+signal+` $add; wait $add || :`, program)
 	cmd.Env = append(add.Env(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
 	in, err := cmd.StdinPipe()

@@ -290,7 +290,7 @@ func TestPortsAmongEndlessChanges(t *testing.T) {
 				}
 				err := lab.Until(time.Minute, func() error {
 					_, err := b.Try(program, "reload")
-					if err != nil && !strings.Contains(err.Error(), "busy") {
+					if err != nil && !strings.Contains(err.Error(), "try again") {
 						t.Error(err)
 						return nil
 					}

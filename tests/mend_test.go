@@ -35,6 +35,7 @@ var losses = []loss{
 	{"promiscuous mode", `"promiscMode":true`, "ip link set flatnet-br0 promisc off", []string{"flatnet-br0", "promiscuous"}},
 	{"limit to the container", shaped, "tc qdisc del dev fn-c1 root", []string{"limit", "fn-c1"}},
 	{"limit from the container", shaped, "ip link del $(ip -o link show type ifb | cut -d' ' -f2 | tr -d :)", []string{"limit", "fb-"}},
+	{"redirect from the container", shaped, "tc qdisc del dev fn-c1 ingress", []string{"limit", "fb-"}},
 	{"all at once", `"hairpinMode":true,"portIsolation":true,` + shaped,
 		"ip link del flatnet-br0; ip link set fn-c1 down; tc qdisc del dev fn-c1 root; nft flush ruleset; echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding",
 		[]string{"bridge flatnet-br0"}},
@@ -182,28 +183,6 @@ func TestReloadForgetsNetworks(t *testing.T) {
 	}
 }
 
-// A binary of before kept records of all network namespaces together, and fewer.
-func TestReloadSeesOlderRecords(t *testing.T) {
-	b := newBox(t)
-	c := b.attach("c1", func(c *lab.Call) { c.Conf = publish(lab.Conf, mapping(8080, 80, "")) })
-	c.Serve(c.addr + ":80")
-	rules := b.Run("nft", "list", "ruleset")
-	b.Sh(`cd /run/flatnet; mv */flatnet flatnet; rmdir -- [0-9]* 2>/dev/null || rm -r -- [0-9]*
-		cd flatnet; rm bridge; ls | grep -c ^firewall:; find . -name 'firewall:*' ! -name 'firewall:10.87.1.0_24' -delete; nft flush ruleset`)
-	b.reload()
-	if after := b.Run("nft", "list", "ruleset"); sorted(after) != sorted(rules) {
-		t.Errorf("the rules are\n%s\nand not\n%s", after, rules)
-	}
-	if _, err := b.Outside.Ask(lab.HostAddr + ":8080"); err != nil {
-		t.Error(err)
-	}
-	b.do(c.then("DEL"))
-	if left := b.Sh("find /run/flatnet -name '*:*'; cat /proc/sys/net/ipv4/conf/flatnet-br0/route_localnet"); left != "0\n" {
-		t.Errorf("left is %q", left)
-	}
-	b.clean()
-}
-
 // Records that other users could lock are taken from them, which is said once.
 func TestRecordsArePrivate(t *testing.T) {
 	b := newBox(t)
@@ -219,17 +198,14 @@ func TestRecordsArePrivate(t *testing.T) {
 	}
 }
 
-// Of a bridge that an older version made there is no record. A reload says so, instead
-// of nothing, and the next ADD makes up for it.
-func TestReloadWithoutARecordOfTheBridge(t *testing.T) {
+// A network without a record is named by a reload, and the next ADD makes up for it.
+func TestReloadWithoutARecordOfTheNetwork(t *testing.T) {
 	b := newBox(t)
 	c1 := b.attach("c1")
-	older := func() { b.Sh("rm /run/flatnet/*/flatnet/bridge") }
-	older()
-	b.reload()
 	for _, lost := range []string{"ip link set flatnet-br0 down", "ip addr flush dev flatnet-br0"} {
-		b.Sh(lost)
-		if out, err := b.Try(program, "reload"); err == nil || !strings.Contains(out+err.Error(), "bridge flatnet-br0 is not as it was") {
+		b.Sh("rm /run/flatnet/*/flatnet/bridge; " + lost)
+		out, err := b.Try(program, "reload")
+		if err == nil || !strings.Contains(out+err.Error(), "flatnet/c1/eth0") || !strings.Contains(out+err.Error(), "the network's next ADD") {
 			t.Errorf("%s: the reload says %q, %v", lost, out, err)
 		}
 		b.refused(c1.then("CHECK"), 104, "after the network's next ADD")
@@ -238,6 +214,5 @@ func TestReloadWithoutARecordOfTheBridge(t *testing.T) {
 		b.reload()
 		b.do(c2.then("DEL"))
 		b.Run("ip", "netns", "del", "c2")
-		older()
 	}
 }

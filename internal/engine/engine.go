@@ -18,12 +18,11 @@ import (
 
 // A Host makes, checks and removes attachments; [bridge.Host] does.
 type Host interface {
-	Add(model.Network, model.Request, model.Allocator) (model.Result, error)
-	Check(model.Network, model.Request, model.Result, model.Allocator) error
-	Delete(model.Key, model.Allocator) error
-	DeleteWithBridge(model.Key, model.Allocator) error
+	Add(*model.Network, *model.Request, model.Allocator) (model.Result, error)
+	Check(*model.Network, *model.Request, *model.Result, model.Allocator) error
+	Delete(key model.Key, alloc model.Allocator, withBridge bool) error
 	GC(network string, valid []model.Key, alloc model.Allocator) error
-	Status(model.Network, model.Allocator) error
+	Status(*model.Network, model.Allocator) error
 	Owners() ([]model.Owner, error)
 	Reload() (mended []string, err error)
 }
@@ -62,9 +61,6 @@ func New() Engine {
 	return Engine{Host: bridge.NewHost(), Names: dns.Find(warn), Warn: warn}
 }
 
-// minIPv6MTU is the least MTU for IPv6 (RFC 8200, section 5).
-const minIPv6MTU = 1280
-
 // prepare returns the network as the host needs it, and its address management.
 func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator, err error) {
 	n = c.Network
@@ -79,8 +75,8 @@ func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator
 	}
 	n.Subnets = nil
 	for _, r := range cfg.Sets.Ranges() {
-		if n.MTU != 0 && n.MTU < minIPv6MTU && r.Subnet().Addr().Is6() {
-			return n, nil, model.Errorf(model.ErrInvalid, "mtu: %d is less than %d, the least for IPv6", n.MTU, minIPv6MTU)
+		if n.MTU != 0 && n.MTU < model.MinMTU6 && r.Subnet().Addr().Is6() {
+			return n, nil, model.Errorf(model.ErrInvalid, "mtu: %d is less than %d, the least for IPv6", n.MTU, model.MinMTU6)
 		}
 		n.Subnets = append(n.Subnets, model.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
 	}
@@ -127,7 +123,7 @@ func (e Engine) Add(c *model.Config) (result model.Result, err error) {
 	if err != nil {
 		return result, err
 	}
-	if result, err = e.Host.Add(n, c.Request, alloc); err != nil {
+	if result, err = e.Host.Add(&n, &c.Request, alloc); err != nil {
 		return result, err
 	}
 	if len(c.Request.Ports) > 0 && !e.Managed {
@@ -174,7 +170,7 @@ func (e Engine) Check(c *model.Config, prev model.Result) error {
 	if err != nil {
 		return err
 	}
-	return e.Host.Check(n, c.Request, prev, alloc)
+	return e.Host.Check(&n, &c.Request, &prev, alloc)
 }
 
 // Del removes an attachment; one that does not exist is no error.
@@ -183,11 +179,7 @@ func (e Engine) Del(c *model.Config) error {
 	if err != nil {
 		return err
 	}
-	remove := e.Host.Delete
-	if e.Managed {
-		remove = e.Host.DeleteWithBridge
-	}
-	return errors.Join(e.Names.Remove(c.Request.Key), remove(c.Request.Key, alloc))
+	return errors.Join(e.Names.Remove(c.Request.Key), e.Host.Delete(c.Request.Key, alloc, e.Managed))
 }
 
 // GC removes all attachments of the network but the valid ones.
@@ -214,7 +206,7 @@ func (e Engine) Status(c *model.Config) error {
 			return model.Errorf(model.ErrUnavailable, "%w", err)
 		}
 	}
-	return e.Host.Status(n, alloc)
+	return e.Host.Status(&n, alloc)
 }
 
 // Subnets returns the subnets of a network that would be created, each with its
@@ -228,7 +220,7 @@ func (e Engine) Subnets(c *model.Config) ([]model.Subnet, error) {
 	// Other firewalls don't prevent a network: they may have changed before its
 	// first container comes, and the ADD reports them.
 	n.ForwardAccept = true
-	return n.Subnets, e.Host.Status(n, unleased{})
+	return n.Subnets, e.Host.Status(&n, unleased{})
 }
 
 // unleased is the address management of a network that has no attachment yet.

@@ -33,8 +33,8 @@ func (f *fakes) call(name string) error {
 
 type fakeHost struct{ *fakes }
 
-func (f fakeHost) Add(n model.Network, _ model.Request, _ model.Allocator) (r model.Result, err error) {
-	f.network = n
+func (f fakeHost) Add(n *model.Network, _ *model.Request, _ model.Allocator) (r model.Result, err error) {
+	f.network = *n
 	for _, s := range n.Subnets {
 		p := netip.PrefixFrom(s.Gateway.Next(), s.Bits())
 		r.IPs = append(r.IPs, model.IP{Address: p, Gateway: s.Gateway})
@@ -43,16 +43,18 @@ func (f fakeHost) Add(n model.Network, _ model.Request, _ model.Allocator) (r mo
 	return r, f.call("add")
 }
 
-func (f fakeHost) Check(model.Network, model.Request, model.Result, model.Allocator) error {
+func (f fakeHost) Check(*model.Network, *model.Request, *model.Result, model.Allocator) error {
 	return f.call("check")
 }
-func (f fakeHost) Delete(model.Key, model.Allocator) error { return f.call("delete") }
-func (f fakeHost) DeleteWithBridge(model.Key, model.Allocator) error {
-	return f.call("delete with bridge")
+func (f fakeHost) Delete(_ model.Key, _ model.Allocator, withBridge bool) error {
+	if withBridge {
+		return f.call("delete with bridge")
+	}
+	return f.call("delete")
 }
 func (f fakeHost) GC(string, []model.Key, model.Allocator) error { return f.call("gc") }
-func (f fakeHost) Status(n model.Network, alloc model.Allocator) error {
-	f.network = n
+func (f fakeHost) Status(n *model.Network, alloc model.Allocator) error {
+	f.network = *n
 	return f.call(fmt.Sprintf("status %T", alloc))
 }
 func (f fakeHost) Owners() ([]model.Owner, error) { return nil, nil }

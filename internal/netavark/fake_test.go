@@ -28,8 +28,8 @@ type fakeHost struct {
 	deleted []model.Key
 }
 
-func (h *fakeHost) Add(n model.Network, r model.Request, _ model.Allocator) (model.Result, error) {
-	h.network, h.request = n, r
+func (h *fakeHost) Add(n *model.Network, r *model.Request, _ model.Allocator) (model.Result, error) {
+	h.network, h.request = *n, *r
 	if h.err != nil {
 		return model.Result{}, h.err
 	}
@@ -45,12 +45,12 @@ func (h *fakeHost) Add(n model.Network, r model.Request, _ model.Allocator) (mod
 	return res, nil
 }
 
-func (h *fakeHost) DeleteWithBridge(key model.Key, _ model.Allocator) error {
+func (h *fakeHost) Delete(key model.Key, _ model.Allocator, _ bool) error {
 	h.deleted = append(h.deleted, key)
 	return nil
 }
 
-func (h *fakeHost) Status(n model.Network, alloc model.Allocator) error {
+func (h *fakeHost) Status(n *model.Network, alloc model.Allocator) error {
 	if keys, err := alloc.Keys(); len(keys) > 0 || err != nil || alloc.Free(nil) != nil {
 		panic("create must not look at leases")
 	}

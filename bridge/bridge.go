@@ -1,0 +1,204 @@
+// Package bridge has the verbs that apply, compare and remove attachments. Each is a
+// short walk over the parts, which are packages of their own:
+//
+//	link       the bridge, the veth pair and the container's side of it
+//	vlan       VLANs of the bridge's ports
+//	forward    the host as a router
+//	firewall   the network's rules
+//	ports      published ports
+//	antispoof  macspoofchk
+//	shaping    bandwidth
+//	foreign    other people's firewalls
+//
+// This package decides about their order and the locks. What is removed last, with a
+// network's last attachment, is decided by asking the links. Undo is DEL.
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+
+	"flatnet/bridge/antispoof"
+	"flatnet/bridge/host"
+	"flatnet/bridge/link"
+	"flatnet/bridge/model"
+	"flatnet/bridge/ports"
+	"flatnet/bridge/records"
+	"flatnet/bridge/shaping"
+	"flatnet/rtnl"
+)
+
+// A Host is the machine on which attachments are made, checked and removed: the
+// network namespace in which the process runs. Its verbs are safe against other
+// processes that do the same.
+type Host struct {
+	warn func(string) // hears what is wrong and yet no error
+}
+
+// NewHost returns the host, which warns on stderr.
+func NewHost() *Host {
+	return &Host{func(s string) { fmt.Fprintln(os.Stderr, "flatnet:", s) }}
+}
+
+// A call is what one verb works with.
+type call struct {
+	*host.Host
+	records records.Dir
+}
+
+func (h *Host) open() (*call, error) {
+	opened, err := host.Open(h.warn)
+	if err != nil {
+		return nil, err
+	}
+	return &call{opened, records.Own(h.warn)}, nil
+}
+
+// inTurn opens the host for a verb of one attachment, and waits until no other process
+// has one of the same under way.
+func (h *Host) inTurn(key model.Key) (c *call, done func(), err error) {
+	if c, err = h.open(); err != nil {
+		return nil, nil, err
+	}
+	turn, err := c.records.Turn(key)
+	if err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	return c, func() { c.Close(); turn.Close() }, nil
+}
+
+// Owners lists what the host's links say of their owners.
+func (h *Host) Owners() ([]model.Owner, error) {
+	c, err := host.Open(h.warn)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	links, err := c.List()
+	return host.Owners(links), err
+}
+
+// locals looks up addresses of the host. Those of the bridge are known already, and
+// some have no route: tentative ones, or those in a VRF.
+func (c *call) locals(br link.Bridge) model.Locals {
+	return func(a netip.Addr) (model.Local, error) {
+		if slices.ContainsFunc(br.Addrs, func(own rtnl.Addr) bool { return own.Prefix.Addr() == a }) {
+			return model.Local{Prefix: netip.PrefixFrom(a, a.BitLen()), Link: br.Gateway.Name}, nil
+		}
+		r, err := c.Local(a)
+		if err != nil {
+			return model.Local{}, fmt.Errorf("look up whether the host has %s: %w", a, err)
+		}
+		if !r.Dst.IsValid() {
+			return model.Local{}, nil
+		}
+		l := model.Local{Prefix: r.Dst, Link: fmt.Sprintf("with index %d", r.Index)}
+		if found, err := c.LinkByIndex(r.Index); err == nil {
+			l.Link = found.Name
+		}
+		return l, nil
+	}
+}
+
+// An end is the host's side of an attachment: what is to be there, and its link.
+type end struct {
+	*model.Attachment
+	link rtnl.Link
+	was  string // the link's recorded name, if that is another
+}
+
+// ends finds the host ends of the network's attachments among links, with what is
+// recorded of each.
+func (c *call) ends(s *model.Shared, links []rtnl.Link) ([]end, error) {
+	recorded, err := c.records.Attachments(s.Name, "*")
+	byKey := map[model.Key]*model.Attachment{}
+	for _, a := range recorded {
+		byKey[a.Key] = a
+	}
+	var all []end
+	for _, l := range links {
+		for _, o := range host.Owners([]rtnl.Link{l}) {
+			if o.Key.Network != s.Name {
+				continue
+			}
+			e := end{&model.Attachment{Key: o.Key}, l, ""}
+			if a := byKey[o.Key]; a != nil {
+				e.Attachment = a
+				if a.HostEnd != l.Name {
+					e.was = a.HostEnd
+				}
+			}
+			spoof := e.SpoofCheck
+			e.Shared, e.HostEnd = *s, l.Name
+			e.SpoofCheck = spoof // as it was attached
+			if len(e.Addresses) == 0 {
+				for _, ip := range o.Addresses {
+					e.Addresses = append(e.Addresses, model.Address{Prefix: netip.PrefixFrom(ip, ip.BitLen())})
+				}
+			}
+			all = append(all, e)
+		}
+	}
+	return all, err
+}
+
+func attachments(ends []end) (all []*model.Attachment) {
+	for _, e := range ends {
+		all = append(all, e.Attachment)
+	}
+	return all
+}
+
+// removeEnds deletes host ends of key and what belongs to them.
+func (c *call) removeEnds(key model.Key, ends []rtnl.Link) error {
+	err := shaping.Remove(c.Host, key)
+	for _, l := range ends {
+		err = errors.Join(err, c.Delete(l))
+	}
+	return err
+}
+
+// removeElements removes published ports and guards of attachments, and their records,
+// so that no reload brings them back. Each of leaving has what is recorded of it, or
+// nil.
+func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
+	var heirs []*model.Attachment
+	var errs []error
+	has := false
+	for key, a := range leaving {
+		errs = append(errs, c.records.Drop(key))
+		has = has || a == nil || len(a.Ports) > 0 || a.SpoofCheck
+		if a == nil || len(a.Ports) > 0 {
+			others, _ := c.records.Attachments("*", key.ContainerID) // a reload reports what can't be read
+			heirs = append(heirs, others...)
+		}
+	}
+	if err := errors.Join(errs...); err != nil || !has {
+		return err
+	}
+	var gone []model.Publication
+	_, err := c.Transact(func(tx *host.Tx) error {
+		removed, err := ports.Remove(tx, leaving, heirs)
+		if err != nil {
+			return err
+		}
+		if len(removed) > 0 { // a further attempt finds nothing left
+			gone = removed
+		}
+		for key, a := range leaving {
+			if err := antispoof.Remove(tx, key, a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	ports.Forget(c.Host, gone, nil, nil)
+	if errors.Is(err, model.ErrUnsupported) {
+		return nil // and so there are none
+	}
+	return err
+}

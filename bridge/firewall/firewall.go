@@ -1,0 +1,253 @@
+// Package firewall makes the rules of one network, in tables of its own (see
+// [host.Table]): masquerading, isolation from other networks, and what keeps an
+// internal network to itself.
+package firewall
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"flatnet/bridge/host"
+	"flatnet/bridge/model"
+	"flatnet/internal/nft"
+)
+
+// Priorities of linux/netfilter_ipv4.h.
+const (
+	beforeNAT = -150 // NF_IP_PRI_MANGLE: destinations are still as they were sent
+	dnsNAT    = -99  // between the ports of one address and those of all, see package ports
+	filter    = 0    // NF_IP_PRI_FILTER
+	srcNAT    = 100  // NF_IP_PRI_NAT_SRC
+)
+
+// Purposes of chains, with which their names begin.
+const (
+	masquerading = "masquerade"
+	isolating    = "isolation"
+	forwarding   = "forward"
+)
+
+// rules are a network's, as they are derived from what its attachments share.
+type rules struct {
+	*model.Shared
+	iface  string // that containers are behind: the bridge, or what leads into the VLAN
+	served map[nft.Family]bool
+}
+
+// chains returns all chains of the network, which may be without rules. have are its
+// rules as they are: by both it is known in which families the network has subnets.
+func chains(s *model.Shared, have []nft.Rule) (all []nft.Ruleset) {
+	r := rules{s, s.GatewayName(), map[nft.Family]bool{}}
+	for _, sub := range s.Served {
+		r.served[nft.FamilyOf(sub.Addr())] = true
+		all = append(all, r.gatewayDNS(sub)...)
+		all = append(all, r.postrouting(sub), r.prerouting(sub))
+	}
+	for _, rule := range have {
+		if strings.HasPrefix(rule.Chain, isolating+"-") {
+			r.served[rule.Table.Family] = true
+		}
+	}
+	if len(r.served) == 0 { // leased by another plugin, in any family
+		r.served = map[nft.Family]bool{nft.IPv4: true, nft.IPv6: true}
+	}
+	return append(all, r.forward(nft.IPv4), r.forward(nft.IPv6))
+}
+
+// chain makes a base chain for a purpose and a place, under a name that nft can read.
+func (r rules) chain(ch nft.Chain, place string, rules ...[]nft.Expr) nft.Ruleset {
+	ch.Table = host.Table(ch.Table.Family, r.Name)
+	ch.Name += "-" + strings.Map(func(c rune) rune {
+		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || strings.ContainsRune("_.-/", c) {
+			return c
+		}
+		return '_'
+	}, place)
+	set := nft.Ruleset{Chain: ch}
+	set.Append(r.comment(), rules...)
+	return set
+}
+
+// comment is that of the network's own rules. It names what the rules themselves
+// don't show, so that a change is seen.
+func (r rules) comment() string {
+	comment := "flatnet network " + r.Name
+	if r.ForwardAccept {
+		comment += ", forwardAccept"
+	}
+	if r.ForwardAccept && r.dns() {
+		comment += ", dns"
+	}
+	return comment
+}
+
+func (r rules) dns() bool { return r.ServesDNS && r.IsGateway }
+
+// others matches, by the group of an interface, the bridges of the networks that are
+// to be kept apart from this one: all, or else those that are isolated.
+func (r rules) others(key nft.MetaKey) []nft.Expr {
+	if r.Isolated {
+		return nft.CompareBits(nft.Meta{Key: key, Dst: nft.Reg1}, nft.HostOrder(model.GroupMask), nft.Equal,
+			nft.HostOrder(model.GroupIsolated&model.GroupMask))
+	}
+	return nft.CompareMeta(key, nft.Equal, model.GroupIsolated)
+}
+
+func (r rules) from(op nft.CmpOp) []nft.Expr { return nft.CompareName(nft.MetaIifName, op, r.iface) }
+func (r rules) to(op nft.CmpOp) []nft.Expr   { return nft.CompareName(nft.MetaOifName, op, r.iface) }
+
+// postrouting masquerades. For the default network,
+//
+//	oifname "flatnet-br0" iifgroup 10870/31 iifname != "flatnet-br0" masquerade
+//	oifname "flatnet-br0" iifname "flatnet-br0" ip saddr 10.87.1.0/24 ip daddr 10.87.1.0/24 masquerade
+//	ip saddr 10.87.1.0/24 oifname != "flatnet-br0" ip daddr != 10.87.1.0/24 ip daddr != 10.87.0.0/16
+//	ip daddr != 224.0.0.0/4 ip daddr != 169.254.0.0/16 ip daddr != 255.255.255.255 masquerade
+//
+// The first two are for what a container sends to a published port: its answer
+// must come back here instead of going to the container directly, or against
+// the isolation. What bridges merely forward has no input interface here, even
+// with br_netfilter.
+func (r rules) postrouting(sub model.Subnet) nft.Ruleset {
+	toBridge, fromBridge := r.to(nft.Equal), r.from(nft.Equal)
+	fromOthers := r.others(nft.MetaIifGroup)
+	if r.Isolated {
+		fromOthers = append(fromOthers, r.from(nft.NotEqual)...)
+	}
+	inside := slices.Concat(nft.Source.In(sub.Prefix, nft.Equal), nft.Destination.In(sub.Prefix, nft.Equal))
+	if r.PortIsolated { // an answer from another subnet would not pass, either
+		inside = nil
+	}
+	rules := [][]nft.Expr{nft.MasqueradeIf(toBridge, fromOthers), nft.MasqueradeIf(toBridge, fromBridge, inside)}
+	switch {
+	case r.Internal: // no route back to anything outside, not even to other addresses of the host
+		rules = append(rules, nft.AcceptIf(toBridge, fromBridge), nft.MasqueradeIf(toBridge, nft.Source.In(sub.Prefix, nft.NotEqual)))
+	case r.IPMasq:
+		rules = append(rules, nft.MasqueradeIf(r.outward(sub)))
+	}
+	family := nft.FamilyOf(sub.Addr())
+	return r.chain(nft.Chain{Table: nft.Table{Family: family}, Name: masquerading, Type: nft.NAT, Hook: nft.Postrouting, Priority: srcNAT},
+		sub.Prefix.String(), rules...)
+}
+
+// outward matches what is to have the host's address. What goes back to the
+// bridge is for another subnet of the network.
+func (r rules) outward(sub model.Subnet) []nft.Expr {
+	exprs := slices.Concat(nft.Source.In(sub.Prefix, nft.Equal), r.to(nft.NotEqual), nft.Destination.In(sub.Prefix, nft.NotEqual))
+	for _, p := range slices.Concat(r.Flat, local) {
+		if p.Addr().Is4() == sub.Addr().Is4() {
+			exprs = append(exprs, nft.Destination.In(p, nft.NotEqual)...)
+		}
+	}
+	return exprs
+}
+
+// local are multicast and link-local destinations and limited broadcast, which
+// are never masqueraded (RFC 1112, RFC 3927, RFC 919, RFC 4291).
+var local = []netip.Prefix{
+	netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("255.255.255.255/32"),
+	netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("fe80::/10"),
+}
+
+// loopback4 is RFC 1122's.
+var loopback4 = netip.MustParsePrefix("127.0.0.0/8")
+
+// prerouting drops, before published ports are translated, what goes to the
+// subnet's own addresses from another network, but for the gateway, which is
+// the host itself. For the default network,
+//
+//	iifgroup 10870/31 iifname != "flatnet-br0" ip daddr 10.87.1.0/24 ip daddr != 10.87.1.1 drop
+//
+// With portIsolation it also drops what comes from the bridge itself and takes
+// the way through the host, except to the subnet's broadcast address.
+//
+// And since published ports need route_localnet on the bridge, it takes care
+// that no container gets at the host's 127.0.0.0/8 by it.
+func (r rules) prerouting(sub model.Subnet) nft.Ruleset {
+	fromBridge, is4 := r.from(nft.Equal), sub.Addr().Is4()
+	var rules [][]nft.Expr
+	if is4 {
+		rules = append(rules,
+			nft.DropIf(fromBridge, nft.Destination.In(loopback4, nft.Equal)),
+			nft.DropIf(fromBridge, nft.Source.In(loopback4, nft.Equal)))
+	}
+	to := nft.Destination.In(sub.Prefix, nft.Equal)
+	if sub.Gateway.IsValid() {
+		to = append(to, nft.Destination.Is(sub.Gateway, nft.NotEqual)...)
+	}
+	rules = append(rules, nft.DropIf(r.others(nft.MetaIifGroup), r.from(nft.NotEqual), to))
+	if r.PortIsolated {
+		if is4 {
+			to = append(to, nft.Destination.Is(lastOf(sub.Prefix), nft.NotEqual)...)
+		}
+		rules = append(rules, nft.DropIf(fromBridge, to))
+	}
+	return r.chain(nft.Chain{Table: nft.Table{Family: nft.FamilyOf(sub.Addr())}, Name: isolating, Type: nft.Filter, Hook: nft.Prerouting, Priority: beforeNAT},
+		sub.Prefix.String(), rules...)
+}
+
+// lastOf is the last address of an IPv4 subnet.
+func lastOf(p netip.Prefix) netip.Addr {
+	a := p.Addr().As4()
+	n := binary.BigEndian.Uint32(a[:]) | uint32(1<<(32-p.Bits())-1)
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n)))
+}
+
+// gatewayDNS keeps queries to port 53 of the gateway from being translated to a
+// port that a container has published on all addresses: they are for the network's
+// own DNS server, or for none. Translating them to where they go is what makes
+// the kernel look no further. For the default network, before and in output,
+//
+//	ip daddr 10.87.1.1 udp dport 53 dnat to 10.87.1.1
+//	ip daddr 10.87.1.1 tcp dport 53 dnat to 10.87.1.1
+func (r rules) gatewayDNS(sub model.Subnet) []nft.Ruleset {
+	if !sub.Gateway.IsValid() {
+		return nil
+	}
+	family := nft.FamilyOf(sub.Gateway)
+	var rules [][]nft.Expr
+	for _, protocol := range nft.DNSProtocols() {
+		rules = append(rules, slices.Concat(
+			nft.Destination.Is(sub.Gateway, nft.Equal), nft.ToPort(protocol, nft.DNS),
+			[]nft.Expr{nft.Immediate{Dst: nft.Reg1, Data: sub.Gateway.AsSlice()}, nft.Translate{Family: family, Addr: nft.Reg1}}))
+	}
+	base := nft.Chain{Table: nft.Table{Family: family}, Name: "dns-prerouting", Type: nft.NAT, Hook: nft.Prerouting, Priority: dnsNAT}
+	output := base
+	output.Name, output.Hook = "dns-output", nft.Output
+	return []nft.Ruleset{r.chain(base, sub.Prefix.String(), rules...), r.chain(output, sub.Prefix.String(), rules...)}
+}
+
+// forward keeps an internal network to itself and the host, whatever addresses
+// its containers use. In a family in which the network has no subnet it keeps
+// the bridge apart from the other networks', as prerouting does with subnets:
+//
+//	iifgroup 10870/31 iifname != "flatnet-br0" oifname "flatnet-br0" drop
+//	iifname "flatnet-br0" oifgroup 10870/31 oifname != "flatnet-br0" drop
+//
+// And where only published ports may be reached,
+//
+//	iifname != "flatnet-br0" oifname "flatnet-br0" ct state established,related accept
+//	iifname != "flatnet-br0" oifname "flatnet-br0" ct status dnat accept
+//	iifname != "flatnet-br0" oifname "flatnet-br0" drop
+func (r rules) forward(family nft.Family) nft.Ruleset {
+	from, notFrom, to, notTo := r.from(nft.Equal), r.from(nft.NotEqual), r.to(nft.Equal), r.to(nft.NotEqual)
+	var rules [][]nft.Expr
+	if r.Internal {
+		rules = append(rules, nft.DropIf(from, notTo), nft.DropIf(notFrom, to))
+	}
+	if !r.served[family] {
+		rules = append(rules, nft.DropIf(r.others(nft.MetaIifGroup), notFrom, to), nft.DropIf(from, r.others(nft.MetaOifGroup), notTo))
+	}
+	if !r.served[family] && r.PortIsolated {
+		rules = append(rules, nft.DropIf(from, to))
+	}
+	if r.PublishedOnly {
+		rules = append(rules,
+			nft.AcceptIf(notFrom, to, nft.CtBits(nft.CtState, nft.CtEstablished|nft.CtRelated)),
+			nft.AcceptIf(notFrom, to, nft.CtBits(nft.CtStatus, nft.CtDNAT)),
+			nft.DropIf(notFrom, to))
+	}
+	return r.chain(nft.Chain{Table: nft.Table{Family: family}, Name: forwarding, Type: nft.Filter, Hook: nft.Forward, Priority: filter}, r.iface, rules...)
+}

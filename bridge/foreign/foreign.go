@@ -1,0 +1,202 @@
+// Package foreign deals with other people's firewalls. Their tables may drop packets
+// from containers to the outside and the answers, or queries to the DNS server at the
+// gateway, and no rule in a table of our own can prevent that. They are only read,
+// unless the configuration asks for accept rules (forwardAccept). No failure here
+// fails a verb.
+package foreign
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"flatnet/bridge/host"
+	"flatnet/bridge/model"
+	"flatnet/internal/nft"
+
+	"golang.org/x/sys/unix"
+)
+
+// Accept inserts accept rules into the foreign chains that drop the network's packets,
+// or warns of these chains if the network is without forwardAccept. It costs several
+// dumps, so an ADD calls it only if the network's own rules are missing, and before it
+// makes these: then a killed ADD leaves it to the next one.
+func Accept(h *host.Host, s *model.Shared) {
+	found, err := dropping(h, s, s.ForwardAccept)
+	if err != nil {
+		h.Say(fmt.Errorf("other firewalls may block network %s: %w", s.Name, err))
+	}
+	h.Say(report(found, s))
+}
+
+// Check reports, as a [model.ErrConflict], foreign chains that drop the network's
+// packets. A network with forwardAccept and without attachments need not be checked:
+// its next ADD calls Accept.
+func Check(h *host.Host, s *model.Shared) error {
+	found, _ := dropping(h, s, false)
+	return report(found, s)
+}
+
+// Remove removes the network's accept rules from foreign chains, or warns.
+func Remove(h *host.Host, network string) {
+	err := eachChain(h, func(tx *host.Tx, ch nft.Chain) error {
+		rules, err := tx.Rules(ch.Table, ch.Name)
+		for _, r := range rules {
+			if r.Comment == comment(network) {
+				tx.Delete(r)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		h.Say(fmt.Errorf("forwardAccept: rules of network %s may be left in foreign chains: %w", network, err))
+	}
+}
+
+// eachChain runs a transaction for each foreign chain that may drop packets of
+// containers. What can't be read or is refused is reported in the error, and the other
+// chains have their transactions all the same.
+func eachChain(h *host.Host, fill func(*host.Tx, nft.Chain) error) error {
+	c, err := h.Rules()
+	if err != nil {
+		return nil // there are no chains
+	}
+	for _, family := range []nft.Family{nft.IPv4, nft.IPv6, nft.Inet} {
+		chains, cerr := c.Chains(family)
+		err = errors.Join(err, cerr)
+		for _, ch := range chains {
+			if !ours(ch.Table.Name) && ch.Type == nft.Filter && (ch.Hook == nft.Forward || ch.Hook == nft.Input) {
+				_, terr := h.Transact(func(tx *host.Tx) error { return fill(tx, ch) })
+				err = errors.Join(err, terr)
+			}
+		}
+	}
+	return err
+}
+
+// ours reports whether flatnet has made a table of that name.
+func ours(table string) bool {
+	rest, ok := strings.CutPrefix(table, "flatnet")
+	return ok && (rest == "" || rest[0] == '-' || rest[0] == '.')
+}
+
+// dropping returns the foreign chains that drop the network's packets, but for those
+// into which it inserts accept rules, if it may.
+func dropping(h *host.Host, s *model.Shared, mayInsert bool) (found []nft.Chain, err error) {
+	err = eachChain(h, func(tx *host.Tx, ch nft.Chain) error {
+		drops, err := drops(tx.Conn, ch, s)
+		switch {
+		case drops && mayInsert:
+			tx.Insert(acceptRules(ch, s)...)
+		case drops:
+			found = append(found, ch)
+		}
+		return err
+	})
+	return slices.Compact(found), err // a transaction may have looked again
+}
+
+// drops reports whether a chain drops packets of the network that should get through,
+// and neither the chain nor another one of its table mentions the network: then the
+// table's owner has decided about them. Rules of our own in other chains don't count.
+func drops(c *nft.Conn, ch nft.Chain, s *model.Shared) (bool, error) {
+	enters := func(sub model.Subnet) bool {
+		return ch.Table.Family == nft.Inet || ch.Table.Family == nft.FamilyOf(sub.Addr())
+	}
+	wanted := map[nft.Hook]bool{nft.Forward: !s.Internal, nft.Input: s.ServesDNS && s.IsGateway}
+	if !wanted[ch.Hook] || !slices.ContainsFunc(s.Served, enters) {
+		return false, nil
+	}
+	rules, err := c.Rules(ch.Table, ch.Name)
+	if err != nil || !dropsRest(ch, rules) {
+		return false, err
+	}
+	rules, err = c.Rules(ch.Table, "")
+	mentioned := slices.ContainsFunc(rules, func(r nft.Rule) bool {
+		return (r.Chain == ch.Name || r.Comment != comment(s.Name)) && mentions(r, s, ch.Hook)
+	})
+	return err == nil && !mentioned, err
+}
+
+// dropsRest reports whether a chain drops packets that none of its rules accepts: by
+// its policy or, in firewalld's manner, by a last rule without conditions.
+func dropsRest(ch nft.Chain, rules []nft.Rule) bool {
+	if ch.Drop || len(rules) == 0 {
+		return ch.Drop
+	}
+	for _, e := range rules[len(rules)-1].Exprs {
+		switch e := e.(type) {
+		case nft.Verdict:
+			return e.Code == nft.Drop
+		case nft.Other:
+			if e.Name != "counter" && e.Name != "log" {
+				return e.Name == "reject"
+			}
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// mentions reports whether a rule names the network's interface, or one that begins
+// like it (nft's "flatnet*"), or in the way of queries the port of DNS.
+func mentions(r nft.Rule, s *model.Shared, hook nft.Hook) bool {
+	for i := 1; i < len(r.Exprs); i++ {
+		cmp, _ := r.Exprs[i].(nft.Cmp) // else without Data
+		switch load := r.Exprs[i-1].(type) {
+		case nft.Meta:
+			ofName := load.Key == nft.MetaIifName || load.Key == nft.MetaOifName
+			if ofName && len(cmp.Data) > 0 && bytes.HasPrefix(nft.Name(s.GatewayName()), cmp.Data) {
+				return true
+			}
+		case nft.Payload:
+			if hook == nft.Input && load == nft.DstPort(load.Dst) && bytes.Equal(cmp.Data, nft.BigEndian(nft.DNS)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// report returns an error that names the chains and what they drop, unless there are
+// none.
+func report(found []nft.Chain, s *model.Shared) error {
+	if len(found) == 0 {
+		return nil
+	}
+	var texts []string
+	for _, ch := range found {
+		dropped := "what containers of network " + s.Name + " send to the outside"
+		if ch.Hook == nft.Input {
+			dropped = "the DNS queries of network " + s.Name
+		}
+		texts = append(texts, fmt.Sprintf("%v drops %s", ch, dropped))
+	}
+	advice := "forwardAccept would add one"
+	if s.ForwardAccept {
+		advice = "flatnet reload adds one"
+	}
+	return model.Errorf(model.ErrConflict, "%s, unless a rule accepts it (%s)", strings.Join(texts, "; "), advice)
+}
+
+// acceptRules returns the rules that a foreign chain lacks. They have the form in
+// which iptables-nft writes its own, so that it can show them.
+func acceptRules(ch nft.Chain, s *model.Shared) []nft.Rule {
+	r := nft.Ruleset{Chain: ch}
+	in := nft.CompareName(nft.MetaIifName, nft.Equal, s.GatewayName())
+	if ch.Hook == nft.Forward {
+		out := nft.CompareName(nft.MetaOifName, nft.Equal, s.GatewayName())
+		r.Append(comment(s.Name), nft.AcceptIf(out), nft.AcceptIf(in))
+		return r.Rules
+	}
+	for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+		r.Append(comment(s.Name), nft.AcceptIf(in, nft.ToPort(protocol, nft.DNS)))
+	}
+	return r.Rules
+}
+
+// comment is that of a network's rules in foreign chains.
+func comment(network string) string { return "flatnet network " + network + ", forwardAccept" }

@@ -1,0 +1,196 @@
+package foreign
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"flatnet/bridge/host"
+	"flatnet/bridge/model"
+	"flatnet/internal/nft"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestDropsRest(t *testing.T) {
+	accept, drop := nft.Verdict{Code: nft.Accept}, nft.Verdict{Code: nft.Drop}
+	rules := func(exprs ...nft.Expr) []nft.Rule { return []nft.Rule{{Exprs: []nft.Expr{accept}}, {Exprs: exprs}} }
+	for _, tt := range []struct {
+		name  string
+		chain nft.Chain
+		rules []nft.Rule
+		want  bool
+	}{
+		{"policy", nft.Chain{Drop: true}, rules(accept), true},
+		{"no rule", nft.Chain{}, nil, false},
+		{"last rule accepts", nft.Chain{}, rules(accept), false},
+		{"last rule drops", nft.Chain{}, rules(drop), true},
+		{"last rule counts, logs and rejects", nft.Chain{}, rules(nft.Other{Name: "counter"}, nft.Other{Name: "log"}, nft.Other{Name: "reject"}), true},
+		{"last rule counts", nft.Chain{}, rules(nft.Other{Name: "counter"}), false},
+		{"last rule drops some", nft.Chain{}, rules(nft.DropIf(nft.CompareName(nft.MetaIifName, nft.Equal, "eth0"))...), false},
+		{"last rule drops what some extension says", nft.Chain{}, rules(nft.Other{Name: "match"}, drop), false},
+	} {
+		if got := dropsRest(tt.chain, tt.rules); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}
+
+func TestMentions(t *testing.T) {
+	s := &model.Shared{Network: model.Network{Bridge: "flatnet-br0"}}
+	for _, tt := range []struct {
+		name  string
+		hook  nft.Hook
+		exprs []nft.Expr
+		want  bool
+	}{
+		{"the bridge", nft.Forward, nft.CompareName(nft.MetaOifName, nft.Equal, "flatnet-br0"), true},
+		{"a longer name", nft.Forward, nft.CompareName(nft.MetaOifName, nft.Equal, "flatnet-br01"), false},
+		{"another interface", nft.Forward, nft.CompareName(nft.MetaOifName, nft.Equal, "eth0"), false},
+		{`"flatnet-*"`, nft.Input, []nft.Expr{nft.Meta{Key: nft.MetaIifName}, nft.Cmp{Data: []byte("flatnet-")}}, true},
+		{"DNS", nft.Input, nft.ToPort(unix.IPPROTO_UDP, 53), true},
+		{"DNS that is forwarded", nft.Forward, nft.ToPort(unix.IPPROTO_UDP, 53), false},
+		{"SSH", nft.Input, nft.ToPort(unix.IPPROTO_TCP, 22), false},
+		{"nothing", nft.Input, []nft.Expr{nft.Verdict{Code: nft.Drop}}, false},
+	} {
+		if got := mentions(nft.Rule{Exprs: tt.exprs}, s, tt.hook); got != tt.want {
+			t.Errorf("a rule about %s: %v", tt.name, got)
+		}
+	}
+}
+
+func TestReportAdvises(t *testing.T) {
+	chain := func(name string, hook nft.Hook) nft.Chain {
+		return nft.Chain{Table: nft.Table{Family: nft.IPv4, Name: "filter"}, Name: name, Hook: hook}
+	}
+	found := []nft.Chain{chain("FORWARD", nft.Forward), chain("INPUT", nft.Input)}
+	for accept, advice := range map[bool]string{false: "forwardAccept would add one", true: "flatnet reload adds one"} {
+		want := "chain ip filter FORWARD drops what containers of network n send to the outside; " +
+			"chain ip filter INPUT drops the DNS queries of network n, unless a rule accepts it (" + advice + ")"
+		err := report(found, &model.Shared{Network: model.Network{Name: "n", ForwardAccept: accept}})
+		if err.Error() != want || !errors.Is(err, model.ErrConflict) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestOurs(t *testing.T) {
+	for name, want := range map[string]bool{"flatnet": true, "flatnet-x": true, "flatnet.ports": true, "flatnetwork": false, "filter": false} {
+		if ours(name) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
+	}
+}
+
+// run runs a program in the calling thread's namespace.
+func run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %v: %s", args, err, out)
+	}
+	return string(out)
+}
+
+// A chain of each kind is found, gets its accept rules once, and loses them again.
+func TestAcceptAndRemove(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace of its own")
+	}
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("needs nft: apt-get install nftables")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked, so that the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Errorf("unshare: %v", err)
+			return
+		}
+		var warned []string
+		h, err := host.Open(func(text string) { warned = append(warned, text) })
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer h.Close()
+		acceptAndRemove(t, h, &warned)
+	}()
+	<-done
+}
+
+func acceptAndRemove(t *testing.T, h *host.Host, warned *[]string) {
+	run(t, "nft", `table ip filter {
+		chain FORWARD { type filter hook forward priority 0; policy drop; }
+		chain INPUT { type filter hook input priority 0; policy drop; iifname "lo" accept; }
+	}
+	table inet strict { chain forward { type filter hook forward priority 10; counter reject; }; }
+	table inet lax { chain forward { type filter hook forward priority 10; counter accept; }; }
+	table ip6 filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }`)
+	before := run(t, "nft", "-s", "list", "ruleset")
+	s := &model.Shared{Network: model.Network{Name: "n", Bridge: "br7", IsGateway: true, ServesDNS: true}}
+	if err := Check(h, s); err != nil {
+		t.Errorf("without a subnet: %v", err)
+	}
+	s.Serve(model.Subnet{Prefix: netip.MustParsePrefix("10.87.1.0/24")})
+	err := Check(h, s)
+	for text, want := range map[string]bool{
+		"ip filter FORWARD drops": true, "ip filter INPUT drops": true, "inet strict forward drops": true, "lax": false, "ip6": false,
+	} {
+		if err == nil || !errors.Is(err, model.ErrConflict) || strings.Contains(err.Error(), text) != want {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	Accept(h, s)
+	if len(*warned) != 1 || (*warned)[0] != err.Error() {
+		t.Errorf("warned %q", *warned)
+	}
+	*warned = nil
+	if after := run(t, "nft", "-s", "list", "ruleset"); after != before {
+		t.Errorf("it is now\n%s", after)
+	}
+	s.ForwardAccept = true
+	for range 2 {
+		Accept(h, s)
+		if err := Check(h, s); err != nil {
+			t.Error(err)
+		}
+		const comment = ` accept comment "flatnet network n, forwardAccept"`
+		want := []string{`oifname "br7"` + comment, `iifname "br7"` + comment, `iifname "br7" udp dport 53` + comment, `iifname "br7" tcp dport 53` + comment}
+		after := run(t, "nft", "-s", "list", "ruleset")
+		for i, rule := range want {
+			n := 1
+			if i < 2 {
+				n = 2 // table inet strict
+			}
+			if strings.Count(after, rule) != n {
+				t.Errorf("%d of %s in\n%s", strings.Count(after, rule), rule, after)
+			}
+		}
+	}
+	// A chain that has lost its rules gets them again, though another one of its table
+	// has some.
+	run(t, "nft", "flush chain ip filter FORWARD")
+	if err := Check(h, s); err == nil || strings.Contains(err.Error(), "INPUT") {
+		t.Errorf("a flushed chain: %v", err)
+	}
+	Accept(h, s)
+	Remove(h, "other")
+	if err := Check(h, s); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		Remove(h, "n")
+		if after := run(t, "nft", "-s", "list", "ruleset"); after != before {
+			t.Errorf("it was\n%s\nand is\n%s", before, after)
+		}
+	}
+	if len(*warned) > 0 {
+		t.Errorf("warned %q", *warned)
+	}
+}

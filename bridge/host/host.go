@@ -1,0 +1,271 @@
+// Package host is the machine as the parts of an attachment use it: the sockets that
+// one verb has, what the host's links say of their owners, and transactions of
+// nf_tables.
+package host
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"slices"
+
+	"flatnet/bridge/model"
+	"flatnet/internal/nft"
+	"flatnet/internal/sysctl"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Host is what one verb has opened of the machine whose network namespace the
+// process runs in. It is not safe for concurrent use.
+type Host struct {
+	*rtnl.Conn
+	Sysctl sysctl.Dir
+	Warn   func(string) // hears what is wrong and yet no error
+
+	rules *nft.Conn
+}
+
+// Open opens the host. The caller closes it.
+func Open(warn func(string)) (*Host, error) {
+	c, err := rtnl.Dial()
+	if err != nil {
+		return nil, err
+	}
+	return &Host{Conn: c, Sysctl: sysctl.Proc, Warn: warn}, nil
+}
+
+// Close closes all sockets.
+func (h *Host) Close() {
+	if h.rules != nil {
+		h.rules.Close()
+	}
+	h.Conn.Close()
+}
+
+// Say warns of an error that fails no verb.
+func (h *Host) Say(err error) {
+	if err != nil {
+		h.Warn(err.Error())
+	}
+}
+
+// Rules returns the socket to nf_tables, which is opened by the first call. A kernel
+// without nf_tables is a [model.ErrUnsupported], at the first question at the latest.
+func (h *Host) Rules() (*nft.Conn, error) {
+	var err error
+	if h.rules == nil {
+		h.rules, err = nft.Dial()
+	}
+	return h.rules, kind(err)
+}
+
+// A Tx is a transaction of nf_tables: parts ask by its Conn and add to its Batch.
+type Tx struct {
+	*nft.Conn
+	*nft.Batch
+	NoFIB      bool  // the kernel has no CONFIG_NFT_FIB_*
+	NoOptional bool  // rules that a network can do without are refused
+	Lacks      error // why something is left out
+}
+
+// Transact commits what fill adds to a batch, unless that is nothing; see
+// [nft.Conn.Transact] for how often fill is called. If the kernel lacks something,
+// fill is called without what there is a substitute for, and then without what is
+// optional. Which of it was left out is returned.
+func (h *Host) Transact(fill func(*Tx) error) (without Tx, err error) {
+	c, err := h.Rules()
+	if err != nil {
+		return Tx{}, err
+	}
+	var lacks error
+	for _, tx := range []Tx{{}, {NoFIB: true}, {NoOptional: true}, {NoFIB: true, NoOptional: true}} {
+		tx.Conn, tx.Lacks = c, lacks
+		err := c.Transact(func(b *nft.Batch) error {
+			tx.Batch = b
+			return fill(&tx)
+		})
+		if !errors.Is(err, nft.ErrUnsupported) {
+			return tx, kind(err)
+		}
+		lacks = cmp.Or(lacks, kind(err))
+	}
+	return Tx{}, lacks
+}
+
+// Try finds out whether what fill adds could be committed, and leaves it undone: at
+// its end the batch deletes what is not there. If that is refused, everything before
+// it could be done.
+func (h *Host) Try(fill func(*Tx) error) error {
+	c, err := h.Rules()
+	if err != nil {
+		return err
+	}
+	tx := Tx{Conn: c, Batch: &nft.Batch{}, NoFIB: true, NoOptional: true}
+	if err := fill(&tx); err != nil || tx.Len() == 0 {
+		return kind(err)
+	}
+	tx.Delete(nft.Chain{Table: nft.Table{Family: nft.IPv4, Name: "flatnet.none"}, Name: "none"})
+	if err := c.Commit(tx.Batch); !errors.Is(err, unix.ENOENT) {
+		return kind(err)
+	}
+	return nil
+}
+
+// kind gives errors of nf_tables the kinds that the doors tell apart.
+func kind(err error) error {
+	switch {
+	case errors.Is(err, nft.ErrUnsupported):
+		return model.Errorf(model.ErrUnsupported, "%w", err)
+	case errors.Is(err, nft.ErrChanging):
+		return model.Errorf(model.ErrBusy, "%w; try again", err)
+	}
+	return err
+}
+
+// Owners returns whom links belong to.
+func Owners(links []rtnl.Link) (owners []model.Owner) {
+	for _, l := range links {
+		if l.Kind == "veth" && len(l.MAC) == len(model.HardwareAddr{}) {
+			owners = append(owners, model.ParseOwner(l.Name, model.HardwareAddr(l.MAC), l.Alias))
+		}
+	}
+	return owners
+}
+
+// List lists the host's links.
+func (h *Host) List() ([]rtnl.Link, error) {
+	links, err := h.Links()
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	return links, nil
+}
+
+// Ends finds the host ends of key's veth pairs: normally one, under one of the names
+// that it may have. Only if there is none, the host's other links are looked through,
+// since somebody may have renamed it.
+func (h *Host) Ends(key model.Key) ([]rtnl.Link, error) {
+	found, err := h.NamedEnds(key)
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	links, err := h.List()
+	return EndsAmong(links, key), err
+}
+
+// EndsAmong picks the host ends of key's veth pairs.
+func EndsAmong(links []rtnl.Link, key model.Key) (found []rtnl.Link) {
+	for _, l := range links {
+		if l.Kind == "veth" && Owns(key, l) {
+			found = append(found, l)
+		}
+	}
+	return found
+}
+
+// NamedEnds is [Host.Ends] under the names that key's host end may have. A link of
+// such a name that is another's is not listed.
+func (h *Host) NamedEnds(key model.Key) (found []rtnl.Link, err error) {
+	for _, name := range key.HostNames() {
+		l, err := h.Find(name)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, EndsAmong([]rtnl.Link{l}, key)...)
+	}
+	return found, nil
+}
+
+// Find finds a link by its name; it is zero if there is none.
+func (h *Host) Find(name string) (rtnl.Link, error) {
+	l, err := h.LinkByName(name)
+	if errors.Is(err, unix.ENODEV) {
+		return rtnl.Link{}, nil
+	}
+	if err != nil {
+		return rtnl.Link{}, fmt.Errorf("find link %s: %w", name, err)
+	}
+	return l, nil
+}
+
+// Owns reports whether a link of the host is key's: it has the mark, and its alias, if
+// it has one of ours, names no other owner, since marks are short.
+func Owns(key model.Key, l rtnl.Link) bool {
+	mark := key.Mark()
+	if string(l.MAC) != string(mark[:]) {
+		return false
+	}
+	o := model.ParseOwner(l.Name, mark, l.Alias)
+	return o.Key == key || o.Key == model.Key{}
+}
+
+// Addrs returns the host's own addresses, sorted.
+func (h *Host) Addrs() (addrs []netip.Addr, err error) {
+	all, err := h.Addresses(0)
+	if err != nil {
+		return nil, fmt.Errorf("list the host's addresses: %w", err)
+	}
+	for _, a := range all {
+		addrs = append(addrs, a.Prefix.Addr())
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs), nil
+}
+
+// Advertised lists the interfaces on which the host has a route or an address by
+// router advertisements. (An address that is not permanent may be a DHCPv6 client's as
+// well; there, too, the routes are a router's.)
+func (h *Host) Advertised() (indexes []int, err error) {
+	routes, err := h.Routes(true, 0)
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	for _, r := range routes {
+		if r.Protocol == unix.RTPROT_RA {
+			indexes = append(indexes, r.Index)
+		}
+	}
+	addrs, err := h.Addresses(0)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if a.Prefix.Addr().Is6() && a.Flags&unix.IFA_F_PERMANENT == 0 {
+			indexes = append(indexes, a.Index)
+		}
+	}
+	slices.Sort(indexes)
+	return slices.Compact(indexes), nil
+}
+
+// IfPossible is the error about a sysctl that an attachment can do without, unless
+// there is none (no IPv6, or an MTU too small for it), or /proc/sys is read-only, as
+// inside of other containers.
+func IfPossible(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EROFS) {
+		return nil
+	}
+	return err
+}
+
+// Delete deletes a link; one that is gone is no error.
+func (h *Host) Delete(l rtnl.Link) error {
+	if err := h.DeleteLink(l.Index); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete link %s: %w", l.Name, err)
+	}
+	return nil
+}
+
+// Table returns a network's own table: "flatnet" for the network of that name. It is
+// made with the network's first attachment and deleted with its last, so no rule of
+// one network can be lost to another's removal.
+func Table(family nft.Family, network string) nft.Table {
+	if network == "flatnet" {
+		return nft.Table{Family: family, Name: network}
+	}
+	return nft.Table{Family: family, Name: "flatnet-" + network}
+}

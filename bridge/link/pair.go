@@ -1,0 +1,197 @@
+package link
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+
+	"flatnet/bridge/host"
+	"flatnet/bridge/model"
+	"flatnet/bridge/vlan"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+// A container that has CAP_NET_ADMIN in its network namespace can rename, move,
+// replace and delete whatever is there at any moment, also during an ADD. So a veth
+// pair is only ever looked up on the host: by name and mark, and then by index. The
+// host's description of its own end also says which interface the peer is.
+
+// MakePair makes the veth pair under the first of the owner's names that no other
+// owner's link has, and returns its host end.
+func MakePair(h *host.Host, inside *Sandbox, a *model.Attachment) (rtnl.Link, error) {
+	mark, names := a.Key.Mark(), a.Key.HostNames()
+	for _, name := range names {
+		err := h.AddVeth(rtnl.Veth{
+			Name: name, MAC: mark[:], MTU: a.MTU,
+			Peer: a.Key.IfName, PeerMAC: a.MAC[:], PeerNS: inside.netns.FD(),
+		})
+		switch {
+		case err == nil:
+			return findEnd(h, a.Key, name)
+		case errors.Is(err, unix.EOPNOTSUPP):
+			return rtnl.Link{}, fmt.Errorf("make veth %s: %w", name, model.Unsupported("CONFIG_VETH"))
+		case !errors.Is(err, unix.EEXIST):
+			return rtnl.Link{}, fmt.Errorf("make veth %s with %s in the container: %w", name, a.Key.IfName, err)
+		}
+	}
+	// The container may have made an interface of that name just now.
+	if err := inside.CheckVacant(a.Key.IfName); err != nil {
+		return rtnl.Link{}, err
+	}
+	return rtnl.Link{}, model.Errorf(model.ErrConflict, "interfaces %v of the host belong to others", names)
+}
+
+// findEnd looks up the host end that this ADD has made.
+func findEnd(h *host.Host, key model.Key, name string) (rtnl.Link, error) {
+	l, err := h.Find(name)
+	if err == nil && (l.Kind != "veth" || !host.Owns(key, l)) {
+		err = takenAway(key, "deleted")
+	}
+	return l, err
+}
+
+// CheckPair reports an [model.ErrChanged] unless end is still the attachment's host end,
+// its peer is in the container's namespace, and has the name and the MAC that ADD gave
+// it.
+func CheckPair(h *host.Host, inside *Sandbox, a *model.Attachment, end rtnl.Link) error {
+	now, err := h.LinkByIndex(end.Index)
+	switch {
+	case errors.Is(err, unix.ENODEV), err == nil && !host.Owns(a.Key, now):
+		return takenAway(a.Key, "deleted")
+	case err != nil:
+		return fmt.Errorf("find link %s: %w", end.Name, err)
+	}
+	here, err := inside.isPeer(h, now, end.Peer)
+	switch {
+	case err != nil:
+		return err
+	case !here:
+		return takenAway(a.Key, "moved to another network namespace")
+	}
+	l, err := inside.LinkByIndex(end.Peer)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return takenAway(a.Key, "deleted")
+	case err != nil:
+		return fmt.Errorf("find %s in the container: %w", a.Key.IfName, err)
+	case l.Name != a.Key.IfName:
+		return takenAway(a.Key, "renamed to "+l.Name)
+	case string(l.MAC) != string(a.MAC[:]):
+		return takenAway(a.Key, "given the MAC address "+net.HardwareAddr(l.MAC).String())
+	}
+	return nil
+}
+
+// isPeer reports whether the peer of a host end is the interface with an index in
+// the container's namespace.
+func (s *Sandbox) isPeer(h *host.Host, end rtnl.Link, index int) (bool, error) {
+	id, err := h.NetNSID(s.netns.FD())
+	if err != nil {
+		return false, fmt.Errorf("look up the container's network namespace: %w", err)
+	}
+	return end.Peer == index && end.PeerNS == id && id != unix.NETNSA_NSID_NOT_ASSIGNED, nil
+}
+
+func takenAway(key model.Key, how string) error {
+	return model.Errorf(model.ErrChanged, "interface %s of %s was %s in the container during the ADD", key.IfName, key, how)
+}
+
+// Connect makes the host end a port of the bridge, raises it and gives it an alias.
+func Connect(h *host.Host, br Bridge, a *model.Attachment, end rtnl.Link, hairpin bool) error {
+	var err error
+	if a.VLANs.Any() {
+		err = vlan.Attach(h, a.VLANs, end.Index, br.Index)
+	}
+	if err == nil {
+		err = h.SetLink(rtnl.LinkChange{Index: end.Index, Up: true, Master: br.Index, Alias: end.Alias})
+	}
+	if err != nil {
+		return fmt.Errorf("attach %s to bridge %s: %w", end.Name, a.Bridge, portError(a.Bridge, err))
+	}
+	if a.HairpinMode || hairpin {
+		if err := h.SetHairpin(end.Index); err != nil {
+			return fmt.Errorf("hairpin mode of %s: %w", end.Name, err)
+		}
+	}
+	if a.PortIsolated {
+		if err := h.IsolatePort(end.Index); err != nil {
+			return fmt.Errorf("isolate port %s: %w", end.Name, err)
+		}
+	}
+	return nil
+}
+
+// PortFaults lists what a host end lacks; Connect mends it. vlans are those of all
+// ports.
+func PortFaults(br Bridge, s *model.Shared, end rtnl.Link, hairpin bool, vlans map[int]rtnl.PortVLANs) (found []model.Fault) {
+	fault := func(thing, state string) { found = append(found, model.Fault{Thing: thing + end.Name, State: state}) }
+	if !end.Up() {
+		fault("host interface ", "down")
+	}
+	if end.Master != br.Index || br.Index == 0 {
+		fault("host interface ", "not on bridge "+s.Bridge)
+		return found
+	}
+	if (s.HairpinMode || hairpin) && !end.Hairpin {
+		fault("hairpin mode of ", "off")
+	}
+	if s.PortIsolated && !end.Isolated {
+		fault("port isolation of ", "off")
+	}
+	return append(found, vlan.Faults(s.VLANs, end, vlans)...)
+}
+
+// Result reports the attachment in a namespace.
+func Result(a *model.Attachment, br Bridge, end rtnl.Link, netns string) model.Result {
+	res := model.Result{Interfaces: []model.Interface{
+		{Name: a.Bridge, MAC: br.MAC.String(), MTU: br.MTU},
+		{Name: end.Name, MAC: a.Key.Mark().String(), MTU: end.MTU},
+		{Name: a.Key.IfName, MAC: a.MAC.String(), MTU: end.MTU, Sandbox: netns},
+	}, Routes: a.Routes}
+	if br.Gateway.Index != br.Index && len(a.GatewayPrefixes()) > 0 {
+		gw := br.Gateway
+		res.Interfaces = append(res.Interfaces, model.Interface{Name: gw.Name, MAC: gw.MAC.String(), MTU: gw.MTU})
+	}
+	for _, addr := range a.Addresses {
+		res.IPs = append(res.IPs, model.IP{Address: addr.Prefix, Gateway: addr.Gateway, Interface: 2})
+	}
+	return res
+}
+
+// InheritedMTU is that of the device of the default route, IPv4's before IPv6's; 0 if
+// there is none. lo is none: its packets go nowhere, and its MTU is more than a veth
+// can have.
+func InheritedMTU(h *host.Host) (uint32, error) {
+	for _, ipv6 := range []bool{false, true} {
+		index, err := h.DefaultRouteLink(ipv6)
+		if err != nil {
+			return 0, fmt.Errorf("find the default route: %w", err)
+		}
+		if index == 0 {
+			continue
+		}
+		l, err := h.LinkByIndex(index)
+		if err != nil {
+			return 0, fmt.Errorf("find the default route's device: %w", err)
+		}
+		if l.Flags&unix.IFF_LOOPBACK == 0 {
+			return l.MTU, nil
+		}
+	}
+	return 0, nil
+}
+
+// CheckVacant rejects a name that an interface of the container has.
+func (s *Sandbox) CheckVacant(name string) error {
+	switch l, err := s.LinkByName(name); {
+	case err == nil:
+		return model.Errorf(model.ErrTaken, "interface %s exists already in the container (a %s, index %d)",
+			name, cmp.Or(l.Kind, "device"), l.Index)
+	case !errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("find %s in the container: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,327 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path"
+	"slices"
+	"time"
+
+	"flatnet/bridge/host"
+	"flatnet/bridge/model"
+	"flatnet/internal/sysctl"
+	"flatnet/ns"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Sandbox is a container's network namespace as flatnet works in it: through
+// what was opened there, so that a thread has to go there but once. What it answers is
+// the container's word.
+type Sandbox struct {
+	*rtnl.Conn
+	netns *ns.NS
+	conf6 sysctl.Dir // its net/ipv6/conf; empty if the kernel has no IPv6
+	pin   *os.File   // of conf6
+}
+
+// Enter opens the namespace at a path, which must not be the host's own.
+func Enter(file string) (*Sandbox, error) {
+	netns, err := open(file)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sandbox{netns: netns}
+	err = netns.Do(func() (err error) {
+		if s.conf6, s.pin, err = sysctl.Proc.Pin("net/ipv6/conf"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if s.Conn, err = rtnl.Dial(); err == nil {
+			s.Untrusted()
+		}
+		return err
+	})
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("enter the container's network namespace: %w", err)
+	}
+	return s, nil
+}
+
+// Close closes what Enter opened.
+func (s *Sandbox) Close() {
+	if s.pin != nil {
+		s.pin.Close()
+	}
+	if s.Conn != nil {
+		s.Conn.Close()
+	}
+	s.netns.Close()
+}
+
+// Path returns the path that the namespace was opened by.
+func (s *Sandbox) Path() string { return s.netns.Path() }
+
+func open(file string) (*ns.NS, error) {
+	own, err := ns.Current()
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	n, err := ns.Open(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, model.Errorf(model.ErrNoContainer, "network namespace %q does not exist", file)
+	case errors.Is(err, ns.ErrNotNetNS):
+		return nil, fmt.Errorf("%q: %w", file, model.ErrNetNS)
+	case err != nil:
+		return nil, err
+	case n.Same(own):
+		n.Close()
+		return nil, model.Errorf(model.ErrNetNS, "%q is the host's own network namespace", file)
+	}
+	return n, nil
+}
+
+// loopbackIndex is LOOPBACK_IFINDEX of net/net_namespace.h: lo has it in every
+// namespace.
+const loopbackIndex = 1
+
+// Configure sets up the container's side: lo, MAC and state, addresses, routes. The
+// routes of a become those that the kernel has.
+func (s *Sandbox) Configure(a *model.Attachment, index int) error {
+	if err := s.SetLink(rtnl.LinkChange{Index: loopbackIndex, Up: true}); err != nil {
+		return fmt.Errorf("raise lo in the container: %w", err)
+	}
+	if a.NoAddress {
+		return nil
+	}
+	if err := s.settleIPv6(a); err != nil {
+		return err
+	}
+	if err := s.SetLink(rtnl.LinkChange{Index: index, Up: true}); err != nil {
+		return fmt.Errorf("raise %s in the container: %w", a.Key.IfName, err)
+	}
+	watch, err := s.watchDAD(a)
+	if err != nil {
+		return err
+	}
+	for _, addr := range a.Addresses {
+		if err := s.AddAddress(index, addr.Prefix, a.DAD); err != nil {
+			return fmt.Errorf("give %s the address %s: %w", a.Key.IfName, addr.Prefix, err)
+		}
+	}
+	if err := awaitDAD(watch, index, a); err != nil {
+		return err
+	}
+	for i := range a.Routes {
+		if err := s.addRoute(index, &a.Routes[i]); err != nil {
+			return fmt.Errorf("add route to %s via %s: %w", a.Routes[i].Dst, a.Routes[i].Gateway, err)
+		}
+	}
+	return nil
+}
+
+// secondPriority is above IP6_RT_PRIO_USER (1024), which IPv6 makes of 0.
+const secondPriority = 2048
+
+// addRoute adds a route. Where another interface of the container has one to the same
+// destination already, r gets a priority by which it comes second.
+func (s *Sandbox) addRoute(index int, r *model.Route) error {
+	out := rtnl.Route{
+		Dst: r.Dst, Gateway: r.Gateway, Index: index,
+		MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority,
+	}
+	if r.Table != nil {
+		out.Table = *r.Table
+	}
+	switch {
+	case r.Narrow():
+		out.Scope = *r.Scope
+	case !r.Gateway.IsValid():
+		out.Scope = unix.RT_SCOPE_LINK
+	}
+	err := s.AddRoute(out)
+	if errors.Is(err, unix.EEXIST) && r.Priority == 0 {
+		r.Priority = secondPriority + uint32(index)
+		out.Priority = r.Priority
+		err = s.AddRoute(out)
+	}
+	return err
+}
+
+// settleIPv6 makes the interface's IPv6 addresses those that it is given: none
+// is tentative (accept_dad), none comes of a router advertisement, which any
+// neighbour could send, and nothing forbids them (disable_ipv6, which runtimes
+// and images set). See Documentation/networking/ip-sysctl.rst.
+func (s *Sandbox) settleIPv6(a *model.Attachment) error {
+	ensure := func(name, value string) error {
+		if s.conf6 == "" {
+			return fs.ErrNotExist
+		}
+		return s.conf6.Ensure(path.Join(a.Key.IfName, name), value)
+	}
+	dad := "0"
+	if a.DAD {
+		dad = "1"
+	}
+	err := host.IfPossible(ensure("accept_dad", dad))
+	if err == nil && !a.AcceptRA {
+		err = host.IfPossible(ensure("accept_ra", "0"))
+	}
+	if err != nil || len(ipv6(a)) == 0 {
+		return err
+	}
+	if err = ensure("disable_ipv6", "0"); errors.Is(err, fs.ErrNotExist) {
+		return model.Unsupported("CONFIG_IPV6")
+	}
+	return err
+}
+
+func ipv6(a *model.Attachment) []netip.Addr { return slices.DeleteFunc(a.IPs(), netip.Addr.Is4) }
+
+// watchDAD begins to listen for the outcome of duplicate address detection; nil
+// if there will be none.
+func (s *Sandbox) watchDAD(a *model.Attachment) (watch *rtnl.Conn, err error) {
+	if !a.DAD || len(ipv6(a)) == 0 {
+		return nil, nil
+	}
+	err = s.netns.Do(func() error {
+		watch, err = rtnl.Dial()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := watch.WatchIPv6(); err != nil {
+		watch.Close()
+		return nil, fmt.Errorf("listen for addresses: %w", err)
+	}
+	return watch, nil
+}
+
+// dadWait is how long duplicate address detection may take. The container's
+// namespace may ask for any number of probes (dad_transmits), or hold it up in
+// other ways.
+const dadWait = 10 * time.Second
+
+// awaitDAD returns when duplicate address detection (RFC 4862, section 5.4) has
+// passed all of an attachment's addresses, which takes a second or two.
+func awaitDAD(watch *rtnl.Conn, index int, a *model.Attachment) error {
+	if watch == nil {
+		return nil
+	}
+	defer watch.Close()
+	pending := map[netip.Addr]bool{}
+	for _, addr := range ipv6(a) {
+		pending[addr] = true
+	}
+	end := time.Now().Add(dadWait)
+	for len(pending) > 0 {
+		changed, err := watch.Changed(end)
+		switch {
+		case time.Now().After(end):
+			return fmt.Errorf("duplicate address detection of %v has not ended within %v", ipv6(a), dadWait)
+		case err != nil:
+			return fmt.Errorf("wait for duplicate address detection: %w", err)
+		}
+		for _, c := range changed {
+			addr := c.Prefix.Addr()
+			switch {
+			case c.Index != index || !pending[addr]:
+			case c.Flags&unix.IFA_F_DADFAILED != 0:
+				return model.Errorf(model.ErrTaken, "address %s is in use on the bridge (duplicate address detection)", addr)
+			case c.Flags&unix.IFA_F_TENTATIVE == 0:
+				delete(pending, addr)
+			}
+		}
+	}
+	return nil
+}
+
+// Announce informs neighbours that know one of the addresses by another MAC, for
+// the MAC does not follow from an address that another plugin leased. Setting the MAC
+// that the interface has is what triggers it.
+func (s *Sandbox) Announce(a *model.Attachment, index int) error {
+	err := s.netns.Do(func() (err error) {
+		for _, addr := range a.IPs() {
+			err = errors.Join(err, host.IfPossible(sysctl.Proc.Ensure(notifySysctl(a.Key.IfName, addr), "1")))
+		}
+		return err
+	})
+	if err == nil {
+		err = s.SetLink(rtnl.LinkChange{Index: index, MAC: a.MAC[:]})
+	}
+	if err != nil {
+		return fmt.Errorf("announce the addresses of %s: %w", a.Key.IfName, err)
+	}
+	return nil
+}
+
+// Check compares the container's end with the result of ADD. What the container's
+// namespace says is the container's word: it decides about nothing but this report.
+func (s *Sandbox) Check(h *host.Host, a *model.Attachment, ends []rtnl.Link, listed []model.Route) error {
+	name := a.Key.IfName
+	l, err := s.LinkByName(name)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return model.Errorf(model.ErrChanged, "interface %s is missing in the container", name)
+	case err != nil:
+		return fmt.Errorf("find %s in the container: %w", name, err)
+	}
+	if len(ends) > 0 {
+		if here, err := s.isPeer(h, ends[0], l.Index); err != nil {
+			return err
+		} else if !here {
+			return model.Errorf(model.ErrChanged, "interface %s in the container is not the one that %s leads to", name, ends[0].Name)
+		}
+	}
+	var errs []error
+	changed := func(format string, args ...any) { errs = append(errs, model.Errorf(model.ErrChanged, format, args...)) }
+	if !l.Up() && !a.NoAddress {
+		changed("interface %s is down in the container", name)
+	}
+	if string(l.MAC) != string(a.MAC[:]) {
+		changed("interface %s has the MAC address %s and not %s", name, l.MAC, a.MAC)
+	}
+	addrs, err := s.Addresses(l.Index)
+	if err != nil {
+		return fmt.Errorf("list the container's addresses: %w", err)
+	}
+	for _, addr := range a.Addresses {
+		if !slices.ContainsFunc(addrs, func(h rtnl.Addr) bool { return h.Prefix == addr.Prefix }) {
+			changed("address %s of interface %s is missing", addr.Prefix, name)
+		}
+	}
+	missing, err := s.missingRoutes(l.Index, a.Routes, listed)
+	for _, r := range missing {
+		changed("route to %s via %s is missing in the container", r.Dst, r.Gateway)
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// missingRoutes looks for the routes that the plan makes, as far as the result
+// lists them: a later plugin may have taken some away, or moved them to another
+// table, and said so.
+func (s *Sandbox) missingRoutes(index int, planned, listed []model.Route) (missing []model.Route, err error) {
+	var have []rtnl.Route
+	for _, ipv6 := range []bool{false, true} {
+		routes, err := s.Routes(ipv6, index)
+		if err != nil {
+			return nil, fmt.Errorf("list the container's routes: %w", err)
+		}
+		have = append(have, routes...)
+	}
+	for _, want := range planned {
+		said := slices.ContainsFunc(listed, func(r model.Route) bool { return r.Dst == want.Dst && r.Gateway == want.Gateway })
+		there := slices.ContainsFunc(have, func(r rtnl.Route) bool { return r.Dst == want.Dst && r.Gateway == want.Gateway })
+		if said && !there {
+			missing = append(missing, want)
+		}
+	}
+	return missing, nil
+}

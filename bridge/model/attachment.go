@@ -1,0 +1,196 @@
+package model
+
+import (
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// A Shared is what a network's attachments have in common on the host.
+type Shared struct {
+	Network          // with the resolved MTU
+	Served  []Subnet // those in which attachments have addresses
+	// BridgeMAC is of a bridge that is to be made; zero: any. It is the bridge's own
+	// in a record.
+	BridgeMAC HardwareAddr
+}
+
+// An Attachment is everything that one ADD makes, as a plain value.
+type Attachment struct {
+	Shared
+	Key       Key
+	MAC       HardwareAddr // of the container's interface
+	Addresses []Address
+	Routes    []Route // each with its gateway, if it has any
+	Ports     []Publication
+	Bandwidth Bandwidth
+	HostEnd   string // name of the veth pair's end on the host, once there is one
+}
+
+// routed returns the served subnets that the bridge leads to: those of the
+// configuration, if it has any. One that it no longer has may have containers left.
+func (s *Shared) routed() []Subnet {
+	return slices.DeleteFunc(slices.Clone(s.Served), func(sub Subnet) bool {
+		return len(s.Subnets) > 0 && !slices.ContainsFunc(s.Subnets, func(o Subnet) bool {
+			return o.Masked() == sub.Prefix && o.Gateway == sub.Gateway
+		})
+	})
+}
+
+// GatewayPrefixes returns the addresses that the bridge has.
+func (s *Shared) GatewayPrefixes() []netip.Prefix { return s.gatewaysOf(s.routed()) }
+
+// HostRoutes returns the subnets that no address of the bridge leads to, because their
+// gateway is link-local: the host has routes there.
+func (s *Shared) HostRoutes() (all []netip.Prefix) {
+	for _, sub := range s.routed() {
+		if s.IsGateway && sub.GatewayOutside() {
+			all = append(all, sub.Prefix)
+		}
+	}
+	return all
+}
+
+// Forwards reports whether the host forwards for the network in IPv4, or else IPv6.
+func (s *Shared) Forwards(is4 bool) bool {
+	return slices.ContainsFunc(s.GatewayPrefixes(), func(p netip.Prefix) bool { return p.Addr().Is4() == is4 })
+}
+
+// Serve adds a subnet, unless it is there.
+func (s *Shared) Serve(sub Subnet) {
+	sub.Prefix = sub.Masked()
+	if !slices.Contains(s.Served, sub) {
+		s.Served = append(s.Served, sub)
+	}
+}
+
+// Plan derives an attachment from a network, whose MTU is the resolved one, a request
+// and a lease. Without a lease it is the attachment of a network whose addresses are
+// leased when the link is there.
+func Plan(n *Network, r *Request, l *Lease) (*Attachment, error) {
+	if len(l.Addresses) == 0 && !n.LinkFirst && !n.NoAddress {
+		return nil, Errorf(ErrInvalid, "address management gave no address to %s", r.Key)
+	}
+	a := &Attachment{Shared: Shared{Network: *n}, Key: r.Key, MAC: r.MAC, Bandwidth: r.Bandwidth}
+	gateway := map[bool]netip.Addr{} // of the first address of each family, by Is4
+	for _, addr := range l.Addresses {
+		is4 := addr.Prefix.Addr().Is4()
+		if n.IsGateway && n.LinkFirst && !addr.Gateway.IsValid() {
+			addr.Gateway = addr.Prefix.Masked().Addr().Next() // as the reference has it
+		}
+		if n.IsGateway && addr.Gateway == addr.Prefix.Addr() {
+			return nil, Errorf(ErrInvalid, "address %s of %s is the gateway's", addr.Gateway, r.Key)
+		}
+		if err := CheckMTU(n.MTU, addr.Prefix.Addr()); err != nil {
+			return nil, err
+		}
+		a.Addresses = append(a.Addresses, addr)
+		if _, ok := gateway[is4]; !ok {
+			gateway[is4] = addr.Gateway
+		}
+		a.Serve(Subnet{addr.Prefix, addr.Gateway})
+	}
+	var err error
+	if a.Ports, err = publications(r.Ports, a.Addresses); err != nil {
+		return nil, err
+	}
+	a.Routes = slices.Concat(n.Routes, l.Routes)
+	for i, r := range a.Routes {
+		if !r.Gateway.IsValid() && !r.Narrow() {
+			a.Routes[i].Gateway = gateway[r.Dst.Addr().Is4()]
+		}
+	}
+	if n.IsDefaultGateway && !n.Internal {
+		a.addDefaultRoutes(gateway)
+	}
+	switch {
+	case a.MAC != (HardwareAddr{}):
+	case n.LinkFirst || n.NoAddress:
+		a.MAC = r.Key.containerMAC()
+	default:
+		a.MAC = addressMAC(a.Addresses[0].Prefix.Addr())
+	}
+	return a, a.Owner().checkAlias()
+}
+
+// CheckRequest rejects, before anything is touched, what can't be had of the network, as
+// far as its subnets show: with another plugin's leases, none do.
+func (n *Network) CheckRequest(r *Request) error {
+	if len(n.Subnets) == 0 {
+		return nil
+	}
+	var addrs []Address
+	for _, p := range n.Prefixes() {
+		addrs = append(addrs, Address{Prefix: p})
+	}
+	if _, err := publications(r.Ports, addrs); err != nil {
+		return err
+	}
+	direct := slices.ContainsFunc(n.Routes, Route.Narrow) // routes may make other gateways reachable
+	for _, route := range n.Routes {
+		inside := func(s Subnet) bool { return s.Contains(route.Gateway) || s.Gateway == route.Gateway }
+		if route.Gateway.IsValid() && !direct && !slices.ContainsFunc(n.Subnets, inside) {
+			return Errorf(ErrInvalid, "gateway %s of the route to %s is in none of the network's subnets", route.Gateway, route.Dst)
+		}
+	}
+	return nil
+}
+
+// addressMAC is the MAC that goes with an address unless another is asked for.
+// Since an address always comes with the same MAC, neighbour caches stay right when
+// the address gets a new owner. An IPv4 address is in it as it is, an IPv6 address as
+// a hash (FNV-1a), since those of several subnets may differ in their prefixes only.
+func addressMAC(a netip.Addr) HardwareAddr {
+	mac := HardwareAddr{0x0a, 0x57} // locally administered, unicast
+	if a.Is4() {
+		copy(mac[2:], a.AsSlice())
+		return mac
+	}
+	h := fnv.New64a()
+	h.Write(a.AsSlice())
+	copy(mac[1:], h.Sum(nil))
+	return mac
+}
+
+// addDefaultRoutes adds a default route for each family that has a gateway and
+// no default route of its own.
+func (a *Attachment) addDefaultRoutes(gateway map[bool]netip.Addr) {
+	for _, all := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		dst, gw := netip.PrefixFrom(all, 0), gateway[all.Is4()]
+		has := slices.ContainsFunc(a.Routes, func(r Route) bool { return r.Dst == dst && r.Table == nil })
+		if gw.IsValid() && !has {
+			a.Routes = append(a.Routes, Route{Dst: dst, Gateway: gw})
+		}
+	}
+}
+
+// IPs returns the addresses without their subnets.
+func (a *Attachment) IPs() (ips []netip.Addr) {
+	for _, addr := range a.Addresses {
+		ips = append(ips, addr.Prefix.Addr())
+	}
+	return ips
+}
+
+// Owner is what the attachment's alias says.
+func (a *Attachment) Owner() Owner {
+	return Owner{Key: a.Key, Mark: a.Key.Mark(), Addresses: a.IPs()}
+}
+
+// Join joins the texts of a list.
+func Join[T interface{ String() string }](list []T, sep string) string {
+	texts := make([]string, len(list))
+	for i, v := range list {
+		texts[i] = v.String()
+	}
+	return strings.Join(texts, sep)
+}
+
+// Unspecified returns the unspecified address of a's family.
+func Unspecified(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}

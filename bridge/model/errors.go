@@ -1,0 +1,109 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// The kinds of failure that a door tells apart, by [errors.Is]. Every other
+// error is the kernel's or the file system's own.
+var (
+	// ErrInvalid is a configuration or request that can't be honoured.
+	ErrInvalid = errors.New("invalid")
+	// ErrNoContainer is a container whose namespace does not exist.
+	ErrNoContainer = errors.New("no such container")
+	// ErrNetNS is a path that is no network namespace, or the host's own.
+	ErrNetNS = errors.New("not a container's network namespace")
+	// ErrBusy is a lock or resource that others hold; trying again may help.
+	ErrBusy = errors.New("busy")
+	// ErrExhausted is a network without a free address.
+	ErrExhausted = errors.New("no free address")
+	// ErrTaken is a wanted address, port or name that has another owner.
+	ErrTaken = errors.New("already taken")
+	// ErrConflict is something on the host that is not as flatnet needs it,
+	// and not flatnet's to change.
+	ErrConflict = errors.New("conflict")
+	// ErrUnsupported is a kernel without a feature; the text names its CONFIG_ option.
+	ErrUnsupported = errors.New("not supported by this kernel")
+	// ErrChanged is an attachment that is not as ADD made it.
+	ErrChanged = errors.New("changed")
+	// ErrUnavailable is a network that can't take another attachment (STATUS).
+	ErrUnavailable = errors.New("network unavailable")
+	// ErrLimited is a network whose attachments may be cut off as well (STATUS).
+	ErrLimited = errors.New("limited connectivity")
+)
+
+// Unsupported is an [ErrUnsupported] that names the CONFIG_ option.
+func Unsupported(config string) error { return fmt.Errorf("%w: %s", ErrUnsupported, config) }
+
+// Errorf returns an error with the text of the format, as fmt.Errorf makes it
+// (%w included), which errors.Is also finds to be of kind. The kind adds nothing to
+// the text: a door reports it as a code.
+func Errorf(kind error, format string, args ...any) error {
+	return kindError{fmt.Errorf(format, args...), kind}
+}
+
+// A kindError is an error and its kind.
+type kindError struct {
+	error
+	kind error
+}
+
+func (e kindError) Unwrap() []error { return []error{e.error, e.kind} }
+
+// A Fault is something of the host's side of an attachment that is not as ADD
+// made it: CHECK and STATUS report it, and a reload mends it. It is an
+// [ErrChanged].
+type Fault struct {
+	Thing, State string
+	// Advice says how it is mended, if not by a reload.
+	Advice string
+	// Table is the table of nf_tables that the thing is in. A reload names only that.
+	Table string
+}
+
+func (f Fault) Error() string {
+	if f.Advice == "" {
+		f.Advice = "flatnet reload mends that"
+	}
+	return fmt.Sprintf("%s is %s (%s)", f.Thing, f.State, f.Advice)
+}
+
+func (Fault) Unwrap() error { return ErrChanged }
+
+// Mended is the line that a reload prints.
+func (f Fault) Mended() string {
+	if f.Table != "" {
+		return "mended: " + f.Table + " was not as it should be"
+	}
+	return "mended: " + f.Thing + " was " + f.State
+}
+
+// Same reports whether two faults are of the same thing.
+func (f Fault) Same(o Fault) bool { return f.Thing == o.Thing && f.State == o.State }
+
+// JoinFaults joins faults into one error. advice is for those that are not among
+// recorded, the faults by what ADD has recorded: a reload does not mend them.
+func JoinFaults(faults, recorded []Fault, advice string) error {
+	errs := make([]error, len(faults))
+	for i, f := range faults {
+		if f.Advice == "" && !slices.ContainsFunc(recorded, f.Same) {
+			f.Advice = advice
+		}
+		errs[i] = f
+	}
+	return errors.Join(errs...)
+}
+
+// A PluginError is what another plugin, to which flatnet delegates, reports of its
+// failure (SPEC 1.1.0, section 5, "Error"). Its code is handed on.
+type PluginError struct {
+	Plugin, Command string
+	Code            uint64
+	Msg             string
+}
+
+func (e PluginError) Error() string {
+	return fmt.Sprintf("plugin %s: %s: %s", e.Plugin, e.Command, e.Msg)
+}

@@ -1,0 +1,145 @@
+package model
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Protocols whose ports can be published (IANA's protocol numbers, IPPROTO_* of
+// linux/in.h).
+const (
+	TCP  = 6
+	UDP  = 17
+	SCTP = 132
+)
+
+// A Publication is a port of the host that leads to one of a container, in one
+// family.
+type Publication struct {
+	Protocol uint8 // TCP, UDP or SCTP
+	// Host with an unspecified address is of all addresses of the host. An invalid
+	// one leads nowhere: the publication only is Local.
+	Host   netip.AddrPort
+	Target netip.AddrPort
+	// Local is a container's port that is published on the host's loopback address
+	// and on no other: from outside it can't be reached by the container's address,
+	// either.
+	Local bool
+}
+
+// A HostPort is what publications that exclude each other have in common, unless
+// each of them is of one address.
+type HostPort struct {
+	Protocol uint8
+	Port     uint16
+	IPv6     bool
+}
+
+// HostPort returns the port of the host.
+func (p Publication) HostPort() HostPort {
+	return HostPort{p.Protocol, p.Host.Port(), p.Target.Addr().Is6()}
+}
+
+// Everywhere reports whether the port is of all addresses of the host.
+func (p Publication) Everywhere() bool { return p.Host.Addr().IsUnspecified() }
+
+// Loopback reports whether 127.0.0.1 leads there, too.
+func (p Publication) Loopback() bool {
+	a := p.Host.Addr()
+	return a.Is4() && (a.IsUnspecified() || a.IsLoopback())
+}
+
+// On is the publication as it is on one address of the host.
+func (p Publication) On(host netip.Addr) Publication {
+	p.Host = netip.AddrPortFrom(host, p.Host.Port())
+	return p
+}
+
+func (p Publication) String() string {
+	name := map[uint8]string{TCP: "tcp", UDP: "udp", SCTP: "sctp"}[p.Protocol]
+	return fmt.Sprintf("host port %s/%s", p.Host, name)
+}
+
+// linkLocal6 is RFC 4291's.
+var linkLocal6 = netip.MustParsePrefix("fe80::/10")
+
+// publications resolves port mappings: one without a host address is published
+// in each family in which the container has an address. Without addresses, which are
+// not leased yet, there are none.
+func publications(ports []PortMapping, addrs []Address) ([]Publication, error) {
+	if len(addrs) == 0 {
+		return nil, nil
+	}
+	var all []Publication
+	seen := map[HostPort]map[netip.Addr]Publication{}
+	for _, p := range ports {
+		if p.HostIP == netip.IPv6Loopback() || linkLocal6.Contains(p.HostIP) {
+			return nil, Errorf(ErrInvalid, "port %d can't be published on hostIP %s: Linux translates nothing that is sent to an IPv6 loopback or link-local address", p.HostPort, p.HostIP)
+		}
+		found := false
+		for _, unspecified := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+			host := p.HostIP
+			if !host.IsValid() {
+				host = unspecified
+			}
+			i := slices.IndexFunc(addrs, func(a Address) bool { return a.Prefix.Addr().Is4() == unspecified.Is4() })
+			if i < 0 || host.Is4() != unspecified.Is4() {
+				continue
+			}
+			found = true
+			pub := Publication{
+				Protocol: p.Protocol, Host: netip.AddrPortFrom(host, p.HostPort),
+				Target: netip.AddrPortFrom(addrs[i].Prefix.Addr(), p.ContainerPort),
+			}
+			same := seen[pub.HostPort()]
+			if same[host] == pub {
+				continue
+			}
+			_, twice := same[host]
+			_, everywhere := same[unspecified]
+			if twice || everywhere || host == unspecified && len(same) > 0 {
+				return nil, Errorf(ErrInvalid, "%v is to be published twice", pub)
+			}
+			if same == nil {
+				same = map[netip.Addr]Publication{}
+				seen[pub.HostPort()] = same
+			}
+			same[host] = pub
+			all = append(all, pub)
+		}
+		if !found {
+			return nil, Errorf(ErrInvalid, "hostIP %s of host port %d: the container has no address of that family", p.HostIP, p.HostPort)
+		}
+	}
+	return closeLocal(all, addrs), nil
+}
+
+// closeLocal marks the ports that are published on the loopback address only, and
+// adds them for the container's other addresses.
+func closeLocal(all []Publication, addrs []Address) []Publication {
+	type port struct {
+		protocol uint8
+		target   netip.AddrPort
+	}
+	open := map[port]bool{} // published otherwise, or closed already
+	for _, p := range all {
+		if !p.Host.Addr().IsLoopback() {
+			open[port{p.Protocol, p.Target}] = true
+		}
+	}
+	for i, p := range all {
+		if !p.Host.Addr().IsLoopback() {
+			continue
+		}
+		all[i].Local = !open[port{p.Protocol, p.Target}]
+		for _, a := range addrs {
+			target := netip.AddrPortFrom(a.Prefix.Addr(), p.Target.Port())
+			if at := (port{p.Protocol, target}); target != p.Target && !open[at] {
+				open[at] = true
+				all = append(all, Publication{Protocol: p.Protocol, Target: target, Local: true})
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,89 @@
+package ports
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"flatnet/bridge/host"
+	"flatnet/bridge/model"
+	"flatnet/internal/conntrack"
+)
+
+// Forget makes the kernel forget connections of UDP clients, to ports that are gone and
+// to published ports: one that keeps sending from the same port would go on being served
+// by the server that its first packet went to. addrs are the host's addresses, sorted,
+// and needed for published ports only. If it fails, there is a warning: the ports work for
+// all other clients. The kernel goes through all connections that it has each time, so
+// ports of many attachments should be forgotten at once.
+func Forget(h *host.Host, gone, published []model.Publication, addrs []netip.Addr) {
+	queries, stale := staleFlows(gone, published, addrs)
+	if err := forget(queries, stale); err != nil {
+		h.Warn(fmt.Sprintf("clients that keep sending to a published UDP port may be served wrongly: %v", err))
+	}
+}
+
+func forget(queries map[conntrack.Query]bool, stale func(conntrack.Flow) bool) error {
+	if len(queries) == 0 {
+		return nil
+	}
+	c, err := conntrack.Dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var old []conntrack.Flow
+	for q := range queries {
+		flows, ferr := c.Flows(q)
+		err = errors.Join(err, ferr)
+		old = append(old, slices.DeleteFunc(flows, func(f conntrack.Flow) bool { return !stale(f) })...)
+	}
+	return errors.Join(err, c.Delete(old))
+}
+
+// fewQueries is up to how many ports and servers are asked for one by one: the kernel
+// then returns only their flows.
+const fewQueries = 4
+
+// staleFlows returns queries for flows, and which of those are to be forgotten: where
+// ports that are gone led, and those to published ports that lead elsewhere.
+func staleFlows(gone, published []model.Publication, addrs []netip.Addr) (map[conntrack.Query]bool, func(conntrack.Flow) bool) {
+	queries, all := map[conntrack.Query]bool{}, map[conntrack.Query]bool{}
+	ask := func(p model.Publication, q conntrack.Query) bool {
+		if p.Protocol != model.UDP || !p.Host.IsValid() {
+			return false
+		}
+		q.Protocol, q.IPv6 = p.Protocol, p.Target.Addr().Is6()
+		queries[q] = true
+		all[conntrack.Query{Protocol: q.Protocol, IPv6: q.IPv6}] = true
+		return true
+	}
+	led, leads := map[[2]netip.AddrPort]bool{}, map[netip.AddrPort]netip.AddrPort{}
+	for _, p := range gone {
+		if ask(p, conntrack.Query{Server: p.Target.Addr()}) {
+			led[[2]netip.AddrPort{everywhere(p.Host), p.Target}] = true
+		}
+	}
+	for _, p := range published {
+		if ask(p, conntrack.Query{Port: p.Host.Port()}) {
+			leads[p.Host] = p.Target
+		}
+	}
+	if len(queries) > fewQueries {
+		queries = all
+	}
+	return queries, func(f conntrack.Flow) bool {
+		target, ok := leads[f.Dst]
+		to := f.Dst.Addr()
+		if _, local := slices.BinarySearchFunc(addrs, to, netip.Addr.Compare); !ok && (local || to.IsLoopback()) {
+			target, ok = leads[everywhere(f.Dst)]
+		}
+		return led[[2]netip.AddrPort{everywhere(f.Dst), f.Server}] || ok && f.Server != target
+	}
+}
+
+// everywhere returns the port on all addresses of the family.
+func everywhere(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(model.Unspecified(a.Addr()), a.Port())
+}

@@ -1,0 +1,182 @@
+package ports
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"flatnet/bridge/elements"
+	"flatnet/bridge/host"
+	"flatnet/bridge/model"
+	"flatnet/internal/nft"
+)
+
+// Replaceable reports whether the elements of an owner, a [model.Key] as text, may be
+// replaced. It is asked once about each owner and family.
+type Replaceable func(owner string) (bool, error)
+
+// Put makes an attachment's ports reachable, all or none. A port that another one has is
+// a [model.ErrTaken], unless its elements are replaceable, or that is of the same
+// container: then the port stays there. addrs are the host's addresses, sorted. Ports that
+// were taken from others are returned: see [Forget].
+func Put(tx *host.Tx, a *model.Attachment, addrs []netip.Addr, r Replaceable) (replaced []model.Publication, err error) {
+	for _, t := range tables() {
+		stale, err := t.claim(tx, a, addrs, r)
+		if err != nil {
+			return nil, err
+		}
+		replaced = append(replaced, t.publications(stale)...)
+	}
+	return replaced, nil
+}
+
+// Restore adds what the ports of attachments lack, if any are published, and takes
+// nothing from others: of several attachments that want a port, the first one gets it.
+func Restore(tx *host.Tx, all []*model.Attachment, addrs []netip.Addr) error {
+	for _, t := range tables() {
+		wanted := t.elements(all...)
+		if len(wanted) == 0 {
+			continue
+		}
+		if err := t.ensure(tx, addrs); err != nil {
+			return err
+		}
+		have, err := elements.Look(tx.Conn, wanted)
+		if err != nil {
+			return err
+		}
+		have.Fill(tx.Batch, wanted)
+	}
+	return nil
+}
+
+// claim adds what an attachment's ports lack, and returns elements of others that it
+// replaces.
+func (t *table) claim(tx *host.Tx, a *model.Attachment, addrs []netip.Addr, r Replaceable) (stale []elements.Element, err error) {
+	wanted := t.elements(a)
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	if err := t.ensure(tx, addrs); err != nil {
+		return nil, err
+	}
+	rivals, err := t.rivals(tx.Conn, a.Ports, addrs)
+	if err != nil {
+		return nil, err
+	}
+	have, err := elements.Look(tx.Conn, slices.Concat(wanted, rivals))
+	if err != nil {
+		return nil, err
+	}
+	keeps := map[string]bool{a.Key.String(): false} // owners whose elements stay
+	for _, e := range slices.Concat(wanted, rivals) {
+		holder, found := have[e.Place()]
+		if !found || e.Data == nil || holder.Comment == a.Key.String() {
+			continue
+		}
+		if _, asked := keeps[holder.Comment]; !asked {
+			old, err := r(holder.Comment)
+			if err != nil {
+				return nil, err
+			}
+			if !old && !a.Key.SharesContainer(holder.Comment) {
+				p, _ := t.publication(e)
+				return nil, model.Errorf(model.ErrTaken, "%v is published by %s", p, holder.Comment)
+			}
+			keeps[holder.Comment] = !old
+		}
+		if !keeps[holder.Comment] {
+			stale = append(stale, elements.Element{Set: e.Set, Element: holder})
+		}
+	}
+	wanted = slices.DeleteFunc(wanted, func(e elements.Element) bool {
+		return e.Data != nil && keeps[have[e.Place()].Comment]
+	})
+	have.Put(tx.Batch, wanted, stale)
+	return stale, nil
+}
+
+// askedUpTo is the number of places of rivals up to which all are returned. There may be
+// many times the number of elements that the map has.
+const askedUpTo = 4096
+
+// rivals returns the places, each once, where elements of others would be in the way of
+// ports: on all addresses, of a port of one address; on any address of the host, of a port
+// of all. Their number does not grow with the product of ports and addresses: if that is
+// large, the map is listed, and only places of elements that it has are returned.
+func (t *table) rivals(c *nft.Conn, ports []model.Publication, addrs []netip.Addr) (places []elements.Element, err error) {
+	own, everywhere, somewhere := t.ofFamily(addrs), map[model.HostPort]model.Publication{}, map[model.HostPort]bool{}
+	for _, p := range ports {
+		switch port := p.HostPort(); {
+		case !t.takes(p) || !p.Host.IsValid() || somewhere[port]:
+		case p.Everywhere():
+			everywhere[port] = p
+		default:
+			somewhere[port] = true
+			places = append(places, t.element(p.On(model.Unspecified(p.Host.Addr())), ""))
+		}
+	}
+	if len(everywhere)*len(own) > askedUpTo {
+		all, err := elements.List(c, t.somewhere)
+		return append(places, slices.DeleteFunc(all, func(e elements.Element) bool {
+			p, _ := t.publication(e)
+			_, local := slices.BinarySearchFunc(own, p.Host.Addr(), netip.Addr.Compare)
+			_, wanted := everywhere[p.HostPort()]
+			return !local || !wanted
+		})...), err
+	}
+	for _, p := range everywhere {
+		for _, addr := range own {
+			places = append(places, t.element(p.On(addr), ""))
+		}
+	}
+	return places, nil
+}
+
+// someFaults is how many ports of a table are listed as faults: a list of thousands helps
+// nobody.
+const someFaults = 10
+
+// Faults lists what the ports of attachments lack. A port that another attachment of
+// the container has is not missing.
+func Faults(c *nft.Conn, all ...*model.Attachment) (found []model.Fault, err error) {
+	for _, t := range tables() {
+		wanted := t.elements(all...)
+		if len(wanted) == 0 {
+			continue
+		}
+		rules, err := c.Rules(t.Table, "")
+		if err != nil {
+			return nil, err
+		}
+		have, err := elements.Look(c, wanted)
+		if err != nil {
+			return nil, err
+		}
+		add := func(thing, state string) {
+			found = append(found, model.Fault{Thing: thing, State: state, Table: t.String()})
+		}
+		chains, _ := t.lacking(rules, false)
+		for _, chain := range chains {
+			add(chain.String(), "not as it should be")
+		}
+		lost := slices.DeleteFunc(wanted, func(e elements.Element) bool {
+			if owner := have[e.Place()].Comment; owner != e.Comment {
+				key, _ := model.ParseKey(e.Comment)
+				return key.SharesContainer(owner)
+			}
+			return have.Has(e)
+		})
+		for _, e := range lost[:min(len(lost), someFaults)] {
+			if p, ok := t.publication(e); ok {
+				add(p.String(), "not forwarded to "+p.Target.String())
+			} else {
+				add(e.Set.String(), "without an element of "+e.Comment)
+			}
+		}
+		if more := len(lost) - someFaults; more > 0 {
+			add(t.String(), fmt.Sprintf("without %d more elements", more))
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,231 @@
+// Package ports publishes ports of containers on the host: it translates the
+// destinations of packets that are sent to the host, by maps of nf_tables whose
+// elements name the attachment that they belong to.
+//
+// A runtime asks for a container's ports in each of its networks. The first one that is
+// not internal gets them; when that goes, another one inherits them.
+package ports
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+
+	"flatnet/bridge/elements"
+	"flatnet/bridge/host"
+	"flatnet/bridge/model"
+	"flatnet/internal/nft"
+
+	"golang.org/x/sys/unix"
+)
+
+// A table has the published ports of all networks in one family. It is made with the
+// first of them and removed with the last. No network's own table has its name,
+// for what follows "flatnet" there is a hyphen.
+//
+//	table ip flatnet.ports {
+//		map somewhere { type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service; }
+//		map everywhere { type inet_proto . inet_service : ipv4_addr . inet_service; }
+//		set selves { type ipv4_addr . ipv4_addr; }
+//		set local { type inet_proto . ipv4_addr . inet_service; }
+//		chain local {
+//			type filter hook prerouting priority mangle
+//			iifgroup != 10870/31 meta l4proto . ip daddr . th dport @local drop
+//		}
+//		chain prerouting-somewhere {
+//			type nat hook prerouting priority dstnat
+//			ip daddr != 127.0.0.0/8 fib daddr type local dnat to meta l4proto . ip daddr . th dport map @somewhere
+//		}
+//		chain output-somewhere {
+//			type nat hook output priority -100
+//			fib daddr type local dnat to meta l4proto . ip daddr . th dport map @somewhere
+//		}
+//		chain prerouting { type nat hook prerouting priority dstnat + 2; ... dnat to meta l4proto . th dport map @everywhere; }
+//		chain output { type nat hook output priority -98; ... dnat to meta l4proto . th dport map @everywhere; }
+//		chain postrouting {
+//			type nat hook postrouting priority srcnat
+//			oifgroup 10870/31 ip saddr 127.0.0.0/8 masquerade (IPv6: fe80::/10)
+//			ip saddr . ip daddr @selves masquerade
+//		}
+//	}
+//
+// Only packets to the host itself are translated; for IPv6, not those to ::1. Those
+// from or to link-local addresses are translated only if a container sends them, for
+// its bridge is where the answer comes back; the host itself answers all others.
+// Packets that a container sends from a link-local address are masqueraded. Between
+// the ports of one address and those of all, each network keeps port 53 of its gateways
+// for itself: see package firewall. The maps have no size: the number of ports bounds
+// them.
+//
+// somewhere has ports of one address of the host, everywhere those of all addresses.
+// selves has targets that may reach their own published ports: where br_netfilter
+// translates packets that are then only bridged, package firewall's rule can't tell.
+// Each attachment with ports has an element there. local has targets that are published
+// on 127.0.0.1 only: a neighbour who has a route to the container's address does not
+// reach them. host has the host's own addresses; it exists only in a table for a kernel
+// without fib.
+type table struct {
+	nft.Table
+	words uint32       // of 4 bytes, in an address
+	near  netip.Prefix // addresses that are not routed
+
+	somewhere, everywhere, selves, local, host nft.Set
+}
+
+func tables() []*table {
+	return []*table{
+		newTable(nft.IPv4, nft.IPv4Addr, "127.0.0.0/8"), // RFC 1122
+		newTable(nft.IPv6, nft.IPv6Addr, "fe80::/10"),   // RFC 4291
+	}
+}
+
+func newTable(family nft.Family, addr nft.Type, near string) *table {
+	t := nft.Table{Family: family, Name: "flatnet.ports"}
+	prefix := netip.MustParsePrefix(near)
+	port, target := []nft.Type{nft.InetProto, nft.InetService}, []nft.Type{addr, nft.InetService}
+	portAt := []nft.Type{nft.InetProto, addr, nft.InetService}
+	return &table{
+		Table: t, near: prefix, words: uint32(prefix.Addr().BitLen() / 32),
+		somewhere:  nft.Set{Table: t, Name: "somewhere", Key: portAt, Data: target},
+		everywhere: nft.Set{Table: t, Name: "everywhere", Key: port, Data: target},
+		selves:     nft.Set{Table: t, Name: "selves", Key: []nft.Type{addr, addr}},
+		local:      nft.Set{Table: t, Name: "local", Key: portAt},
+		host:       nft.Set{Table: t, Name: "host", Key: []nft.Type{addr}},
+	}
+}
+
+// Priorities of linux/netfilter_ipv4.h. Package firewall has chains between dstNAT and
+// dstNATLast.
+const (
+	beforeNAT  = -150 // NF_IP_PRI_MANGLE: destinations are still as they were sent
+	dstNAT     = -100 // NF_IP_PRI_NAT_DST
+	dstNATLast = -98
+	srcNAT     = 100 // NF_IP_PRI_NAT_SRC
+)
+
+// chains returns the table's chains with their rules.
+func (t *table) chains(noFIB bool) (all []nft.Ruleset) {
+	chain := func(name string, typ nft.ChainType, hook nft.Hook, priority int32, end []nft.Expr, conditions ...[]nft.Expr) {
+		r := nft.Ruleset{Chain: nft.Chain{Table: t.Table, Name: name, Type: typ, Hook: hook, Priority: priority}}
+		for _, c := range conditions {
+			r.Append("flatnet", slices.Concat(c, end))
+		}
+		all = append(all, r)
+	}
+	fromHost, fromOthers := t.toHost(noFIB)
+	somewhere, everywhere := t.dnat(t.somewhere), t.dnat(t.everywhere)
+	closed := slices.Concat(group(nft.MetaIifGroup, nft.NotEqual), t.load(t.local), []nft.Expr{t.in(t.local)})
+	near := slices.Concat(group(nft.MetaOifGroup, nft.Equal), nft.Source.In(t.near, nft.Equal))
+	self := []nft.Expr{nft.Source.Load(t.Family, nft.Reg1), nft.Destination.Load(t.Family, nft.Reg32(t.words)), t.in(t.selves)}
+	chain("local", nft.Filter, nft.Prerouting, beforeNAT, []nft.Expr{nft.Verdict{Code: nft.Drop}}, closed)
+	chain("prerouting-somewhere", nft.NAT, nft.Prerouting, dstNAT, somewhere, fromOthers...)
+	chain("output-somewhere", nft.NAT, nft.Output, dstNAT, somewhere, fromHost)
+	chain("prerouting", nft.NAT, nft.Prerouting, dstNATLast, everywhere, fromOthers...)
+	chain("output", nft.NAT, nft.Output, dstNATLast, everywhere, fromHost)
+	chain("postrouting", nft.NAT, nft.Postrouting, srcNAT, []nft.Expr{nft.Masquerade{}}, near, self)
+	return all
+}
+
+// group matches packets of the bridges of flatnet networks, or of other interfaces.
+func group(key nft.MetaKey, op nft.CmpOp) []nft.Expr {
+	return nft.CompareBits(nft.Meta{Key: key, Dst: nft.Reg1}, nft.HostOrder(model.GroupMask),
+		op, nft.HostOrder(model.GroupIsolated&model.GroupOpen))
+}
+
+// toHost returns the conditions of packets that are addressed to the host: those that
+// the host itself sends, and those of others. A packet of others to 127.0.0.0/8 is left
+// to be dropped. IPv6 has no route_localnet. A socket of the host that sends to a
+// link-local address is bound to that interface, and no answer would come back. Linux
+// forwards packets from link-local addresses only if they leave where they came from
+// (ip6_forward), and routes packets to them only there.
+func (t *table) toHost(noFIB bool) (fromHost []nft.Expr, fromOthers [][]nft.Expr) {
+	host := nft.Compare(nft.Fib{Dst: nft.Reg1}, nft.Equal, nft.HostOrder(unix.RTN_LOCAL))
+	if noFIB {
+		host = []nft.Expr{nft.Destination.Load(t.Family, nft.Reg1), t.in(t.host)}
+	}
+	toFar := nft.Destination.In(t.near, nft.NotEqual)
+	if t.Family == nft.IPv4 {
+		return host, [][]nft.Expr{slices.Concat(toFar, host)}
+	}
+	notLoopback := nft.Destination.Is(netip.IPv6Loopback(), nft.NotEqual)
+	return slices.Concat(notLoopback, toFar, host), [][]nft.Expr{
+		slices.Concat(notLoopback, nft.Source.In(t.near, nft.NotEqual), toFar, host),
+		slices.Concat(notLoopback, group(nft.MetaIifGroup, nft.Equal), host),
+	}
+}
+
+// in matches if the set has what is loaded.
+func (*table) in(set nft.Set) nft.Expr { return nft.Lookup{Set: set.Name, Src: nft.Reg1} }
+
+// load loads the key of a map or set, with the destination's address or without.
+func (t *table) load(set nft.Set) []nft.Expr {
+	protocol := nft.Meta{Key: nft.MetaL4Proto, Dst: nft.Reg1}
+	if len(set.Key) == 2 {
+		return []nft.Expr{protocol, nft.DstPort(nft.Reg32(1))}
+	}
+	return []nft.Expr{protocol, nft.Destination.Load(t.Family, nft.Reg32(1)), nft.DstPort(nft.Reg32(1 + t.words))}
+}
+
+// dnat translates the destination to what a map has for it.
+func (t *table) dnat(m nft.Set) []nft.Expr {
+	const target = 8 // the word where the map's data goes
+	return append(t.load(m),
+		nft.Lookup{Set: m.Name, Src: nft.Reg1, Dst: nft.Reg32(target)},
+		nft.Translate{Family: t.Family, Addr: nft.Reg32(target), Port: nft.Reg32(target + t.words)})
+}
+
+// lacking returns the chains that are not among the table's rules as they should be, and
+// whether the table is of the kind for a kernel without fib. One that is there decides
+// about its kind.
+func (t *table) lacking(have []nft.Rule, noFIB bool) ([]nft.Ruleset, bool) {
+	noFIB = noFIB || slices.ContainsFunc(have, func(r nft.Rule) bool { return slices.Contains(r.Exprs, t.in(t.host)) })
+	return slices.DeleteFunc(t.chains(noFIB), func(r nft.Ruleset) bool { return r.In(have) }), noFIB
+}
+
+// ensure adds the table, or what it lacks but for elements that have owners.
+func (t *table) ensure(tx *host.Tx, addrs []netip.Addr) error {
+	have, err := tx.Rules(t.Table, "")
+	if err != nil {
+		return err
+	}
+	missing, noFIB := t.lacking(have, tx.NoFIB)
+	if len(missing) > 0 { // else all sets are there, for rules refer to them
+		tx.Add(t.Table, t.somewhere, t.everywhere, t.selves, t.local)
+	}
+	if len(missing) > 0 && noFIB {
+		tx.Add(t.host)
+	}
+	for _, chain := range missing {
+		tx.Put(chain)
+	}
+	if noFIB {
+		return t.follow(tx, addrs)
+	}
+	return nil
+}
+
+// follow makes the set of the host's addresses agree with them.
+func (t *table) follow(tx *host.Tx, addrs []netip.Addr) error {
+	now := nft.Elements{Set: t.host}
+	for _, a := range t.ofFamily(addrs) {
+		now.List = append(now.List, nft.Element{Key: a.AsSlice()})
+	}
+	old, err := tx.Elements(t.host)
+	if err != nil && !elements.Absent(err) {
+		return err
+	}
+	slices.SortFunc(old, func(a, b nft.Element) int { return bytes.Compare(a.Key, b.Key) })
+	if slices.EqualFunc(old, now.List, func(a, b nft.Element) bool { return bytes.Equal(a.Key, b.Key) }) {
+		return nil
+	}
+	if len(old) > 0 {
+		tx.Delete(nft.Elements{Set: t.host, List: old})
+	}
+	tx.Add(now)
+	return nil
+}
+
+// ofFamily returns the addresses of the table's family.
+func (t *table) ofFamily(addrs []netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return nft.FamilyOf(a) != t.Family })
+}

@@ -1,0 +1,145 @@
+package records
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"flatnet/bridge/model"
+)
+
+// A field is one value of a record: its key, which is that of the configuration if it
+// has one, the text of the value, and how to set the value from a text.
+type field struct {
+	key, text string
+	set       func(string) error
+}
+
+func text(key string, v *string, valid func(string) error) field {
+	return field{key, *v, func(s string) error { *v = s; return valid(s) }}
+}
+
+func value[T fmt.Stringer](key string, v *T, parse func(string) (T, error)) field {
+	return field{key, (*v).String(), func(s string) (err error) { *v, err = parse(s); return err }}
+}
+
+func flag(key string, v *bool) field {
+	return field{key, strconv.FormatBool(*v), func(s string) (err error) { *v, err = strconv.ParseBool(s); return err }}
+}
+
+func number[T uint16 | uint32 | uint64](key string, v *T) field {
+	return field{key, strconv.FormatUint(uint64(*v), 10), func(s string) (err error) { *v, err = parseNumber[T](s); return err }}
+}
+
+func parseNumber[T uint16 | uint32 | uint64](s string) (T, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err == nil && uint64(T(n)) != n {
+		err = fmt.Errorf("%s is too large", s)
+	}
+	return T(n), err
+}
+
+// list is a field of several values, whose texts have no comma.
+func list[T any](key string, v *[]T, format func(T) string, parse func(string) (T, error)) field {
+	var texts []string
+	for _, e := range *v {
+		texts = append(texts, format(e))
+	}
+	return field{key, strings.Join(texts, ","), func(s string) error {
+		for s := range strings.SplitSeq(s, ",") {
+			e, err := parse(s)
+			if err != nil {
+				return err
+			}
+			*v = append(*v, e)
+		}
+		return nil
+	}}
+}
+
+// networkFields are those of the record of what a network's attachments share.
+func networkFields(s *model.Shared) []field {
+	return []field{
+		text("bridge", &s.Bridge, model.ValidIfName), value("mac", &s.BridgeMAC, parseMAC), number("mtu", &s.MTU),
+		flag("isGateway", &s.IsGateway), flag("ipMasq", &s.IPMasq), list("noMasq", &s.Flat, netip.Prefix.String, netip.ParsePrefix),
+		flag("promiscMode", &s.PromiscMode), flag("hairpinMode", &s.HairpinMode),
+		flag("internal", &s.Internal), flag("isolation", &s.Isolated), flag("portIsolation", &s.PortIsolated),
+		flag("inbound", &s.PublishedOnly), flag("forwardAccept", &s.ForwardAccept), flag("dnsEnabled", &s.ServesDNS),
+		flag("macspoofchk", &s.SpoofCheck), flag("disableContainerInterface", &s.NoAddress),
+		number("vlan", &s.VLANs.ID), flag("preserveDefaultVlan", &s.VLANs.KeepDefault),
+		list("vlanTrunk", &s.VLANs.Trunk, func(id uint16) string { return strconv.Itoa(int(id)) }, parseNumber[uint16]),
+		list("subnets", &s.Subnets, formatSubnet, parseSubnet), list("served", &s.Served, formatSubnet, parseSubnet),
+	}
+}
+
+// attachmentFields are those of the record of one attachment, beside its name.
+func attachmentFields(a *model.Attachment) []field {
+	return []field{
+		text("hostEnd", &a.HostEnd, model.ValidIfName), value("mac", &a.MAC, parseMAC),
+		flag("internal", &a.Internal), flag("macspoofchk", &a.SpoofCheck), flag("disableContainerInterface", &a.NoAddress),
+		list("addresses", &a.Addresses,
+			func(addr model.Address) string {
+				return formatSubnet(model.Subnet{Prefix: addr.Prefix, Gateway: addr.Gateway})
+			},
+			func(s string) (model.Address, error) {
+				sub, err := parseSubnet(s)
+				return model.Address{Prefix: sub.Prefix, Gateway: sub.Gateway}, err
+			}),
+		number("ingressRate", &a.Bandwidth.Ingress.Rate), number("ingressBurst", &a.Bandwidth.Ingress.Burst),
+		number("egressRate", &a.Bandwidth.Egress.Rate), number("egressBurst", &a.Bandwidth.Egress.Burst),
+		list("ports", &a.Ports, formatPort, parsePort),
+	}
+}
+
+func parseMAC(s string) (model.HardwareAddr, error) {
+	if s == (model.HardwareAddr{}).String() {
+		return model.HardwareAddr{}, nil
+	}
+	return model.ParseHardwareAddr(s)
+}
+
+// none stands for an address that there is not.
+const none = "-"
+
+func formatSubnet(s model.Subnet) string {
+	if !s.Gateway.IsValid() {
+		return s.Prefix.String() + " " + none
+	}
+	return s.Prefix.String() + " " + s.Gateway.String()
+}
+
+func parseSubnet(text string) (s model.Subnet, err error) {
+	prefix, gateway, _ := strings.Cut(text, " ")
+	if s.Prefix, err = netip.ParsePrefix(prefix); err == nil && gateway != none {
+		s.Gateway, err = netip.ParseAddr(gateway)
+	}
+	return s, err
+}
+
+func formatPort(p model.Publication) string {
+	host, local := none, none
+	if p.Host.IsValid() {
+		host = p.Host.String()
+	}
+	if p.Local {
+		local = "local"
+	}
+	return fmt.Sprintf("%d %s %s %s", p.Protocol, host, p.Target, local)
+}
+
+func parsePort(text string) (p model.Publication, err error) {
+	f := strings.Fields(text)
+	if len(f) != 4 {
+		return p, fmt.Errorf("%q is no published port", text)
+	}
+	protocol, err := strconv.ParseUint(f[0], 10, 8)
+	p.Protocol, p.Local = uint8(protocol), f[3] == "local"
+	if err == nil && f[1] != none {
+		p.Host, err = netip.ParseAddrPort(f[1])
+	}
+	if err == nil {
+		p.Target, err = netip.ParseAddrPort(f[2])
+	}
+	return p, err
+}

@@ -1,0 +1,124 @@
+package records
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"flatnet/bridge/model"
+	"flatnet/internal/flock"
+
+	"golang.org/x/sys/unix"
+)
+
+// Wait is how long a verb waits for another one.
+const Wait = 10 * time.Second
+
+// A Lock is held until it is closed or the process ends. The zero value holds nothing.
+type Lock struct{ f *os.File }
+
+// Close releases the lock. It may be called again.
+func (l Lock) Close() {
+	if l.f != nil {
+		l.f.Close() // nothing was written to it
+	}
+}
+
+// lock waits for bytes of the file of locks. Only that other holds one for longer is an
+// error, a [model.ErrBusy]: without a lock, after a warning, the verb goes on.
+func (d Dir) lock(other string, wait time.Duration, how int, at ...int64) (Lock, error) {
+	f, err := d.open()
+	for _, offset := range at {
+		if err == nil && f != nil {
+			err = flock.LockByte(f, offset, how, wait)
+		}
+	}
+	if errors.Is(err, flock.ErrHeld) {
+		f.Close() // nothing was written to it
+		return Lock{}, model.Errorf(model.ErrBusy, "%s has been under way for %v; try again: %w", other, wait, err)
+	}
+	d.unlocked(other, err)
+	return Lock{f}, nil
+}
+
+func (d Dir) unlocked(other string, err error) {
+	if err != nil {
+		d.say(fmt.Errorf("no lock (continuing; %s at the same moment may conflict): %w", other, err))
+	}
+}
+
+// Turn waits until no other process has a verb of the attachment under way, such as an
+// ADD whose runtime was killed.
+func (d Dir) Turn(key model.Key) (Lock, error) {
+	return d.lock("another call for "+key.String(), Wait, unix.LOCK_EX, key.Place())
+}
+
+// Turns takes the turns of all keys that no other process has one of, without a
+// wait.
+func (d Dir) Turns(keys []model.Key) (free, held []model.Key, turns Lock) {
+	f, err := d.open()
+	if err != nil || f == nil {
+		d.unlocked("another call for one of these attachments", err)
+		return keys, nil, Lock{}
+	}
+	for _, key := range keys {
+		if errors.Is(flock.LockByte(f, key.Place(), unix.LOCK_EX, 0), flock.ErrHeld) {
+			held = append(held, key)
+		} else {
+			free = append(free, key)
+		}
+	}
+	return free, held, Lock{f}
+}
+
+// Arrive begins an ADD that has no link yet, beside other ADDs of the network and on its
+// bridge. Until the lock is closed no removal of what these share goes on: when the link
+// has its alias, or never will, and before the ADD itself removes anything.
+func (d Dir) Arrive(n *model.Network) (Lock, error) {
+	return d.lock("the removal of network "+n.Name, Wait, unix.LOCK_SH, model.Place(n.Name, ""), model.Place("", n.Bridge))
+}
+
+// Alone locks the place (see [model.Place]) of a network or bridge for its removal.
+func (d Dir) Alone(place int64, wait time.Duration) (Lock, error) {
+	return d.lock("an ADD", wait, unix.LOCK_EX, place)
+}
+
+// Bridge waits until no other ADD makes the bridge, or looks for networks that share it.
+func (d Dir) Bridge(bridge string) (Lock, error) {
+	return d.lock("an ADD of another network on bridge "+bridge, Wait, unix.LOCK_EX, model.Place(model.SharedMark, bridge))
+}
+
+// open opens the file of locks: nil if nothing is kept.
+func (d Dir) open() (*os.File, error) {
+	if d.path == "" {
+		return nil, nil
+	}
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{filepath.Dir(d.path), d.path} {
+		if err := d.keepPrivate(dir); err != nil {
+			return nil, err
+		}
+	}
+	return os.OpenFile(filepath.Join(d.path, ".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+}
+
+// keepPrivate closes a directory of records, such as one that mkdir made, to other
+// users, who could hold its locks.
+func (d Dir) keepPrivate(dir string) error {
+	st, err := os.Lstat(dir)
+	if err != nil || st.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	if !st.IsDir() {
+		return model.Errorf(model.ErrConflict, "%s must be a directory", dir)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	d.say(fmt.Errorf("directory %s was open to other users, who could hold its locks; its mode was %04o and now is 0700", dir, st.Mode().Perm()))
+	return nil
+}

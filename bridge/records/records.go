@@ -1,0 +1,300 @@
+// Package records keeps what a reload has to restore, and what the kernel's own
+// records, the links, don't show. Nothing else relies on it: a record that can't be
+// written is warned about and refuses no attachment. It also has the locks by which
+// verbs take turns.
+package records
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"flatnet/bridge/model"
+	"flatnet/internal/strictjson"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Dir is the directory of one network namespace, for several may share a /run. Its
+// name is the namespace's inode number, which another one may have had before; so a
+// reload removes what no link shows. Like rules, records end with the boot.
+//
+//	.lock             bytes of it are locks, see Turn, Arrive and Alone
+//	.accept_ra        interfaces whose accept_ra was raised from 1 to 2
+//	NETWORK/bridge    what the network's attachments share
+//	NETWORK/ID:IFNAME an attachment
+//
+// Where path is empty, nothing is kept.
+type Dir struct {
+	path string
+	warn func(string)
+}
+
+// root has the directories of all network namespaces.
+const root = "/run/flatnet"
+
+// Own returns the directory of the calling thread's namespace. warn hears what fails no
+// verb.
+func Own(warn func(string)) Dir {
+	var st unix.Stat_t
+	if unix.Stat("/proc/thread-self/ns/net", &st) != nil {
+		return Dir{"", warn}
+	}
+	return Dir{filepath.Join(root, strconv.FormatUint(st.Ino, 10)), warn}
+}
+
+// networkFile is the name of a network's record. Names of attachments have a colon.
+const networkFile = "bridge"
+
+func (d Dir) networkFile(network string) string { return filepath.Join(d.path, network, networkFile) }
+
+func (d Dir) attachmentFile(key model.Key) string {
+	return filepath.Join(d.path, key.Network, key.ContainerID+":"+key.IfName)
+}
+
+// Share records what a network's attachments share, unless that is recorded already,
+// and adds to s the subnets in which earlier attachments have addresses. It returns
+// what was recorded before: nil without a record that can be read.
+func (d Dir) Share(s *model.Shared) (before *model.Shared) {
+	before = d.Network(s.Name)
+	if before != nil && before.Bridge == s.Bridge {
+		own := s.Served
+		s.Served = slices.Clone(before.Served)
+		for _, sub := range own {
+			s.Serve(sub)
+		}
+	}
+	if before == nil || !bytes.Equal(encode(networkFields(s)), encode(networkFields(before))) {
+		d.write(d.networkFile(s.Name), encode(networkFields(s)))
+	}
+	return before
+}
+
+// Changed returns the keys of the configuration in which two networks differ.
+func Changed(a, b *model.Shared) (keys []string) {
+	other := networkFields(b)
+	for i, f := range networkFields(a) {
+		if f.text != other[i].text && f.key != "mac" && f.key != "mtu" && f.key != "served" {
+			keys = append(keys, f.key)
+		}
+	}
+	return keys
+}
+
+// Save records an attachment.
+func (d Dir) Save(a *model.Attachment) {
+	d.write(d.attachmentFile(a.Key), encode(attachmentFields(a)))
+}
+
+func (d Dir) write(path string, data []byte) {
+	if d.path == "" {
+		return
+	}
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = os.WriteFile(path, data, 0o600)
+	}
+	if err != nil {
+		d.say(fmt.Errorf("flatnet reload will not restore this: %w", err))
+	}
+}
+
+func (d Dir) say(err error) {
+	if err != nil {
+		d.warn(err.Error())
+	}
+}
+
+func encode(fields []field) []byte {
+	var w strictjson.Writer
+	w.Begin("", '{')
+	for _, f := range fields {
+		w.String(f.key, f.text)
+	}
+	w.End('}')
+	return w.Bytes
+}
+
+// maxSize is more than the record of an attachment with all ports of a host needs.
+const maxSize = 64 << 20
+
+// decode sets the fields. An empty record is about to be written, or was when its
+// writer was killed: like a missing one it is an fs.ErrNotExist.
+func decode(data []byte, fields []field) error {
+	if len(data) == 0 {
+		return fs.ErrNotExist
+	}
+	o, err := strictjson.ParseLarge(data, maxSize)
+	if err != nil {
+		return err
+	}
+	for _, f := range fields {
+		if text, _ := o.String(f.key); text != "" {
+			if err := f.set(text); err != nil {
+				o.Fail(f.key, "%w", err)
+			}
+		}
+	}
+	return o.Err()
+}
+
+func load(path string, fields []field) error {
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = decode(data, fields)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// Network returns what is recorded of a network: nil without a record that can be read.
+func (d Dir) Network(name string) *model.Shared {
+	s := &model.Shared{Network: model.Network{Name: name}}
+	if d.path == "" || load(d.networkFile(name), networkFields(s)) != nil {
+		return nil
+	}
+	return s
+}
+
+// Networks returns the record of each network. What can't be read is reported in the
+// error, and the rest is returned all the same.
+func (d Dir) Networks() (all []*model.Shared, err error) {
+	for _, file := range d.glob("*", networkFile) {
+		s := &model.Shared{Network: model.Network{Name: filepath.Base(filepath.Dir(file))}}
+		switch lerr := load(file, networkFields(s)); {
+		case lerr == nil:
+			all = append(all, s)
+		case !errors.Is(lerr, fs.ErrNotExist):
+			err = errors.Join(err, lerr)
+		}
+	}
+	return all, err
+}
+
+// Attachment returns what is recorded of key: nil without a record that can be read.
+func (d Dir) Attachment(key model.Key) *model.Attachment {
+	all, _ := d.attachments([]string{d.attachmentFile(key)})
+	if d.path == "" || len(all) == 0 {
+		return nil
+	}
+	return all[0]
+}
+
+// Attachments returns the records of a network, a container or both; "*" stands for all.
+// Those of internal networks come last. What can't be read is reported in the error,
+// and the rest is returned all the same. Others may add and drop records meanwhile.
+func (d Dir) Attachments(network, containerID string) ([]*model.Attachment, error) {
+	// Network names and IDs have no character that a pattern gives a meaning to.
+	return d.attachments(d.glob(network, containerID+":*"))
+}
+
+func (d Dir) attachments(files []string) (all []*model.Attachment, err error) {
+	for _, file := range files {
+		id, ifName, _ := strings.Cut(filepath.Base(file), ":")
+		key, kerr := model.NewKey(filepath.Base(filepath.Dir(file)), id, ifName)
+		a := &model.Attachment{Key: key}
+		a.Name = key.Network
+		switch lerr := cmp.Or(kerr, load(file, attachmentFields(a))); {
+		case lerr == nil:
+			all = append(all, a)
+		case !errors.Is(lerr, fs.ErrNotExist):
+			err = errors.Join(err, lerr)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *model.Attachment) int {
+		switch {
+		case a.Internal == b.Internal:
+			return 0
+		case b.Internal:
+			return -1
+		}
+		return 1
+	})
+	return all, err
+}
+
+// glob lists records by the patterns of their directory and name.
+func (d Dir) glob(network, name string) []string {
+	if d.path == "" { // else the working directory's files would be read
+		return nil
+	}
+	files, _ := filepath.Glob(filepath.Join(d.path, network, name))
+	return files
+}
+
+// Drop removes the record of an attachment.
+func (d Dir) Drop(key model.Key) error { return d.remove(os.Remove, d.attachmentFile(key)) }
+
+// DropNetwork removes all records of a network.
+func (d Dir) DropNetwork(network string) error {
+	return d.remove(os.RemoveAll, filepath.Join(d.path, network))
+}
+
+// freshRecord is how young a record of a network is kept although no link shows it:
+// an ADD writes it before the link has its alias.
+const freshRecord = 30 * time.Second
+
+// DropOld removes the record of what a network's attachments share, unless it is
+// fresh.
+func (d Dir) DropOld(network string) error {
+	file := d.networkFile(network)
+	if st, err := os.Stat(file); err != nil || time.Since(st.ModTime()) < freshRecord {
+		return nil
+	}
+	return d.remove(os.Remove, file)
+}
+
+// remove removes a file, if there is one: a read-only file system, or what is no
+// directory, refuse that as well.
+func (d Dir) remove(remove func(string) error, path string) error {
+	if d.path == "" {
+		return nil
+	}
+	err := remove(path)
+	if err == nil {
+		return nil
+	}
+	if _, serr := os.Lstat(path); errors.Is(serr, fs.ErrNotExist) || errors.Is(serr, unix.ENOTDIR) {
+		return nil
+	}
+	return err
+}
+
+func (d Dir) raisedFile() string { return filepath.Join(d.path, ".accept_ra") }
+
+// Raised lists the interfaces whose accept_ra was raised. The record may be missing or
+// broken.
+func (d Dir) Raised() []string {
+	data, err := os.ReadFile(d.raisedFile())
+	if err != nil || d.path == "" {
+		return nil
+	}
+	o, err := strictjson.Parse(data)
+	if err != nil {
+		return nil
+	}
+	return o.Strings("interfaces")
+}
+
+// SaveRaised records an interface whose accept_ra is about to be raised.
+func (d Dir) SaveRaised(interfaces []string) {
+	slices.Sort(interfaces)
+	var w strictjson.Writer
+	w.Begin("", '{')
+	w.Strings("interfaces", slices.Compact(interfaces))
+	w.End('}')
+	d.write(d.raisedFile(), w.Bytes)
+}
+
+// DropRaised removes the record of raised interfaces.
+func (d Dir) DropRaised() error { return d.remove(os.Remove, d.raisedFile()) }

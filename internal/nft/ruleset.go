@@ -1,0 +1,45 @@
+package nft
+
+// A Ruleset is a chain with all of its rules.
+type Ruleset struct {
+	Chain
+	Rules []Rule
+}
+
+// Append appends rules of the chain with a comment.
+func (r *Ruleset) Append(comment string, rules ...[]Expr) {
+	for _, exprs := range rules {
+		r.Rules = append(r.Rules, Rule{Table: r.Table, Chain: r.Name, Exprs: exprs, Comment: comment})
+	}
+}
+
+// In reports whether rules, which may be of several chains, are for this chain
+// exactly its own.
+func (r Ruleset) In(rules []Rule) bool {
+	i := 0
+	for _, have := range rules {
+		if have.Table != r.Table || have.Chain != r.Name {
+			continue
+		}
+		if i >= len(r.Rules) || !have.Equal(r.Rules[i]) {
+			return false
+		}
+		i++
+	}
+	return i == len(r.Rules)
+}
+
+// Put adds the chain with its rules to a batch, in place of the rules that are there.
+// A chain that is to have none is deleted.
+func (b *Batch) Put(r Ruleset) {
+	if len(r.Rules) == 0 {
+		b.Flush(r.Chain)
+		b.Delete(r.Chain)
+		return
+	}
+	b.Add(r.Table, r.Chain)
+	b.Flush(r.Chain)
+	for _, rule := range r.Rules {
+		b.Add(rule)
+	}
+}
