@@ -144,15 +144,15 @@ func (d *Dir) openLock(create bool) (*os.File, error) {
 // LockBytes locks bytes of the directory for sharing until the file that it returns
 // is closed, however the process ends. They are independent of Lock.
 func (d *Dir) LockBytes(offsets []int64) (*os.File, error) {
-	f, err := os.Open(d.path) // the directory that is locked, see acquire
-	for _, offset := range offsets {
-		if err == nil {
-			err = flock.LockByte(f, offset, unix.LOCK_SH, 0)
-		}
-	}
+	fd, err := unix.Openat(int(d.dir.Fd()), ".", unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, pathError("open", d.path, err)
+	}
+	f := os.NewFile(uintptr(fd), d.path)
+	for _, offset := range offsets {
+		if err := flock.LockByte(f, offset, unix.LOCK_SH, 0); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
 	}
 	return f, nil
 }
