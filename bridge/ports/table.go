@@ -7,7 +7,6 @@
 package ports
 
 import (
-	"bytes"
 	"net/netip"
 	"slices"
 
@@ -207,15 +206,17 @@ func (t *table) ensure(tx *host.Tx, addrs []netip.Addr) error {
 // follow makes the set of the host's addresses agree with them.
 func (t *table) follow(tx *host.Tx, addrs []netip.Addr) error {
 	now := nft.Elements{Set: t.host}
+	wanted := map[string]bool{}
 	for _, a := range t.ofFamily(addrs) {
 		now.List = append(now.List, nft.Element{Key: a.AsSlice()})
+		wanted[string(a.AsSlice())] = true
 	}
 	old, err := tx.Elements(t.host)
 	if err != nil && !elements.Absent(err) {
 		return err
 	}
-	slices.SortFunc(old, func(a, b nft.Element) int { return bytes.Compare(a.Key, b.Key) })
-	if slices.EqualFunc(old, now.List, func(a, b nft.Element) bool { return bytes.Equal(a.Key, b.Key) }) {
+	surplus := slices.ContainsFunc(old, func(e nft.Element) bool { return !wanted[string(e.Key)] })
+	if len(old) == len(wanted) && !surplus {
 		return nil
 	}
 	if len(old) > 0 {

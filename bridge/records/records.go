@@ -199,28 +199,22 @@ func (d Dir) Attachments(network, containerID string) ([]*model.Attachment, erro
 }
 
 func (d Dir) attachments(files []string) (all []*model.Attachment, err error) {
+	var internal []*model.Attachment
 	for _, file := range files {
 		id, ifName, _ := strings.Cut(filepath.Base(file), ":")
 		key, kerr := model.NewKey(filepath.Base(filepath.Dir(file)), id, ifName)
 		a := &model.Attachment{Key: key}
 		a.Name = key.Network
 		switch lerr := cmp.Or(kerr, load(file, attachmentFields(a))); {
+		case lerr == nil && a.Internal:
+			internal = append(internal, a)
 		case lerr == nil:
 			all = append(all, a)
 		case !errors.Is(lerr, fs.ErrNotExist):
 			err = errors.Join(err, lerr)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b *model.Attachment) int {
-		switch {
-		case a.Internal == b.Internal:
-			return 0
-		case b.Internal:
-			return -1
-		}
-		return 1
-	})
-	return all, err
+	return append(all, internal...), err
 }
 
 // glob lists records by the patterns of their directory and name.
@@ -233,11 +227,14 @@ func (d Dir) glob(network, name string) []string {
 }
 
 // Drop removes the record of an attachment.
-func (d Dir) Drop(key model.Key) error { return d.remove(os.Remove, d.attachmentFile(key)) }
+func (d Dir) Drop(key model.Key) error { return d.remove(d.attachmentFile(key)) }
 
 // DropNetwork removes all records of a network.
-func (d Dir) DropNetwork(network string) error {
-	return d.remove(os.RemoveAll, filepath.Join(d.path, network))
+func (d Dir) DropNetwork(network string) (err error) {
+	for _, path := range append(d.glob(network, "*"), filepath.Join(d.path, network)) {
+		err = errors.Join(err, d.remove(path))
+	}
+	return err
 }
 
 // freshRecord is how young a record of a network is kept although no link shows it:
@@ -251,16 +248,16 @@ func (d Dir) DropOld(network string) error {
 	if st, err := os.Stat(file); err != nil || time.Since(st.ModTime()) < freshRecord {
 		return nil
 	}
-	return d.remove(os.Remove, file)
+	return d.remove(file)
 }
 
 // remove removes a file, if there is one: a read-only file system, or what is no
 // directory, refuse that as well.
-func (d Dir) remove(remove func(string) error, path string) error {
+func (d Dir) remove(path string) error {
 	if d.path == "" {
 		return nil
 	}
-	err := remove(path)
+	err := os.Remove(path)
 	if err == nil {
 		return nil
 	}
@@ -297,4 +294,4 @@ func (d Dir) SaveRaised(interfaces []string) {
 }
 
 // DropRaised removes the record of raised interfaces.
-func (d Dir) DropRaised() error { return d.remove(os.Remove, d.raisedFile()) }
+func (d Dir) DropRaised() error { return d.remove(d.raisedFile()) }
