@@ -156,22 +156,7 @@ func acceptAndRemove(t *testing.T, h *host.Host, warned *[]string) {
 	}
 	s.ForwardAccept = true
 	for range 2 {
-		Accept(h, s)
-		if err := Check(h, s); err != nil {
-			t.Error(err)
-		}
-		const comment = ` accept comment "flatnet network n, forwardAccept"`
-		want := []string{`oifname "br7"` + comment, `iifname "br7"` + comment, `iifname "br7" udp dport 53` + comment, `iifname "br7" tcp dport 53` + comment}
-		after := run(t, "nft", "-s", "list", "ruleset")
-		for i, rule := range want {
-			n := 1
-			if i < 2 {
-				n = 2 // table inet strict
-			}
-			if strings.Count(after, rule) != n {
-				t.Errorf("%d of %s in\n%s", strings.Count(after, rule), rule, after)
-			}
-		}
+		accepts(t, h, s)
 	}
 	// A chain that has lost its rules gets them again, though another one of its table
 	// has some.
@@ -192,5 +177,26 @@ func acceptAndRemove(t *testing.T, h *host.Host, warned *[]string) {
 	}
 	if len(*warned) > 0 {
 		t.Errorf("warned %q", *warned)
+	}
+}
+
+// accepts fails the test unless all accept rules are there after Accept, each once.
+func accepts(t *testing.T, h *host.Host, s *model.Shared) {
+	t.Helper()
+	Accept(h, s)
+	if err := Check(h, s); err != nil {
+		t.Error(err)
+	}
+	const comment = ` accept comment "flatnet network n, forwardAccept"`
+	want := []string{`oifname "br7"` + comment, `iifname "br7"` + comment, `iifname "br7" udp dport 53` + comment, `iifname "br7" tcp dport 53` + comment}
+	after := run(t, "nft", "-s", "list", "ruleset")
+	for i, rule := range want {
+		n := 1
+		if i < 2 {
+			n = 2 // table inet strict
+		}
+		if strings.Count(after, rule) != n {
+			t.Errorf("%d of %s in\n%s", strings.Count(after, rule), rule, after)
+		}
 	}
 }

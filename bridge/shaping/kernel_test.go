@@ -96,22 +96,27 @@ func TestPutMendsEachPart(t *testing.T) {
 			}
 			faults(1)
 		}
-		// Another's device of that name stays.
-		if err := h.AddLink("ifb", a.Key.IFBName(), []byte{2, 0, 0, 0, 0, 9}, 0); err != nil {
-			t.Error(err)
-		}
-		end, err := h.LinkByName("fn-c1")
-		if err != nil {
-			t.Error(err)
-		}
-		if err := Put(h, a, end.Index); !errors.Is(err, unix.EEXIST) {
-			t.Errorf("another's device: %v", err)
-		}
-		if err := Remove(h, a.Key); err != nil {
-			t.Error(err)
-		}
-		if l, err := h.LinkByName(a.Key.IFBName()); err != nil || l.Kind != "ifb" {
-			t.Errorf("another's device: %v, %v", l, err)
-		}
+		othersStays(t, h, a)
 	})
+}
+
+// Another's device of that name stays.
+func othersStays(t *testing.T, h *host.Host, a *model.Attachment) {
+	t.Helper()
+	if err := h.AddLink("ifb", a.Key.IFBName(), []byte{2, 0, 0, 0, 0, 9}, 0); err != nil {
+		t.Error(err)
+	}
+	end, err := h.LinkByName("fn-c1")
+	if err != nil {
+		t.Error(err)
+	}
+	if err := Put(h, a, end.Index); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("another's device: %v", err)
+	}
+	if err := Remove(h, a.Key); err != nil {
+		t.Error(err)
+	}
+	if l, err := h.LinkByName(a.Key.IFBName()); err != nil || l.Kind != "ifb" {
+		t.Errorf("another's device: %v, %v", l, err)
+	}
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -52,6 +54,26 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+// The auditor's path names every file of the core with its lines, and no file, test
+// or declaration that is not there.
+func TestDocument(t *testing.T) {
+	files := repository(t)
+	content, err := os.ReadFile(filepath.Join(root, document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(content)
+	for _, p := range problems(doc, files) {
+		t.Error(p)
+	}
+	was, is := strings.Split(doc, "\n"), strings.Split(update(doc, files), "\n")
+	for i, line := range is {
+		if was[i] != line {
+			t.Errorf("%s:%d is\n%s\nand must be (make audit)\n%s", document, i+1, was[i], line)
+		}
+	}
+}
+
 func TestCodeLines(t *testing.T) {
 	const src = "// Package a is counted.\npackage a // 1\n\n/*\nnone\n*/\nvar x = `2\n\n4` // in a raw string each line counts\n\nfunc f(\n\ta int,\n) {\n\t// none\n\tg(a); g(a)\n}\n"
 	if n := codeLines([]byte(src)); n != 9 {
@@ -60,14 +82,23 @@ func TestCodeLines(t *testing.T) {
 }
 
 func TestUpdate(t *testing.T) {
-	files := []file{{name: "main.go", lines: 70}, {name: "internal/nl/nl.go", lines: 1300}, {name: "internal/dns/dns.go", lines: 5}, {name: "main_test.go", lines: 9}}
-	doc := "| `main.go` | 3 | doors |\n| `gone.go` | 4 | |\nIn all <!--core-->1<!----> of <!--all--><!---->, see `tests/none.go`.\n"
-	want := "| `main.go` | 70 | doors |\n| `gone.go` | 4 | |\nIn all <!--core-->1,370<!----> of <!--all-->1,375<!---->, see `tests/none.go`.\n"
+	files := []file{
+		{name: "main.go", lines: 70, names: []string{"main", "version"}}, {name: "internal/nl/nl.go", lines: 1300},
+		{name: "internal/dns/dns.go", lines: 5}, {name: "main_test.go", lines: 9, names: []string{"TestMain"}},
+	}
+	const text = "see `tests/none.go`; `main`, `other` and `version` in `main.go`; `TestMain`, `TestNone`\n"
+	doc := "| `main.go` | 3 | `Door`, `main`, `CNI` |\n| `gone.go` | 4 | |\nIn all <!--core-->1<!----> of <!--all--><!---->, " + text
+	want := "| `main.go` | 70 | `Door`, `main`, `CNI` |\n| `gone.go` | 4 | |\nIn all <!--core-->1,370<!----> of <!--all-->1,375<!---->, " + text
 	if got := update(doc, files); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	got := strings.Join(problems(doc, files), "\n")
-	if want := "gone.go does not exist\ninternal/nl/nl.go is named 0 times: | `internal/nl/nl.go` | 1300 | |\ntests/none.go does not exist"; got != want {
+	if want := `gone.go does not exist
+internal/nl/nl.go is named 0 times: | ` + "`internal/nl/nl.go`" + ` | 1300 | |
+main.go does not declare Door
+main.go does not declare other
+tests/none.go does not exist
+there is no test TestNone`; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

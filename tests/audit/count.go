@@ -19,6 +19,7 @@ type file struct {
 	name  string // slash-separated, from the root of the repository
 	lines int    // lines of code: with at least one token; blank lines and comments have none
 	long  []function
+	names []string // of what it declares
 }
 
 // A function is one declared at the top level.
@@ -52,7 +53,11 @@ func read(root string) ([]file, error) {
 			return err
 		}
 		f := file{name: name, lines: codeLines(src)}
-		f.long, err = longFunctions(name, src)
+		set := token.NewFileSet()
+		parsed, err := parser.ParseFile(set, name, src, parser.SkipObjectResolution)
+		if err == nil {
+			f.long, f.names = longFunctions(set, parsed), declared(parsed)
+		}
 		files = append(files, f)
 		return err
 	})
@@ -81,13 +86,7 @@ func codeLines(src []byte) int {
 	}
 }
 
-func longFunctions(name string, src []byte) ([]function, error) {
-	set := token.NewFileSet()
-	parsed, err := parser.ParseFile(set, name, src, parser.SkipObjectResolution)
-	if err != nil {
-		return nil, err
-	}
-	var long []function
+func longFunctions(set *token.FileSet, parsed *ast.File) (long []function) {
 	for _, d := range parsed.Decls {
 		if fn, ok := d.(*ast.FuncDecl); ok {
 			lines := set.Position(fn.End()).Line - set.Position(fn.Pos()).Line + 1
@@ -96,7 +95,37 @@ func longFunctions(name string, src []byte) ([]function, error) {
 			}
 		}
 	}
-	return long, nil
+	return long
+}
+
+// declared are the names of functions, methods, also of interfaces, types, variables
+// and constants.
+func declared(parsed *ast.File) (names []string) {
+	for _, d := range parsed.Decls {
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			names = append(names, d.Name.Name)
+		case *ast.GenDecl:
+			for _, s := range d.Specs {
+				switch s := s.(type) {
+				case *ast.TypeSpec:
+					names = append(names, s.Name.Name)
+					if i, ok := s.Type.(*ast.InterfaceType); ok {
+						for _, m := range i.Methods.List {
+							for _, n := range m.Names {
+								names = append(names, n.Name)
+							}
+						}
+					}
+				case *ast.ValueSpec:
+					for _, n := range s.Names {
+						names = append(names, n.Name)
+					}
+				}
+			}
+		}
+	}
+	return names
 }
 
 // A table has the lines of code of each package of the program.

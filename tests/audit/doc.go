@@ -50,7 +50,7 @@ func thousands(n int) string {
 }
 
 // problems are what update can't mend: files of the core that the document lacks
-// or has twice, and files that it names and that don't exist.
+// or has twice, and files, tests and declarations that it names and that don't exist.
 func problems(doc string, files []file) []string {
 	var list []string
 	named := map[string]int{}
@@ -67,8 +67,54 @@ func problems(doc string, files []file) []string {
 			list = append(list, name+" does not exist")
 		}
 	}
+	list = append(list, undeclared(doc, files)...)
 	slices.Sort(list)
 	return slices.Compact(list)
+}
+
+// place is text such as `a`, `b` and `c` in `x/y.go`.
+var (
+	place = regexp.MustCompile("((?:`\\w+`(?:, | and |, and ))*`\\w+`) in `([^`]+\\.go)`")
+	word  = regexp.MustCompile("`(\\w+)`")
+	tests = regexp.MustCompile("`((?:Test|Fuzz)\\w+)`")
+)
+
+// undeclared are the names that the document gives to a file or to a test, and that
+// are declared there no more.
+func undeclared(doc string, files []file) (list []string) {
+	names := map[string][]string{}
+	var ofTests []string
+	for _, f := range files {
+		names[f.name] = f.names
+		if f.test() {
+			ofTests = append(ofTests, f.names...)
+		}
+	}
+	for _, m := range place.FindAllStringSubmatch(doc, -1) {
+		for _, w := range word.FindAllStringSubmatch(m[1], -1) {
+			if _, ok := names[m[2]]; ok && !slices.Contains(names[m[2]], w[1]) {
+				list = append(list, m[2]+" does not declare "+w[1])
+			}
+		}
+	}
+	for line := range strings.Lines(doc) {
+		m := row.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		for _, w := range word.FindAllStringSubmatch(line[len(m[0]):], -1) {
+			// A word in lower case may be of the configuration, or of the shell.
+			if first := w[1][0]; first >= 'A' && first <= 'Z' && strings.ToUpper(w[1]) != w[1] && !slices.Contains(names[m[1]], w[1]) && !tests.MatchString(w[0]) {
+				list = append(list, m[1]+" does not declare "+w[1])
+			}
+		}
+	}
+	for _, m := range tests.FindAllStringSubmatch(doc, -1) {
+		if !slices.Contains(ofTests, m[1]) {
+			list = append(list, "there is no test "+m[1])
+		}
+	}
+	return list
 }
 
 // mentioned are all Go files that the text names in backquotes.
