@@ -2,7 +2,6 @@ package cni
 
 import (
 	"fmt"
-	"slices"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
@@ -19,6 +18,7 @@ func readVLANs(doc *strictjson.Object, bridgeName string) model.VLANs {
 	if name := fmt.Sprintf("%s.%d", bridgeName, id); id != 0 && model.ValidIfName(name) != nil {
 		doc.Fail("vlan", "the bridge's name is too long for the interface %q", name)
 	}
+	var member [maxVLAN + 1]bool
 	for _, o := range doc.Objects("vlanTrunk") {
 		first, last, one := readVLAN(o, "minID"), readVLAN(o, "maxID"), readVLAN(o, "id")
 		switch {
@@ -29,15 +29,16 @@ func readVLANs(doc *strictjson.Object, bridgeName string) model.VLANs {
 		case first == 0 && one == 0:
 			o.Fail("id", "must be given, or minID and maxID")
 		}
-		for vid := first; vid != 0 && vid <= last; vid++ {
-			v.Trunk = append(v.Trunk, vid)
+		for vid := first; vid <= last; vid++ {
+			member[vid] = true
 		}
-		if one != 0 {
-			v.Trunk = append(v.Trunk, one)
+		member[one] = true
+	}
+	for vid, is := range member {
+		if is && vid != 0 { // 0 is what is not given
+			v.Trunk = append(v.Trunk, uint16(vid))
 		}
 	}
-	slices.Sort(v.Trunk)
-	v.Trunk = slices.Compact(v.Trunk)
 	return v
 }
 

@@ -151,9 +151,8 @@ func (l *leases) names() []string {
 
 // equal compares two lists of addresses regardless of their order.
 func equal(a, b []netip.Addr) bool {
-	return slices.Equal(
-		slices.SortedFunc(slices.Values(a), netip.Addr.Compare),
-		slices.SortedFunc(slices.Values(b), netip.Addr.Compare))
+	missing := func(addr netip.Addr) bool { return !slices.Contains(b, addr) }
+	return len(a) == len(b) && !slices.ContainsFunc(a, missing)
 }
 
 // describe sets the network's subnet and gateway, unless sets is empty.

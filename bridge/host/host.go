@@ -203,17 +203,20 @@ func Owns(key model.Key, l rtnl.Link) bool {
 	return o.Key == key || o.Key == model.Key{}
 }
 
-// Addrs returns the host's own addresses, sorted.
+// Addrs returns the host's own addresses, each once.
 func (h *Host) Addrs() (addrs []netip.Addr, err error) {
 	all, err := h.Addresses(0)
 	if err != nil {
 		return nil, fmt.Errorf("list the host's addresses: %w", err)
 	}
+	seen := map[netip.Addr]bool{}
 	for _, a := range all {
-		addrs = append(addrs, a.Prefix.Addr())
+		if addr := a.Prefix.Addr(); !seen[addr] {
+			seen[addr] = true
+			addrs = append(addrs, addr)
+		}
 	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	return slices.Compact(addrs), nil
+	return addrs, nil
 }
 
 // Advertised lists the interfaces on which the host has a route or an address by
@@ -225,7 +228,7 @@ func (h *Host) Advertised() (indexes []int, err error) {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	for _, r := range routes {
-		if r.Protocol == unix.RTPROT_RA {
+		if r.Protocol == unix.RTPROT_RA && !slices.Contains(indexes, r.Index) {
 			indexes = append(indexes, r.Index)
 		}
 	}
@@ -234,12 +237,12 @@ func (h *Host) Advertised() (indexes []int, err error) {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
 	for _, a := range addrs {
-		if a.Prefix.Addr().Is6() && a.Flags&unix.IFA_F_PERMANENT == 0 {
+		temporary := a.Prefix.Addr().Is6() && a.Flags&unix.IFA_F_PERMANENT == 0
+		if temporary && !slices.Contains(indexes, a.Index) {
 			indexes = append(indexes, a.Index)
 		}
 	}
-	slices.Sort(indexes)
-	return slices.Compact(indexes), nil
+	return indexes, nil
 }
 
 // IfPossible is the error about a sysctl that an attachment can do without, unless
