@@ -122,8 +122,10 @@ func (c *call) faults(s *model.Shared, ends []end) (found []model.Fault, err err
 
 // unique returns the faults without those that are listed already.
 func unique(faults []model.Fault) (found []model.Fault) {
+	seen := map[model.Fault]bool{}
 	for _, f := range faults {
-		if !slices.Contains(found, f) {
+		if !seen[f] {
+			seen[f] = true
 			found = append(found, f)
 		}
 	}
@@ -140,7 +142,10 @@ func (c *call) report(s *model.Shared, ends []end) error {
 	for _, e := range ends {
 		without := antispoof.Without(e.Key)
 		i := slices.IndexFunc(found, func(f model.Fault) bool { return f.Thing == without.Thing })
-		if r := c.records.Attachment(e.Key); i >= 0 && (r == nil || !r.SpoofCheck) {
+		if i < 0 {
+			continue
+		}
+		if r := c.records.Attachment(e.Key); r == nil || !r.SpoofCheck {
 			found[i] = without
 		}
 	}

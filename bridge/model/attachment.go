@@ -4,7 +4,6 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
-	"strings"
 )
 
 // A Shared is what a network's attachments have in common on the host.
@@ -176,15 +175,6 @@ func (a *Attachment) IPs() (ips []netip.Addr) {
 // Owner is what the attachment's alias says.
 func (a *Attachment) Owner() Owner {
 	return Owner{Key: a.Key, Mark: a.Key.Mark(), Addresses: a.IPs()}
-}
-
-// Join joins the texts of a list.
-func Join[T interface{ String() string }](list []T, sep string) string {
-	texts := make([]string, len(list))
-	for i, v := range list {
-		texts[i] = v.String()
-	}
-	return strings.Join(texts, sep)
 }
 
 // Unspecified returns the unspecified address of a's family.

@@ -3,7 +3,6 @@ package model
 import (
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // The kinds of failure that a door tells apart, by [errors.Is]. Every other
@@ -80,18 +79,19 @@ func (f Fault) Mended() string {
 	return "mended: " + f.Thing + " was " + f.State
 }
 
-// Same reports whether two faults are of the same thing.
-func (f Fault) Same(o Fault) bool { return f.Thing == o.Thing && f.State == o.State }
-
 // JoinFaults joins faults into one error. advice is for those that are not among
 // recorded, the faults by what ADD has recorded: a reload does not mend them.
 func JoinFaults(faults, recorded []Fault, advice string) error {
-	errs := make([]error, len(faults))
-	for i, f := range faults {
-		if f.Advice == "" && !slices.ContainsFunc(recorded, f.Same) {
+	known := map[Fault]bool{}
+	for _, f := range recorded {
+		known[f] = true
+	}
+	var errs []error
+	for _, f := range faults {
+		if f.Advice == "" && !known[f] {
 			f.Advice = advice
 		}
-		errs[i] = f
+		errs = append(errs, f)
 	}
 	return errors.Join(errs...)
 }

@@ -24,7 +24,7 @@ const noAddress = "-"
 
 // Alias spells out an owner and its addresses for IFLA_IFALIAS.
 func (o Owner) Alias() string {
-	addrs := cmp.Or(Join(o.Addresses, ","), noAddress)
+	addrs := cmp.Or(JoinAddrs(o.Addresses), noAddress)
 	return fmt.Sprintf("%s %s %s", AliasWord, o.Key, addrs)
 }
 
