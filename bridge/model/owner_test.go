@@ -27,7 +27,9 @@ var longestKey = Key{
 }
 
 func TestLongestAlias(t *testing.T) {
-	o := Owner{Key: longestKey, Addresses: []netip.Addr{ip("10.187.111.222"), ip("2001:db8:1111:2222:3333:4444:5555:6666")}}
+	o := Owner{Key: longestKey, Addresses: []netip.Addr{
+		ip("10.187.111.222"), ip("2001:db8:1111:2222:3333:4444:5555:6666"),
+	}}
 	if err := o.checkAlias(); err != nil {
 		t.Errorf("one address of each family: %v", err)
 	}

@@ -10,26 +10,29 @@ import (
 )
 
 // A field is one value of a record: its key, which is that of the configuration if it
-// has one, the text of the value, and how to set the value from a text.
+// has one, the text of the value, and how to set the value from a text. A record of an
+// earlier version has no value of the required ones.
 type field struct {
 	key, text string
 	set       func(string) error
+	required  bool
 }
 
 func text(key string, v *string, valid func(string) error) field {
-	return field{key, *v, func(s string) error { *v = s; return valid(s) }}
+	return field{key, *v, func(s string) error { *v = s; return valid(s) }, true}
 }
 
 func value[T fmt.Stringer](key string, v *T, parse func(string) (T, error)) field {
-	return field{key, (*v).String(), func(s string) (err error) { *v, err = parse(s); return err }}
+	return field{key, (*v).String(), func(s string) (err error) { *v, err = parse(s); return err }, false}
 }
 
 func flag(key string, v *bool) field {
-	return field{key, strconv.FormatBool(*v), func(s string) (err error) { *v, err = strconv.ParseBool(s); return err }}
+	return field{key, strconv.FormatBool(*v), func(s string) (err error) { *v, err = strconv.ParseBool(s); return err }, false}
 }
 
 func number[T uint16 | uint32 | uint64](key string, v *T) field {
-	return field{key, strconv.FormatUint(uint64(*v), 10), func(s string) (err error) { *v, err = parseNumber[T](s); return err }}
+	set := func(s string) (err error) { *v, err = parseNumber[T](s); return err }
+	return field{key, strconv.FormatUint(uint64(*v), 10), set, false}
 }
 
 func parseNumber[T uint16 | uint32 | uint64](s string) (T, error) {
@@ -55,7 +58,7 @@ func list[T any](key string, v *[]T, format func(T) string, parse func(string) (
 			*v = append(*v, e)
 		}
 		return nil
-	}}
+	}, false}
 }
 
 // networkFields are those of the record of what a network's attachments share.

@@ -137,7 +137,7 @@ func decode(data []byte, fields []field) error {
 		return err
 	}
 	for _, f := range fields {
-		if text, _ := o.String(f.key); text != "" {
+		if text, _ := o.String(f.key); text != "" || f.required {
 			if err := f.set(text); err != nil {
 				o.Fail(f.key, "%w", err)
 			}

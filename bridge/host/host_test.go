@@ -1,0 +1,178 @@
+package host
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"flatnet/bridge/model"
+	"flatnet/internal/nft"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+var testKey = model.Key{Network: "flatnet", ContainerID: "0123456789abcdef", IfName: "eth0"}
+
+// Two owners may have the same mark: an alias that names one is not the other's.
+func TestOwnsByAliasAsWell(t *testing.T) {
+	mark := testKey.Mark()
+	otherMark := mark
+	otherMark[5]++
+	own := model.Owner{Key: testKey}.Alias()
+	for _, tt := range []struct {
+		name, kind string
+		mac        []byte
+		alias      string
+		owns, ends bool
+	}{
+		{"without an alias", "veth", mark[:], "", true, true},
+		{"somebody's alias", "veth", mark[:], "mine", true, true},
+		{"its own alias", "veth", mark[:], own, true, true},
+		{"an alias with another mark", "veth", mark[:], "flatnet other/0123456789abcdef/eth0 10.87.1.2", true, true},
+		{"another mark", "veth", otherMark[:], own, false, false},
+		{"no MAC", "veth", nil, own, false, false},
+		{"no veth", "dummy", mark[:], own, true, false},
+	} {
+		l := rtnl.Link{Name: "fn-x", Kind: tt.kind, MAC: tt.mac, Alias: tt.alias}
+		owns, ends := Owns(testKey, l), EndsAmong([]rtnl.Link{l}, testKey)
+		if owns != tt.owns || (len(ends) == 1) != tt.ends {
+			t.Errorf("%s: owns %v, ends %v", tt.name, owns, ends)
+		}
+	}
+}
+
+func TestOwners(t *testing.T) {
+	mark := testKey.Mark()
+	own := model.Owner{Link: "fn-0", Key: testKey, Mark: mark}
+	links := []rtnl.Link{
+		{Name: "br", Kind: "bridge", MAC: mark[:], Alias: model.BridgeAlias("flatnet")},
+		{Name: own.Link, Kind: "veth", MAC: mark[:], Alias: own.Alias()},
+		{Name: "veth0", Kind: "veth", MAC: []byte{2, 0, 0, 0, 0, 1}},
+		{Name: "tun", Kind: "veth"},
+	}
+	var got []string
+	for _, o := range Owners(links) {
+		got = append(got, o.Link+" "+o.Key.String())
+	}
+	if want := []string{"fn-0 flatnet/0123456789abcdef/eth0", "veth0 //"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// inNamespace runs fn in a new network namespace, on a thread that ends with it.
+func inNamespace(t *testing.T, fn func(*Host)) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace of its own")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Errorf("unshare: %v", err)
+			return
+		}
+		h, err := Open(func(text string) { t.Errorf("warning: %s", text) })
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer h.Close()
+		fn(h)
+	}()
+	<-done
+}
+
+// putChain adds a chain to the network's table. One of a type that no kernel has is
+// refused as that of a kernel without CONFIG_NFT_*.
+func putChain(tx *Tx, name, typ string) {
+	table := Table(nft.IPv4, "flatnet")
+	tx.Add(table, nft.Chain{Table: table, Name: name, Type: nft.ChainType(typ), Hook: nft.Forward})
+}
+
+func TestTransactLeavesOutWhatIsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name                   string
+		withFIB, withOptional  bool // what is refused
+		calls                  int
+		noFIB, noOptional, bad bool
+	}{
+		{"nothing", false, false, 1, false, false, false},
+		{"FIB", true, false, 2, true, false, false},
+		{"what is optional", false, true, 3, false, true, false},
+		{"both", true, true, 4, true, true, false},
+		{"all", false, false, 4, false, false, true},
+	} {
+		inNamespace(t, func(h *Host) {
+			calls := 0
+			without, err := h.Transact(func(tx *Tx) error {
+				calls++
+				putChain(tx, "good", "filter")
+				if tt.bad || tt.withFIB && !tx.NoFIB || tt.withOptional && !tx.NoOptional {
+					putChain(tx, "bad", "unheard-of")
+				}
+				return nil
+			})
+			c, rerr := h.Rules()
+			if rerr != nil {
+				t.Error(rerr)
+				return
+			}
+			committed, rerr := c.Has(Table(nft.IPv4, "flatnet"))
+			if calls != tt.calls || without.NoFIB != tt.noFIB || without.NoOptional != tt.noOptional {
+				t.Errorf("%s is refused: %d calls, without %+v", tt.name, calls, without)
+			}
+			if errors.Is(err, model.ErrUnsupported) != tt.bad || committed == tt.bad || rerr != nil {
+				t.Errorf("%s is refused: %v, committed %v, %v", tt.name, err, committed, rerr)
+			}
+			if left := without.NoFIB || without.NoOptional; errors.Is(without.Lacks, model.ErrUnsupported) != left {
+				t.Errorf("%s is refused: the reason is %v", tt.name, without.Lacks)
+			}
+		})
+	}
+}
+
+func TestTransactReturnsErrors(t *testing.T) {
+	inNamespace(t, func(h *Host) {
+		calls, want := 0, errors.New("asked in vain")
+		_, err := h.Transact(func(*Tx) error { calls++; return want })
+		if !errors.Is(err, want) || calls != 1 {
+			t.Errorf("%d calls, %v", calls, err)
+		}
+	})
+}
+
+// Nothing that could be committed is left behind.
+func TestTry(t *testing.T) {
+	for typ, want := range map[string]error{"": nil, "filter": nil, "unheard-of": model.ErrUnsupported} {
+		inNamespace(t, func(h *Host) {
+			err := h.Try(func(tx *Tx) error {
+				if typ != "" {
+					putChain(tx, "one", typ)
+				}
+				return nil
+			})
+			c, rerr := h.Rules()
+			if rerr != nil || !errors.Is(err, want) {
+				t.Errorf("%s: %v, %v", typ, err, rerr)
+				return
+			}
+			if has, err := c.Has(Table(nft.IPv4, "flatnet")); has || err != nil {
+				t.Errorf("%s: left %v, %v", typ, has, err)
+			}
+		})
+	}
+}
+
+func TestTable(t *testing.T) {
+	for network, want := range map[string]string{"flatnet": "flatnet", "a": "flatnet-a"} {
+		if got := Table(nft.IPv6, network); got.Name != want || !strings.Contains(got.String(), "ip6") {
+			t.Errorf("%s: %v", network, got)
+		}
+	}
+}
