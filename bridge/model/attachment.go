@@ -56,11 +56,15 @@ func (s *Shared) Forwards(is4 bool) bool {
 	return slices.ContainsFunc(s.GatewayPrefixes(), func(p netip.Prefix) bool { return p.Addr().Is4() == is4 })
 }
 
-// Serve adds a subnet, unless it is there.
+// Serve adds a subnet. It takes the place of one whose gateway has changed: rules are
+// the subnet's.
 func (s *Shared) Serve(sub Subnet) {
 	sub.Prefix = sub.Masked()
-	if !slices.Contains(s.Served, sub) {
+	i := slices.IndexFunc(s.Served, func(o Subnet) bool { return o.Prefix == sub.Prefix })
+	if i < 0 {
 		s.Served = append(s.Served, sub)
+	} else {
+		s.Served[i] = sub
 	}
 }
 

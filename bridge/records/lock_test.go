@@ -50,9 +50,9 @@ func TestArriveAndAlone(t *testing.T) {
 			}
 		}
 	}
-	alone(ErrHeld)
+	alone(model.ErrBusy)
 	first.Close()
-	alone(ErrHeld)
+	alone(model.ErrBusy)
 	second.Close()
 	alone(nil)
 }
@@ -73,7 +73,7 @@ func TestNoLock(t *testing.T) {
 		t.Errorf("got %v, %v, %v; warnings %q", err, free, held, warnings)
 	}
 	for _, w := range warnings {
-		if !strings.Contains(w, "no lock, so ") || !strings.Contains(w, "at this moment may conflict") {
+		if !strings.Contains(w, "no lock (continuing; another call for ") || !strings.Contains(w, "at the same moment may conflict") {
 			t.Errorf("warning %q", w)
 		}
 	}

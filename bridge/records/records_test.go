@@ -177,7 +177,7 @@ func TestBrokenRecords(t *testing.T) {
 func TestShareAddsSubnets(t *testing.T) {
 	d := newDir(t)
 	v4 := model.Subnet{Prefix: pfx("10.87.1.0/24"), Gateway: ip("10.87.1.1")}
-	v6 := model.Subnet{Prefix: pfx("fd87::/64")}
+	v6, gateway6 := model.Subnet{Prefix: pfx("fd87::/64")}, model.Subnet{Prefix: pfx("fd87::/64"), Gateway: ip("fd87::1")}
 	file := d.networkFile("flatnet")
 	for _, tt := range []struct {
 		name         string
@@ -189,6 +189,7 @@ func TestShareAddsSubnets(t *testing.T) {
 		{"another", "br", []model.Subnet{v4}, []model.Subnet{v6, v4}, true},
 		{"both, in another order", "br", []model.Subnet{v4, v6}, []model.Subnet{v6, v4}, false},
 		{"none", "br", nil, []model.Subnet{v6, v4}, false},
+		{"another gateway", "br", []model.Subnet{gateway6}, []model.Subnet{gateway6, v4}, true},
 		{"another bridge", "br1", []model.Subnet{v4}, []model.Subnet{v4}, true},
 	} {
 		was := d.Network("flatnet")
