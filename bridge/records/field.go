@@ -10,8 +10,8 @@ import (
 )
 
 // A field is one value of a record: its key, which is that of the configuration if it
-// has one, the text of the value, and how to set the value from a text. A record of an
-// earlier version has no value of the required ones.
+// has one, the text of the value, and how to set the value from a text. A record without
+// a required one is of an earlier version.
 type field struct {
 	key, text string
 	set       func(string) error
@@ -27,7 +27,8 @@ func value[T fmt.Stringer](key string, v *T, parse func(string) (T, error)) fiel
 }
 
 func flag(key string, v *bool) field {
-	return field{key, strconv.FormatBool(*v), func(s string) (err error) { *v, err = strconv.ParseBool(s); return err }, false}
+	set := func(s string) (err error) { *v, err = strconv.ParseBool(s); return err }
+	return field{key, strconv.FormatBool(*v), set, false}
 }
 
 func number[T uint16 | uint32 | uint64](key string, v *T) field {
