@@ -2,6 +2,7 @@ package model
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -21,6 +22,9 @@ func address(prefix, gateway string) Address {
 	}
 	return a
 }
+
+// list returns prefixes as texts separated by spaces.
+func list(prefixes []netip.Prefix) string { return strings.Trim(fmt.Sprint(prefixes), "[]") }
 
 func subnet(prefix, gateway string) Subnet {
 	a := address(prefix, gateway)
@@ -140,7 +144,7 @@ func TestPlanOfAnotherPluginsLease(t *testing.T) {
 			if err == nil || err.Error() != tt.want || !errors.Is(err, ErrInvalid) {
 				t.Errorf("%s: %v", tt.name, err)
 			}
-		case err != nil || a.MAC != testKey.containerMAC() || Join(a.GatewayPrefixes(), ",") != tt.gateway:
+		case err != nil || a.MAC != testKey.containerMAC() || list(a.GatewayPrefixes()) != tt.gateway:
 			t.Errorf("%s: %+v, %v", tt.name, a, err)
 		}
 	}
@@ -214,12 +218,12 @@ func TestServed(t *testing.T) {
 	}{
 		"none yet":                        {nil, []Subnet{v4, v6}, "", ""},
 		"one of two":                      {[]Subnet{v4}, []Subnet{v4, v6}, "10.87.1.1/24", ""},
-		"both":                            {[]Subnet{v4, v6}, []Subnet{v4, v6}, "10.87.1.1/24,fd87::1/64", ""},
+		"both":                            {[]Subnet{v4, v6}, []Subnet{v4, v6}, "10.87.1.1/24 fd87::1/64", ""},
 		"one that is no longer there":     {[]Subnet{v4, v6}, []Subnet{v6}, "fd87::1/64", ""},
 		"another gateway":                 {[]Subnet{v4}, []Subnet{otherGateway}, "", ""},
 		"two gateways, one after another": {[]Subnet{otherGateway, v4}, []Subnet{v4}, "10.87.1.1/24", ""},
 		"host bits in the configuration":  {[]Subnet{v4}, []Subnet{hostBits}, "10.87.1.1/24", ""},
-		"another plugin's lease":          {[]Subnet{v4, v6}, nil, "10.87.1.1/24,fd87::1/64", ""},
+		"another plugin's lease":          {[]Subnet{v4, v6}, nil, "10.87.1.1/24 fd87::1/64", ""},
 		"a gateway outside of the subnet": {[]Subnet{far}, []Subnet{far}, "fe80::1/64", "fd88::/64"},
 	} {
 		s := Shared{Network: flatNetwork()}
@@ -229,7 +233,7 @@ func TestServed(t *testing.T) {
 				s.Serve(sub)
 			}
 		}
-		gateways, routes := Join(s.GatewayPrefixes(), ","), Join(s.HostRoutes(), ",")
+		gateways, routes := list(s.GatewayPrefixes()), list(s.HostRoutes())
 		if gateways != tt.gateways || routes != tt.hostRoutes {
 			t.Errorf("%s: served %v, gateways %v, host routes %v", name, s.Served, gateways, routes)
 		}
