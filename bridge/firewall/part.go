@@ -34,6 +34,7 @@ func Put(tx *host.Tx, s *model.Shared, ipv6 bool) error {
 	chains, err := missing(tx.Conn, s, ipv6)
 	for _, ch := range chains {
 		optional := ch.Table.Family == nft.IPv6 && ch.Hook == nft.Forward && !s.Internal && !s.PublishedOnly
+		tx.Optional = tx.Optional || optional
 		if !(optional && tx.NoOptional) {
 			tx.Put(ch)
 		}

@@ -70,6 +70,9 @@ type Tx struct {
 	NoFIB      bool  // the kernel has no CONFIG_NFT_FIB_*
 	NoOptional bool  // rules that a network can do without are refused
 	Lacks      error // why something is left out
+
+	// FIB and Optional are set by parts that add what the above would leave out.
+	FIB, Optional bool
 }
 
 // Transact commits what fill adds to a batch, unless that is nothing; see
@@ -81,8 +84,12 @@ func (h *Host) Transact(fill func(*Tx) error) (without Tx, err error) {
 	if err != nil {
 		return Tx{}, err
 	}
+	var full Tx // the first attempt
 	var lacks error
-	for _, tx := range []Tx{{}, {NoFIB: true}, {NoOptional: true}, {NoFIB: true, NoOptional: true}} {
+	for i, tx := range []Tx{{}, {NoFIB: true}, {NoOptional: true}, {NoFIB: true, NoOptional: true}} {
+		if tx.NoFIB && !full.FIB || tx.NoOptional && !full.Optional {
+			continue // it would be the same
+		}
 		tx.Conn, tx.Lacks = c, lacks
 		err := c.Transact(func(b *nft.Batch) error {
 			tx.Batch = b
@@ -92,6 +99,9 @@ func (h *Host) Transact(fill func(*Tx) error) (without Tx, err error) {
 			return tx, kind(err)
 		}
 		lacks = cmp.Or(lacks, kind(err))
+		if i == 0 {
+			full = tx
+		}
 	}
 	return Tx{}, lacks
 }

@@ -196,6 +196,7 @@ func (t *table) ensure(tx *host.Tx, addrs []netip.Addr) error {
 	}
 	for _, chain := range missing {
 		tx.Put(chain)
+		tx.FIB = tx.FIB || !noFIB
 	}
 	if noFIB {
 		return t.follow(tx, addrs)
