@@ -1,0 +1,163 @@
+package elements
+
+import (
+	"os"
+	"runtime"
+	"slices"
+	"testing"
+
+	"flatnet/bridge/model"
+	"flatnet/internal/nft"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	table = nft.Table{Family: nft.IPv4, Name: "flatnet.test"}
+	addrs = nft.Set{Table: table, Name: "addrs", Key: []nft.Type{nft.IPv4Addr}}
+	ports = nft.Set{Table: table, Name: "ports", Key: []nft.Type{nft.InetService}, Data: []nft.Type{nft.IPv4Addr}}
+	none  = nft.Set{Table: table, Name: "none", Key: addrs.Key}
+)
+
+// addr and port are elements of an owner, which is "n/OWNER/eth0".
+func addr(last byte, owner string) Element {
+	return Element{addrs, nft.Element{Key: []byte{10, 87, 1, last}, Comment: "n/" + owner + "/eth0"}}
+}
+
+func port(number, last byte, owner string) Element {
+	return Element{ports, nft.Element{Key: []byte{0, number}, Data: []byte{10, 87, 1, last}, Comment: "n/" + owner + "/eth0"}}
+}
+
+// A rig has both sets, in a new network namespace.
+type rig struct {
+	*testing.T
+	*nft.Conn
+}
+
+// newRig runs fn on a thread that ends with it.
+func newRig(t *testing.T, fn func(rig)) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace of its own")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Errorf("unshare: %v", err)
+			return
+		}
+		c, err := nft.Dial()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		r := rig{t, c}
+		r.commit(func(b *nft.Batch) { b.Add(table, addrs, ports) })
+		fn(r)
+	}()
+	<-done
+}
+
+func (r rig) commit(fill func(*nft.Batch)) {
+	r.Helper()
+	var b nft.Batch
+	fill(&b)
+	if b.Len() == 0 {
+		return
+	}
+	if err := r.Commit(&b); err != nil {
+		r.Error(err)
+	}
+}
+
+func (r rig) look(at []Element) View {
+	r.Helper()
+	v, err := Look(r.Conn, at)
+	if err != nil {
+		r.Error(err)
+	}
+	return v
+}
+
+// has compares the elements of both sets, in any order.
+func (r rig) has(what string, want ...Element) {
+	r.Helper()
+	have, err := List(r.Conn, addrs, none, ports)
+	missing := slices.DeleteFunc(slices.Clone(want), r.look(want).Has)
+	if err != nil || len(have) != len(want) || len(missing) > 0 {
+		r.Errorf("%s: there are %v, %v; want %v", what, have, err, want)
+	}
+}
+
+func TestPut(t *testing.T) {
+	newRig(t, func(r rig) {
+		put := func(wanted, stale []Element) {
+			r.commit(func(b *nft.Batch) { r.look(slices.Concat(wanted, stale)).Put(b, wanted, stale) })
+		}
+		first := []Element{addr(2, "c1"), port(80, 2, "c1")}
+		put(first, nil)
+		r.has("at first", first...)
+		put(first, nil)
+		r.has("again", first...)
+		put([]Element{addr(2, "c2"), port(81, 2, "c2")}, nil)
+		r.has("an address of another owner", addr(2, "c2"), port(80, 2, "c1"), port(81, 2, "c2"))
+		put([]Element{port(80, 3, "c1")}, nil)
+		r.has("a port to another address", addr(2, "c2"), port(80, 3, "c1"), port(81, 2, "c2"))
+		put([]Element{port(81, 3, "c1")}, []Element{port(81, 2, "c2")})
+		r.has("instead of a stale port", addr(2, "c2"), port(80, 3, "c1"), port(81, 3, "c1"))
+		put(nil, []Element{port(81, 3, "c1"), addr(2, "c2")})
+		r.has("without stale ones", port(80, 3, "c1"))
+
+		var b nft.Batch
+		taken := []Element{port(80, 4, "c2")}
+		r.look(taken).Put(&b, taken, nil)
+		if err := r.Commit(&b); err == nil {
+			t.Error("a port of another owner is taken over")
+		}
+		r.has("and stays", port(80, 3, "c1"))
+	})
+}
+
+func TestFill(t *testing.T) {
+	newRig(t, func(r rig) {
+		wanted := []Element{addr(2, "c1"), addr(2, "c2"), port(80, 2, "c1"), port(80, 2, "c2"), port(81, 2, "c1")}
+		r.commit(func(b *nft.Batch) { create(b, []Element{port(80, 9, "c9")}) })
+		for range 2 {
+			r.commit(func(b *nft.Batch) { r.look(wanted).Fill(b, wanted) })
+			r.has("filled", addr(2, "c1"), port(80, 9, "c9"), port(81, 2, "c1"))
+		}
+	})
+}
+
+func TestOwned(t *testing.T) {
+	newRig(t, func(r rig) {
+		all := []Element{addr(2, "c1"), addr(3, "c2"), port(80, 2, "c1"), port(81, 3, "c2")}
+		r.commit(func(b *nft.Batch) { create(b, all) })
+		key := model.Key{Network: "n", ContainerID: "c1", IfName: "eth0"}
+		recorded := []Element{addr(2, "c1"), addr(2, "c1"), addr(3, "c1"), addr(4, "c1"), port(81, 9, "c1")}
+		for name, tt := range map[string]struct {
+			recorded []Element
+			sets     []nft.Set
+			want     []Element
+		}{
+			"recorded":   {recorded, []nft.Set{addrs, ports}, []Element{addr(2, "c1")}},
+			"unrecorded": {nil, []nft.Set{addrs, none, ports}, []Element{addr(2, "c1"), port(80, 2, "c1")}},
+			"nothing":    {nil, nil, nil},
+		} {
+			mine, err := Owned(r.Conn, key, tt.recorded, tt.sets...)
+			same := func(a, b Element) bool { return a.Place() == b.Place() && a.Comment == b.Comment }
+			if err != nil || !slices.EqualFunc(mine, tt.want, same) {
+				t.Errorf("%s: %v, %v", name, mine, err)
+			}
+		}
+		mine, err := Owned(r.Conn, key, nil, addrs, ports)
+		if err != nil {
+			t.Error(err)
+		}
+		r.commit(func(b *nft.Batch) { Delete(b, mine) })
+		r.has("after a removal", addr(3, "c2"), port(81, 3, "c2"))
+	})
+}
