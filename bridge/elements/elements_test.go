@@ -21,11 +21,15 @@ var (
 
 // addr and port are elements of an owner, which is "n/OWNER/eth0".
 func addr(last byte, owner string) Element {
-	return Element{addrs, nft.Element{Key: []byte{10, 87, 1, last}, Comment: "n/" + owner + "/eth0"}}
+	return element(addrs, []byte{10, 87, 1, last}, nil, owner)
 }
 
 func port(number, last byte, owner string) Element {
-	return Element{ports, nft.Element{Key: []byte{0, number}, Data: []byte{10, 87, 1, last}, Comment: "n/" + owner + "/eth0"}}
+	return element(ports, []byte{0, number}, []byte{10, 87, 1, last}, owner)
+}
+
+func element(set nft.Set, key, data []byte, owner string) Element {
+	return Element{set, nft.Element{Key: key, Data: data, Comment: "n/" + owner + "/eth0"}}
 }
 
 // A rig has both sets, in a new network namespace.
