@@ -33,13 +33,14 @@ help: ## this list
 go:
 	@internal/go.sh
 
-# Without inlining in flatnet's own code, and with functions aligned to 16 bytes
-# instead of 32, the binary is 6 % smaller; ADD takes as long.
+# Without inlining in flatnet's own code, and with functions aligned to 4 bytes
+# instead of 32, the binary is 7 % smaller. ADD takes as long: its 0.3 million
+# instructions more are below what a measurement shows.
 # The linker writes its file page by page, and so it stays in the page cache: a
 # copy, of larger folios, starts and runs a tenth faster.
 build: go ## bin/flatnet: static, stripped and the same on every machine
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -buildmode=exe -gcflags=flatnet/...=-l \
-		-ldflags '$(STRIP) -buildid= -funcalign=16 -X main.version=$(VERSION)' -o $(BIN).linked .
+		-ldflags '$(STRIP) -buildid= -funcalign=4 -X main.version=$(VERSION)' -o $(BIN).linked .
 	@rm -f $(BIN) && cp $(BIN).linked $(BIN) && rm $(BIN).linked
 
 release: ## in DIST: binaries for amd64 and arm64, each with its bill of materials, and checksums

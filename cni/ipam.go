@@ -3,7 +3,7 @@ package cni
 import (
 	"fmt"
 	"net/netip"
-	"path"
+	"path/filepath"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/fields"
@@ -33,7 +33,7 @@ func readIPAM(doc *strictjson.Object) (c model.IPAM) {
 }
 
 func parsePath(s string) (string, error) {
-	if _, err := parseWord(s); err != nil || !path.IsAbs(s) || path.Clean(s) != s {
+	if _, err := parseWord(s); err != nil || !filepath.IsAbs(s) || filepath.Clean(s) != s {
 		return "", fmt.Errorf("%.60q must be an absolute path without \"..\", doubled slashes and the like", s)
 	}
 	return s, nil

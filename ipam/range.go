@@ -23,42 +23,62 @@ type Range struct {
 // gateway of an IPv6 subnet may be a link-local address.
 // Every error is a [model.ErrInvalid].
 func NewRange(subnet netip.Prefix, start, end, gateway netip.Addr) (Range, error) {
-	base := subnet.Addr()
-	switch {
-	case !subnet.IsValid():
-		return invalidRange("range without a subnet")
-	case base.Is4In6() || base.IsMulticast() || base.IsLoopback() || base.IsUnspecified():
-		return invalidRange("subnet %s is not one of hosts", subnet)
-	case subnet != subnet.Masked():
-		return invalidRange("subnet %s has host bits set, %s has not", subnet, subnet.Masked())
-	case base.BitLen()-subnet.Bits() < 1:
-		return invalidRange("subnet %s has no room for a gateway and a container", subnet)
+	if err := checkSubnet(subnet); err != nil {
+		return Range{}, err
 	}
 	first, last := hosts(subnet)
 	r := Range{subnet, cmp.Or(start, first), cmp.Or(end, last), cmp.Or(gateway, first), first, last}
-	linkLocal := base.Is6() && r.gateway.Is6() && r.gateway.IsLinkLocalUnicast() && r.gateway.Zone() == ""
-	switch {
-	case !subnet.Contains(r.start):
-		return invalidRange("range start %s is not in subnet %s", r.start, subnet)
-	case !subnet.Contains(r.end):
-		return invalidRange("range end %s is not in subnet %s", r.end, subnet)
-	case !subnet.Contains(r.gateway) && !linkLocal:
-		return invalidRange("range gateway %s is not in subnet %s", r.gateway, subnet)
-	case r.end.Less(r.start):
-		return invalidRange("range end %s is before its start %s", r.end, r.start)
-	case !r.isHost(r.gateway) && !linkLocal:
-		return invalidRange("gateway %s is no host's address in subnet %s", r.gateway, subnet)
+	if err := r.check(); err != nil {
+		return Range{}, err
 	}
-	r.start = slices.MaxFunc([]netip.Addr{r.start, first}, netip.Addr.Compare)
-	r.end = slices.MinFunc([]netip.Addr{r.end, last}, netip.Addr.Compare)
+	if r.start.Less(first) {
+		r.start = first
+	}
+	if last.Less(r.end) {
+		r.end = last
+	}
 	if r.end.Less(r.start) || r.start == r.end && r.start == r.gateway {
-		return invalidRange("range %s of subnet %s has no address to lease", r, subnet)
+		return Range{}, invalid("range %s of subnet %s has no address to lease", r, subnet)
 	}
 	return r, nil
 }
 
-func invalidRange(format string, args ...any) (Range, error) {
-	return Range{}, model.Errorf(model.ErrInvalid, format, args...)
+// checkSubnet reports an error unless hosts may have addresses of the subnet.
+func checkSubnet(subnet netip.Prefix) error {
+	base := subnet.Addr()
+	switch {
+	case !subnet.IsValid():
+		return invalid("range without a subnet")
+	case base.Is4In6() || base.IsMulticast() || base.IsLoopback() || base.IsUnspecified():
+		return invalid("subnet %s is not one of hosts", subnet)
+	case subnet != subnet.Masked():
+		return invalid("subnet %s has host bits set, %s has not", subnet, subnet.Masked())
+	case base.BitLen()-subnet.Bits() < 1:
+		return invalid("subnet %s has no room for a gateway and a container", subnet)
+	}
+	return nil
+}
+
+// check reports an error unless the subnet has the range and its gateway.
+func (r *Range) check() error {
+	linkLocal := r.subnet.Addr().Is6() && r.gateway.Is6() && r.gateway.IsLinkLocalUnicast() && r.gateway.Zone() == ""
+	switch {
+	case !r.subnet.Contains(r.start):
+		return invalid("range start %s is not in subnet %s", r.start, r.subnet)
+	case !r.subnet.Contains(r.end):
+		return invalid("range end %s is not in subnet %s", r.end, r.subnet)
+	case !r.subnet.Contains(r.gateway) && !linkLocal:
+		return invalid("range gateway %s is not in subnet %s", r.gateway, r.subnet)
+	case r.end.Less(r.start):
+		return invalid("range end %s is before its start %s", r.end, r.start)
+	case !r.isHost(r.gateway) && !linkLocal:
+		return invalid("gateway %s is no host's address in subnet %s", r.gateway, r.subnet)
+	}
+	return nil
+}
+
+func invalid(format string, args ...any) error {
+	return model.Errorf(model.ErrInvalid, format, args...)
 }
 
 // Subnet returns the subnet that the range's addresses are used in.

@@ -7,7 +7,7 @@ package antispoof
 
 import (
 	"net/netip"
-	"path"
+	"path/filepath"
 	"slices"
 
 	"flatnet/bridge/elements"
@@ -121,7 +121,7 @@ func needs(all []*model.Attachment) (networks []string, wanted []elements.Elemen
 // protocols would otherwise reach the host past the bridge.
 func Settle(h *host.Host, port string) error {
 	for _, family := range []string{"ipv4", "ipv6"} {
-		name := path.Join("net", family, "conf", port, "drop_unicast_in_l2_multicast")
+		name := filepath.Join("net", family, "conf", port, "drop_unicast_in_l2_multicast")
 		if err := host.IfPossible(h.Sysctl.Ensure(name, "1")); err != nil {
 			return err
 		}

@@ -11,7 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
+	"path/filepath"
 	"slices"
 
 	"flatnet/bridge/host"
@@ -25,8 +25,8 @@ const (
 	all6 = "net/ipv6/conf/all/forwarding"
 )
 
-func of4(iface string) string      { return path.Join("net/ipv4/conf", iface, "forwarding") }
-func acceptRA(iface string) string { return path.Join("net/ipv6/conf", iface, "accept_ra") }
+func of4(iface string) string      { return filepath.Join("net/ipv4/conf", iface, "forwarding") }
+func acceptRA(iface string) string { return filepath.Join("net/ipv6/conf", iface, "accept_ra") }
 
 // A Memory has the interfaces whose accept_ra was raised from 1 to 2.
 type Memory interface {

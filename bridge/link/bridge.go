@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -135,10 +135,10 @@ func makeBridge(h *host.Host, s *model.Shared) (Bridge, error) {
 // bridge that somebody else made and that has no gateway address: its router may
 // be another one.
 func settleIPv6(h *host.Host, bridge string) error {
-	conf := path.Join("net/ipv6/conf", bridge)
+	conf := filepath.Join("net/ipv6/conf", bridge)
 	return errors.Join(
-		host.IfPossible(h.Sysctl.Ensure(path.Join(conf, "accept_ra"), "0")),
-		host.IfPossible(h.Sysctl.Ensure(path.Join(conf, "accept_dad"), "0")))
+		host.IfPossible(h.Sysctl.Ensure(filepath.Join(conf, "accept_ra"), "0")),
+		host.IfPossible(h.Sysctl.Ensure(filepath.Join(conf, "accept_dad"), "0")))
 }
 
 // KeepMAC makes a bridge that somebody else made keep its MAC. Unless that was set,
@@ -148,7 +148,7 @@ func settleIPv6(h *host.Host, bridge string) error {
 func KeepMAC(h *host.Host, br Bridge) error {
 	const sysfs = sysctl.Dir("/sys/class/net")
 	is := func(name, want string) bool {
-		got, err := sysfs.Get(path.Join(br.Name, name))
+		got, err := sysfs.Get(filepath.Join(br.Name, name))
 		return err == nil && got == want
 	}
 	const set = "3" // NET_ADDR_SET of linux/netdevice.h
@@ -334,9 +334,9 @@ func (b Bridge) Faults(h *host.Host, s *model.Shared) (found []model.Fault, err 
 // (arp_notify and ndisc_notify of Documentation/networking/ip-sysctl.rst).
 func notifySysctl(iface string, a netip.Addr) string {
 	if a.Is6() {
-		return path.Join("net/ipv6/conf", iface, "ndisc_notify")
+		return filepath.Join("net/ipv6/conf", iface, "ndisc_notify")
 	}
-	return path.Join("net/ipv4/conf", iface, "arp_notify")
+	return filepath.Join("net/ipv4/conf", iface, "arp_notify")
 }
 
 // AnnounceGateways makes containers, which know the gateway by the MAC of an earlier

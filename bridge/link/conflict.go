@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"path"
+	"path/filepath"
 	"slices"
 
 	"flatnet/bridge/host"
@@ -225,7 +225,7 @@ func ready6(h *host.Host, br Bridge, name string) error {
 	} else if br.Gateway.MTU < model.MinMTU6 {
 		return model.Errorf(model.ErrConflict, "interface %s has the MTU %d, and IPv6 needs %d", name, br.Gateway.MTU, model.MinMTU6)
 	}
-	disable := path.Join("net/ipv6/conf", name, "disable_ipv6")
+	disable := filepath.Join("net/ipv6/conf", name, "disable_ipv6")
 	v, err := h.Sysctl.Get(disable)
 	if errors.Is(err, fs.ErrNotExist) {
 		return model.Unsupported("CONFIG_IPV6")

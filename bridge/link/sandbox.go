@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"path"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -163,7 +163,7 @@ func (s *Sandbox) settleIPv6(a *model.Attachment) error {
 		if s.conf6 == "" {
 			return fs.ErrNotExist
 		}
-		return s.conf6.Ensure(path.Join(a.Key.IfName, name), value)
+		return s.conf6.Ensure(filepath.Join(a.Key.IfName, name), value)
 	}
 	dad := "0"
 	if a.DAD {
