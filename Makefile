@@ -1,8 +1,7 @@
-# make help lists the targets. Everything but build, install and lint needs
-# root, and installs what it needs (tests/setup.sh).
+# make help lists the targets. All but build, install and lint require root, and
+# install the packages that they use (tests/setup.sh).
 
-# A tag, or else the commit: the same in every clone, whatever its depth and
-# whoever it belongs to.
+# A tag, or else the commit: the same in every clone, of any depth and owner.
 describe  = git -c safe.directory='*' describe --dirty
 VERSION  ?= $(shell $(describe) --tags --exact-match 2>/dev/null || $(describe) --always --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
 BIN      ?= bin/flatnet
@@ -10,8 +9,8 @@ DIST     ?= dist
 FUZZTIME ?= 1m
 STRIP    ?= -s -w
 
-# Where Podman looks by default; for other runtimes: make install
-# PLUGINDIR=/opt/cni/bin DOORS=cni
+# The directories that Podman searches by default. For other runtimes:
+# make install PLUGINDIR=/opt/cni/bin DOORS=cni
 export DESTDIR     ?=
 export PREFIX      ?= /usr/local
 export PLUGINDIR   ?= $(PREFIX)/lib/cni
@@ -20,7 +19,7 @@ export NETAVARKDIR ?= $(PREFIX)/libexec/netavark
 export DOORS       ?=
 export FORCE       ?=
 
-# What make long runs at full length, and make test in short.
+# The tests that make long runs at full length, and make test in short.
 LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels|TestThousandsOfPorts$$
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -51,10 +50,10 @@ release: ## in DIST: binaries for amd64 and arm64, each with its bill of materia
 	done
 	cd $(DIST) && sha256sum flatnet-* >SHA256SUMS
 
-install: build ## flatnet, for people and through each door that this machine's Podman has
+install: build ## the command, and the plugin for each interface of this machine's Podman
 	@internal/install.sh install $(BIN)
 
-uninstall: ## removes what install put there, but a network that was edited; with FORCE=1 even while containers need it
+uninstall: ## removes the installed files, except edited networks; FORCE=1: even while containers use them
 	@internal/install.sh uninstall
 
 demo: build ## a real container on the network, in a world of its own
@@ -72,7 +71,7 @@ long: build ## faults at every system call, storms, disks and kernels at full le
 	@tests/setup.sh long
 	@cd tests && FLATNET_LONG=1 go run ./report . -- -timeout=6h -v -run '$(LONG)'
 
-cover: build ## how much of each package the tests run, units and end to end together
+cover: build ## test coverage by package, of unit and end-to-end tests together
 	@tests/setup.sh test
 	@tests/cover.sh
 
@@ -95,5 +94,5 @@ vuln: go ## govulncheck; VULNDB=file:///DIR is a copy of its database, where the
 		case $$? in 0) ;; 3) exit 1 ;; *) echo "NOT CHECKED for known vulnerabilities: $$dir" ;; esac; \
 	done
 
-clean: ## removes what build and release made
+clean: ## removes the files of build and release
 	rm -rf bin dist

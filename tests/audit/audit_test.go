@@ -74,6 +74,20 @@ func TestDocument(t *testing.T) {
 	}
 }
 
+// Other documents name files and tests, too.
+func TestNamesInDocuments(t *testing.T) {
+	files := repository(t)
+	for _, name := range []string{"README.md", ".github/SECURITY.md"} {
+		content, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range append(missing(string(content), files), undeclared(string(content), files)...) {
+			t.Errorf("%s: %s", name, p)
+		}
+	}
+}
+
 func TestCodeLines(t *testing.T) {
 	const src = "// Package a is counted.\npackage a // 1\n\n/*\nnone\n*/\nvar x = `2\n\n4` // in a raw string each line counts\n\nfunc f(\n\ta int,\n) {\n\t// none\n\tg(a); g(a)\n}\n"
 	if n := codeLines([]byte(src)); n != 9 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -62,12 +63,7 @@ func problems(doc string, files []file) []string {
 			list = append(list, fmt.Sprintf("%s is named %d times: | `%[1]s` | %[3]d | |", f.name, named[f.name], f.lines))
 		}
 	}
-	for _, name := range mentioned(doc) {
-		if !slices.ContainsFunc(files, func(f file) bool { return f.name == name }) {
-			list = append(list, name+" does not exist")
-		}
-	}
-	list = append(list, undeclared(doc, files)...)
+	list = slices.Concat(list, missing(doc, files), undeclared(doc, files))
 	slices.Sort(list)
 	return slices.Compact(list)
 }
@@ -117,11 +113,13 @@ func undeclared(doc string, files []file) (list []string) {
 	return list
 }
 
-// mentioned are all Go files that the text names in backquotes.
-func mentioned(doc string) []string {
-	var names []string
-	for _, m := range regexp.MustCompile("`([^`\\s]+\\.go)`").FindAllStringSubmatch(doc, -1) {
-		names = append(names, strings.TrimPrefix(m[1], "../"))
+// missing are the Go files that the text names in backquotes and that don't exist.
+// One that it names without a directory may be in any.
+func missing(doc string, files []file) (list []string) {
+	for _, m := range regexp.MustCompile("`([^`\\s*]+\\.go)`").FindAllStringSubmatch(doc, -1) {
+		if !slices.ContainsFunc(files, func(f file) bool { return f.name == m[1] || path.Base(f.name) == m[1] }) {
+			list = append(list, m[1]+" does not exist")
+		}
 	}
-	return names
+	return list
 }
