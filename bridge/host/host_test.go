@@ -98,22 +98,23 @@ func putChain(tx *Tx, name, typ string) {
 func TestTransactLeavesOutWhatIsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name                   string
-		withFIB, withOptional  bool // what is refused
+		withFIB, withOptional  bool // what is added, and refused
 		calls                  int
 		noFIB, noOptional, bad bool
 	}{
 		{"nothing", false, false, 1, false, false, false},
 		{"FIB", true, false, 2, true, false, false},
-		{"what is optional", false, true, 3, false, true, false},
+		{"what is optional", false, true, 2, false, true, false},
 		{"both", true, true, 4, true, true, false},
-		{"all", false, false, 4, false, false, true},
+		{"all", false, false, 1, false, false, true},
 	} {
 		inNamespace(t, func(h *Host) {
 			calls := 0
 			without, err := h.Transact(func(tx *Tx) error {
 				calls++
 				putChain(tx, "good", "filter")
-				if tt.bad || tt.withFIB && !tx.NoFIB || tt.withOptional && !tx.NoOptional {
+				tx.FIB, tx.Optional = tt.withFIB && !tx.NoFIB, tt.withOptional && !tx.NoOptional
+				if tt.bad || tx.FIB || tx.Optional {
 					putChain(tx, "bad", "unheard-of")
 				}
 				return nil
