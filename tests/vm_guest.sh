@@ -62,7 +62,7 @@ rules() { grep -E '^nft_(masq|nat|chain_nat) [0-9]+ [^0]' /proc/modules; }
 clean() {
 	ip link | grep fn- && return 1
 	rules && return 1
-	grep -A1 '"allocations"' /var/lib/flatnet/ipam/allocations.json | grep '10\.87' && return 1
+	grep -A1 '"allocations": {$' /var/lib/flatnet/ipam/allocations.json | grep '10\.87' && return 1
 	grep 1 /proc/sys/net/ipv4/conf/*/route_localnet && return 1
 	return 0
 }
