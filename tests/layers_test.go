@@ -15,9 +15,10 @@ var layers = [][]string{
 	{"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/listeners", "flatnet/internal/fields"},
 	parts,
 	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/internal/lockdir"},
+	{"flatnet/internal/flock"},
 	{"flatnet/bridge/model"},
 	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack", "flatnet/internal/sockdiag"},
-	{"flatnet/internal/nl", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/sha256", "flatnet/internal/subprocess"},
+	{"flatnet/internal/nl", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/sha256", "flatnet/internal/subprocess"},
 }
 
 // parts are what an attachment consists of.

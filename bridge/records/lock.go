@@ -37,7 +37,7 @@ func (d Dir) lock(other string, wait time.Duration, how int, at ...int64) (Lock,
 	}
 	if errors.Is(err, flock.ErrHeld) {
 		f.Close() // nothing was written to it
-		return Lock{}, model.Errorf(model.ErrBusy, "%s has been under way for %v; try again: %w", other, wait, err)
+		return Lock{}, fmt.Errorf("%s has been under way for %v; try again: %w", other, wait, err)
 	}
 	d.unlocked(other, err)
 	return Lock{f}, nil

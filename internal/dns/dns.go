@@ -130,14 +130,10 @@ func (s Server) locked(fn func() error) error {
 		return err
 	}
 	defer f.Close()
-	err = flock.Lock(f, unix.LOCK_EX, lockWait)
-	if errors.Is(err, flock.ErrHeld) {
-		return model.Errorf(model.ErrBusy, "%w", err)
+	if err := flock.Lock(f, unix.LOCK_EX, lockWait); err != nil {
+		return err
 	}
-	if err == nil {
-		err = fn()
-	}
-	return err
+	return fn()
 }
 
 // ValidNetwork rejects a network whose file would be one of the server's own.

@@ -10,11 +10,14 @@ import (
 	"os"
 	"time"
 
+	"flatnet/bridge/model"
+
 	"golang.org/x/sys/unix"
 )
 
-// ErrHeld reports that others held the lock until the end of the wait.
-var ErrHeld = errors.New("another process holds the lock")
+// ErrHeld reports that others held the lock until the end of the wait. It is a
+// [model.ErrBusy].
+var ErrHeld = model.Errorf(model.ErrBusy, "another process holds the lock")
 
 // Lock locks an open file, how being LOCK_SH or LOCK_EX. The lock ends when f is
 // closed, or with the process. After an error the caller must close f. Errors name

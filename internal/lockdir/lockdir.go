@@ -105,11 +105,7 @@ func (d *Dir) acquire(create bool, end time.Time) (err error) {
 		return err
 	}
 	for _, file := range [...]*os.File{d.lock, d.dir} {
-		err := flock.Lock(file, unix.LOCK_EX, time.Until(end))
-		if errors.Is(err, flock.ErrHeld) {
-			return model.Errorf(model.ErrBusy, "%w", err)
-		}
-		if err != nil {
+		if err := flock.Lock(file, unix.LOCK_EX, time.Until(end)); err != nil {
 			return err
 		}
 	}
