@@ -31,7 +31,7 @@ func Put(tx *host.Tx, all, renamed []*model.Attachment) error {
 	if err != nil {
 		return err
 	}
-	stale = slices.DeleteFunc(stale, func(e elements.Element) bool { return !have.Has(e) })
+	stale = slices.DeleteFunc(stale, func(e nft.Element) bool { return !have.Has(e) })
 	have.Put(tx.Batch, wanted, stale)
 	return nil
 }
@@ -40,15 +40,16 @@ func Put(tx *host.Tx, all, renamed []*model.Attachment) error {
 // that a listing of the sets finds. Its port should be gone or down by then: from then
 // on it may send any frame.
 func Remove(tx *host.Tx, key model.Key, recorded *model.Attachment) error {
-	var sets []nft.Set
-	var old []elements.Element
+	var mine []nft.Element
+	var err error
 	if recorded == nil {
-		sets = setsOf(tableOf(key.Network))
+		mine, err = elements.List(tx.Conn, tableOf(key.Network).sets()...)
 	} else {
-		_, old = needs([]*model.Attachment{recorded})
+		_, old := needs([]*model.Attachment{recorded})
+		mine, err = tx.Find(old)
 	}
-	mine, err := elements.Owned(tx.Conn, key, old, sets...)
-	elements.Delete(tx.Batch, mine)
+	mine = slices.DeleteFunc(mine, func(e nft.Element) bool { return e.Comment != key.String() })
+	tx.Delete(nft.Elements(mine))
 	return err
 }
 
@@ -56,13 +57,11 @@ func Remove(tx *host.Tx, key model.Key, recorded *model.Attachment) error {
 func Faults(c *nft.Conn, all []*model.Attachment) (faults []model.Fault, err error) {
 	networks, wanted := needs(all)
 	for _, network := range networks {
-		wrong, err := wrongChains(c, tableOf(network))
+		wrong, err := tableOf(network).missing(c)
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range wrong {
-			faults = append(faults, model.Fault{Thing: "the " + r.String(), State: "not as it should be", Table: r.Table.String()})
-		}
+		faults = append(faults, elements.ChainFaults(wrong)...)
 	}
 	have, err := elements.Look(c, wanted)
 	if err != nil {
@@ -86,7 +85,7 @@ func Without(key model.Key) model.Fault {
 // needs returns the networks and the elements that attachments with macspoofchk need:
 // each port may use its MAC and IP addresses, and nothing else. DHCP and duplicate
 // address detection send from the unspecified address, so it is always allowed.
-func needs(all []*model.Attachment) (networks []string, wanted []elements.Element) {
+func needs(all []*model.Attachment) (networks []string, wanted []nft.Element) {
 	for _, a := range all {
 		if !a.SpoofCheck {
 			continue
@@ -94,22 +93,21 @@ func needs(all []*model.Attachment) (networks []string, wanted []elements.Elemen
 		if !slices.Contains(networks, a.Name) {
 			networks = append(networks, a.Name)
 		}
-		add := func(set string, value []byte) {
-			wanted = append(wanted, elements.Element{
-				Set:     nft.Set{Table: tableOf(a.Name), Name: set},
-				Element: nft.Element{Key: nft.Concat(nft.Name(a.HostEnd), value), Comment: a.Key.String()},
-			})
+		t := tableOf(a.Name)
+		add := func(set nft.Set, value []byte) {
+			key := nft.Concat(nft.Name(a.HostEnd), value)
+			wanted = append(wanted, nft.Element{Set: set, Key: key, Comment: a.Key.String()})
 		}
-		add(guarded, nil)
-		add(macs, a.MAC[:])
+		add(t.guarded, nil)
+		add(t.macs, a.MAC[:])
 		if a.NoAddress { // the container configures itself
-			add(anyAddr, nil)
+			add(t.anyAddr, nil)
 			continue
 		}
 		for _, addr := range append(a.IPs(), netip.IPv4Unspecified(), netip.IPv6Unspecified(), a.MAC.LinkLocal()) {
-			set := addrs4
+			set := t.addrs4
 			if addr.Is6() {
-				set = addrs6
+				set = t.addrs6
 			}
 			add(set, addr.AsSlice())
 		}

@@ -1,25 +1,14 @@
 package antispoof
 
 import (
-	"slices"
-
 	"flatnet/bridge/host"
 	"flatnet/internal/nft"
 
 	"golang.org/x/sys/unix"
 )
 
-// Names of the sets of a network's table.
-const (
-	guarded = "guarded" // ports that are checked
-	macs    = "macs"    // MAC addresses of each
-	addrs4  = "addrs4"  // IP addresses of each
-	addrs6  = "addrs6"
-	anyAddr = "anyaddr" // ports that may use any IP address
-)
-
-// tableOf returns the table of a network's checks. It is of the bridge family, whose
-// hooks come before those of all other families:
+// A table has the checks of a network. It is of the bridge family, whose hooks come
+// before those of all other families:
 //
 //	table bridge flatnet {
 //		set guarded { type ifname; }
@@ -53,17 +42,26 @@ const (
 //
 // Ports are named and not numbered: nft saves the index of an interface as its name,
 // and rejects the whole ruleset when it loads one whose interface is gone.
-func tableOf(network string) nft.Table { return host.Table(nft.Bridge, network) }
+type table struct {
+	nft.Table
+	guarded        nft.Set // ports that are checked
+	macs           nft.Set // MAC addresses of each
+	addrs4, addrs6 nft.Set // IP addresses of each
+	anyAddr        nft.Set // ports that may use any IP address
+}
 
-func setsOf(t nft.Table) []nft.Set {
-	return []nft.Set{
-		{Table: t, Name: guarded, Key: []nft.Type{nft.IfName}},
-		{Table: t, Name: macs, Key: []nft.Type{nft.IfName, nft.EtherAddr}},
-		{Table: t, Name: addrs4, Key: []nft.Type{nft.IfName, nft.IPv4Addr}},
-		{Table: t, Name: addrs6, Key: []nft.Type{nft.IfName, nft.IPv6Addr}},
-		{Table: t, Name: anyAddr, Key: []nft.Type{nft.IfName}},
+func tableOf(network string) *table {
+	t := host.Table(nft.Bridge, network)
+	set := func(name string, value nft.Type) nft.Set {
+		return nft.Set{Table: t, Name: name, Key: nft.Types{nft.IfName, value}}
+	}
+	return &table{
+		Table: t, guarded: set("guarded", 0), macs: set("macs", nft.EtherAddr),
+		addrs4: set("addrs4", nft.IPv4Addr), addrs6: set("addrs6", nft.IPv6Addr), anyAddr: set("anyaddr", 0),
 	}
 }
+
+func (t *table) sets() []nft.Set { return []nft.Set{t.guarded, t.macs, t.addrs4, t.addrs6, t.anyAddr} }
 
 // beforeAll is NF_BR_PRI_NAT_DST_BRIDGED of linux/netfilter_bridge.h.
 const beforeAll = -300
@@ -75,11 +73,11 @@ const (
 	neighborAdvert  = 136
 )
 
-func chains(t nft.Table) []nft.Ruleset {
+func (t *table) chains() []nft.Ruleset {
 	chain := func(name string, hook nft.Hook) nft.Ruleset {
-		return nft.Ruleset{Chain: nft.Chain{Table: t, Name: name, Type: nft.Filter, Hook: hook, Priority: beforeAll}}
+		return nft.Ruleset{Chain: nft.Chain{Table: t.Table, Name: name, Type: nft.Filter, Hook: hook, Priority: beforeAll}}
 	}
-	check := nft.Ruleset{Chain: nft.Chain{Table: t, Name: "check"}}
+	check := nft.Ruleset{Chain: nft.Chain{Table: t.Table, Name: "check"}}
 	enter, linkProtocols := chain("prerouting", nft.Prerouting), chain("input", nft.Input)
 
 	// Offsets are of struct ethhdr, arphdr with its addresses, and nd_msg.
@@ -89,29 +87,29 @@ func chains(t nft.Table) []nft.Ruleset {
 
 	const comment = "flatnet"
 	check.Append(comment,
-		nft.DropIf(not(macs, load(nft.LinkHeader, 6, 6))),
-		nft.DropIf(arp, not(macs, load(nft.NetworkHeader, 8, 6))),
+		nft.DropIf(not(t.macs, load(nft.LinkHeader, 6, 6))),
+		nft.DropIf(arp, not(t.macs, load(nft.NetworkHeader, 8, 6))),
 		// The outermost tag is off here; nothing has checked the contents of a second one.
 		nft.DropIf(protocol(unix.ETH_P_8021Q)),
 		nft.DropIf(protocol(unix.ETH_P_8021AD)),
-		nft.AcceptIf(portIn(anyAddr)),
-		nft.DropIf(ipv4, not(addrs4, nft.Source.Load(nft.IPv4, nft.Reg2))),
-		nft.DropIf(arp, not(addrs4, arpSender)),
+		nft.AcceptIf(portIn(t.anyAddr)),
+		nft.DropIf(ipv4, not(t.addrs4, nft.Source.Load(nft.IPv4, nft.Reg2))),
+		nft.DropIf(arp, not(t.addrs4, arpSender)),
 		// A probe for an address tells others that probe for it that it is in use (RFC
 		// 5227, section 2.1.1), and so do duplicate address detection's solicitations
 		// (RFC 4862, section 5.4.3): each container may ask for its own.
-		nft.DropIf(arp, is(arpSender, make([]byte, 4)), not(addrs4, arpTarget)),
-		nft.DropIf(ipv6, not(addrs6, sender6)),
-		nft.DropIf(ipv6, icmpv6(neighborAdvert), not(addrs6, ndTarget)),
-		nft.DropIf(ipv6, is(sender6, make([]byte, 16)), icmpv6(neighborSolicit), not(addrs6, ndTarget)),
+		nft.DropIf(arp, is(arpSender, make([]byte, 4)), not(t.addrs4, arpTarget)),
+		nft.DropIf(ipv6, not(t.addrs6, sender6)),
+		nft.DropIf(ipv6, icmpv6(neighborAdvert), not(t.addrs6, ndTarget)),
+		nft.DropIf(ipv6, is(sender6, make([]byte, 16)), icmpv6(neighborSolicit), not(t.addrs6, ndTarget)),
 		// A port that may not forward what others send leads to no router.
 		nft.DropIf(ipv6, icmpv6(routerAdvert)))
 
 	toCheck := nft.Verdict{Code: nft.Goto, Chain: check.Name}
 	linkLocal := nft.CompareBits(nft.Payload{Dst: nft.Reg1, Base: nft.LinkHeader, Len: 6},
 		[]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xf0}, nft.Equal, []byte{0x01, 0x80, 0xc2, 0, 0, 0})
-	enter.Append(comment, nft.If(toCheck, portIn(guarded)))
-	linkProtocols.Append(comment, nft.If(toCheck, linkLocal, portIn(guarded)))
+	enter.Append(comment, nft.If(toCheck, portIn(t.guarded)))
+	linkProtocols.Append(comment, nft.If(toCheck, linkLocal, portIn(t.guarded)))
 	return []nft.Ruleset{check, enter, linkProtocols}
 }
 
@@ -121,13 +119,13 @@ func load(base nft.Header, offset, size uint32) nft.Payload {
 }
 
 // not matches frames with bytes that a set lacks for their port.
-func not(set string, bytes nft.Payload) []nft.Expr {
+func not(set nft.Set, bytes nft.Payload) []nft.Expr {
 	port := nft.Meta{Key: nft.MetaIifName, Dst: nft.Reg1}
-	return []nft.Expr{port, bytes, nft.Lookup{Set: set, Src: nft.Reg1, Invert: true}}
+	return []nft.Expr{port, bytes, nft.Lookup{Set: set.Name, Src: nft.Reg1, Invert: true}}
 }
 
-func portIn(set string) []nft.Expr {
-	return []nft.Expr{nft.Meta{Key: nft.MetaIifName, Dst: nft.Reg1}, nft.Lookup{Set: set, Src: nft.Reg1}}
+func portIn(set nft.Set) []nft.Expr {
+	return []nft.Expr{nft.Meta{Key: nft.MetaIifName, Dst: nft.Reg1}, nft.Lookup{Set: set.Name, Src: nft.Reg1}}
 }
 
 func is(bytes nft.Payload, value []byte) []nft.Expr {
@@ -145,28 +143,19 @@ func icmpv6(kind byte) []nft.Expr {
 }
 
 // Has reports whether a network has a table of checks.
-func Has(c *nft.Conn, network string) (bool, error) { return c.Has(tableOf(network)) }
+func Has(c *nft.Conn, network string) (bool, error) { return c.Has(tableOf(network).Table) }
 
 // PutTable adds a network's table to a transaction, unless all of it is there. One of
 // an older version keeps its elements.
 func PutTable(tx *host.Tx, network string) error {
 	t := tableOf(network)
-	wrong, err := wrongChains(tx.Conn, t)
-	if err != nil || len(wrong) == 0 {
-		return err
-	}
-	tx.Add(t)
-	for _, s := range setsOf(t) {
-		tx.Add(s)
-	}
-	for _, r := range wrong {
-		tx.Put(r)
-	}
-	return nil
+	missing, err := t.missing(tx.Conn)
+	tx.PutMissing(t.Table, t.sets(), missing)
+	return err
 }
 
-// wrongChains returns the chains whose rules are not as they should be.
-func wrongChains(c *nft.Conn, t nft.Table) ([]nft.Ruleset, error) {
-	have, err := c.Rules(t, "")
-	return slices.DeleteFunc(chains(t), func(r nft.Ruleset) bool { return r.In(have) }), err
+// missing returns the chains whose rules are not as they should be.
+func (t *table) missing(c *nft.Conn) ([]nft.Ruleset, error) {
+	have, err := c.Rules(t.Table, "")
+	return nft.Missing(t.chains(), have), err
 }

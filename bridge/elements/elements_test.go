@@ -6,7 +6,6 @@ import (
 	"slices"
 	"testing"
 
-	"flatnet/bridge/model"
 	"flatnet/internal/nft"
 
 	"golang.org/x/sys/unix"
@@ -14,22 +13,22 @@ import (
 
 var (
 	table = nft.Table{Family: nft.IPv4, Name: "flatnet.test"}
-	addrs = nft.Set{Table: table, Name: "addrs", Key: []nft.Type{nft.IPv4Addr}}
-	ports = nft.Set{Table: table, Name: "ports", Key: []nft.Type{nft.InetService}, Data: []nft.Type{nft.IPv4Addr}}
+	addrs = nft.Set{Table: table, Name: "addrs", Key: nft.Types{nft.IPv4Addr}}
+	ports = nft.Set{Table: table, Name: "ports", Key: nft.Types{nft.InetService}, Data: nft.Types{nft.IPv4Addr}}
 	none  = nft.Set{Table: table, Name: "none", Key: addrs.Key}
 )
 
 // addr and port are elements of an owner, which is "n/OWNER/eth0".
-func addr(last byte, owner string) Element {
+func addr(last byte, owner string) nft.Element {
 	return element(addrs, []byte{10, 87, 1, last}, nil, owner)
 }
 
-func port(number, last byte, owner string) Element {
+func port(number, last byte, owner string) nft.Element {
 	return element(ports, []byte{0, number}, []byte{10, 87, 1, last}, owner)
 }
 
-func element(set nft.Set, key, data []byte, owner string) Element {
-	return Element{set, nft.Element{Key: key, Data: data, Comment: "n/" + owner + "/eth0"}}
+func element(set nft.Set, key, data []byte, owner string) nft.Element {
+	return nft.Element{Set: set, Key: string(key), Data: string(data), Comment: "n/" + owner + "/eth0"}
 }
 
 // A rig has both sets, in a new network namespace.
@@ -77,7 +76,7 @@ func (r rig) commit(fill func(*nft.Batch)) {
 	}
 }
 
-func (r rig) look(at []Element) View {
+func (r rig) look(at []nft.Element) View {
 	r.Helper()
 	v, err := Look(r.Conn, at)
 	if err != nil {
@@ -87,7 +86,7 @@ func (r rig) look(at []Element) View {
 }
 
 // has compares the elements of both sets, in any order.
-func (r rig) has(what string, want ...Element) {
+func (r rig) has(what string, want ...nft.Element) {
 	r.Helper()
 	have, err := List(r.Conn, addrs, none, ports)
 	missing := slices.DeleteFunc(slices.Clone(want), r.look(want).Has)
@@ -98,25 +97,25 @@ func (r rig) has(what string, want ...Element) {
 
 func TestPut(t *testing.T) {
 	newRig(t, func(r rig) {
-		put := func(wanted, stale []Element) {
+		put := func(wanted, stale []nft.Element) {
 			r.commit(func(b *nft.Batch) { r.look(slices.Concat(wanted, stale)).Put(b, wanted, stale) })
 		}
-		first := []Element{addr(2, "c1"), port(80, 2, "c1")}
+		first := []nft.Element{addr(2, "c1"), port(80, 2, "c1")}
 		put(first, nil)
 		r.has("at first", first...)
 		put(first, nil)
 		r.has("again", first...)
-		put([]Element{addr(2, "c2"), port(81, 2, "c2")}, nil)
+		put([]nft.Element{addr(2, "c2"), port(81, 2, "c2")}, nil)
 		r.has("an address of another owner", addr(2, "c2"), port(80, 2, "c1"), port(81, 2, "c2"))
-		put([]Element{port(80, 3, "c1")}, nil)
+		put([]nft.Element{port(80, 3, "c1")}, nil)
 		r.has("a port to another address", addr(2, "c2"), port(80, 3, "c1"), port(81, 2, "c2"))
-		put([]Element{port(81, 3, "c1")}, []Element{port(81, 2, "c2")})
+		put([]nft.Element{port(81, 3, "c1")}, []nft.Element{port(81, 2, "c2")})
 		r.has("instead of a stale port", addr(2, "c2"), port(80, 3, "c1"), port(81, 3, "c1"))
-		put(nil, []Element{port(81, 3, "c1"), addr(2, "c2")})
+		put(nil, []nft.Element{port(81, 3, "c1"), addr(2, "c2")})
 		r.has("without stale ones", port(80, 3, "c1"))
 
 		var b nft.Batch
-		taken := []Element{port(80, 4, "c2")}
+		taken := []nft.Element{port(80, 4, "c2")}
 		r.look(taken).Put(&b, taken, nil)
 		if err := r.Commit(&b); err == nil {
 			t.Error("a port of another owner is taken over")
@@ -127,41 +126,11 @@ func TestPut(t *testing.T) {
 
 func TestFill(t *testing.T) {
 	newRig(t, func(r rig) {
-		wanted := []Element{addr(2, "c1"), addr(2, "c2"), port(80, 2, "c1"), port(80, 2, "c2"), port(81, 2, "c1")}
-		r.commit(func(b *nft.Batch) { create(b, []Element{port(80, 9, "c9")}) })
+		wanted := []nft.Element{addr(2, "c1"), addr(2, "c2"), port(80, 2, "c1"), port(80, 2, "c2"), port(81, 2, "c1")}
+		r.commit(func(b *nft.Batch) { b.Create(nft.Elements{port(80, 9, "c9")}) })
 		for range 2 {
 			r.commit(func(b *nft.Batch) { r.look(wanted).Fill(b, wanted) })
 			r.has("filled", addr(2, "c1"), port(80, 9, "c9"), port(81, 2, "c1"))
 		}
-	})
-}
-
-func TestOwned(t *testing.T) {
-	newRig(t, func(r rig) {
-		all := []Element{addr(2, "c1"), addr(3, "c2"), port(80, 2, "c1"), port(81, 3, "c2")}
-		r.commit(func(b *nft.Batch) { create(b, all) })
-		key := model.Key{Network: "n", ContainerID: "c1", IfName: "eth0"}
-		recorded := []Element{addr(2, "c1"), addr(2, "c1"), addr(3, "c1"), addr(4, "c1"), port(81, 9, "c1")}
-		for name, tt := range map[string]struct {
-			recorded []Element
-			sets     []nft.Set
-			want     []Element
-		}{
-			"recorded":   {recorded, []nft.Set{addrs, ports}, []Element{addr(2, "c1")}},
-			"unrecorded": {nil, []nft.Set{addrs, none, ports}, []Element{addr(2, "c1"), port(80, 2, "c1")}},
-			"nothing":    {nil, nil, nil},
-		} {
-			mine, err := Owned(r.Conn, key, tt.recorded, tt.sets...)
-			same := func(a, b Element) bool { return a.Place() == b.Place() && a.Comment == b.Comment }
-			if err != nil || !slices.EqualFunc(mine, tt.want, same) {
-				t.Errorf("%s: %v, %v", name, mine, err)
-			}
-		}
-		mine, err := Owned(r.Conn, key, nil, addrs, ports)
-		if err != nil {
-			t.Error(err)
-		}
-		r.commit(func(b *nft.Batch) { Delete(b, mine) })
-		r.has("after a removal", addr(3, "c2"), port(81, 3, "c2"))
 	})
 }

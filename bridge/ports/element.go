@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"flatnet/bridge/elements"
 	"flatnet/bridge/model"
 	"flatnet/internal/nft"
 )
@@ -13,39 +12,44 @@ import (
 func (t *table) takes(p model.Publication) bool { return nft.FamilyOf(p.Target.Addr()) == t.Family }
 
 // element returns the map's element that leads to a port.
-func (t *table) element(p model.Publication, owner string) elements.Element {
-	protocol, port := []byte{p.Protocol}, nft.BigEndian(p.Host.Port())
-	data := nft.Concat(p.Target.Addr().AsSlice(), nft.BigEndian(p.Target.Port()))
+func (t *table) element(p model.Publication, owner string) nft.Element {
+	e := nft.Element{Set: t.somewhere, Comment: owner}
 	if p.Everywhere() {
-		return element(t.everywhere, owner, data, protocol, port)
+		e.Set = t.everywhere
+		e.Key = nft.Concat([]byte{p.Protocol}, nft.BigEndian(p.Host.Port()))
+	} else {
+		e.Key = portAt(p.Protocol, p.Host)
 	}
-	return element(t.somewhere, owner, data, protocol, p.Host.Addr().AsSlice(), port)
+	e.Data = nft.Concat(p.Target.Addr().AsSlice(), nft.BigEndian(p.Target.Port()))
+	return e
 }
 
-func element(set nft.Set, owner string, data []byte, key ...[]byte) elements.Element {
-	return elements.Element{Set: set, Element: nft.Element{Key: nft.Concat(key...), Data: data, Comment: owner}}
+// portAt is the key of a port of one address.
+func portAt(protocol byte, at netip.AddrPort) string {
+	return nft.Concat([]byte{protocol}, at.Addr().AsSlice(), nft.BigEndian(at.Port()))
 }
 
 // publication is the inverse of element: false for an element of a set.
-func (t *table) publication(e elements.Element) (p model.Publication, ok bool) {
-	port, target := len(e.Key)-4, len(e.Data)-4 // their ends
+func (t *table) publication(e nft.Element) (p model.Publication, ok bool) {
+	key, data := []byte(e.Key), []byte(e.Data)
+	port, target := len(key)-4, len(data)-4 // their ends
 	if port < 4 || target < 4 {
 		return p, false
 	}
 	addr := model.Unspecified(t.near.Addr())
 	if port > 4 {
-		addr, _ = netip.AddrFromSlice(e.Key[4:port])
+		addr, _ = netip.AddrFromSlice(key[4:port])
 	}
-	to, _ := netip.AddrFromSlice(e.Data[:target])
+	to, _ := netip.AddrFromSlice(data[:target])
 	return model.Publication{
-		Protocol: e.Key[0],
-		Host:     netip.AddrPortFrom(addr, binary.BigEndian.Uint16(e.Key[port:])),
-		Target:   netip.AddrPortFrom(to, binary.BigEndian.Uint16(e.Data[target:])),
+		Protocol: key[0],
+		Host:     netip.AddrPortFrom(addr, binary.BigEndian.Uint16(key[port:])),
+		Target:   netip.AddrPortFrom(to, binary.BigEndian.Uint16(data[target:])),
 	}, true
 }
 
 // publications returns the ports that elements of the maps lead to.
-func (t *table) publications(all []elements.Element) (ports []model.Publication) {
+func (t *table) publications(all []nft.Element) (ports []model.Publication) {
 	for _, e := range all {
 		if p, ok := t.publication(e); ok {
 			ports = append(ports, p)
@@ -55,27 +59,28 @@ func (t *table) publications(all []elements.Element) (ports []model.Publication)
 }
 
 // elements returns all that the ports of attachments have in the table.
-func (t *table) elements(attachments ...*model.Attachment) (all []elements.Element) {
-	for _, a := range attachments {
-		owner, added := a.Key.String(), map[string]bool{} // keys in local and selves
-		add := func(e elements.Element) {
-			if !added[string(e.Key)] {
-				added[string(e.Key)] = true
-				all = append(all, e)
-			}
+func (t *table) elements(attachments ...*model.Attachment) (all []nft.Element) {
+	added := map[nft.Element]bool{} // to local and selves
+	add := func(e nft.Element) {
+		if !added[e] {
+			added[e] = true
+			all = append(all, e)
 		}
+	}
+	for _, a := range attachments {
+		owner := a.Key.String()
 		for _, p := range a.Ports {
 			if !t.takes(p) {
 				continue
 			}
-			addr := p.Target.Addr().AsSlice()
 			if p.Host.IsValid() {
 				all = append(all, t.element(p, owner))
 			}
 			if p.Local {
-				add(element(t.local, owner, nil, []byte{p.Protocol}, addr, nft.BigEndian(p.Target.Port())))
+				add(nft.Element{Set: t.local, Key: portAt(p.Protocol, p.Target), Comment: owner})
 			}
-			add(element(t.selves, owner, nil, addr, addr))
+			addr := p.Target.Addr().AsSlice()
+			add(nft.Element{Set: t.selves, Key: nft.Concat(addr, addr), Comment: owner})
 		}
 	}
 	return all

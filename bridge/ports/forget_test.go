@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"testing"
 
-	"flatnet/bridge/elements"
 	"flatnet/bridge/model"
 	"flatnet/internal/conntrack"
 	"flatnet/internal/nft"
@@ -86,8 +85,8 @@ func TestElementOfAPublication(t *testing.T) {
 		}
 	}
 	for size := range 8 {
-		e := nft.Element{Key: make([]byte, size), Data: make([]byte, size)}
-		if p, ok := tables()[0].publication(elements.Element{Element: e}); ok {
+		zeros := string(make([]byte, size))
+		if p, ok := tables()[0].publication(nft.Element{Key: zeros, Data: zeros}); ok {
 			t.Errorf("%d bytes are read as %v", size, p)
 		}
 	}

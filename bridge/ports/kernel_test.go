@@ -258,9 +258,9 @@ func TestPortsAreRestored(t *testing.T) {
 		made := k.list()
 		for lose, want := range map[string][]string{
 			"flush map ip flatnet.ports everywhere":     {"host port 0.0.0.0:80/tcp is not forwarded to 10.87.1.2:80"},
-			"flush chain ip6 flatnet.ports output":      {"chain ip6 flatnet.ports output is not as it should be"},
+			"flush chain ip6 flatnet.ports output":      {"the chain ip6 flatnet.ports output is not as it should be"},
 			"flush set ip flatnet.ports selves":         {"set ip flatnet.ports selves is without an element of flatnet/web/eth0"},
-			"add rule ip flatnet.ports postrouting log": {"chain ip flatnet.ports postrouting is not as it should be"},
+			"add rule ip flatnet.ports postrouting log": {"the chain ip flatnet.ports postrouting is not as it should be"},
 			"flush set ip flatnet.ports local":          {"set ip flatnet.ports local is without an element of flatnet/web/eth0"},
 		} {
 			k.nft(lose, "-f", "-")

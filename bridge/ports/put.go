@@ -52,7 +52,7 @@ func Restore(tx *host.Tx, all []*model.Attachment, addrs []netip.Addr) error {
 
 // claim adds what an attachment's ports lack, and returns elements of others that it
 // replaces.
-func (t *table) claim(tx *host.Tx, a *model.Attachment, addrs []netip.Addr, r Replaceable) (stale []elements.Element, err error) {
+func (t *table) claim(tx *host.Tx, a *model.Attachment, addrs []netip.Addr, r Replaceable) (stale []nft.Element, err error) {
 	wanted := t.elements(a)
 	if len(wanted) == 0 {
 		return nil, nil
@@ -64,33 +64,33 @@ func (t *table) claim(tx *host.Tx, a *model.Attachment, addrs []netip.Addr, r Re
 	if err != nil {
 		return nil, err
 	}
-	have, err := elements.Look(tx.Conn, slices.Concat(wanted, rivals))
+	found, err := tx.Find(slices.Concat(wanted, rivals))
 	if err != nil {
 		return nil, err
 	}
-	keeps := map[string]bool{a.Key.String(): false} // owners whose elements stay
-	for _, e := range slices.Concat(wanted, rivals) {
-		holder, found := have[e.Place()]
-		if !found || e.Data == nil || holder.Comment == a.Key.String() {
+	keeps := map[string]bool{} // owners, and whether their elements stay
+	for _, e := range found {
+		if e.Data == "" || e.Comment == a.Key.String() {
 			continue
 		}
-		if _, asked := keeps[holder.Comment]; !asked {
-			old, err := r(holder.Comment)
+		if _, asked := keeps[e.Comment]; !asked {
+			old, err := r(e.Comment)
 			if err != nil {
 				return nil, err
 			}
-			if !old && !a.Key.SharesContainer(holder.Comment) {
+			if !old && !a.Key.SharesContainer(e.Comment) {
 				p, _ := t.publication(e)
-				return nil, model.Errorf(model.ErrTaken, "%v is published by %s", p, holder.Comment)
+				return nil, model.Errorf(model.ErrTaken, "%v is published by %s", p, e.Comment)
 			}
-			keeps[holder.Comment] = !old
+			keeps[e.Comment] = !old
 		}
-		if !keeps[holder.Comment] {
-			stale = append(stale, elements.Element{Set: e.Set, Element: holder})
+		if !keeps[e.Comment] {
+			stale = append(stale, e)
 		}
 	}
-	wanted = slices.DeleteFunc(wanted, func(e elements.Element) bool {
-		return e.Data != nil && keeps[have[e.Place()].Comment]
+	have := elements.ViewOf(found)
+	wanted = slices.DeleteFunc(wanted, func(e nft.Element) bool {
+		return e.Data != "" && keeps[have[e.Place()].Comment]
 	})
 	have.Put(tx.Batch, wanted, stale)
 	return stale, nil
@@ -100,29 +100,27 @@ func (t *table) claim(tx *host.Tx, a *model.Attachment, addrs []netip.Addr, r Re
 // many times the number of elements that the map has.
 const askedUpTo = 4096
 
-// rivals returns the places, each once, where elements of others would be in the way of
-// ports: on all addresses, of a port of one address; on any address of the host, of a port
-// of all. Their number does not grow with the product of ports and addresses: if that is
-// large, the map is listed, and only places of elements that it has are returned.
-func (t *table) rivals(c *nft.Conn, ports []model.Publication, addrs []netip.Addr) (places []elements.Element, err error) {
-	own, everywhere, somewhere := t.ofFamily(addrs), map[model.HostPort]model.Publication{}, map[model.HostPort]bool{}
+// rivals returns the places where elements of others would be in the way of ports: on all
+// addresses, of a port of one address; on any address of the host, of a port of all. Their
+// number does not grow with the product of ports and addresses: if that is large, the map
+// is listed, and only places of elements that it has are returned.
+func (t *table) rivals(c *nft.Conn, ports []model.Publication, addrs []netip.Addr) (places []nft.Element, err error) {
+	own, everywhere := t.ofFamily(addrs), map[model.HostPort]model.Publication{}
 	for _, p := range ports {
-		switch port := p.HostPort(); {
-		case !t.takes(p) || !p.Host.IsValid() || somewhere[port]:
+		switch {
+		case !t.takes(p) || !p.Host.IsValid():
 		case p.Everywhere():
-			everywhere[port] = p
+			everywhere[p.HostPort()] = p
 		default:
-			somewhere[port] = true
 			places = append(places, t.element(p.On(model.Unspecified(p.Host.Addr())), ""))
 		}
 	}
 	if len(everywhere)*len(own) > askedUpTo {
 		all, err := elements.List(c, t.somewhere)
-		return append(places, slices.DeleteFunc(all, func(e elements.Element) bool {
+		return append(places, slices.DeleteFunc(all, func(e nft.Element) bool {
 			p, _ := t.publication(e)
-			_, local := slices.BinarySearchFunc(own, p.Host.Addr(), netip.Addr.Compare)
 			_, wanted := everywhere[p.HostPort()]
-			return !local || !wanted
+			return !wanted || !slices.Contains(own, p.Host.Addr())
 		})...), err
 	}
 	for _, p := range everywhere {
@@ -145,7 +143,7 @@ func Faults(c *nft.Conn, all ...*model.Attachment) (found []model.Fault, err err
 		if len(wanted) == 0 {
 			continue
 		}
-		rules, err := c.Rules(t.Table, "")
+		chains, _, err := t.missing(c, false)
 		if err != nil {
 			return nil, err
 		}
@@ -153,14 +151,11 @@ func Faults(c *nft.Conn, all ...*model.Attachment) (found []model.Fault, err err
 		if err != nil {
 			return nil, err
 		}
+		found = append(found, elements.ChainFaults(chains)...)
 		add := func(thing, state string) {
 			found = append(found, model.Fault{Thing: thing, State: state, Table: t.String()})
 		}
-		chains, _ := t.lacking(rules, false)
-		for _, chain := range chains {
-			add(chain.String(), "not as it should be")
-		}
-		lost := slices.DeleteFunc(wanted, func(e elements.Element) bool {
+		lost := slices.DeleteFunc(wanted, func(e nft.Element) bool {
 			if owner := have[e.Place()].Comment; owner != e.Comment {
 				key, _ := model.ParseKey(e.Comment)
 				return key.SharesContainer(owner)

@@ -18,7 +18,7 @@ import (
 type Leaving map[model.Key]*model.Attachment
 
 // stays reports whether an element belongs to none of them.
-func (l Leaving) stays(e elements.Element) bool {
+func (l Leaving) stays(e nft.Element) bool {
 	key, _ := model.ParseKey(e.Comment)
 	_, leaves := l[key]
 	return !leaves
@@ -35,17 +35,14 @@ func Remove(tx *host.Tx, l Leaving, heirs []*model.Attachment) (gone []model.Pub
 			return nil, err
 		}
 		gone = append(gone, t.publications(mine)...)
-		wanted := slices.DeleteFunc(t.elements(heirs...), func(e elements.Element) bool { return !l.stays(e) })
+		wanted := slices.DeleteFunc(t.elements(heirs...), func(e nft.Element) bool { return !l.stays(e) })
 		if last && len(wanted) == 0 {
 			tx.Delete(t.Table)
 			continue
 		}
-		freed := map[elements.Place]bool{}
-		for _, e := range mine {
-			freed[e.Place()] = true
-		}
-		elements.Delete(tx.Batch, mine)
-		wanted = slices.DeleteFunc(wanted, func(e elements.Element) bool { return !freed[e.Place()] })
+		freed := elements.ViewOf(mine)
+		tx.Delete(nft.Elements(mine))
+		wanted = slices.DeleteFunc(wanted, func(e nft.Element) bool { return freed[e.Place()].Key == "" })
 		elements.View{}.Fill(tx.Batch, wanted)
 	}
 	return gone, nil
@@ -54,28 +51,28 @@ func Remove(tx *host.Tx, l Leaving, heirs []*model.Attachment) (gone []model.Pub
 // owned returns the elements of attachments that leave, and whether the table has no
 // others. Records of a few ports are believed: then it lists only selves, which has few
 // elements, as long as others have ports.
-func (t *table) owned(c *nft.Conn, l Leaving) (mine []elements.Element, last bool, err error) {
+func (t *table) owned(c *nft.Conn, l Leaving) (mine []nft.Element, last bool, err error) {
 	known := slices.DeleteFunc(slices.Collect(maps.Values(l)), func(a *model.Attachment) bool { return a == nil })
 	recorded, complete := t.elements(known...), len(known) == len(l)
 	if len(recorded) == 0 && complete {
 		return nil, false, nil
 	}
-	if has, err := c.Has(t.selves); err != nil || !has {
-		return nil, false, err
+	selves, err := c.Elements(t.selves)
+	if elements.Absent(err) {
+		return nil, false, nil
 	}
-	selves, err := elements.List(c, t.selves)
 	if err != nil {
 		return nil, false, err
 	}
 	last = !slices.ContainsFunc(selves, l.stays)
-	leaves := slices.ContainsFunc(selves, func(e elements.Element) bool { return !l.stays(e) })
+	leaves := slices.ContainsFunc(selves, func(e nft.Element) bool { return !l.stays(e) })
 	listed := last || leaves && (!complete || len(recorded) > askedUpTo)
 	if listed {
-		mine, err = elements.List(c, t.somewhere, t.everywhere, t.selves, t.local)
+		mine, err = elements.List(c, t.sets()...)
 	}
 	if !listed || complete && errors.Is(err, unix.EAGAIN) { // the maps change all the time
 		last = false
-		mine, err = elements.Find(c, recorded)
+		mine, err = c.Find(recorded)
 	}
 	all := len(mine)
 	mine = slices.DeleteFunc(mine, l.stays)

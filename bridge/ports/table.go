@@ -81,15 +81,15 @@ func tables() []*table {
 func newTable(family nft.Family, addr nft.Type, near string) *table {
 	t := nft.Table{Family: family, Name: "flatnet.ports"}
 	prefix := netip.MustParsePrefix(near)
-	port, target := []nft.Type{nft.InetProto, nft.InetService}, []nft.Type{addr, nft.InetService}
-	portAt := []nft.Type{nft.InetProto, addr, nft.InetService}
+	port, target := nft.Types{nft.InetProto, nft.InetService}, nft.Types{addr, nft.InetService}
+	portAt := nft.Types{nft.InetProto, addr, nft.InetService}
 	return &table{
 		Table: t, near: prefix, words: uint32(prefix.Addr().BitLen() / 32),
 		somewhere:  nft.Set{Table: t, Name: "somewhere", Key: portAt, Data: target},
 		everywhere: nft.Set{Table: t, Name: "everywhere", Key: port, Data: target},
-		selves:     nft.Set{Table: t, Name: "selves", Key: []nft.Type{addr, addr}},
+		selves:     nft.Set{Table: t, Name: "selves", Key: nft.Types{addr, addr}},
 		local:      nft.Set{Table: t, Name: "local", Key: portAt},
-		host:       nft.Set{Table: t, Name: "host", Key: []nft.Type{addr}},
+		host:       nft.Set{Table: t, Name: "host", Key: nft.Types{addr}},
 	}
 }
 
@@ -159,7 +159,7 @@ func (*table) in(set nft.Set) nft.Expr { return nft.Lookup{Set: set.Name, Src: n
 // load loads the key of a map or set, with the destination's address or without.
 func (t *table) load(set nft.Set) []nft.Expr {
 	protocol := nft.Meta{Key: nft.MetaL4Proto, Dst: nft.Reg1}
-	if len(set.Key) == 2 {
+	if set == t.everywhere {
 		return []nft.Expr{protocol, nft.DstPort(nft.Reg32(1))}
 	}
 	return []nft.Expr{protocol, nft.Destination.Load(t.Family, nft.Reg32(1)), nft.DstPort(nft.Reg32(1 + t.words))}
@@ -173,57 +173,45 @@ func (t *table) dnat(m nft.Set) []nft.Expr {
 		nft.Translate{Family: t.Family, Addr: nft.Reg32(target), Port: nft.Reg32(target + t.words)})
 }
 
-// lacking returns the chains that are not among the table's rules as they should be, and
-// whether the table is of the kind for a kernel without fib. One that is there decides
-// about its kind.
-func (t *table) lacking(have []nft.Rule, noFIB bool) ([]nft.Ruleset, bool) {
+// missing returns the chains that are not as they should be, and whether the table is of
+// the kind for a kernel without fib. One that is there decides about its kind.
+func (t *table) missing(c *nft.Conn, noFIB bool) ([]nft.Ruleset, bool, error) {
+	have, err := c.Rules(t.Table, "")
 	noFIB = noFIB || slices.ContainsFunc(have, func(r nft.Rule) bool { return slices.Contains(r.Exprs, t.in(t.host)) })
-	return slices.DeleteFunc(t.chains(noFIB), func(r nft.Ruleset) bool { return r.In(have) }), noFIB
+	return nft.Missing(t.chains(noFIB), have), noFIB, err
 }
+
+// sets returns those of elements that have owners.
+func (t *table) sets() []nft.Set { return []nft.Set{t.somewhere, t.everywhere, t.selves, t.local} }
 
 // ensure adds the table, or what it lacks but for elements that have owners.
 func (t *table) ensure(tx *host.Tx, addrs []netip.Addr) error {
-	have, err := tx.Rules(t.Table, "")
+	missing, noFIB, err := t.missing(tx.Conn, tx.NoFIB)
 	if err != nil {
 		return err
 	}
-	missing, noFIB := t.lacking(have, tx.NoFIB)
-	if len(missing) > 0 { // else all sets are there, for rules refer to them
-		tx.Add(t.Table, t.somewhere, t.everywhere, t.selves, t.local)
+	tx.FIB = tx.FIB || len(missing) > 0 && !noFIB
+	if !noFIB {
+		tx.PutMissing(t.Table, t.sets(), missing)
+		return nil
 	}
-	if len(missing) > 0 && noFIB {
-		tx.Add(t.host)
-	}
-	for _, chain := range missing {
-		tx.Put(chain)
-		tx.FIB = tx.FIB || !noFIB
-	}
-	if noFIB {
-		return t.follow(tx, addrs)
-	}
-	return nil
+	tx.PutMissing(t.Table, append(t.sets(), t.host), missing)
+	return t.follow(tx, addrs)
 }
 
 // follow makes the set of the host's addresses agree with them.
 func (t *table) follow(tx *host.Tx, addrs []netip.Addr) error {
-	now := nft.Elements{Set: t.host}
-	wanted := map[string]bool{}
+	var now []nft.Element
 	for _, a := range t.ofFamily(addrs) {
-		now.List = append(now.List, nft.Element{Key: a.AsSlice()})
-		wanted[string(a.AsSlice())] = true
+		now = append(now, nft.Element{Set: t.host, Key: string(a.AsSlice())})
 	}
-	old, err := tx.Elements(t.host)
-	if err != nil && !elements.Absent(err) {
+	old, err := elements.List(tx.Conn, t.host)
+	have := elements.ViewOf(old)
+	if err != nil || len(old) == len(now) && !slices.ContainsFunc(now, func(e nft.Element) bool { return !have.Has(e) }) {
 		return err
 	}
-	surplus := slices.ContainsFunc(old, func(e nft.Element) bool { return !wanted[string(e.Key)] })
-	if len(old) == len(wanted) && !surplus {
-		return nil
-	}
-	if len(old) > 0 {
-		tx.Delete(nft.Elements{Set: t.host, List: old})
-	}
-	tx.Add(now)
+	tx.Delete(nft.Elements(old))
+	tx.Add(nft.Elements(now))
 	return nil
 }
 

@@ -3,7 +3,6 @@ package nft
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -77,8 +76,8 @@ func (b *Batch) put(verb string, msg uint16, flags netlink.HeaderFlags, objects 
 		if !ok {
 			b.append(verb, msg, flags, o)
 		}
-		for some := range slices.Chunk(all.List, perMessage) {
-			b.append(verb, msg, flags, Elements{all.Set, some})
+		for _, some := range all.messages() {
+			b.append(verb, msg, flags, some)
 		}
 	}
 }

@@ -186,7 +186,7 @@ func TestQueriesPassErrorsOn(t *testing.T) {
 		"has":      func(c *Conn) error { _, err := c.Has(own); return err },
 		"rules":    func(c *Conn) error { _, err := c.Rules(ip, "x"); return err },
 		"elements": func(c *Conn) error { _, err := c.Elements(ports); return err },
-		"element":  func(c *Conn) error { _, err := find(c, ports, []byte{1}); return err },
+		"element":  func(c *Conn) error { _, err := find(c, ports, "\x01"); return err },
 	}
 	for name, query := range queries {
 		t.Run(name, func(t *testing.T) {
@@ -218,7 +218,7 @@ func TestQueriesRefuseBadAnswers(t *testing.T) {
 			h.Flags = 0
 			return []netlink.Message{{Header: h, Data: data}}
 		})
-		if _, err := find(c, ports, []byte{1}); err == nil || !strings.HasPrefix(err.Error(), "get element of map ip flatnet ports: ") {
+		if _, err := find(c, ports, "\x01"); err == nil || !strings.HasPrefix(err.Error(), "get element of map ip flatnet ports: ") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := c.Rules(ip, "x"); name == "no header" && (err == nil || !strings.HasPrefix(err.Error(), "list chain ip flatnet x: ")) {
@@ -264,15 +264,15 @@ func TestBatchThatCannotBeSent(t *testing.T) {
 			t.Errorf("got  %q\nwant %q", err, text)
 		}
 	}
-	if err := commit(c, func(b *Batch) { b.Add(Elements{Set: ports}) }); err != nil {
+	if err := commit(c, func(b *Batch) { b.Add(Elements{}) }); err != nil {
 		t.Errorf("empty batch: %v", err)
 	}
 }
 
 func TestManyLargeElementsFitTheirMessages(t *testing.T) {
-	all := Elements{Set: ports}
+	var all Elements
 	for range 2 * perMessage {
-		all.List = append(all.List, Element{make([]byte, 64), make([]byte, 64), strings.Repeat("x", 253)})
+		all = append(all, Element{ports, strings.Repeat("k", 64), strings.Repeat("d", 64), strings.Repeat("x", 253)})
 	}
 	var b Batch
 	if b.Add(all); b.err != nil || len(b.ops) != 2 {

@@ -161,22 +161,34 @@ func (c *Conn) Rules(t Table, chain string) ([]Rule, error) {
 // Elements lists the elements of a set, in no particular order. A set that
 // doesn't exist is ENOENT.
 func (c *Conn) Elements(s Set) ([]Element, error) {
-	return list(c, Elements{Set: s}, readElements)
+	all, err := list(c, allElements{s}, readElements)
+	for i := range all {
+		all[i].Set = s
+	}
+	return all, err
 }
 
-// Find finds elements by their keys. The result has an entry for each key
-// that the set has an element for. A set that doesn't exist has none. The cost
-// grows with the number of keys only.
-func (c *Conn) Find(s Set, keys [][]byte) (map[string]Element, error) {
-	requests := make([]netlink.Message, len(keys))
-	for i, key := range keys {
-		var err error
-		if requests[i], err = encode(Elements{s, []Element{{Key: key}}}, getMsg, 0); err != nil {
-			return nil, fmt.Errorf("get element of %v: %w", s, err)
+// Find returns the elements that are at the places of others, each once and in their
+// order. A set that doesn't exist has none. The cost grows with the number of places
+// only.
+func (c *Conn) Find(at []Element) (found []Element, err error) {
+	var requests []netlink.Message
+	var places []Element // of the requests
+	asked := map[Element]bool{}
+	for _, e := range at {
+		if asked[e.Place()] {
+			continue
 		}
+		asked[e.Place()] = true
+		m, err := encode(Elements{e}, getMsg, 0)
+		if err != nil {
+			return nil, fmt.Errorf("get element of %v: %w", e.Set, err)
+		}
+		requests, places = append(requests, m), append(places, e)
 	}
-	found := map[string]Element{}
+	i := -1
 	for replies, err := range c.nl.Each(requests) {
+		i++
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
@@ -185,9 +197,10 @@ func (c *Conn) Find(s Set, keys [][]byte) (map[string]Element, error) {
 			err = fmt.Errorf("the kernel returned %d", len(elements))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("get element of %v: %w", s, c.explain(err))
+			return nil, fmt.Errorf("get element of %v: %w", places[i].Set, c.explain(err))
 		}
-		found[string(elements[0].Key)] = elements[0]
+		elements[0].Set = places[i].Set
+		found = append(found, elements[0])
 	}
 	return found, nil
 }

@@ -58,10 +58,10 @@ func readExpr(name string, data []byte) Expr {
 }
 
 // value passes over a nft_data_attributes nest that contains a value, or is left
-// out if that is nil.
-func value(c *nl.Codec, typ uint16, v []byte) []byte {
-	if c.Reading() || v != nil {
-		c.Nest(typ, func(n *nl.Codec) { v = n.Bytes(unix.NFTA_DATA_VALUE, v) })
+// out if that is empty.
+func value[T string | []byte](c *nl.Codec, typ uint16, v T) T {
+	if c.Reading() || len(v) > 0 {
+		c.Nest(typ, func(n *nl.Codec) { v = T(n.Bytes(unix.NFTA_DATA_VALUE, []byte(v))) })
 	}
 	return v
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,26 +67,27 @@ var (
 	spoofing    = Chain{Table: bridge, Name: "prerouting", Type: Filter, Hook: Prerouting, Priority: -300}
 	own         = Chain{Table: ip, Name: "masq-x"}
 
-	flat   = Set{Table: ip, Name: "flat", Key: []Type{IPv4Addr}}
-	hosts  = Set{Table: ip6, Name: "hosts", Key: []Type{IPv6Addr}}
-	ports  = Set{Table: ip, Name: "ports", Key: []Type{InetProto, IPv4Addr, InetService}, Data: []Type{IPv4Addr, InetService}}
-	links  = Set{Table: ip, Name: "links", Key: []Type{IfName}, Data: []Type{IPv4Addr}}
-	macs   = Set{Table: bridge, Name: "macs", Key: []Type{IfName, EtherAddr}}
-	ports6 = Set{Table: ip6, Name: "services", Key: []Type{InetService}}
+	flat   = Set{Table: ip, Name: "flat", Key: Types{IPv4Addr}}
+	hosts  = Set{Table: ip6, Name: "hosts", Key: Types{IPv6Addr}}
+	ports  = Set{Table: ip, Name: "ports", Key: Types{InetProto, IPv4Addr, InetService}, Data: Types{IPv4Addr, InetService}}
+	links  = Set{Table: ip, Name: "links", Key: Types{IfName}, Data: Types{IPv4Addr}}
+	macs   = Set{Table: bridge, Name: "macs", Key: Types{IfName, EtherAddr}}
+	ports6 = Set{Table: ip6, Name: "services", Key: Types{InetService}}
 )
 
 func addr(s string) []byte { return netip.MustParseAddr(s).AsSlice() }
 
 func elements() []Elements {
 	return []Elements{
-		{flat, []Element{{Key: addr("10.87.0.1")}}},
-		{hosts, []Element{{Key: addr("2001:db8::1"), Comment: "a"}}},
-		{ports, []Element{{
+		{{Set: flat, Key: string(addr("10.87.0.1"))}},
+		{{Set: hosts, Key: string(addr("2001:db8::1")), Comment: "a"}},
+		{{
+			Set:  ports,
 			Key:  Concat([]byte{unix.IPPROTO_TCP}, addr("192.0.2.1"), []byte{0x1f, 0x90}),
 			Data: Concat(addr("10.87.1.2"), []byte{0, 80}), Comment: "flatnet/c/eth0",
-		}}},
-		{links, []Element{{Key: Name("fn-1"), Data: addr("10.87.1.3")}}},
-		{macs, []Element{{Key: Concat(Name("fn-1"), []byte{2, 0, 0, 0, 0, 1})}}},
+		}},
+		{{Set: links, Key: string(Name("fn-1")), Data: string(addr("10.87.1.3"))}},
+		{{Set: macs, Key: Concat(Name("fn-1"), []byte{2, 0, 0, 0, 0, 1})}},
 	}
 }
 
@@ -158,12 +160,12 @@ func TestKernelHoldsWhatIsCommitted(t *testing.T) {
 			}
 		}
 		for _, e := range elements() {
-			got, err := c.Elements(e.Set)
-			if err != nil || !reflect.DeepEqual(got, e.List) {
-				t.Errorf("%v: got %+v, %v\nwant %+v", e, got, err, e.List)
+			got, err := c.Elements(e[0].Set)
+			if err != nil || !slices.Equal(got, e) {
+				t.Errorf("%v: got %+v, %v\nwant %+v", e, got, err, e)
 			}
-			one, err := find(c, e.Set, e.List[0].Key)
-			if err != nil || !reflect.DeepEqual(one, e.List[0]) {
+			one, err := find(c, e[0].Set, e[0].Key)
+			if err != nil || one != e[0] {
 				t.Errorf("%v: got %+v, %v", e, one, err)
 			}
 		}
@@ -171,9 +173,10 @@ func TestKernelHoldsWhatIsCommitted(t *testing.T) {
 }
 
 // find returns the element with a key, or the zero one.
-func find(c *Conn, s Set, key []byte) (Element, error) {
-	found, err := c.Find(s, [][]byte{key})
-	return found[string(key)], err
+func find(c *Conn, s Set, key string) (Element, error) {
+	e := Element{Set: s, Key: key}
+	found, err := c.Find([]Element{e, e})
+	return append(found, Element{})[0], err
 }
 
 // commit commits what fill puts into a batch.
@@ -219,7 +222,7 @@ func TestKernelForgetsWhatIsDeleted(t *testing.T) {
 				t.Errorf("%v has %+v, %v", s, left, err)
 			}
 		}
-		if e, err := find(c, ports, elements()[2].List[0].Key); e.Key != nil || err != nil {
+		if e, err := find(c, ports, elements()[2][0].Key); e.Key != "" || err != nil {
 			t.Errorf("deleted element: %v, %v", e, err)
 		}
 
@@ -294,13 +297,13 @@ func TestKernelHasNothing(t *testing.T) {
 		if _, err := c.Elements(ports); !errors.Is(err, unix.ENOENT) {
 			t.Errorf("elements: %v", err)
 		}
-		if e, err := find(c, ports, make([]byte, 12)); e.Key != nil || err != nil {
+		if e, err := find(c, ports, string(make([]byte, 12))); e.Key != "" || err != nil {
 			t.Errorf("element: %v, %v", e, err)
 		}
 		if err := commit(c, func(b *Batch) { b.Add(ip, ports) }); err != nil {
 			t.Error(err)
 		}
-		if _, err := find(c, ports, []byte{1}); !errors.Is(err, unix.EINVAL) || errors.Is(err, ErrUnsupported) {
+		if _, err := find(c, ports, "\x01"); !errors.Is(err, unix.EINVAL) || errors.Is(err, ErrUnsupported) {
 			t.Errorf("key of another size: %v", err)
 		}
 	})

@@ -1,5 +1,7 @@
 package nft
 
+import "slices"
+
 // A Ruleset is a chain with all of its rules.
 type Ruleset struct {
 	Chain
@@ -41,5 +43,24 @@ func (b *Batch) Put(r Ruleset) {
 	b.Flush(r.Chain)
 	for _, rule := range r.Rules {
 		b.Add(rule)
+	}
+}
+
+// Missing returns the chains that are not among rules as they should be.
+func Missing(chains []Ruleset, rules []Rule) []Ruleset {
+	return slices.DeleteFunc(chains, func(r Ruleset) bool { return r.In(rules) })
+}
+
+// PutMissing adds a table with sets and its missing chains to a batch. If no chain is
+// missing, all is there, for rules refer to each of the sets.
+func (b *Batch) PutMissing(t Table, sets []Set, chains []Ruleset) {
+	if len(chains) > 0 {
+		b.Add(t)
+		for _, s := range sets {
+			b.Add(s)
+		}
+	}
+	for _, r := range chains {
+		b.Put(r)
 	}
 }

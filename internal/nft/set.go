@@ -23,14 +23,20 @@ const (
 	IfName      Type = 41<<8 | 16 // ifname: IFNAMSIZ bytes filled up with NUL
 )
 
+// Types are up to three types, which are a concatenation if there are several (see
+// [Concat]).
+type Types [3]Type
+
 // layout returns the number and size in bytes of a type or concatenation.
-func layout(types []Type) (number, size uint32) {
+func (types Types) layout() (number, size uint32) {
 	padding := uint32(0)
-	if len(types) > 1 {
+	if types[1] != 0 {
 		padding = 3 // each field starts at a register of 4 bytes
 	}
 	for _, t := range types {
-		number = number<<6 | uint32(t>>8) // TYPE_BITS of nft's datatype.h
+		if t != 0 {
+			number = number<<6 | uint32(t>>8) // TYPE_BITS of nft's datatype.h
+		}
 		size += (uint32(t&0xff) + padding) &^ padding
 	}
 	return number, size
@@ -40,13 +46,13 @@ func layout(types []Type) (number, size uint32) {
 type Set struct {
 	Table Table
 	Name  string
-	Key   []Type // several make a concatenation, see [Concat]
-	Data  []Type // of a map
+	Key   Types
+	Data  Types // of a map
 }
 
 func (s Set) String() string {
 	kind := "set "
-	if len(s.Data) > 0 {
+	if s.Data[0] != 0 {
 		kind = "map "
 	}
 	return kind + s.Table.name() + " " + s.Name
@@ -62,19 +68,19 @@ func (s Set) identify(c *nl.Codec) {
 func (s Set) define(c *nl.Codec) {
 	s.identify(c)
 	var flags uint32
-	if len(s.Data) > 0 {
+	if s.Data[0] != 0 {
 		flags = unix.NFT_SET_MAP
 	}
 	nl.Number(c, unix.NFTA_SET_FLAGS, flags)
-	key, size := layout(s.Key)
+	key, size := s.Key.layout()
 	nl.Number(c, unix.NFTA_SET_KEY_TYPE, key)
 	nl.Number(c, unix.NFTA_SET_KEY_LEN, size)
-	data, size := layout(s.Data)
+	data, size := s.Data.layout()
 	nl.Optional(c, unix.NFTA_SET_DATA_TYPE, data)
 	nl.Optional(c, unix.NFTA_SET_DATA_LEN, size)
 	// Required, though it only serves to refer to a set without a name.
 	nl.Number(c, unix.NFTA_SET_ID, uint32(1))
-	if len(s.Key) == 1 {
+	if s.Key[1] == 0 {
 		c.Bytes(unix.NFTA_SET_USERDATA, keyByteOrder(s.Key[0]))
 	}
 }
@@ -92,20 +98,25 @@ func keyByteOrder(t Type) []byte {
 
 // An Element is an element of a set or map.
 type Element struct {
-	Key     []byte // see [Concat]
-	Data    []byte // in a map
+	Set     Set
+	Key     string // see [Concat]
+	Data    string // in a map
 	Comment string // up to 253 bytes, as nft shows it
 }
 
+// Place returns an element without anything that is not part of its identity: a set
+// has one element at a place.
+func (e Element) Place() Element { return Element{Set: e.Set, Key: e.Key} }
+
 // Concat joins the fields of a concatenation: each is filled up with NUL to
 // the 4 bytes of a register.
-func Concat(fields ...[]byte) []byte {
+func Concat(fields ...[]byte) string {
 	var b []byte
 	for _, f := range fields {
 		b = append(b, f...)
 		b = append(b, make([]byte, -len(b)&3)...)
 	}
-	return b
+	return string(b)
 }
 
 // Name is an interface name as a key or as data to compare with (IFNAMSIZ).
@@ -115,41 +126,51 @@ func Name(ifname string) []byte {
 	return b
 }
 
-// Elements are elements to add to a set, or to delete from it by their keys.
-type Elements struct {
-	Set  Set
-	List []Element
-}
+// Elements are elements to add to their sets, or to delete from these by their keys.
+type Elements []Element
 
 // perMessage bounds the elements of one message, an attribute of less than 64 KiB.
 // The largest has a key and data of 64 bytes each and user data of 256, with seven
 // attribute headers and the alignment of three values.
 const perMessage = 150
 
-func (e Elements) String() string {
-	s := "elements of " + e.Set.String()
-	if len(e.List) == 1 && e.List[0].Comment != "" {
-		s += ` "` + e.List[0].Comment + `"`
+// messages divides elements into those of each set that fit into one message.
+func (all Elements) messages() (lists []Elements) {
+	last := map[Set]int{} // index of a set's last list
+	for _, e := range all {
+		i, found := last[e.Set]
+		if !found || len(lists[i]) == perMessage {
+			i = len(lists)
+			last[e.Set] = i
+			lists = append(lists, nil)
+		}
+		lists[i] = append(lists[i], e)
+	}
+	return lists
+}
+
+func (all Elements) String() string {
+	s := "elements of " + all[0].Set.String()
+	if len(all) == 1 && all[0].Comment != "" {
+		s += ` "` + all[0].Comment + `"`
 	}
 	return s
 }
 
-func (e Elements) kind() (uint16, Family) { return unix.NFT_MSG_NEWSETELEM, e.Set.Table.Family }
+func (all Elements) kind() (uint16, Family) { return unix.NFT_MSG_NEWSETELEM, all[0].Set.Table.Family }
 
-func (e Elements) identify(c *nl.Codec) {
-	keys := Elements{e.Set, make([]Element, len(e.List))}
-	for i, el := range e.List {
-		keys.List[i].Key = el.Key
+func (all Elements) identify(c *nl.Codec) {
+	places := make(Elements, len(all))
+	for i, e := range all {
+		places[i] = e.Place()
 	}
-	keys.define(c)
+	places.define(c)
 }
 
-func (e Elements) define(c *nl.Codec) {
-	c.Text(unix.NFTA_SET_ELEM_LIST_TABLE, e.Set.Table.Name)
-	c.Text(unix.NFTA_SET_ELEM_LIST_SET, e.Set.Name)
-	if len(e.List) > 0 {
-		passElements(c, e.List)
-	}
+func (all Elements) define(c *nl.Codec) {
+	c.Text(unix.NFTA_SET_ELEM_LIST_TABLE, all[0].Set.Table.Name)
+	c.Text(unix.NFTA_SET_ELEM_LIST_SET, all[0].Set.Name)
+	passElements(c, all)
 }
 
 func passElements(c *nl.Codec, list []Element) []Element {
@@ -162,3 +183,10 @@ func passElements(c *nl.Codec, list []Element) []Element {
 }
 
 func readElements(_ Family, c *nl.Codec) []Element { return passElements(c, nil) }
+
+// allElements are the elements of a set. NFTA_SET_ELEM_LIST_TABLE and _SET are the
+// numbers by which the set itself is identified.
+type allElements struct{ Set }
+
+func (s allElements) String() string         { return "elements of " + s.Set.String() }
+func (s allElements) kind() (uint16, Family) { return unix.NFT_MSG_NEWSETELEM, s.Table.Family }

@@ -108,9 +108,10 @@ func TestTransactAmongEndlessChanges(t *testing.T) {
 // whatever the number of refusals, and the socket goes on.
 func TestLargeBatch(t *testing.T) {
 	inNamespace(t, func(c *Conn) {
-		all := Elements{Set: ports}
+		var all Elements
 		for i := range 70_000 {
-			all.List = append(all.List, Element{
+			all = append(all, Element{
+				Set:  ports,
 				Key:  Concat([]byte{byte(i >> 16)}, addr("192.0.2.1"), []byte{byte(i >> 8), byte(i)}),
 				Data: Concat(addr("10.87.1.2"), []byte{0, 80}), Comment: strings.Repeat("x", 60),
 			})
@@ -120,21 +121,21 @@ func TestLargeBatch(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		t.Logf("%d elements in %v", len(all.List), time.Since(began))
+		t.Logf("%d elements in %v", len(all), time.Since(began))
 		began = time.Now()
-		if got, err := c.Elements(ports); err != nil || len(got) != len(all.List) {
+		if got, err := c.Elements(ports); err != nil || len(got) != len(all) {
 			t.Errorf("%d elements, %v", len(got), err)
 		}
 		t.Logf("listed in %v", time.Since(began))
 		err := commit(c, func(b *Batch) {
 			for i := range 10_000 {
-				b.Create(Elements{ports, all.List[i : i+1]})
+				b.Create(all[i : i+1])
 			}
 		})
 		if !errors.Is(err, unix.EEXIST) || !strings.HasPrefix(err.Error(), "create elements of map ip flatnet ports") {
 			t.Errorf("got %v", err)
 		}
-		if e, err := find(c, ports, all.List[0].Key); e.Key == nil || err != nil {
+		if e, err := find(c, ports, all[0].Key); e.Key == "" || err != nil {
 			t.Errorf("afterwards: %v, %v", e, err)
 		}
 	})
