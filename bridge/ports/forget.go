@@ -1,8 +1,8 @@
 package ports
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -19,27 +19,9 @@ import (
 // ports of many attachments should be forgotten at once.
 func Forget(h *host.Host, gone, published []model.Publication, addrs []netip.Addr) {
 	queries, stale := staleFlows(gone, published, addrs)
-	if err := forget(queries, stale); err != nil {
+	if err := conntrack.Forget(slices.Collect(maps.Keys(queries)), stale); err != nil {
 		h.Warn(fmt.Sprintf("clients that keep sending to a published UDP port may be served wrongly: %v", err))
 	}
-}
-
-func forget(queries map[conntrack.Query]bool, stale func(conntrack.Flow) bool) error {
-	if len(queries) == 0 {
-		return nil
-	}
-	c, err := conntrack.Dial()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	var old []conntrack.Flow
-	for q := range queries {
-		flows, ferr := c.Flows(q)
-		err = errors.Join(err, ferr)
-		old = append(old, slices.DeleteFunc(flows, func(f conntrack.Flow) bool { return !stale(f) })...)
-	}
-	return errors.Join(err, c.Delete(old))
 }
 
 // fewQueries is up to how many ports and servers are asked for one by one: the kernel

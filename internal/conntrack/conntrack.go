@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"flatnet/internal/nl"
 
@@ -21,20 +22,26 @@ const (
 	msgDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2 // IPCTNL_MSG_CT_DELETE
 )
 
-// A Conn is a netlink socket to the conntrack of one network namespace.
-type Conn struct{ nl *nl.Conn }
-
-// Dial opens a socket in the calling thread's network namespace.
-func Dial() (*Conn, error) {
+// Forget deletes those flows selected by queries that are stale; one that is gone is no
+// error, and a newer one with the same addresses and ports stays. It asks and deletes in
+// the calling thread's network namespace, and goes on after an error.
+func Forget(queries []Query, stale func(Flow) bool) error {
+	if len(queries) == 0 {
+		return nil
+	}
 	c, err := nl.Dial(unix.NETLINK_NETFILTER)
 	if err != nil {
-		return nil, fmt.Errorf("conntrack: %w", err)
+		return fmt.Errorf("conntrack: %w", err)
 	}
-	return &Conn{c}, nil
+	defer c.Close()
+	var old []Flow
+	for _, q := range queries {
+		flows, ferr := list(c, q)
+		err = errors.Join(err, ferr)
+		old = append(old, slices.DeleteFunc(flows, func(f Flow) bool { return !stale(f) })...)
+	}
+	return errors.Join(err, remove(c, old))
 }
-
-// Close closes the socket.
-func (c *Conn) Close() error { return c.nl.Close() }
 
 // A Query selects flows of one protocol and family. The kernel goes through all
 // that it has.
@@ -45,19 +52,18 @@ type Query struct {
 	Server   netip.Addr // that answers, of the same family; invalid: any
 }
 
-// Flows lists the flows that a query selects. Kernels before 5.8 select by nothing but
+// list lists the flows that a query selects. Kernels before 5.8 select by nothing but
 // the family: then there are others of the protocol, too, and the caller must look at
 // port and server itself.
-func (c *Conn) Flows(q Query) ([]Flow, error) {
+func list(c *nl.Conn, q Query) (flows []Flow, err error) {
 	req, err := q.encode()
 	if err != nil {
 		return nil, err
 	}
-	msgs, err := c.nl.Do(msgGet, netlink.Dump, req)
+	msgs, err := c.Do(msgGet, netlink.Dump, req)
 	if errors.Is(err, unix.EINVAL) { // nfnetlink has no such subsystem
 		return nil, errUnsupported
 	}
-	var flows []Flow
 	for _, m := range msgs {
 		f, derr := decode(m.Data)
 		err = errors.Join(err, derr)
@@ -71,9 +77,8 @@ func (c *Conn) Flows(q Query) ([]Flow, error) {
 	return flows, nil
 }
 
-// Delete deletes flows; one that is gone is no error. A newer one with the same
-// addresses and ports stays. All are tried; the first error is returned.
-func (c *Conn) Delete(flows []Flow) error {
+// remove deletes flows. All are tried; the first error is returned.
+func remove(c *nl.Conn, flows []Flow) (first error) {
 	requests := make([]netlink.Message, len(flows))
 	for i, f := range flows {
 		data, err := f.encode()
@@ -83,8 +88,7 @@ func (c *Conn) Delete(flows []Flow) error {
 		header := netlink.Header{Type: msgDelete, Flags: netlink.Request | netlink.Acknowledge}
 		requests[i] = netlink.Message{Header: header, Data: data}
 	}
-	var first error
-	for _, err := range c.nl.Each(requests) {
+	for _, err := range c.Each(requests) {
 		if first == nil && err != nil && !errors.Is(err, unix.ENOENT) {
 			first = fmt.Errorf("delete connection %v: %w", flows[0], err)
 		}

@@ -65,7 +65,7 @@ func TestQuery(t *testing.T) {
 	}
 }
 
-func fake(answer nltest.Func) *Conn { return &Conn{nl.New(nltest.Dial(answer))} }
+func fake(answer nltest.Func) *nl.Conn { return nl.New(nltest.Dial(answer)) }
 
 func TestKernelThatIgnoresTheFilter(t *testing.T) {
 	other := strings.Replace(listed, "0500010011000000 060002009c400000", "0500010006000000 060002009c400000", 1) // TCP
@@ -74,7 +74,7 @@ func TestKernelThatIgnoresTheFilter(t *testing.T) {
 			h := netlink.Header{Sequence: reqs[0].Header.Sequence, PID: nltest.PID}
 			return nltest.Multipart([]netlink.Message{{Header: h, Data: unhex(t, other)}, {Header: h, Data: unhex(t, listed)}, {Header: h}})
 		}))
-	flows, err := c.Flows(Query{Protocol: unix.IPPROTO_UDP, Port: 8053})
+	flows, err := list(c, Query{Protocol: unix.IPPROTO_UDP, Port: 8053})
 	if err != nil || len(flows) != 1 || flows[0].Dst.Port() != 8053 {
 		t.Errorf("got %v, %v", flows, err)
 	}
@@ -82,7 +82,7 @@ func TestKernelThatIgnoresTheFilter(t *testing.T) {
 
 func TestKernelWithoutCtnetlink(t *testing.T) {
 	c := fake(func(reqs []netlink.Message) ([]netlink.Message, error) { return nltest.Error(int(unix.EINVAL), reqs) })
-	if _, err := c.Flows(Query{Protocol: unix.IPPROTO_UDP, Port: 53}); !errors.Is(err, errUnsupported) {
+	if _, err := list(c, Query{Protocol: unix.IPPROTO_UDP, Port: 53}); !errors.Is(err, errUnsupported) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -90,7 +90,7 @@ func TestKernelWithoutCtnetlink(t *testing.T) {
 func TestDeleteOfAFlowThatIsGone(t *testing.T) {
 	for errno, want := range map[unix.Errno]error{unix.ENOENT: nil, unix.EPERM: unix.EPERM} {
 		c := fake(func(reqs []netlink.Message) ([]netlink.Message, error) { return nltest.Error(int(errno), reqs) })
-		if err := c.Delete([]Flow{{}}); !errors.Is(err, want) {
+		if err := remove(c, []Flow{{}}); !errors.Is(err, want) {
 			t.Errorf("%v: got %v", errno, err)
 		}
 	}

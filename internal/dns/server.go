@@ -95,13 +95,8 @@ func (s Server) publish(r Record) error {
 // another program has the port of it, or of all addresses, which the server never
 // binds.
 func (s Server) conflict(addrs []netip.Addr) error {
-	c, err := sockdiag.Dial()
-	if err != nil {
-		return nil
-	}
-	defer c.Close()
 	for _, addr := range addrs {
-		socket, err := c.Receiver(netip.AddrPortFrom(addr, port))
+		socket, err := sockdiag.Receiver(netip.AddrPortFrom(addr, port))
 		if err != nil { // there is none
 			continue
 		}

@@ -13,10 +13,6 @@ import (
 	"flatnet/internal/sockdiag"
 )
 
-// protocols of port mappings that have sockets to look for (IPPROTO_* of
-// linux/in.h). The kernel has no list of SCTP's without loading a module.
-func protocols() map[uint8]string { return map[uint8]string{6: "tcp", 17: "udp"} }
-
 // maxNamed bounds the number of sockets that are named.
 const maxNamed = 20
 
@@ -30,8 +26,14 @@ func Find(ports []model.PortMapping, ips []model.IP) []string {
 	ipv6 := slices.ContainsFunc(ips, func(ip model.IP) bool { return ip.Address.Addr().Is6() })
 	var found []string
 	shared := sync.OnceValue(sharing)
-	for protocol, name := range protocols() {
-		published := publishedBy(ports, protocol)
+	// The kernel has no list of SCTP's sockets without loading a module.
+	for protocol, name := range map[uint8]string{model.TCP: "tcp", model.UDP: "udp"} {
+		published := map[uint16][]model.PortMapping{}
+		for _, p := range ports {
+			if p.Protocol == protocol {
+				published[p.HostPort] = append(published[p.HostPort], p)
+			}
+		}
 		if len(published) == 0 {
 			continue
 		}
@@ -51,17 +53,6 @@ func Find(ports []model.PortMapping, ips []model.IP) []string {
 		found = append(found[:maxNamed], text)
 	}
 	return found
-}
-
-// publishedBy lists the mappings of a protocol by host port.
-func publishedBy(ports []model.PortMapping, protocol uint8) map[uint16][]model.PortMapping {
-	published := map[uint16][]model.PortMapping{}
-	for _, p := range ports {
-		if p.Protocol == protocol {
-			published[p.HostPort] = append(published[p.HostPort], p)
-		}
-	}
-	return published
 }
 
 // takes reports whether a published port translates packets to a socket of the same

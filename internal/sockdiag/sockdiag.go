@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -53,67 +54,55 @@ func HeldBy(pid string) (inodes []uint32, err error) {
 	return inodes, err
 }
 
-// Conn is a sock_diag socket. It works on the network namespace in which it was
-// dialed.
-type Conn struct{ nl *nl.Conn }
-
-// Dial opens a socket in the calling thread's network namespace.
-func Dial() (*Conn, error) {
+// ask sends requests, as dumps or not, in the calling thread's network namespace.
+func ask(flags netlink.HeaderFlags, requests ...[]byte) (all []Socket, err error) {
 	c, err := nl.Dial(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, fmt.Errorf("sock_diag %w", err)
 	}
-	return &Conn{c}, nil
+	defer c.Close()
+	for _, req := range requests {
+		msgs, derr := c.Do(unix.SOCK_DIAG_BY_FAMILY, flags, req)
+		err = errors.Join(err, derr)
+		for _, m := range msgs {
+			s, derr := decode(m.Data)
+			err = errors.Join(err, derr)
+			all = append(all, s)
+		}
+	}
+	return all, err
 }
-
-// Close closes the socket.
-func (c *Conn) Close() error { return c.nl.Close() }
 
 // Receiver returns the socket to which the kernel would deliver a UDP packet
 // that is sent to an address of the host; the one that is bound to the most
 // specific address. Without any the error is ENOENT, which a kernel without
 // CONFIG_INET_UDP_DIAG returns, too.
-func (c *Conn) Receiver(to netip.AddrPort) (Socket, error) {
+func Receiver(to netip.AddrPort) (Socket, error) {
 	req := request(to.Addr().Is6(), unix.IPPROTO_UDP, ^uint32(0))
 	// The kernel looks for the receiver of a packet from "src" to "dst".
 	id := req[idOffset:]
 	binary.BigEndian.PutUint16(id[2:], to.Port())
 	copy(id[20:], to.Addr().AsSlice())
-	msgs, err := c.nl.Do(unix.SOCK_DIAG_BY_FAMILY, 0, req)
+	all, err := ask(0, req)
+	if err == nil && len(all) != 1 {
+		err = fmt.Errorf("sock_diag: %d replies instead of one", len(all))
+	}
 	if err != nil {
 		return Socket{}, err
 	}
-	if len(msgs) != 1 {
-		return Socket{}, fmt.Errorf("sock_diag: %d replies instead of one", len(msgs))
-	}
-	return decode(msgs[0].Data)
+	return all[0], nil
 }
 
 // Listeners lists the sockets of a protocol, IPPROTO_TCP or IPPROTO_UDP, of both
 // families, that wait for anybody's packets in the calling thread's network
 // namespace. The kernel leaves out connections.
-func Listeners(protocol uint8) (list []Socket, err error) {
-	c, err := Dial()
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
+func Listeners(protocol uint8) ([]Socket, error) {
 	state := uint32(1 << stateListen)
 	if protocol == unix.IPPROTO_UDP {
 		state = 1 << stateClose
 	}
-	for _, ipv6 := range []bool{false, true} {
-		msgs, derr := c.nl.Do(unix.SOCK_DIAG_BY_FAMILY, netlink.Dump, request(ipv6, protocol, state))
-		err = errors.Join(err, derr)
-		for _, m := range msgs {
-			s, derr := decode(m.Data)
-			err = errors.Join(err, derr)
-			if s.Addr.Port() != 0 {
-				list = append(list, s)
-			}
-		}
-	}
-	return list, err
+	all, err := ask(netlink.Dump, request(false, protocol, state), request(true, protocol, state))
+	return slices.DeleteFunc(all, func(s Socket) bool { return s.Addr.Port() == 0 }), err
 }
 
 // request is a struct inet_diag_req_v2 for sockets in the states of a mask.

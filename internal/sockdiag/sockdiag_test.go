@@ -10,16 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func dial(t *testing.T) *Conn {
-	t.Helper()
-	c, err := Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
-}
-
 // listen opens a TCP or UDP socket, and returns its address.
 func listen(t *testing.T, network, addr string) netip.AddrPort {
 	t.Helper()
@@ -67,13 +57,12 @@ func TestListeners(t *testing.T) {
 }
 
 func TestReceiver(t *testing.T) {
-	c := dial(t)
 	all := listen(t, "udp4", "0.0.0.0:0")
 	local := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), all.Port())
-	if s, err := c.Receiver(local); err != nil || s.Addr != all {
+	if s, err := Receiver(local); err != nil || s.Addr != all {
 		t.Errorf("%s would be received by %v, %v; want %s", local, s, err, all)
 	}
-	if s, err := c.Receiver(local); err == nil {
+	if s, err := Receiver(local); err == nil {
 		if own, err := HeldBy("self"); !slices.Contains(own, s.Inode) || err != nil {
 			t.Errorf("the own socket is held by another process: %v", err)
 		}
@@ -82,10 +71,10 @@ func TestReceiver(t *testing.T) {
 		}
 	}
 	one := listen(t, "udp4", "127.0.0.1:0")
-	if s, err := c.Receiver(one); err != nil || s.Addr != one {
+	if s, err := Receiver(one); err != nil || s.Addr != one {
 		t.Errorf("%s would be received by %v, %v", one, s, err)
 	}
-	if s, err := c.Receiver(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), one.Port())); !errors.Is(err, unix.ENOENT) {
+	if s, err := Receiver(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), one.Port())); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("a packet to another address would be received by %v, %v", s, err)
 	}
 }
