@@ -13,8 +13,8 @@ import (
 
 // Forget makes the kernel forget connections of UDP clients, to ports that are gone and
 // to published ports: one that keeps sending from the same port would go on being served
-// by the server that its first packet went to. addrs are the host's addresses, sorted,
-// and needed for published ports only. If it fails, there is a warning: the ports work for
+// by the server that its first packet went to. addrs are the host's addresses,
+// needed for published ports only. If it fails, there is a warning: the ports work for
 // all other clients. The kernel goes through all connections that it has each time, so
 // ports of many attachments should be forgotten at once.
 func Forget(h *host.Host, gone, published []model.Publication, addrs []netip.Addr) {
@@ -55,10 +55,13 @@ func staleFlows(gone, published []model.Publication, addrs []netip.Addr) (map[co
 	if len(queries) > fewQueries {
 		queries = all
 	}
+	local := map[netip.Addr]bool{}
+	for _, a := range addrs {
+		local[a] = true
+	}
 	return queries, func(f conntrack.Flow) bool {
 		target, ok := leads[f.Dst]
-		to := f.Dst.Addr()
-		if _, local := slices.BinarySearchFunc(addrs, to, netip.Addr.Compare); !ok && (local || to.IsLoopback()) {
+		if to := f.Dst.Addr(); !ok && (local[to] || to.IsLoopback()) {
 			target, ok = leads[everywhere(f.Dst)]
 		}
 		return led[[2]netip.AddrPort{everywhere(f.Dst), f.Server}] || ok && f.Server != target

@@ -17,7 +17,7 @@ type Replaceable func(owner string) (bool, error)
 
 // Put makes an attachment's ports reachable, all or none. A port that another one has is
 // a [model.ErrTaken], unless its elements are replaceable, or that is of the same
-// container: then the port stays there. addrs are the host's addresses, sorted. Ports that
+// container: then the port stays there. addrs are the host's addresses. Ports that
 // were taken from others are returned: see [Forget].
 func Put(tx *host.Tx, a *model.Attachment, addrs []netip.Addr, r Replaceable) (replaced []model.Publication, err error) {
 	for _, t := range tables() {
