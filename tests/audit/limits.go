@@ -2,7 +2,7 @@ package main
 
 // The limits in lines of code; of a function in lines from func to brace.
 const (
-	maxCore     = 7_500
+	maxCore     = 7_550
 	maxAll      = 12_200
 	maxPackage  = 1_500
 	maxFunction = 60
