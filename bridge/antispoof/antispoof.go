@@ -61,7 +61,7 @@ func Faults(c *nft.Conn, all []*model.Attachment) (faults []model.Fault, err err
 		if err != nil {
 			return nil, err
 		}
-		faults = append(faults, elements.ChainFaults(wrong)...)
+		faults = append(faults, host.ChainFaults(wrong)...)
 	}
 	have, err := elements.Look(c, wanted)
 	if err != nil {

@@ -6,7 +6,6 @@ package elements
 import (
 	"errors"
 
-	"flatnet/bridge/model"
 	"flatnet/internal/nft"
 
 	"golang.org/x/sys/unix"
@@ -86,12 +85,4 @@ func List(c *nft.Conn, sets ...nft.Set) (all []nft.Element, err error) {
 // kernel.
 func Absent(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, nft.ErrUnsupported)
-}
-
-// ChainFaults returns the faults of chains that are not as they should be.
-func ChainFaults(chains []nft.Ruleset) (faults []model.Fault) {
-	for _, r := range chains {
-		faults = append(faults, model.Fault{Thing: "the " + r.String(), State: "not as it should be", Table: r.Table.String()})
-	}
-	return faults
 }

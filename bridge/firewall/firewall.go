@@ -89,8 +89,7 @@ func (r rules) dns() bool { return r.ServesDNS && r.IsGateway }
 // to be kept apart from this one: all, or else those that are isolated.
 func (r rules) others(key nft.MetaKey) []nft.Expr {
 	if r.Isolated {
-		return nft.CompareBits(nft.Meta{Key: key, Dst: nft.Reg1}, nft.HostOrder(model.GroupMask), nft.Equal,
-			nft.HostOrder(model.GroupIsolated&model.GroupMask))
+		return host.Bridges(key, nft.Equal)
 	}
 	return nft.CompareMeta(key, nft.Equal, model.GroupIsolated)
 }

@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 
@@ -22,8 +21,8 @@ func missing(c *nft.Conn, s *model.Shared, ipv6 bool) ([]nft.Ruleset, error) {
 		}
 		have = append(have, rules...)
 	}
-	return slices.DeleteFunc(chains(s, have), func(r nft.Ruleset) bool {
-		return r.In(have) || r.Table.Family == nft.IPv6 && !ipv6
+	return slices.DeleteFunc(nft.Missing(chains(s, have), have), func(r nft.Ruleset) bool {
+		return r.Table.Family == nft.IPv6 && !ipv6
 	}), nil
 }
 
@@ -53,12 +52,9 @@ func HasIPv6(h *host.Host) bool {
 func Required(s *model.Shared) bool { return s.IPMasq || s.Internal || s.PublishedOnly }
 
 // Faults lists the chains that are not as they should be.
-func Faults(c *nft.Conn, s *model.Shared, ipv6 bool) (found []model.Fault, err error) {
+func Faults(c *nft.Conn, s *model.Shared, ipv6 bool) ([]model.Fault, error) {
 	chains, err := missing(c, s, ipv6)
-	for _, ch := range chains {
-		found = append(found, model.Fault{Thing: fmt.Sprintf("the %v", ch.Chain), State: "not as it should be", Table: ch.Table.String()})
-	}
-	return found, err
+	return host.ChainFaults(chains), err
 }
 
 // Remove adds to tx the removal of the network's tables, with everything that depends

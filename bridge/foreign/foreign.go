@@ -15,8 +15,6 @@ import (
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 	"flatnet/internal/nft"
-
-	"golang.org/x/sys/unix"
 )
 
 // Accept inserts accept rules into the foreign chains that drop the network's packets,
@@ -192,7 +190,7 @@ func acceptRules(ch nft.Chain, s *model.Shared) []nft.Rule {
 		r.Append(comment(s.Name), nft.AcceptIf(out), nft.AcceptIf(in))
 		return r.Rules
 	}
-	for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+	for _, protocol := range nft.DNSProtocols() {
 		r.Append(comment(s.Name), nft.AcceptIf(in, nft.ToPort(protocol, nft.DNS)))
 	}
 	return r.Rules

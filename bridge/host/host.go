@@ -282,3 +282,18 @@ func Table(family nft.Family, network string) nft.Table {
 	}
 	return nft.Table{Family: family, Name: "flatnet-" + network}
 }
+
+// ChainFaults returns the faults of chains that are not as they should be.
+func ChainFaults(chains []nft.Ruleset) (faults []model.Fault) {
+	for _, r := range chains {
+		faults = append(faults, model.Fault{Thing: "the " + r.String(), State: "not as it should be", Table: r.Table.String()})
+	}
+	return faults
+}
+
+// Bridges matches packets that come from, or leave by, the bridges of flatnet networks, or
+// other interfaces.
+func Bridges(key nft.MetaKey, op nft.CmpOp) []nft.Expr {
+	return nft.CompareBits(nft.Meta{Key: key, Dst: nft.Reg1}, nft.HostOrder(model.GroupMask),
+		op, nft.HostOrder(model.GroupIsolated&model.GroupMask))
+}

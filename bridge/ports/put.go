@@ -151,7 +151,7 @@ func Faults(c *nft.Conn, all ...*model.Attachment) (found []model.Fault, err err
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, elements.ChainFaults(chains)...)
+		found = append(found, host.ChainFaults(chains)...)
 		add := func(thing, state string) {
 			found = append(found, model.Fault{Thing: thing, State: state, Table: t.String()})
 		}

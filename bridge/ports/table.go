@@ -12,7 +12,6 @@ import (
 
 	"flatnet/bridge/elements"
 	"flatnet/bridge/host"
-	"flatnet/bridge/model"
 	"flatnet/internal/nft"
 
 	"golang.org/x/sys/unix"
@@ -113,8 +112,8 @@ func (t *table) chains(noFIB bool) (all []nft.Ruleset) {
 	}
 	fromHost, fromOthers := t.toHost(noFIB)
 	somewhere, everywhere := t.dnat(t.somewhere), t.dnat(t.everywhere)
-	closed := slices.Concat(group(nft.MetaIifGroup, nft.NotEqual), t.load(t.local), []nft.Expr{t.in(t.local)})
-	near := slices.Concat(group(nft.MetaOifGroup, nft.Equal), nft.Source.In(t.near, nft.Equal))
+	closed := slices.Concat(host.Bridges(nft.MetaIifGroup, nft.NotEqual), t.load(t.local), []nft.Expr{t.in(t.local)})
+	near := slices.Concat(host.Bridges(nft.MetaOifGroup, nft.Equal), nft.Source.In(t.near, nft.Equal))
 	self := []nft.Expr{nft.Source.Load(t.Family, nft.Reg1), nft.Destination.Load(t.Family, nft.Reg32(t.words)), t.in(t.selves)}
 	chain("local", nft.Filter, nft.Prerouting, beforeNAT, []nft.Expr{nft.Verdict{Code: nft.Drop}}, closed)
 	chain("prerouting-somewhere", nft.NAT, nft.Prerouting, dstNAT, somewhere, fromOthers...)
@@ -125,12 +124,6 @@ func (t *table) chains(noFIB bool) (all []nft.Ruleset) {
 	return all
 }
 
-// group matches packets of the bridges of flatnet networks, or of other interfaces.
-func group(key nft.MetaKey, op nft.CmpOp) []nft.Expr {
-	return nft.CompareBits(nft.Meta{Key: key, Dst: nft.Reg1}, nft.HostOrder(model.GroupMask),
-		op, nft.HostOrder(model.GroupIsolated&model.GroupOpen))
-}
-
 // toHost returns the conditions of packets that are addressed to the host: those that
 // the host itself sends, and those of others. A packet of others to 127.0.0.0/8 is left
 // to be dropped. IPv6 has no route_localnet. A socket of the host that sends to a
@@ -138,18 +131,18 @@ func group(key nft.MetaKey, op nft.CmpOp) []nft.Expr {
 // forwards packets from link-local addresses only if they leave where they came from
 // (ip6_forward), and routes packets to them only there.
 func (t *table) toHost(noFIB bool) (fromHost []nft.Expr, fromOthers [][]nft.Expr) {
-	host := nft.Compare(nft.Fib{Dst: nft.Reg1}, nft.Equal, nft.HostOrder(unix.RTN_LOCAL))
+	own := nft.Compare(nft.Fib{Dst: nft.Reg1}, nft.Equal, nft.HostOrder(unix.RTN_LOCAL))
 	if noFIB {
-		host = []nft.Expr{nft.Destination.Load(t.Family, nft.Reg1), t.in(t.host)}
+		own = []nft.Expr{nft.Destination.Load(t.Family, nft.Reg1), t.in(t.host)}
 	}
 	toFar := nft.Destination.In(t.near, nft.NotEqual)
 	if t.Family == nft.IPv4 {
-		return host, [][]nft.Expr{slices.Concat(toFar, host)}
+		return own, [][]nft.Expr{slices.Concat(toFar, own)}
 	}
 	notLoopback := nft.Destination.Is(netip.IPv6Loopback(), nft.NotEqual)
-	return slices.Concat(notLoopback, toFar, host), [][]nft.Expr{
-		slices.Concat(notLoopback, nft.Source.In(t.near, nft.NotEqual), toFar, host),
-		slices.Concat(notLoopback, group(nft.MetaIifGroup, nft.Equal), host),
+	return slices.Concat(notLoopback, toFar, own), [][]nft.Expr{
+		slices.Concat(notLoopback, nft.Source.In(t.near, nft.NotEqual), toFar, own),
+		slices.Concat(notLoopback, host.Bridges(nft.MetaIifGroup, nft.Equal), own),
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 func fake(t *testing.T, serve func(reqs []netlink.Message) []netlink.Message) *Conn {
 	t.Helper()
 	var queue []netlink.Message
-	return New(nl.New(nltest.Dial(func(reqs []netlink.Message) ([]netlink.Message, error) {
+	return &Conn{nl.New(nltest.Dial(func(reqs []netlink.Message) ([]netlink.Message, error) {
 		if reqs != nil {
 			queue = append(queue, serve(reqs)...)
 			return nil, nil
@@ -31,7 +31,7 @@ func fake(t *testing.T, serve func(reqs []netlink.Message) []netlink.Message) *C
 		m := queue[0]
 		queue = queue[1:]
 		return []netlink.Message{m}, nil
-	})))
+	}))}
 }
 
 // answer is a NLMSG_ERROR for a request, with NLMSGERR_ATTR_OFFS unless at is 0.

@@ -16,9 +16,7 @@ import (
 
 // A Conn is a netlink socket to the nf_tables of one network namespace. It is
 // for one goroutine at a time.
-type Conn struct {
-	nl *nl.Conn
-}
+type Conn struct{ nl *nl.Conn }
 
 // Dial opens a socket in the calling thread's network namespace.
 func Dial() (*Conn, error) {
@@ -29,11 +27,8 @@ func Dial() (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nf_tables: %w", err)
 	}
-	return New(c), nil
+	return &Conn{c}, nil
 }
-
-// New wraps a NETLINK_NETFILTER socket that is open already.
-func New(c *nl.Conn) *Conn { return &Conn{c} }
 
 // Close closes the socket. After a batch that deleted something, or added a
 // chain that existed, it takes 10 to 30 ms: the kernel waits for a grace period

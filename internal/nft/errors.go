@@ -39,18 +39,17 @@ func missing(o Object, err error) string {
 	if op := nl.Refused(err); op != nil {
 		at = op.Offset
 	}
-	absent := errors.Is(err, unix.ENOENT)
+	absent := errors.Is(err, unix.ENOENT) && at != attrsAt // where the table's name is
 	switch o := o.(type) {
 	case Table:
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 			return "CONFIG_NF_TABLES_" + o.Family.option()
 		}
 	case Chain:
-		switch table := at == attrsAt; { // the first attribute
-		case !absent || table || o.Type == "":
-		case o.Type == NAT:
+		if absent && o.Type == NAT {
 			return "CONFIG_NFT_NAT"
-		default:
+		}
+		if absent && o.Type != "" {
 			return "CONFIG_NF_TABLES_" + o.Table.Family.option()
 		}
 	case Rule:
@@ -78,17 +77,17 @@ func (r Rule) missing(at int) string {
 // not have built in.
 func module(e Expr, f Family) string {
 	switch name := e.expr(); name {
-	case "ct", "masq", "nat":
-		return "CONFIG_NFT_" + strings.ToUpper(name)
-	case "fib":
-		return "CONFIG_NFT_FIB_" + f.option()
+	case "bitwise", "cmp", "immediate", "lookup", "payload":
+		return ""
 	case "meta":
 		if f == Bridge { // nft_meta_get_init leaves all keys to nft_meta_bridge, if that is a module
 			return "CONFIG_NFT_BRIDGE_META"
 		}
 		return ""
-	case "bitwise", "cmp", "immediate", "lookup", "payload":
-		return ""
+	case "ct", "masq", "nat":
+		return "CONFIG_NFT_" + strings.ToUpper(name)
+	case "fib":
+		return "CONFIG_NFT_FIB_" + f.option()
 	default:
 		return "expression " + name
 	}

@@ -18,17 +18,8 @@ func (r *Ruleset) Append(comment string, rules ...[]Expr) {
 // In reports whether rules, which may be of several chains, are for this chain
 // exactly its own.
 func (r Ruleset) In(rules []Rule) bool {
-	i := 0
-	for _, have := range rules {
-		if have.Table != r.Table || have.Chain != r.Name {
-			continue
-		}
-		if i >= len(r.Rules) || !have.Equal(r.Rules[i]) {
-			return false
-		}
-		i++
-	}
-	return i == len(r.Rules)
+	have := slices.DeleteFunc(slices.Clone(rules), func(o Rule) bool { return o.Table != r.Table || o.Chain != r.Name })
+	return slices.EqualFunc(have, r.Rules, Rule.Equal)
 }
 
 // Put adds the chain with its rules to a batch, in place of the rules that are there.

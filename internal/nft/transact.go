@@ -37,21 +37,20 @@ func (c *Conn) Transact(fill func(*Batch) error) error {
 			return err
 		}
 	}
-	err := ErrChanging
+	var err error
 	for range verifyTries {
 		var b Batch
-		ferr := fill(&b)
-		if ferr == nil && b.Len() == 0 {
-			return nil
-		}
-		if ferr == nil {
-			ferr = c.Commit(&b)
-		}
-		if err = ErrChanging; ferr != nil {
-			err = fmt.Errorf("%w: %w", ErrChanging, ferr)
+		if err = fill(&b); err == nil {
+			if b.Len() == 0 {
+				return nil
+			}
+			err = c.Commit(&b)
 		}
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrChanging, err)
+	}
+	return ErrChanging
 }
 
 // attempt is one attempt of a transaction: ERESTART if rules have changed.
