@@ -136,7 +136,7 @@ func (p *pool) next(set int) (netip.Addr, error) {
 func (p *pool) find(set int, stale map[netip.Addr]bool) netip.Addr {
 	return p.sets.next(set, p.leases.last[set], func(a netip.Addr) netip.Addr {
 		if l := p.localOf(a); l.Prefix.IsValid() {
-			return lastOf(l.Prefix)
+			return model.LastOf(l.Prefix)
 		}
 		if _, leased := p.leases.byAddr[a]; leased && !stale[a] || inFlight(p.dir, a) {
 			return a

@@ -100,7 +100,7 @@ func (r Range) isHost(a netip.Addr) bool { return !a.Less(r.first) && !r.last.Le
 // neither the network's own address (in IPv6 the subnet-router anycast
 // address, RFC 4291, section 2.6.1) nor IPv4's broadcast address.
 func hosts(subnet netip.Prefix) (first, last netip.Addr) {
-	first, last = subnet.Addr(), lastOf(subnet)
+	first, last = subnet.Addr(), model.LastOf(subnet)
 	if first.BitLen()-subnet.Bits() == 1 {
 		return first, last
 	}
@@ -108,16 +108,6 @@ func hosts(subnet netip.Prefix) (first, last netip.Addr) {
 		last = last.Prev()
 	}
 	return first.Next(), last
-}
-
-// lastOf returns the last address of a prefix.
-func lastOf(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	last, _ := netip.AddrFromSlice(b)
-	return last
 }
 
 // Sets are the range sets of a network: an attachment gets one address out of

@@ -4,7 +4,6 @@
 package firewall
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"slices"
 	"strings"
@@ -179,19 +178,12 @@ func (r rules) prerouting(sub model.Subnet) nft.Ruleset {
 	rules = append(rules, nft.DropIf(r.others(nft.MetaIifGroup), r.from(nft.NotEqual), to))
 	if r.PortIsolated {
 		if is4 {
-			to = append(to, nft.Destination.Is(lastOf(sub.Prefix), nft.NotEqual)...)
+			to = append(to, nft.Destination.Is(model.LastOf(sub.Prefix), nft.NotEqual)...)
 		}
 		rules = append(rules, nft.DropIf(fromBridge, to))
 	}
 	return r.chain(nft.Chain{Table: nft.Table{Family: nft.FamilyOf(sub.Addr())}, Name: isolating, Type: nft.Filter, Hook: nft.Prerouting, Priority: beforeNAT},
 		sub.Prefix.String(), rules...)
-}
-
-// lastOf is the last address of an IPv4 subnet.
-func lastOf(p netip.Prefix) netip.Addr {
-	a := p.Addr().As4()
-	n := binary.BigEndian.Uint32(a[:]) | uint32(1<<(32-p.Bits())-1)
-	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n)))
 }
 
 // gatewayDNS keeps queries to port 53 of the gateway from being translated to a
@@ -212,10 +204,11 @@ func (r rules) gatewayDNS(sub model.Subnet) []nft.Ruleset {
 			nft.Destination.Is(sub.Gateway, nft.Equal), nft.ToPort(protocol, nft.DNS),
 			[]nft.Expr{nft.Immediate{Dst: nft.Reg1, Data: sub.Gateway.AsSlice()}, nft.Translate{Family: family, Addr: nft.Reg1}}))
 	}
-	base := nft.Chain{Table: nft.Table{Family: family}, Name: "dns-prerouting", Type: nft.NAT, Hook: nft.Prerouting, Priority: dnsNAT}
-	output := base
-	output.Name, output.Hook = "dns-output", nft.Output
-	return []nft.Ruleset{r.chain(base, sub.Prefix.String(), rules...), r.chain(output, sub.Prefix.String(), rules...)}
+	chain := func(name string, hook nft.Hook) nft.Ruleset {
+		base := nft.Chain{Table: nft.Table{Family: family}, Name: name, Type: nft.NAT, Hook: hook, Priority: dnsNAT}
+		return r.chain(base, sub.Prefix.String(), rules...)
+	}
+	return []nft.Ruleset{chain("dns-prerouting", nft.Prerouting), chain("dns-output", nft.Output)}
 }
 
 // forward keeps an internal network to itself and the host, whatever addresses

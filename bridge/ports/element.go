@@ -31,21 +31,20 @@ func portAt(protocol byte, at netip.AddrPort) string {
 
 // publication is the inverse of element: false for an element of a set.
 func (t *table) publication(e nft.Element) (p model.Publication, ok bool) {
-	key, data := []byte(e.Key), []byte(e.Data)
-	port, target := len(key)-4, len(data)-4 // their ends
-	if port < 4 || target < 4 {
+	if len(e.Key) < 8 || len(e.Data) < 8 {
 		return p, false
 	}
-	addr := model.Unspecified(t.near.Addr())
-	if port > 4 {
-		addr, _ = netip.AddrFromSlice(key[4:port])
+	return model.Publication{Protocol: e.Key[0], Host: t.endpoint(e.Key[4:]), Target: t.endpoint(e.Data)}, true
+}
+
+// endpoint reads the end of a key or the data: a port, after an address or none.
+func (t *table) endpoint(s string) netip.AddrPort {
+	port := len(s) - 4
+	addr, ok := netip.AddrFromSlice([]byte(s[:port]))
+	if !ok {
+		addr = model.Unspecified(t.near.Addr())
 	}
-	to, _ := netip.AddrFromSlice(data[:target])
-	return model.Publication{
-		Protocol: key[0],
-		Host:     netip.AddrPortFrom(addr, binary.BigEndian.Uint16(key[port:])),
-		Target:   netip.AddrPortFrom(to, binary.BigEndian.Uint16(data[target:])),
-	}, true
+	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16([]byte(s[port:])))
 }
 
 // publications returns the ports that elements of the maps lead to.
