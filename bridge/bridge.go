@@ -15,6 +15,7 @@
 package bridge
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -78,7 +79,7 @@ func (h *Host) Owners() ([]model.Owner, error) {
 		return nil, err
 	}
 	defer c.Close()
-	links, err := c.List()
+	links, err := c.Links()
 	return host.Owners(links), err
 }
 
@@ -90,17 +91,11 @@ func (c *call) locals(br link.Bridge) model.Locals {
 			return model.Local{Prefix: netip.PrefixFrom(a, a.BitLen()), Link: br.Gateway.Name}, nil
 		}
 		r, err := c.Local(a)
-		if err != nil {
-			return model.Local{}, fmt.Errorf("look up whether the host has %s: %w", a, err)
+		if err != nil || !r.Dst.IsValid() {
+			return model.Local{}, err
 		}
-		if !r.Dst.IsValid() {
-			return model.Local{}, nil
-		}
-		l := model.Local{Prefix: r.Dst, Link: fmt.Sprintf("with index %d", r.Index)}
-		if found, err := c.LinkByIndex(r.Index); err == nil {
-			l.Link = found.Name
-		}
-		return l, nil
+		l, _ := c.LinkByIndex(r.Index) // it may have gone
+		return model.Local{Prefix: r.Dst, Link: cmp.Or(l.Name, fmt.Sprintf("with index %d", r.Index))}, nil
 	}
 }
 
@@ -157,7 +152,7 @@ func attachments(ends []end) (all []*model.Attachment) {
 func (c *call) removeEnds(key model.Key, ends []rtnl.Link) error {
 	err := shaping.Remove(c.Host, key)
 	for _, l := range ends {
-		err = errors.Join(err, c.Delete(l))
+		err = errors.Join(err, c.DeleteLink(l))
 	}
 	return err
 }

@@ -233,7 +233,7 @@ func (c *call) attachedEnds(n *model.Network, alloc model.Allocator) ([]end, err
 	if keys, err := alloc.Keys(); !n.NoAddress && (err != nil || len(keys) == 0) {
 		return nil, nil // what is wrong with the leases, Free reports
 	}
-	links, err := c.List()
+	links, err := c.Links()
 	if err != nil {
 		return nil, err
 	}
@@ -261,10 +261,8 @@ func (c *call) available(n *model.Network, alloc model.Allocator) error {
 			break
 		}
 	}
-	for _, gateway := range n.Gateways() {
-		err = errors.Join(err, forward.Ready(c.Host, n.GatewayName(), gateway.Addr().Is4(), br.Gateway.Index != 0))
-	}
 	s := &model.Shared{Network: *n, Served: n.Subnets}
+	err = errors.Join(err, forward.Ready(c.Host, s, br.Gateway.Index != 0))
 	if firewall.Required(s) || n.SpoofCheck {
 		err = errors.Join(err, c.Try(func(tx *host.Tx) (err error) {
 			if firewall.Required(s) {

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -74,8 +73,8 @@ func (c *call) cutOff(key model.Key, recorded *model.Attachment, ends []rtnl.Lin
 		}
 	}
 	for _, l := range ends {
-		if err := c.SetLink(rtnl.LinkChange{Index: l.Index, Down: true}); err != nil && !errors.Is(err, unix.ENODEV) {
-			return fmt.Errorf("take down %s: %w", l.Name, err)
+		if err := c.SetLink(l, rtnl.LinkChange{Down: true}); err != nil && !errors.Is(err, unix.ENODEV) {
+			return err
 		}
 	}
 	return nil
@@ -116,7 +115,7 @@ func (c *call) leave(network string, leases []model.Key, withBridge bool) error 
 	}
 	var links []rtnl.Link
 	used := func() (_ bool, err error) {
-		links, err = c.List()
+		links, err = c.Links()
 		return attached(links, network, leases), err
 	}
 	return c.unlessUsed(model.Place(network, ""), records.Wait, used, func() error {
@@ -189,11 +188,11 @@ func (c *call) removeBridges(network string, links []rtnl.Link) (err error) {
 			continue
 		}
 		used := func() (bool, error) {
-			links, err := c.List()
+			links, err := c.Links()
 			mine := slices.ContainsFunc(links, func(l rtnl.Link) bool { return l.Index == br.Index && isMadeFor(l, network) })
 			return !mine || hasPorts(links, br), err
 		}
-		err = errors.Join(err, c.unlessUsed(model.Place("", br.Name), records.Wait, used, func() error { return c.Host.Delete(br) }))
+		err = errors.Join(err, c.unlessUsed(model.Place("", br.Name), records.Wait, used, func() error { return c.DeleteLink(br) }))
 	}
 	return err
 }

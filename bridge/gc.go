@@ -44,7 +44,7 @@ func (h *Host) GC(network string, valid []model.Key, alloc model.Allocator) erro
 // be listed several times.
 func (c *call) known(network string, alloc model.Allocator) ([]model.Key, error) {
 	keys, err := alloc.Keys()
-	links, lerr := c.List()
+	links, lerr := c.Links()
 	for _, o := range host.Owners(links) {
 		if o.Key.Network == network {
 			keys = append(keys, o.Key)
@@ -100,7 +100,7 @@ const deleters = 4
 // removeBatch removes attachments whose turns the caller has, so that their links
 // don't change after they are listed. Each of hosts deletes links.
 func (c *call) removeBatch(hosts []*call, keys []model.Key, alloc model.Allocator) error {
-	links, err := c.List()
+	links, err := c.Links()
 	if err != nil || len(keys) == 0 {
 		return err
 	}

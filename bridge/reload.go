@@ -72,7 +72,7 @@ func (re *reloading) network(s *model.Shared) error {
 		return err
 	}
 	re.arrivals = append(re.arrivals, arrival)
-	links, err := re.List()
+	links, err := re.Links()
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (re *reloading) rules() error {
 	var all, renamed []*model.Attachment
 	_, err = re.Transact(func(tx *host.Tx) error {
 		all, renamed = nil, nil
-		links, err := re.List()
+		links, err := re.Links()
 		if err != nil {
 			return err
 		}
@@ -201,7 +201,7 @@ func (c *call) unrecorded(live []*model.Shared) error {
 	for _, s := range live {
 		served[s.Name] = s.Served
 	}
-	links, err := c.List()
+	links, err := c.Links()
 	for _, o := range host.Owners(links) {
 		for _, a := range o.Addresses {
 			if o.Key != (model.Key{}) && !slices.ContainsFunc(served[o.Key.Network], func(s model.Subnet) bool { return s.Contains(a) }) {
@@ -227,7 +227,7 @@ func (c *call) sweep() error {
 	for _, a := range recorded {
 		all[a.Key] = a
 	}
-	links, lerr := c.List() // after the records: an ADD has its link before its record
+	links, lerr := c.Links() // after the records: an ADD has its link before its record
 	marks := map[string]bool{}
 	for _, l := range links {
 		marks[string(l.MAC)] = true

@@ -3,6 +3,7 @@ package rtnl
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"math"
 	"net/netip"
 	"slices"
@@ -22,22 +23,26 @@ type Addr struct {
 // Addresses lists the addresses of a link, or of all links if index is 0, in
 // both families.
 func (c *Conn) Addresses(index int) ([]Addr, error) {
-	return dump(c, unix.RTM_GETADDR, decodeAddr, ifAddr(index, netip.Prefix{}, 0))
+	return dump(c, "addresses", unix.RTM_GETADDR, decodeAddr, ifAddr(index, netip.Prefix{}, 0))
 }
 
 // AddAddress adds an address. Without dad it is usable at once: IPv6 does no
 // duplicate address detection for it (IFA_F_NODAD). One that exists is EEXIST.
-func (c *Conn) AddAddress(index int, p netip.Prefix, dad bool) error {
+func (c *Conn) AddAddress(l Link, p netip.Prefix, dad bool) error {
 	var flags byte = unix.IFA_F_NODAD
 	if dad {
 		flags = 0
 	}
-	return c.create(unix.RTM_NEWADDR, ifAddr(index, p, flags))
+	return c.wrap(c.create(unix.RTM_NEWADDR, ifAddr(l.Index, p, flags)), "give %s the address %s", l.Name, p)
 }
 
-// DeleteAddress deletes an address. One that does not exist is EADDRNOTAVAIL.
-func (c *Conn) DeleteAddress(index int, p netip.Prefix) error {
-	return c.do(unix.RTM_DELADDR, 0, ifAddr(index, p, 0))
+// DeleteAddress deletes an address. One that does not exist is no error.
+func (c *Conn) DeleteAddress(l Link, p netip.Prefix) error {
+	err := c.do(unix.RTM_DELADDR, 0, ifAddr(l.Index, p, 0))
+	if errors.Is(err, unix.EADDRNOTAVAIL) {
+		return nil
+	}
+	return c.wrap(err, "take the address %s from %s", p, l.Name)
 }
 
 // WatchIPv6 subscribes to changes of IPv6 addresses (RTNLGRP_IPV6_IFADDR). The

@@ -14,8 +14,11 @@ import (
 )
 
 // A Conn is an rtnetlink socket. It works on the network namespace in which it
-// was dialed.
-type Conn struct{ nl *nl.Conn }
+// was dialed. Its errors name the object and the operation, and wrap the kernel's errno.
+type Conn struct {
+	nl    *nl.Conn
+	where string // appended to the names of objects in errors
+}
 
 // Dial opens an rtnetlink socket in the calling thread's network namespace.
 func Dial() (*Conn, error) {
@@ -27,15 +30,26 @@ func Dial() (*Conn, error) {
 }
 
 // New uses a connection that is open already.
-func New(c *nl.Conn) *Conn { return &Conn{c} }
+func New(c *nl.Conn) *Conn { return &Conn{nl: c} }
 
 // Close closes the socket.
 func (c *Conn) Close() error { return c.nl.Close() }
 
 // Untrusted bounds answers to 1 MiB each, some 10,000 addresses or routes of one
 // link; longer ones fail with EMSGSIZE. It is for a namespace in which somebody else
-// decides how much there is to list.
-func (c *Conn) Untrusted() { c.nl.Limit(1 << 20) }
+// decides how much there is to list. Errors name objects as being where.
+func (c *Conn) Untrusted(where string) {
+	c.nl.Limit(1 << 20)
+	c.where = " " + where
+}
+
+// wrap returns the error of an operation with a text that describes that, or nil.
+func (c *Conn) wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s%s: %w", fmt.Sprintf(format, args...), c.where, err)
+}
 
 // do sends a request, a fixed header and attributes, that the kernel answers with
 // an acknowledgement alone.
@@ -61,10 +75,10 @@ func get[T any](c *Conn, typ netlink.HeaderType, decode func([]byte) (T, error),
 	return decode(msgs[0].Data)
 }
 
-// dump lists objects.
-func dump[T any](c *Conn, typ netlink.HeaderType, decode func([]byte) (T, error), parts ...[]byte) ([]T, error) {
+// dump lists objects; objects is their name in an error.
+func dump[T any](c *Conn, objects string, typ netlink.HeaderType, decode func([]byte) (T, error), parts ...[]byte) ([]T, error) {
 	msgs, err := c.nl.Do(typ, netlink.Dump, slices.Concat(parts...))
-	return decodeAll(msgs, decode), err
+	return decodeAll(msgs, decode), c.wrap(err, "list %s", objects)
 }
 
 // decodeAll skips objects that decode rejects: they are of an address family, or

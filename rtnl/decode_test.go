@@ -43,7 +43,7 @@ func TestDecodePortVLANs(t *testing.T) {
 		{1, []uint16{7, 9, 10, 11, 4094}, []uint16{1, 7, 9, 10, 11, 4094}},
 		{0, []uint16{2, 3}, []uint16{2, 3}},
 	} {
-		request := sent(func(c *Conn) { c.AddVLANs(5, tt.pvid, tt.trunk) })
+		request := sent(func(c *Conn) { c.AddVLANs(Link{Index: 5}, tt.pvid, tt.trunk) })
 		got, err := decodePortVLANs(unhex(t, request)[4:])
 		if want := (PortVLANs{5, tt.pvid, tt.want}); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)

@@ -59,39 +59,39 @@ var golden = []row{
 	{
 		"ip link set dev fn-0123abcd up master flatnet-br0 alias x",
 		"13000500 00000000020000000100000001000000 08000a0003000000 0500140078 000000",
-		func(c *Conn) { c.SetLink(LinkChange{Index: 2, Up: true, Master: 3, Alias: "x"}) },
+		func(c *Conn) { c.SetLink(Link{Index: 2}, LinkChange{Up: true, Master: 3, Alias: "x"}) },
 	},
 	{
 		"ip link set dev flatnet-br0 promisc on",
 		"13000500 00000000030000000001000000010000",
-		func(c *Conn) { c.SetLink(LinkChange{Index: 3, Promisc: true}) },
+		func(c *Conn) { c.SetLink(Link{Index: 3}, LinkChange{Promisc: true}) },
 	},
 	{
 		"ip link set dev flatnet-br0 address 02:00:00:00:00:01",
 		"13000500 00000000030000000000000000000000 0a000100020000000001 0000",
 		func(c *Conn) {
-			c.SetLink(LinkChange{Index: 3, MAC: mac("02:00:00:00:00:01")})
+			c.SetLink(Link{Index: 3}, LinkChange{MAC: mac("02:00:00:00:00:01")})
 		},
 	},
 	{
 		"bridge link set dev fn-0123abcd hairpin on",
 		"13000500 07000000020000000000000000000000 0c000c80 0500040001 000000",
-		func(c *Conn) { c.SetHairpin(2) },
+		func(c *Conn) { c.SetHairpin(Link{Index: 2}) },
 	},
 	{
 		"ip link del dev fn-0123abcd",
 		"11000500 00000000020000000000000000000000",
-		func(c *Conn) { c.DeleteLink(2) },
+		func(c *Conn) { c.DeleteLink(Link{Index: 2}) },
 	},
 	{
 		"ip addr add 10.87.1.1/24 brd + dev flatnet-br0",
 		"14000506 0218000003000000 080002000a570101 080001000a570101 080004000a5701ff",
-		func(c *Conn) { c.AddAddress(3, netip.MustParsePrefix("10.87.1.1/24"), true) },
+		func(c *Conn) { c.AddAddress(Link{Index: 3}, netip.MustParsePrefix("10.87.1.1/24"), true) },
 	},
 	{
 		"ip addr add fd87::1/64 nodad dev flatnet-br0",
 		"14000506 0a40020003000000 14000200fd870000000000000000000000000001 14000100fd870000000000000000000000000001",
-		func(c *Conn) { c.AddAddress(3, netip.MustParsePrefix("fd87::1/64"), false) },
+		func(c *Conn) { c.AddAddress(Link{Index: 3}, netip.MustParsePrefix("fd87::1/64"), false) },
 	},
 	{
 		"ip route add default via 10.87.1.2 dev flatnet-br0",
@@ -132,7 +132,7 @@ var golden = []row{
 	{
 		"ip link set dev fn-0123abcd down",
 		"13000500 00000000020000000000000001000000",
-		func(c *Conn) { c.SetLink(LinkChange{Index: 2, Down: true}) },
+		func(c *Conn) { c.SetLink(Link{Index: 2}, LinkChange{Down: true}) },
 	},
 }
 

@@ -14,8 +14,9 @@ import (
 // lowest of the ports', anew with each. An ifb is an intermediate functional block
 // device: its qdisc can hold back what is redirected to it.
 func (c *Conn) AddLink(kind, name string, mac net.HardwareAddr, mtu uint32) error {
-	return c.create(unix.RTM_NEWLINK, ifInfo(0, unix.IFF_UP, unix.IFF_UP),
+	err := c.create(unix.RTM_NEWLINK, ifInfo(0, unix.IFF_UP, unix.IFF_UP),
 		octets(unix.IFLA_ADDRESS, mac), nonzero(unix.IFLA_MTU, mtu), text(unix.IFLA_IFNAME, name), linkInfo(kind))
+	return c.wrap(err, "make %s %s", kind, name)
 }
 
 // A Veth is a pair to be made (veth(4)): the host end in the socket's own
@@ -44,8 +45,9 @@ func (c *Conn) AddVeth(v Veth) error {
 	// The peer can't be raised here: veth_open wants both ends.
 	peer := nest(vethInfoPeer, ifInfo(0, 0, 0), end(v.PeerMAC),
 		u32(unix.IFLA_NET_NS_FD, uint32(v.PeerNS)), text(unix.IFLA_IFNAME, v.Peer))
-	return c.create(unix.RTM_NEWLINK, ifInfo(0, 0, 0),
+	err := c.create(unix.RTM_NEWLINK, ifInfo(0, 0, 0),
 		end(v.MAC), text(unix.IFLA_IFNAME, v.Name), linkInfo("veth", peer))
+	return c.wrap(err, "make veth %s with the peer %s", v.Name, v.Peer)
 }
 
 // linkInfo is IFLA_LINKINFO: a link's kind, and that kind's own data.
@@ -90,33 +92,39 @@ const noLinkLocalLearn = 1 << 0
 // SetNoLinkLocalLearn keeps a bridge from learning source addresses from frames to
 // the addresses of link protocols, which pass by its rules (br_handle_frame of
 // br_input.c).
-func (c *Conn) SetNoLinkLocalLearn(bridge int) error {
+func (c *Conn) SetNoLinkLocalLearn(bridge Link) error {
 	// struct br_boolopt_multi: the values, and a mask of those that are meant.
 	options := native.AppendUint32(nil, noLinkLocalLearn)
 	options = native.AppendUint32(options, noLinkLocalLearn)
-	return c.setBridge(bridge, octets(unix.IFLA_BR_MULTI_BOOLOPT, options))
+	return c.setBridge("no_linklocal_learn", bridge, octets(unix.IFLA_BR_MULTI_BOOLOPT, options))
 }
 
 // SetVLANFiltering makes a bridge keep VLANs apart. A kernel that can't is
 // EOPNOTSUPP, here and in AddVLANs and ClearVLANs.
-func (c *Conn) SetVLANFiltering(bridge int) error {
-	return c.setBridge(bridge, u8(unix.IFLA_BR_VLAN_FILTERING, 1))
+func (c *Conn) SetVLANFiltering(bridge Link) error {
+	return c.setBridge("VLAN filtering", bridge, u8(unix.IFLA_BR_VLAN_FILTERING, 1))
 }
 
-func (c *Conn) setBridge(bridge int, data []byte) error {
-	return c.do(unix.RTM_NEWLINK, 0, ifInfo(bridge, 0, 0), linkInfo("bridge", data))
+func (c *Conn) setBridge(option string, bridge Link, data []byte) error {
+	err := c.do(unix.RTM_NEWLINK, 0, ifInfo(bridge.Index, 0, 0), linkInfo("bridge", data))
+	return c.wrap(err, "set %s of bridge %s", option, bridge.Name)
 }
 
 // SetHairpin lets a bridge port send frames back to where they came from
 // (IFLA_BRPORT_MODE).
-func (c *Conn) SetHairpin(port int) error { return c.setPort(port, unix.IFLA_BRPORT_MODE) }
+func (c *Conn) SetHairpin(port Link) error {
+	return c.setPort("hairpin mode", port, unix.IFLA_BRPORT_MODE)
+}
 
 // IsolatePort keeps a bridge port from exchanging frames with other isolated
 // ports (IFLA_BRPORT_ISOLATED).
-func (c *Conn) IsolatePort(port int) error { return c.setPort(port, unix.IFLA_BRPORT_ISOLATED) }
+func (c *Conn) IsolatePort(port Link) error {
+	return c.setPort("isolation", port, unix.IFLA_BRPORT_ISOLATED)
+}
 
-func (c *Conn) setPort(port int, flag uint16) error {
-	return c.do(unix.RTM_SETLINK, 0, portInfo(port), nest(unix.IFLA_PROTINFO, u8(flag, 1)))
+func (c *Conn) setPort(option string, port Link, flag uint16) error {
+	err := c.do(unix.RTM_SETLINK, 0, portInfo(port.Index), nest(unix.IFLA_PROTINFO, u8(flag, 1)))
+	return c.wrap(err, "set %s of port %s", option, port.Name)
 }
 
 // portInfo is a struct ifinfomsg about a bridge port.

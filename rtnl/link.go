@@ -1,7 +1,9 @@
 package rtnl
 
 import (
+	"errors"
 	"net"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,15 +41,22 @@ func (l Link) Running() bool { return l.Flags&unix.IFF_RUNNING != 0 }
 // reply.
 const skipStats = 1 << 3
 
-// LinkByName finds a link. One that does not exist is ENODEV.
+// LinkByName finds a link. It returns the zero Link if there is none.
 func (c *Conn) LinkByName(name string) (Link, error) {
-	return get(c, unix.RTM_GETLINK, decodeLink,
-		ifInfo(0, 0, 0), text(unix.IFLA_IFNAME, name), u32(unix.IFLA_EXT_MASK, skipStats))
+	return c.findLink(name, ifInfo(0, 0, 0), text(unix.IFLA_IFNAME, name))
 }
 
-// LinkByIndex finds a link. One that does not exist is ENODEV.
+// LinkByIndex finds a link. It returns the zero Link if there is none.
 func (c *Conn) LinkByIndex(index int) (Link, error) {
-	return get(c, unix.RTM_GETLINK, decodeLink, ifInfo(index, 0, 0), u32(unix.IFLA_EXT_MASK, skipStats))
+	return c.findLink(strconv.Itoa(index), ifInfo(index, 0, 0))
+}
+
+func (c *Conn) findLink(name string, parts ...[]byte) (Link, error) {
+	l, err := get(c, unix.RTM_GETLINK, decodeLink, append(parts, u32(unix.IFLA_EXT_MASK, skipStats))...)
+	if errors.Is(err, unix.ENODEV) {
+		return Link{}, nil
+	}
+	return l, c.wrap(err, "find link %s", name)
 }
 
 // Links lists all links of the namespace.
@@ -55,14 +64,13 @@ func (c *Conn) Links() ([]Link, error) { return c.Ports(0) }
 
 // Ports lists the links that have a master; with 0, all links.
 func (c *Conn) Ports(master int) ([]Link, error) {
-	return dump(c, unix.RTM_GETLINK, decodeLink,
+	return dump(c, "links", unix.RTM_GETLINK, decodeLink,
 		ifInfo(0, 0, 0), u32(unix.IFLA_EXT_MASK, skipStats), nonzero(unix.IFLA_MASTER, uint32(master)))
 }
 
 // A LinkChange lists the properties of a link that SetLink changes; zero values
 // stay as they are.
 type LinkChange struct {
-	Index   int
 	Up      bool // IFF_UP
 	Down    bool // no IFF_UP
 	Promisc bool // IFF_PROMISC
@@ -74,7 +82,7 @@ type LinkChange struct {
 
 // SetLink changes a link in one message. The kernel applies MAC, alias and
 // master before it raises the link.
-func (c *Conn) SetLink(ch LinkChange) error {
+func (c *Conn) SetLink(l Link, ch LinkChange) error {
 	var flags uint32
 	if ch.Up {
 		flags |= unix.IFF_UP
@@ -86,17 +94,39 @@ func (c *Conn) SetLink(ch LinkChange) error {
 	if ch.Down {
 		mask |= unix.IFF_UP
 	}
-	return c.do(unix.RTM_SETLINK, 0, ifInfo(ch.Index, flags, mask),
+	err := c.do(unix.RTM_SETLINK, 0, ifInfo(l.Index, flags, mask),
 		octets(unix.IFLA_ADDRESS, ch.MAC),
 		nonzero(unix.IFLA_MASTER, uint32(ch.Master)),
 		nonzero(unix.IFLA_GROUP, ch.Group),
 		octets(unix.IFLA_IFALIAS, []byte(ch.Alias)))
+	return c.wrap(err, "%s link %s", ch.verb(), l.Name)
+}
+
+// verb describes the change in an error.
+func (ch *LinkChange) verb() string {
+	switch {
+	case ch.Master != 0:
+		return "set the master of"
+	case ch.Alias != "":
+		return "set the alias of"
+	case ch.MAC != nil:
+		return "set the MAC of"
+	case ch.Group != 0:
+		return "set the group of"
+	case ch.Down:
+		return "take down"
+	}
+	return "raise"
 }
 
 // DeleteLink deletes a link, and with a veth its peer. It returns when the
-// kernel has let go of both.
-func (c *Conn) DeleteLink(index int) error {
-	return c.do(unix.RTM_DELLINK, 0, ifInfo(index, 0, 0))
+// kernel has let go of both. A link that does not exist is no error.
+func (c *Conn) DeleteLink(l Link) error {
+	err := c.do(unix.RTM_DELLINK, 0, ifInfo(l.Index, 0, 0))
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return c.wrap(err, "delete link %s", l.Name)
 }
 
 // NetNSID returns the number that the socket's namespace has given to the namespace
@@ -104,7 +134,8 @@ func (c *Conn) DeleteLink(index int) error {
 // one when it first describes a link whose other end is there, and never reuses it
 // while that namespace exists.
 func (c *Conn) NetNSID(fd int) (int, error) {
-	return get(c, unix.RTM_GETNSID, decodeNetNSID, make([]byte, sizeofRtGenMsg), u32(unix.NETNSA_FD, uint32(fd)))
+	id, err := get(c, unix.RTM_GETNSID, decodeNetNSID, make([]byte, sizeofRtGenMsg), u32(unix.NETNSA_FD, uint32(fd)))
+	return id, c.wrap(err, "look up a network namespace")
 }
 
 // sizeofRtGenMsg is that of struct rtgenmsg of linux/rtnetlink.h, aligned.

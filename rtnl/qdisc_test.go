@@ -44,17 +44,17 @@ var goldenQdisc = []row{
 	{
 		"ip link set dev d0 group 10870",
 		"13000500 00000000030000000000000000000000 08001b00762a0000",
-		func(c *Conn) { c.SetLink(LinkChange{Index: 3, Group: 10870}) },
+		func(c *Conn) { c.SetLink(Link{Index: 3}, LinkChange{Group: 10870}) },
 	},
 	{
 		"ip link set dev br0 type bridge no_linklocal_learn 1",
 		"10000500 00000000030000000000000000000000 20001280 0a000100627269646765 0000 10000280 0c002e00 0100000001000000",
-		func(c *Conn) { c.SetNoLinkLocalLearn(3) },
+		func(c *Conn) { c.SetNoLinkLocalLearn(Link{Index: 3}) },
 	},
 	{
 		"bridge link set dev d0 isolated on",
 		"13000500 07000000030000000000000000000000 0c000c80 0500210001000000",
-		func(c *Conn) { c.IsolatePort(3) },
+		func(c *Conn) { c.IsolatePort(Link{Index: 3}) },
 	},
 }
 

@@ -31,13 +31,21 @@ type Route struct {
 // lead out of a link unless index is 0.
 func (c *Conn) Routes(ipv6 bool, index int) ([]Route, error) {
 	h := rtMsg(netip.PrefixFrom(unspecified(ipv6), 0))
-	all, err := dump(c, unix.RTM_GETROUTE, decodeRoute, h, nonzero(unix.RTA_OIF, uint32(index)))
+	all, err := dump(c, "routes", unix.RTM_GETROUTE, decodeRoute, h, nonzero(unix.RTA_OIF, uint32(index)))
 	return slices.DeleteFunc(all, func(r Route) bool { return r.Type != unix.RTN_UNICAST }), err
 }
 
-// DefaultRouteLink returns the index of the link that the default route leads out
-// of; 0 if there is none.
-func (c *Conn) DefaultRouteLink(ipv6 bool) (int, error) {
+// DefaultRouteLink returns the link that the default route leads out of, or the zero
+// Link if there is none.
+func (c *Conn) DefaultRouteLink(ipv6 bool) (Link, error) {
+	index, err := c.defaultRoute(ipv6)
+	if err != nil || index == 0 {
+		return Link{}, err
+	}
+	return c.LinkByIndex(index)
+}
+
+func (c *Conn) defaultRoute(ipv6 bool) (index int, err error) {
 	// It is the route to an address that nobody has, however long the tables are.
 	nobody := netip.AddrFrom4([4]byte{198, 51, 100, 1}) // RFC 5737
 	if ipv6 {
@@ -91,7 +99,8 @@ func (c *Conn) Local(a netip.Addr) (Route, error) {
 func (c *Conn) routeTo(a netip.Addr, flags uint32) (Route, error) {
 	h := rtMsg(netip.PrefixFrom(a, a.BitLen()))
 	native.PutUint32(h[8:], flags)
-	return get(c, unix.RTM_GETROUTE, decodeRoute, h)
+	r, err := get(c, unix.RTM_GETROUTE, decodeRoute, h)
+	return r, c.wrap(err, "find the route to %s", a)
 }
 
 // AddRoute adds a unicast route. One of the same destination, table and
@@ -99,12 +108,16 @@ func (c *Conn) routeTo(a netip.Addr, flags uint32) (Route, error) {
 func (c *Conn) AddRoute(r Route) error {
 	h := rtMsg(r.Dst)
 	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, r.Scope, unix.RTN_UNICAST
-	return c.create(unix.RTM_NEWROUTE, h,
+	err := c.create(unix.RTM_NEWROUTE, h,
 		octets(unix.RTA_GATEWAY, r.Gateway.AsSlice()),
 		nonzero(unix.RTA_PRIORITY, r.Priority),
 		nonzero(unix.RTA_TABLE, r.Table), // else that of the header
 		u32(unix.RTA_OIF, uint32(r.Index)),
 		nest(unix.RTA_METRICS, nonzero(unix.RTAX_MTU, r.MTU), nonzero(unix.RTAX_ADVMSS, r.AdvMSS)))
+	if r.Gateway.IsValid() {
+		return c.wrap(err, "add the route to %s via %s", r.Dst, r.Gateway)
+	}
+	return c.wrap(err, "add the route to %s", r.Dst)
 }
 
 // rtMsg is struct rtmsg of linux/rtnetlink.h, and the attribute, for a destination.

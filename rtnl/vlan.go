@@ -13,7 +13,7 @@ const (
 
 // AddVLANs adds a bridge port to VLANs: untagged frames belong to pvid, unless
 // that is 0, and those of the trunk's VLANs carry a tag.
-func (c *Conn) AddVLANs(port int, pvid uint16, trunk []uint16) error {
+func (c *Conn) AddVLANs(port Link, pvid uint16, trunk []uint16) error {
 	var spec []byte
 	if pvid != 0 {
 		spec = vlan(vlanPVID|vlanUntagged, pvid)
@@ -21,13 +21,15 @@ func (c *Conn) AddVLANs(port int, pvid uint16, trunk []uint16) error {
 	for _, vid := range trunk {
 		spec = append(spec, vlan(0, vid)...)
 	}
-	return c.do(unix.RTM_SETLINK, 0, portInfo(port), octets(unix.IFLA_AF_SPEC, spec))
+	err := c.do(unix.RTM_SETLINK, 0, portInfo(port.Index), octets(unix.IFLA_AF_SPEC, spec))
+	return c.wrap(err, "put port %s into VLANs", port.Name)
 }
 
 // ClearVLANs takes a bridge port out of all VLANs.
-func (c *Conn) ClearVLANs(port int) error {
+func (c *Conn) ClearVLANs(port Link) error {
 	all := append(vlan(vlanRangeBegin, 1), vlan(vlanRangeEnd, 4094)...)
-	return c.do(unix.RTM_DELLINK, 0, portInfo(port), octets(unix.IFLA_AF_SPEC, all))
+	err := c.do(unix.RTM_DELLINK, 0, portInfo(port.Index), octets(unix.IFLA_AF_SPEC, all))
+	return c.wrap(err, "take port %s out of all VLANs", port.Name)
 }
 
 // vlan encodes a struct bridge_vlan_info.
@@ -46,7 +48,7 @@ type PortVLANs struct {
 // the links' indexes. Links without VLANs may be missing. The kernel lists each
 // VLAN by itself, and ranges only for RTEXT_FILTER_BRVLAN_COMPRESSED.
 func (c *Conn) PortVLANs() (map[int]PortVLANs, error) {
-	ports, err := dump(c, unix.RTM_GETLINK, decodePortVLANs, portInfo(0), u32(unix.IFLA_EXT_MASK, filterVLANs))
+	ports, err := dump(c, "VLANs of bridge ports", unix.RTM_GETLINK, decodePortVLANs, portInfo(0), u32(unix.IFLA_EXT_MASK, filterVLANs))
 	all := map[int]PortVLANs{}
 	for _, p := range ports {
 		all[p.index] = p

@@ -16,8 +16,6 @@ import (
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -35,27 +33,34 @@ type Memory interface {
 	DropRaised() error
 }
 
-// Put lets the host forward what containers send. It reads first. The interface with
-// the gateway addresses may have been made while net.ipv4.conf.default.forwarding was
-// 0.
-func Put(h *host.Host, s *model.Shared, m Memory) error {
+// sysctls lists those that must not be 0 for the host to forward what containers send.
+// The interface with the gateway addresses may have been made while
+// net.ipv4.conf.default.forwarding was 0.
+func sysctls(s *model.Shared, iface string) (names []string) {
 	if s.Forwards(true) {
-		for _, name := range []string{all4, of4(s.GatewayName())} {
-			if err := h.Sysctl.Ensure(name, "1"); err != nil {
-				return err
-			}
+		names = append(names, all4, of4(iface))
+	}
+	if s.Forwards(false) {
+		names = append(names, all6)
+	}
+	return names
+}
+
+// Put lets the host forward what containers send. It reads first.
+func Put(h *host.Host, s *model.Shared, m Memory) error {
+	for _, name := range sysctls(s, s.GatewayName()) {
+		v, err := h.Sysctl.Get(name)
+		if v == "0" && name == all6 {
+			err = keepRouters(h, m)
+		}
+		if v == "0" && err == nil {
+			err = h.Sysctl.Ensure(name, "1")
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if !s.Forwards(false) {
-		return nil
-	}
-	if v, err := h.Sysctl.Get(all6); err != nil || v != "0" {
-		return err
-	}
-	if err := keepRouters(h, m); err != nil {
-		return err
-	}
-	return h.Sysctl.Ensure(all6, "1")
+	return nil
 }
 
 // keepRouters lets the interfaces on which the host listens to router advertisements
@@ -69,15 +74,12 @@ func keepRouters(h *host.Host, m Memory) error {
 	}
 	for _, index := range learned {
 		l, err := h.LinkByIndex(index)
-		if errors.Is(err, unix.ENODEV) {
-			continue
-		}
 		if err != nil {
-			return fmt.Errorf("find an interface with a router: %w", err)
+			return err
 		}
 		v, err := h.Sysctl.Get(acceptRA(l.Name))
 		if errors.Is(err, fs.ErrNotExist) || err == nil && v != "1" {
-			continue // somebody has decided already
+			continue // it has gone, or somebody has decided already
 		}
 		if err != nil {
 			return err
@@ -95,14 +97,7 @@ func keepRouters(h *host.Host, m Memory) error {
 // Faults lists what keeps the host from forwarding for the network, or from listening
 // to routers since it does; Restore mends it.
 func Faults(h *host.Host, s *model.Shared, m Memory) (found []model.Fault, err error) {
-	var names []string
-	if s.Forwards(true) {
-		names = append(names, all4, of4(s.GatewayName()))
-	}
-	if s.Forwards(false) {
-		names = append(names, all6)
-	}
-	for _, name := range names {
+	for _, name := range sysctls(s, s.GatewayName()) {
 		v, gerr := h.Sysctl.Get(name)
 		switch {
 		case v == "0":
@@ -122,9 +117,15 @@ func lowered(h *host.Host, s *model.Shared, m Memory) (names []string) {
 	if !s.Forwards(false) {
 		return nil
 	}
+	return raised(h, m, "1")
+}
+
+// raised lists the interfaces whose accept_ra was raised and has a value now. Others may
+// have gone.
+func raised(h *host.Host, m Memory, value string) []string {
 	return slices.DeleteFunc(m.Raised(), func(name string) bool {
-		v, err := h.Sysctl.Get(acceptRA(name)) // the interface may have gone
-		return err != nil || v != "1"
+		v, err := h.Sysctl.Get(acceptRA(name))
+		return err != nil || v != value
 	})
 }
 
@@ -141,14 +142,10 @@ func Restore(h *host.Host, s *model.Shared, m Memory) error {
 // Undo lowers what Put has raised, if the host is no router any more: then accept_ra 1
 // means the same as 2. It returns a line for each sysctl that it set back.
 func Undo(h *host.Host, m Memory) (done []string, err error) {
-	raised := m.Raised()
-	if v, err := h.Sysctl.Get(all6); len(raised) == 0 || err != nil || v != "0" {
+	if v, err := h.Sysctl.Get(all6); len(m.Raised()) == 0 || err != nil || v != "0" {
 		return nil, nil
 	}
-	for _, name := range raised {
-		if v, err := h.Sysctl.Get(acceptRA(name)); err != nil || v != "2" {
-			continue // somebody else has changed it, or the interface has gone
-		}
+	for _, name := range raised(h, m, "2") { // else somebody else has changed it
 		if err := h.Sysctl.Ensure(acceptRA(name), "1"); err != nil {
 			return done, err
 		}
@@ -163,41 +160,28 @@ func CheckUplink(h *host.Host, s *model.Shared) error {
 	if s.Internal || !s.Forwards(true) {
 		return nil
 	}
-	index, err := h.DefaultRouteLink(false)
-	if err != nil || index == 0 {
+	l, err := h.DefaultRouteLink(false)
+	if err != nil || l.Index == 0 {
 		return err
 	}
-	l, err := h.LinkByIndex(index)
-	if errors.Is(err, unix.ENODEV) {
-		return nil
+	all, err := h.Sysctl.Get(all4)
+	own, oerr := h.Sysctl.Get(of4(l.Name))
+	if own == "0" && all != "0" && err == nil { // else it will be set with all others
+		return model.Errorf(model.ErrConflict, "sysctl %s is 0, so the host does not forward answers that containers of network %s get there; set it to 1",
+			of4(l.Name), s.Name)
 	}
-	if err != nil {
-		return fmt.Errorf("find the default route's device: %w", err)
-	}
-	for _, name := range []string{all4, of4(l.Name)} {
-		v, err := h.Sysctl.Get(name)
-		if errors.Is(err, fs.ErrNotExist) || name == all4 && v == "0" {
-			return nil // the interface has gone, or it will be set with all others
-		}
-		if err != nil {
-			return err
-		}
-		if v == "0" {
-			return model.Errorf(model.ErrConflict, "sysctl %s is 0, so the host does not forward answers that containers of network %s get there; set it to 1",
-				name, s.Name)
-		}
-	}
-	return nil
+	return host.IfPossible(errors.Join(err, oerr)) // the interface may have gone
 }
 
-// Ready reports why Put would fail for a gateway address of an interface, which may
-// have to be made yet.
-func Ready(h *host.Host, iface string, is4, exists bool) error {
-	if !exists {
-		iface = "default"
+// Ready reports why Put would fail. The interface with the gateway addresses may have
+// to be made yet.
+func Ready(h *host.Host, s *model.Shared, exists bool) (err error) {
+	iface := "default"
+	if exists {
+		iface = s.GatewayName()
 	}
-	if is4 {
-		return errors.Join(h.Sysctl.CanEnsure(all4, "1"), h.Sysctl.CanEnsure(of4(iface), "1"))
+	for _, name := range sysctls(s, iface) {
+		err = errors.Join(err, h.Sysctl.CanEnsure(name, "1"))
 	}
-	return h.Sysctl.CanEnsure(all6, "1")
+	return err
 }

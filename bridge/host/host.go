@@ -6,7 +6,6 @@ package host
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/netip"
 	"slices"
@@ -146,15 +145,6 @@ func Owners(links []rtnl.Link) (owners []model.Owner) {
 	return owners
 }
 
-// List lists the host's links.
-func (h *Host) List() ([]rtnl.Link, error) {
-	links, err := h.Links()
-	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
-	}
-	return links, nil
-}
-
 // Ends finds the host ends of key's veth pairs: normally one, under one of the names
 // that it may have. Only if there is none, the host's other links are looked through,
 // since somebody may have renamed it.
@@ -163,7 +153,7 @@ func (h *Host) Ends(key model.Key) ([]rtnl.Link, error) {
 	if err != nil || len(found) > 0 {
 		return found, err
 	}
-	links, err := h.List()
+	links, err := h.Links()
 	return EndsAmong(links, key), err
 }
 
@@ -181,25 +171,13 @@ func EndsAmong(links []rtnl.Link, key model.Key) (found []rtnl.Link) {
 // such a name that is another's is not listed.
 func (h *Host) NamedEnds(key model.Key) (found []rtnl.Link, err error) {
 	for _, name := range key.HostNames() {
-		l, err := h.Find(name)
+		l, err := h.LinkByName(name)
 		if err != nil {
 			return nil, err
 		}
 		found = append(found, EndsAmong([]rtnl.Link{l}, key)...)
 	}
 	return found, nil
-}
-
-// Find finds a link by its name; it is zero if there is none.
-func (h *Host) Find(name string) (rtnl.Link, error) {
-	l, err := h.LinkByName(name)
-	if errors.Is(err, unix.ENODEV) {
-		return rtnl.Link{}, nil
-	}
-	if err != nil {
-		return rtnl.Link{}, fmt.Errorf("find link %s: %w", name, err)
-	}
-	return l, nil
 }
 
 // Owns reports whether a link of the host is key's: it has the mark, and its alias, if
@@ -216,9 +194,6 @@ func Owns(key model.Key, l rtnl.Link) bool {
 // Addrs returns the host's own addresses, each once.
 func (h *Host) Addrs() (addrs []netip.Addr, err error) {
 	all, err := h.Addresses(0)
-	if err != nil {
-		return nil, fmt.Errorf("list the host's addresses: %w", err)
-	}
 	seen := map[netip.Addr]bool{}
 	for _, a := range all {
 		if addr := a.Prefix.Addr(); !seen[addr] {
@@ -226,7 +201,7 @@ func (h *Host) Addrs() (addrs []netip.Addr, err error) {
 			addrs = append(addrs, addr)
 		}
 	}
-	return addrs, nil
+	return addrs, err
 }
 
 // Advertised lists the interfaces on which the host has a route or an address by
@@ -234,25 +209,19 @@ func (h *Host) Addrs() (addrs []netip.Addr, err error) {
 // well; there, too, the routes are a router's.)
 func (h *Host) Advertised() (indexes []int, err error) {
 	routes, err := h.Routes(true, 0)
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
-	}
 	for _, r := range routes {
 		if r.Protocol == unix.RTPROT_RA && !slices.Contains(indexes, r.Index) {
 			indexes = append(indexes, r.Index)
 		}
 	}
-	addrs, err := h.Addresses(0)
-	if err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
-	}
+	addrs, aerr := h.Addresses(0)
 	for _, a := range addrs {
 		temporary := a.Prefix.Addr().Is6() && a.Flags&unix.IFA_F_PERMANENT == 0
 		if temporary && !slices.Contains(indexes, a.Index) {
 			indexes = append(indexes, a.Index)
 		}
 	}
-	return indexes, nil
+	return indexes, errors.Join(err, aerr)
 }
 
 // IfPossible is the error about a sysctl that an attachment can do without, unless
@@ -263,14 +232,6 @@ func IfPossible(err error) error {
 		return nil
 	}
 	return err
-}
-
-// Delete deletes a link; one that is gone is no error.
-func (h *Host) Delete(l rtnl.Link) error {
-	if err := h.DeleteLink(l.Index); err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("delete link %s: %w", l.Name, err)
-	}
-	return nil
 }
 
 // Table returns a network's own table: "flatnet" for the network of that name. It is

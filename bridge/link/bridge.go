@@ -29,38 +29,33 @@ type Bridge struct {
 
 // FindBridge looks for a network's bridge and for the addresses that the host has by
 // it. A link of its name that is no bridge is an [model.ErrConflict].
-func FindBridge(h *host.Host, n *model.Network) (Bridge, error) {
-	br, err := findKind(h, n.Bridge, "bridge")
-	if err != nil || br.Index == 0 {
-		return Bridge{}, err
+func FindBridge(h *host.Host, n *model.Network) (b Bridge, err error) {
+	if b.Link, err = findKind(h, n.Bridge, "bridge"); err != nil || b.Index == 0 {
+		return b, err
 	}
-	b := Bridge{Link: br, Gateway: br}
+	b.Gateway = b.Link
 	if n.VLANs.ID != 0 {
 		if b.Gateway, err = findKind(h, n.GatewayName(), "veth"); err != nil || b.Gateway.Index == 0 {
 			return b, err
+		}
+		if b.Gateway.PeerNS >= 0 { // where the peer's index is of another link
+			return b, model.Errorf(model.ErrConflict, "interface %s leads into another network namespace", b.Gateway.Name)
 		}
 	}
 	b.Addrs, err = h.Addresses(b.Gateway.Index)
 	if errors.Is(err, unix.ENODEV) { // now it is not
 		return Bridge{}, nil
 	}
-	if err != nil {
-		return b, fmt.Errorf("list addresses of %s: %w", b.Gateway.Name, err)
-	}
-	return b, nil
+	return b, err
 }
 
 // findKind looks for a link of a kind; it is zero if there is none.
 func findKind(h *host.Host, name, kind string) (rtnl.Link, error) {
-	l, err := h.Find(name)
+	l, err := h.LinkByName(name)
 	if err == nil && l.Index != 0 && l.Kind != kind {
 		return rtnl.Link{}, model.Errorf(model.ErrConflict, "interface %s is a %s and no %s", name, cmp.Or(l.Kind, "device"), kind)
 	}
 	return l, err
-}
-
-func (b Bridge) has(p netip.Prefix) bool {
-	return slices.ContainsFunc(b.Addrs, func(a rtnl.Addr) bool { return a.Prefix == p })
 }
 
 func (b Bridge) ours() bool { _, ok := model.MadeFor(b.Alias); return ok }
@@ -69,52 +64,37 @@ func (b Bridge) ours() bool { _, ok := model.MadeFor(b.Alias); return ok }
 // number of processes may do so at once, if those that make it hold the bridge's lock.
 // added reports whether an address was missing.
 func Ensure(h *host.Host, br Bridge, s *model.Shared) (_ Bridge, added bool, err error) {
-	alias := ""
 	if br.Index == 0 {
-		if br, err = makeBridge(h, s); err != nil {
-			return br, false, err
-		}
-		if br.Alias == "" { // else somebody was faster
-			alias = model.BridgeAlias(s.Name)
-		}
+		br, err = makeBridge(h, s)
 	}
-	if promisc := s.PromiscMode && br.Flags&unix.IFF_PROMISC == 0; !br.Up() || promisc || alias != "" {
-		if err := h.SetLink(rtnl.LinkChange{Index: br.Index, Up: true, Promisc: promisc, Alias: alias}); err != nil {
-			return br, false, fmt.Errorf("raise bridge %s: %w", s.Bridge, err)
-		}
+	if err == nil { // before there is a port
+		err = KeepMAC(h, br)
 	}
-	if alias == "" { // before there is a port
-		if err := KeepMAC(h, br); err != nil {
-			return br, false, err
-		}
+	if err == nil {
+		err = mend(br.properties(h, s))
 	}
-	if s.SpoofCheck && br.LearnsLinkLocal {
-		if err := h.SetNoLinkLocalLearn(br.Index); err != nil {
-			return br, false, fmt.Errorf("keep %s from learning from link protocols: %w", s.Bridge, err)
-		}
+	if err == nil && br.lacksGateway(s) { // it has just been made
+		br, err = FindBridge(h, &s.Network)
 	}
-	if s.VLANs.Any() {
-		if br, err = ensureVLAN(h, br, s); err != nil {
-			return br, false, err
-		}
+	if err == nil {
+		err = br.conflict(s)
 	}
-	if err := ensureGroup(h, br.Gateway, s.Group()); err != nil {
-		return br, false, err
+	if err == nil {
+		err = mend(br.gatewayProperties(h, s, nil))
 	}
-	added, err = ensureGateways(h, br, s)
-	return br, added, err
+	return br, len(br.missing(s)) > 0, err
 }
 
-func makeBridge(h *host.Host, s *model.Shared) (Bridge, error) {
+func makeBridge(h *host.Host, s *model.Shared) (br Bridge, err error) {
 	mac := s.BridgeMAC
 	if mac == (model.HardwareAddr{}) {
 		var random [6]byte
 		if _, err := unix.Getrandom(random[:], 0); err != nil {
-			return Bridge{}, fmt.Errorf("getrandom: %w", err)
+			return br, fmt.Errorf("getrandom: %w", err)
 		}
 		mac = model.LocalMAC(random[:])
 	}
-	err := h.AddLink("bridge", s.Bridge, mac[:], s.MTU)
+	err = h.AddLink("bridge", s.Bridge, mac[:], s.MTU)
 	switch {
 	case err == nil:
 		err = settleIPv6(h, s.Bridge)
@@ -123,10 +103,14 @@ func makeBridge(h *host.Host, s *model.Shared) (Bridge, error) {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		err = model.Unsupported("CONFIG_BRIDGE")
 	}
-	if err != nil {
-		return Bridge{}, fmt.Errorf("make bridge %s: %w", s.Bridge, err)
+	if err == nil {
+		br, err = FindBridge(h, &s.Network)
 	}
-	return FindBridge(h, &s.Network)
+	if err == nil && br.Alias == "" { // else somebody was faster
+		br.Alias = model.BridgeAlias(s.Name)
+		err = h.SetLink(br.Link, rtnl.LinkChange{Alias: br.Alias})
+	}
+	return br, err
 }
 
 // settleIPv6 keeps containers from changing the host's routes by router
@@ -155,40 +139,127 @@ func KeepMAC(h *host.Host, br Bridge) error {
 	if br.ours() || is("ifindex", strconv.Itoa(br.Index)) && is("address", br.MAC.String()) && is("addr_assign_type", set) {
 		return nil
 	}
-	if err := h.SetLink(rtnl.LinkChange{Index: br.Index, MAC: br.MAC}); err != nil {
-		return fmt.Errorf("keep the MAC of %s: %w", br.Name, err)
+	return h.SetLink(br.Link, rtnl.LinkChange{MAC: br.MAC})
+}
+
+// A property is one that a bridge, or its interface with the gateway addresses, must
+// have: Faults reports it as a fault unless it is ok, and Ensure mends it.
+type property struct {
+	ok           bool
+	thing, state string // of the fault
+	mend         func() error
+}
+
+func mend(properties []property) error {
+	for _, p := range properties {
+		if p.ok {
+			continue
+		}
+		if err := p.mend(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func ensureVLAN(h *host.Host, br Bridge, s *model.Shared) (Bridge, error) {
-	if err := vlan.Filter(h, br.Link); err != nil || s.VLANs.ID == 0 || len(s.GatewayPrefixes()) == 0 {
-		return br, err
+// Faults lists what the bridge lacks; Ensure mends it.
+func (b Bridge) Faults(h *host.Host, s *model.Shared) (found []model.Fault, err error) {
+	if b.Index == 0 {
+		return []model.Fault{{Thing: "bridge " + s.Bridge, State: "missing"}}, nil
 	}
-	if br.Gateway.Index == 0 {
-		if err := vlan.MakeGateway(h, &s.Network, br.MTU); err != nil {
-			return br, err
-		}
-		var err error
-		if br, err = FindBridge(h, &s.Network); err != nil {
-			return br, err
+	var routes []rtnl.Route
+	if len(s.HostRoutes()) > 0 && b.Gateway.Index != 0 {
+		if routes, err = h.Routes(true, b.Gateway.Index); err != nil {
+			return nil, err
 		}
 	}
-	return br, portError(br.Name, vlan.RaiseGateway(h, &s.Network, br.Link, br.Gateway))
+	for _, p := range append(b.properties(h, s), b.gatewayProperties(h, s, routes)...) {
+		if !p.ok {
+			found = append(found, model.Fault{Thing: p.thing, State: p.state})
+		}
+	}
+	return found, nil
 }
 
-// ensureGroup puts the interface that containers are behind into its group, unless
-// somebody else has chosen another one.
-func ensureGroup(h *host.Host, l rtnl.Link, group uint32) error {
-	if err := checkGroup(l, group); err != nil || l.Group == group || l.Index == 0 { // a network without a gateway
-		return err
+// properties lists those of the bridge itself, in the order in which they are mended.
+func (b Bridge) properties(h *host.Host, s *model.Shared) []property {
+	bridge, promisc := "bridge "+s.Bridge, s.PromiscMode && b.Flags&unix.IFF_PROMISC == 0
+	raise := func() error { return h.SetLink(b.Link, rtnl.LinkChange{Up: true, Promisc: promisc}) }
+	return []property{
+		{b.Up(), bridge, "down", raise},
+		{!promisc, bridge, "not promiscuous", raise},
+		{!s.SpoofCheck || !b.LearnsLinkLocal, "no_linklocal_learn of " + bridge, "off",
+			func() error { return h.SetNoLinkLocalLearn(b.Link) }},
+		{!s.VLANs.Any() || b.VLANFiltering, "VLAN filtering of " + bridge, "off",
+			func() error { return vlan.Filter(h, b.Link) }},
+		{!b.lacksGateway(s), "interface " + s.GatewayName(), "missing",
+			func() error { return vlan.MakeGateway(h, &s.Network, b.MTU) }},
 	}
-	if err := h.SetLink(rtnl.LinkChange{Index: l.Index, Group: group}); err != nil {
-		return fmt.Errorf("put %s into the group %d: %w", l.Name, group, err)
-	}
-	return nil
 }
 
+// lacksGateway reports that the interface which leads into a VLAN is missing, and needed.
+func (b Bridge) lacksGateway(s *model.Shared) bool {
+	return b.Gateway.Index == 0 && len(s.GatewayPrefixes()) > 0
+}
+
+// gatewayProperties lists those of the interface with the gateway addresses. routes are
+// the routes by that interface; the kernel rejects one that is added twice.
+func (b Bridge) gatewayProperties(h *host.Host, s *model.Shared, routes []rtnl.Route) []property {
+	gw := b.Gateway
+	if gw.Index == 0 {
+		return nil
+	}
+	list := []property{
+		{gw.Up() || gw.Index == b.Index, "interface " + gw.Name, "down",
+			func() error { return portError(b.Name, vlan.RaiseGateway(h, &s.Network, b.Link, gw)) }},
+		{gw.Group == s.Group(), "interface " + gw.Name, fmt.Sprintf("in the group %d and not %d", gw.Group, s.Group()),
+			func() error { return h.SetLink(gw, rtnl.LinkChange{Group: s.Group()}) }},
+	}
+	for _, p := range b.missing(s) {
+		list = append(list, property{false, fmt.Sprintf("address %s of %s", p, gw.Name), "missing",
+			func() error { return b.addGateway(h, s, p) }})
+	}
+	for _, subnet := range s.HostRoutes() {
+		ok := slices.ContainsFunc(routes, func(r rtnl.Route) bool { return r.Dst == subnet && !r.Gateway.IsValid() })
+		list = append(list, property{ok, fmt.Sprintf("the host's route to %s by %s", subnet, gw.Name), "missing",
+			func() error { return unlessExists(h.AddRoute(rtnl.Route{Dst: subnet, Index: gw.Index})) }})
+	}
+	return append(list, property{!b.lacksLinkLocal(s), "the IPv6 link-local address of " + gw.Name, "missing",
+		func() error {
+			own := netip.PrefixFrom(model.HardwareAddr(gw.MAC).LinkLocal(), 64)
+			return unlessExists(h.AddAddress(gw, own, false))
+		}})
+}
+
+func unlessExists(err error) error {
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+// missing lists the gateway addresses that the host does not have by the bridge.
+func (b Bridge) missing(s *model.Shared) []netip.Prefix {
+	return slices.DeleteFunc(s.GatewayPrefixes(), func(p netip.Prefix) bool {
+		return slices.ContainsFunc(b.Addrs, func(a rtnl.Addr) bool { return a.Prefix == p })
+	})
+}
+
+// conflict reports what somebody else has set and Ensure does not replace.
+func (b Bridge) conflict(s *model.Shared) error {
+	err := checkGroup(b.Gateway, s.Group())
+	for _, want := range b.missing(s) {
+		for _, have := range b.inTheWay(s, want) {
+			if !s.ForceAddress {
+				err = errors.Join(err, model.Errorf(model.ErrConflict,
+					"bridge %s has the address %s and not %s (forceAddress would replace it)", b.Name, have, want))
+			}
+		}
+	}
+	return err
+}
+
+// checkGroup rejects an interface that somebody else has put into a group.
 func checkGroup(l rtnl.Link, group uint32) error {
 	switch l.Group {
 	case group, 0, model.GroupIsolated, model.GroupOpen:
@@ -197,55 +268,24 @@ func checkGroup(l rtnl.Link, group uint32) error {
 	return model.Errorf(model.ErrConflict, "interface %s is in the group %d and must be in %d", l.Name, l.Group, group)
 }
 
-// ensureGateways gives the bridge the addresses and the host the routes that it lacks.
-func ensureGateways(h *host.Host, br Bridge, s *model.Shared) (added bool, err error) {
-	for _, want := range s.GatewayPrefixes() {
-		if br.has(want) {
-			continue
-		}
-		added = true
-		for _, have := range br.inTheWay(s, want) {
-			if !s.ForceAddress {
-				return added, br.conflict(have, want)
-			}
-			if err := h.DeleteAddress(br.Gateway.Index, have); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-				return added, fmt.Errorf("take %s from %s: %w", have, br.Gateway.Name, err)
-			}
-		}
-		if err := settleGateway(h, br); err != nil {
-			return added, err
-		}
-		if err := addGateway(h, br.Gateway, want); err != nil {
-			return added, err
+// addGateway gives the host a gateway address, in place of those that are in its way.
+func (b Bridge) addGateway(h *host.Host, s *model.Shared, gateway netip.Prefix) error {
+	for _, have := range b.inTheWay(s, gateway) {
+		if err := h.DeleteAddress(b.Gateway, have); err != nil {
+			return err
 		}
 	}
-	for _, subnet := range s.HostRoutes() {
-		err := h.AddRoute(rtnl.Route{Dst: subnet, Index: br.Gateway.Index})
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return added, fmt.Errorf("add the host's route to %s by %s: %w", subnet, br.Gateway.Name, err)
-		}
+	if err := settleGateway(h, b); err != nil {
+		return err
 	}
-	if br.lacksLinkLocal(s) {
-		own := netip.PrefixFrom(model.HardwareAddr(br.Gateway.MAC).LinkLocal(), 64)
-		if err := h.AddAddress(br.Gateway.Index, own, false); err != nil && !errors.Is(err, unix.EEXIST) {
-			return added, fmt.Errorf("give %s the address %s: %w", br.Gateway.Name, own, err)
-		}
-	}
-	return added, nil
-}
-
-// addGateway gives an interface a gateway address. One that it has is no error.
-func addGateway(h *host.Host, l rtnl.Link, gateway netip.Prefix) error {
-	err := h.AddAddress(l.Index, gateway, false)
+	err := unlessExists(h.AddAddress(b.Gateway, gateway, false))
 	switch {
-	case err == nil || errors.Is(err, unix.EEXIST):
-		return nil
-	case gateway.Addr().Is6() && errors.Is(err, unix.EOPNOTSUPP): // no module serves that family
-		err = model.Unsupported("CONFIG_IPV6")
-	case gateway.Addr().Is6():
-		err = cmp.Or(ready6(h, Bridge{Gateway: l}, l.Name), err)
+	case err == nil || gateway.Addr().Is4():
+		return err
+	case errors.Is(err, unix.EOPNOTSUPP): // no module serves that family
+		return model.Unsupported("CONFIG_IPV6")
 	}
-	return fmt.Errorf("give %s the address %s: %w", l.Name, gateway, err)
+	return cmp.Or(ready6(h, b, b.Gateway.Name), err)
 }
 
 // lacksLinkLocal reports whether the interface with an IPv6 gateway address has
@@ -271,86 +311,43 @@ func settleGateway(h *host.Host, br Bridge) error {
 	return settleIPv6(h, br.Gateway.Name)
 }
 
-// inTheWay lists the addresses that the bridge has instead of one that it
-// should have: other IPv4 addresses, and IPv6 addresses of the same subnet.
+// inTheWay lists the addresses that the bridge has instead of one that it lacks: other
+// IPv4 addresses, and IPv6 addresses of the same subnet.
 func (b Bridge) inTheWay(s *model.Shared, want netip.Prefix) (found []netip.Prefix) {
 	own := append(s.GatewayPrefixes(), s.Gateways()...)
 	for _, a := range b.Addrs {
 		have := a.Prefix
 		if have.Addr().Is4() == want.Addr().Is4() && !have.Addr().IsLinkLocalUnicast() &&
-			(have.Addr().Is4() || have.Overlaps(want)) && !slices.Contains(own, have) && !b.has(want) {
+			(have.Addr().Is4() || have.Overlaps(want)) && !slices.Contains(own, have) {
 			found = append(found, have)
 		}
 	}
 	return found
 }
 
-func (b Bridge) conflict(have, want netip.Prefix) error {
-	return model.Errorf(model.ErrConflict, "bridge %s has the address %s and not %s (forceAddress would replace it)", b.Name, have, want)
-}
-
-// Faults lists what the bridge lacks; Ensure mends it.
-func (b Bridge) Faults(h *host.Host, s *model.Shared) (found []model.Fault, err error) {
-	add := func(bad bool, state, format string, args ...any) {
-		if bad {
-			found = append(found, model.Fault{Thing: fmt.Sprintf(format, args...), State: state})
+// announce makes neighbours that know addresses of a link by another MAC learn it anew
+// (arp_notify and ndisc_notify of Documentation/networking/ip-sysctl.rst). Setting the
+// MAC that the link has is what triggers it.
+func announce(c *rtnl.Conn, d sysctl.Dir, l rtnl.Link, addrs []netip.Addr) (err error) {
+	for _, a := range addrs {
+		name := filepath.Join("net/ipv4/conf", l.Name, "arp_notify")
+		if a.Is6() {
+			name = filepath.Join("net/ipv6/conf", l.Name, "ndisc_notify")
 		}
+		err = errors.Join(err, host.IfPossible(d.Ensure(name, "1")))
 	}
-	if b.Index == 0 {
-		add(true, "missing", "bridge %s", s.Bridge)
-		return found, nil
-	}
-	add(!b.Up(), "down", "bridge %s", s.Bridge)
-	add(s.PromiscMode && b.Flags&unix.IFF_PROMISC == 0, "not promiscuous", "bridge %s", s.Bridge)
-	add(s.SpoofCheck && b.LearnsLinkLocal, "off", "no_linklocal_learn of bridge %s", s.Bridge)
-	add(s.VLANs.Any() && !b.VLANFiltering, "off", "VLAN filtering of bridge %s", s.Bridge)
-	gateways, iface := s.GatewayPrefixes(), s.GatewayName()
-	if b.Gateway.Index == 0 {
-		add(len(gateways) > 0, "missing", "interface %s", iface) // else a network without a gateway
-		return found, nil
-	}
-	add(!b.Gateway.Up() && b.Gateway.Index != b.Index, "down", "interface %s", iface)
-	add(b.Gateway.Group != s.Group(), fmt.Sprintf("in the group %d and not %d", b.Gateway.Group, s.Group()), "interface %s", iface)
-	for _, want := range gateways {
-		add(!b.has(want), "missing", "address %s of %s", want, iface)
-	}
-	add(b.lacksLinkLocal(s), "missing", "the IPv6 link-local address of %s", iface)
-	subnets := s.HostRoutes()
-	if len(subnets) == 0 {
-		return found, nil
-	}
-	have, err := h.Routes(true, b.Gateway.Index)
-	if err != nil {
-		return found, fmt.Errorf("list routes by %s: %w", iface, err)
-	}
-	for _, subnet := range subnets {
-		there := slices.ContainsFunc(have, func(r rtnl.Route) bool { return r.Dst == subnet && !r.Gateway.IsValid() })
-		add(!there, "missing", "the host's route to %s by %s", subnet, iface)
-	}
-	return found, nil
+	return errors.Join(err, c.SetLink(l, rtnl.LinkChange{MAC: l.MAC}))
 }
 
-// notifySysctl is the sysctl by which an interface announces addresses of a family
-// (arp_notify and ndisc_notify of Documentation/networking/ip-sysctl.rst).
-func notifySysctl(iface string, a netip.Addr) string {
-	if a.Is6() {
-		return filepath.Join("net/ipv6/conf", iface, "ndisc_notify")
+// AnnounceGateways announces the gateways to containers, which may know them by the MAC
+// of an earlier bridge.
+func AnnounceGateways(h *host.Host, br Bridge, s *model.Shared) error {
+	var gateways []netip.Addr
+	for _, p := range s.GatewayPrefixes() {
+		gateways = append(gateways, p.Addr())
 	}
-	return filepath.Join("net/ipv4/conf", iface, "arp_notify")
-}
-
-// AnnounceGateways makes containers, which know the gateway by the MAC of an earlier
-// bridge, learn it anew. Setting the MAC that the interface has is what triggers it.
-func AnnounceGateways(h *host.Host, br Bridge, s *model.Shared) (err error) {
-	gateways := s.GatewayPrefixes()
 	if len(gateways) == 0 { // and so, in a VLAN, no interface that could have one
 		return nil
 	}
-	for _, gw := range gateways {
-		err = errors.Join(err, host.IfPossible(h.Sysctl.Ensure(notifySysctl(br.Gateway.Name, gw.Addr()), "1")))
-	}
-	if serr := h.SetLink(rtnl.LinkChange{Index: br.Gateway.Index, MAC: br.Gateway.MAC}); serr != nil {
-		err = errors.Join(err, fmt.Errorf("announce the gateways on %s: %w", br.Gateway.Name, serr))
-	}
-	return err
+	return announce(h.Conn, h.Sysctl, br.Gateway, gateways)
 }

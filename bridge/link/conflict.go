@@ -1,12 +1,14 @@
 package link
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
@@ -36,62 +38,55 @@ func CheckOverlap(h *host.Host, br Bridge, n *model.Network, subnets []netip.Pre
 	if len(subnets) == 0 || !n.IsGateway || n.AllowOverlap {
 		return nil
 	}
-	addrs, err := h.Addresses(0)
-	if err != nil {
-		return fmt.Errorf("list addresses: %w", err)
-	}
-	for _, a := range addrs {
-		if p := overlapped(subnets, a.Prefix.Masked()); p.IsValid() && a.Index != br.Gateway.Index {
-			if err := overlaps(h, n, fmt.Sprintf("subnet %s of network %s overlaps with the address %s", p, n.Name, a.Prefix), a.Index); err != nil {
-				return err
+	others, err := listOthers(h)
+	for _, o := range others {
+		for _, p := range subnets {
+			if o.Index != 0 && o.Index == br.Gateway.Index || !o.isOn(p) {
+				continue
 			}
+			where := "a nexthop object" // the only one to name the interface
+			if o.Index != 0 {
+				l, err := h.LinkByIndex(o.Index)
+				if err == nil && (l.Index == 0 || l.Name == n.GatewayName()) { // others may make and remove it meanwhile
+					continue
+				}
+				where = "interface " + cmp.Or(l.Name, strconv.Itoa(o.Index))
+			}
+			return model.Errorf(model.ErrConflict, "subnet %s of network %s overlaps with the %s %s of %s; "+
+				"choose another subnet, or set allowOverlap if it is meant to be a part of that one",
+				p.Masked(), n.Name, o.kind, o.Prefix, where)
 		}
+	}
+	return err
+}
+
+// An other is an address of the host, or a route.
+type other struct {
+	rtnl.Addr
+	kind string
+}
+
+const route = "route to"
+
+// isOn reports whether a subnet is in the way: packets to it are the other's. The
+// prefix of all addresses takes nothing away.
+func (o other) isOn(subnet netip.Prefix) bool {
+	return o.Prefix.Bits() > 0 && o.Prefix.Overlaps(subnet) && (o.kind != route || subnet.Bits() <= o.Prefix.Bits())
+}
+
+func listOthers(h *host.Host) (others []other, err error) {
+	addrs, err := h.Addresses(0)
+	for _, a := range addrs {
+		others = append(others, other{a, "address"})
 	}
 	for _, ipv6 := range []bool{false, true} {
-		routes, err := h.Routes(ipv6, 0)
-		if err != nil {
-			return fmt.Errorf("list routes: %w", err)
-		}
+		routes, rerr := h.Routes(ipv6, 0)
 		for _, r := range routes {
-			ours := r.Index != 0 && r.Index == br.Gateway.Index
-			if p := overlapped(subnets, r.Dst); p.IsValid() && p.Bits() <= r.Dst.Bits() && !ours {
-				if err := overlaps(h, n, fmt.Sprintf("subnet %s of network %s overlaps with the route to %s", p, n.Name, r.Dst), r.Index); err != nil {
-					return err
-				}
-			}
+			others = append(others, other{rtnl.Addr{Index: r.Index, Prefix: r.Dst}, route})
 		}
+		err = errors.Join(err, rerr)
 	}
-	return nil
-}
-
-// overlapped finds the subnet that a prefix of another interface overlaps. One of
-// all addresses takes nothing away.
-func overlapped(subnets []netip.Prefix, other netip.Prefix) netip.Prefix {
-	for _, p := range subnets {
-		if p = p.Masked(); other.Bits() > 0 && p.Overlaps(other) {
-			return p
-		}
-	}
-	return netip.Prefix{}
-}
-
-// overlaps returns nil if the interface is gone, or is the bridge after all: others
-// may make and remove it meanwhile. The index is 0 if only a nexthop object names
-// the interface.
-func overlaps(h *host.Host, n *model.Network, text string, index int) error {
-	where := "a nexthop object"
-	if index != 0 {
-		l, err := h.LinkByIndex(index)
-		switch {
-		case errors.Is(err, unix.ENODEV) || err == nil && l.Name == n.GatewayName():
-			return nil
-		case err != nil:
-			where = fmt.Sprintf("interface %d", index)
-		default:
-			where = "interface " + l.Name
-		}
-	}
-	return model.Errorf(model.ErrConflict, "%s of %s; choose another subnet, or set allowOverlap if it is meant to be a part of that one", text, where)
+	return others, err
 }
 
 // Networks keep their leases apart, so several on one bridge need subnets of their
@@ -122,14 +117,11 @@ func CheckShared(h *host.Host, br Bridge, n *model.Network, prefixes []netip.Pre
 // so one of the two sees the other. An ADD that has found no bridge looks in any case.
 // A bridge gets its alias under the lock under which it is made, and so before any looks.
 func NeedsRecheck(h *host.Host, before Bridge, n *model.Network) (bool, error) {
-	if n.VLANs.ID != 0 {
-		return false, nil
+	if n.VLANs.ID != 0 || before.Index == 0 {
+		return n.VLANs.ID == 0, nil
 	}
 	br, err := h.LinkByName(n.Bridge)
-	if err != nil {
-		return false, fmt.Errorf("find bridge %s: %w", n.Bridge, err)
-	}
-	return br.Alias != model.BridgeAlias(n.Name) || before.Index == 0, nil
+	return br.Alias != model.BridgeAlias(n.Name), err
 }
 
 // CheckSharedAgain is CheckShared for a caller that has the bridge's lock: see
@@ -141,13 +133,16 @@ func CheckSharedAgain(h *host.Host, a *model.Attachment) error {
 			prefixes = append(prefixes, netip.PrefixFrom(ip, ip.BitLen()))
 		}
 	}
-	br, err := h.LinkByName(a.Bridge)
+	br, err := findKind(h, a.Bridge, "bridge")
+	if err == nil && br.Index == 0 {
+		err = model.Errorf(model.ErrChanged, "bridge %s was deleted", a.Bridge)
+	}
 	if err != nil {
-		return fmt.Errorf("find bridge %s: %w", a.Bridge, err)
+		return err
 	}
 	if made, ours := model.MadeFor(br.Alias); ours && made != a.Name && br.Alias == model.BridgeAlias(made) {
-		if err := h.SetLink(rtnl.LinkChange{Index: br.Index, Up: br.Up(), Alias: br.Alias + model.SharedMark}); err != nil {
-			return fmt.Errorf("mark bridge %s as shared: %w", br.Name, err)
+		if err := h.SetLink(br, rtnl.LinkChange{Up: br.Up(), Alias: br.Alias + model.SharedMark}); err != nil {
+			return err
 		}
 	}
 	return checkPorts(h, br, &a.Network, prefixes)
@@ -156,9 +151,6 @@ func CheckSharedAgain(h *host.Host, a *model.Attachment) error {
 // checkPorts looks for other networks' addresses behind a bridge.
 func checkPorts(h *host.Host, br rtnl.Link, n *model.Network, prefixes []netip.Prefix) error {
 	ports, err := h.Ports(br.Index)
-	if err != nil {
-		return fmt.Errorf("list ports of bridge %s: %w", br.Name, err)
-	}
 	for _, o := range host.Owners(ports) {
 		for _, a := range o.Addresses {
 			i := slices.IndexFunc(prefixes, func(p netip.Prefix) bool { return p.Masked().Contains(a) })
@@ -168,7 +160,7 @@ func checkPorts(h *host.Host, br rtnl.Link, n *model.Network, prefixes []netip.P
 			}
 		}
 	}
-	return nil
+	return err
 }
 
 // maxPorts is what find_portno of net/bridge/br_if.c gives out: BR_MAX_PORTS
@@ -177,44 +169,38 @@ const maxPorts = 1<<10 - 1
 
 // portError explains why a link can't be made a port of a bridge.
 func portError(bridge string, err error) error {
-	if errors.Is(err, unix.EXFULL) {
+	switch {
+	case errors.Is(err, unix.EXFULL):
 		return model.Errorf(model.ErrConflict, "bridge %s has %d ports, and Linux allows no more", bridge, maxPorts)
+	case err != nil:
+		return fmt.Errorf("bridge %s: %w", bridge, err)
 	}
-	return err
+	return nil
 }
 
 // Ready reports what on the host Ensure and Connect would stumble over, as far as it can
 // be seen beforehand, in the words in which ADD explains the kernel's errors.
 func Ready(h *host.Host, br Bridge, n *model.Network) error {
-	err := errors.Join(CheckOverlap(h, br, n, n.Prefixes()), CheckShared(h, br, n, n.Prefixes()), checkGroup(br.Gateway, n.Group()))
+	s := &model.Shared{Network: *n, Served: n.Subnets}
+	errs := []error{CheckOverlap(h, br, n, n.Prefixes()), CheckShared(h, br, n, n.Prefixes()), br.conflict(s)}
 	if br.Index != 0 {
-		links, lerr := h.Ports(br.Index)
-		if lerr != nil {
-			lerr = fmt.Errorf("list ports of bridge %s: %w", br.Name, lerr)
-		} else if len(links) >= maxPorts {
-			lerr = portError(br.Name, unix.EXFULL)
+		links, err := h.Ports(br.Index)
+		if len(links) >= maxPorts {
+			err = portError(br.Name, unix.EXFULL)
 		}
-		err = errors.Join(err, lerr)
+		errs = append(errs, err)
 	}
 	for _, k := range [...]struct{ kind, config string }{{"bridge", "CONFIG_BRIDGE"}, {"veth", "CONFIG_VETH"}} {
-		if has, herr := h.HasKind(k.kind); herr != nil {
-			err = errors.Join(err, herr)
-		} else if !has {
-			err = errors.Join(err, model.Unsupported(k.config))
+		has, err := h.HasKind(k.kind)
+		if err == nil && !has {
+			err = model.Unsupported(k.config)
 		}
+		errs = append(errs, err)
 	}
-	s := &model.Shared{Network: *n}
-	for _, want := range n.Gateways() {
-		for _, have := range br.inTheWay(s, want) {
-			if !n.ForceAddress {
-				err = errors.Join(err, br.conflict(have, want))
-			}
-		}
-		if want.Addr().Is6() {
-			err = errors.Join(err, ready6(h, br, n.GatewayName()))
-		}
+	if s.Forwards(false) {
+		errs = append(errs, ready6(h, br, n.GatewayName()))
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // ready6 reports what keeps the interface of that name, which may have to be made, from

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
@@ -34,7 +33,7 @@ func MakePair(h *host.Host, inside *Sandbox, a *model.Attachment) (rtnl.Link, er
 		case errors.Is(err, unix.EOPNOTSUPP):
 			return rtnl.Link{}, fmt.Errorf("make veth %s: %w", name, model.Unsupported("CONFIG_VETH"))
 		case !errors.Is(err, unix.EEXIST):
-			return rtnl.Link{}, fmt.Errorf("make veth %s with %s in the container: %w", name, a.Key.IfName, err)
+			return rtnl.Link{}, err
 		}
 	}
 	// The container may have made an interface of that name just now.
@@ -46,7 +45,7 @@ func MakePair(h *host.Host, inside *Sandbox, a *model.Attachment) (rtnl.Link, er
 
 // findEnd looks up the host end that this ADD has made.
 func findEnd(h *host.Host, key model.Key, name string) (rtnl.Link, error) {
-	l, err := h.Find(name)
+	l, err := h.LinkByName(name)
 	if err == nil && (l.Kind != "veth" || !host.Owns(key, l)) {
 		err = takenAway(key, "deleted")
 	}
@@ -58,29 +57,21 @@ func findEnd(h *host.Host, key model.Key, name string) (rtnl.Link, error) {
 // it.
 func CheckPair(h *host.Host, inside *Sandbox, a *model.Attachment, end rtnl.Link) error {
 	now, err := h.LinkByIndex(end.Index)
-	switch {
-	case errors.Is(err, unix.ENODEV), err == nil && !host.Owns(a.Key, now):
-		return takenAway(a.Key, "deleted")
-	case err != nil:
-		return fmt.Errorf("find link %s: %w", end.Name, err)
-	}
-	here, err := inside.isPeer(h, now, end.Peer)
-	switch {
+	here, herr := inside.isPeer(h, now, end.Peer)
+	l, lerr := inside.LinkByIndex(end.Peer)
+	switch err := errors.Join(err, herr, lerr); {
 	case err != nil:
 		return err
+	case !host.Owns(a.Key, now):
+		return takenAway(a.Key, "deleted")
 	case !here:
 		return takenAway(a.Key, "moved to another network namespace")
-	}
-	l, err := inside.LinkByIndex(end.Peer)
-	switch {
-	case errors.Is(err, unix.ENODEV):
+	case l.Index == 0:
 		return takenAway(a.Key, "deleted")
-	case err != nil:
-		return fmt.Errorf("find %s in the container: %w", a.Key.IfName, err)
 	case l.Name != a.Key.IfName:
 		return takenAway(a.Key, "renamed to "+l.Name)
 	case string(l.MAC) != string(a.MAC[:]):
-		return takenAway(a.Key, "given the MAC address "+net.HardwareAddr(l.MAC).String())
+		return takenAway(a.Key, "given the MAC address "+l.MAC.String())
 	}
 	return nil
 }
@@ -89,10 +80,7 @@ func CheckPair(h *host.Host, inside *Sandbox, a *model.Attachment, end rtnl.Link
 // the container's namespace.
 func (s *Sandbox) isPeer(h *host.Host, end rtnl.Link, index int) (bool, error) {
 	id, err := h.NetNSID(s.netns.FD())
-	if err != nil {
-		return false, fmt.Errorf("look up the container's network namespace: %w", err)
-	}
-	return end.Peer == index && end.PeerNS == id && id != unix.NETNSA_NSID_NOT_ASSIGNED, nil
+	return end.Peer == index && end.PeerNS == id && id != unix.NETNSA_NSID_NOT_ASSIGNED, err
 }
 
 func takenAway(key model.Key, how string) error {
@@ -103,25 +91,18 @@ func takenAway(key model.Key, how string) error {
 func Connect(h *host.Host, br Bridge, a *model.Attachment, end rtnl.Link, hairpin bool) error {
 	var err error
 	if a.VLANs.Any() {
-		err = vlan.Attach(h, a.VLANs, end.Index, br.Index)
+		err = vlan.Attach(h, a.VLANs, end, br.Index)
 	}
 	if err == nil {
-		err = h.SetLink(rtnl.LinkChange{Index: end.Index, Up: true, Master: br.Index, Alias: end.Alias})
+		err = h.SetLink(end, rtnl.LinkChange{Up: true, Master: br.Index, Alias: end.Alias})
 	}
-	if err != nil {
-		return fmt.Errorf("attach %s to bridge %s: %w", end.Name, a.Bridge, portError(a.Bridge, err))
+	if err == nil && (a.HairpinMode || hairpin) {
+		err = h.SetHairpin(end)
 	}
-	if a.HairpinMode || hairpin {
-		if err := h.SetHairpin(end.Index); err != nil {
-			return fmt.Errorf("hairpin mode of %s: %w", end.Name, err)
-		}
+	if err == nil && a.PortIsolated {
+		err = h.IsolatePort(end)
 	}
-	if a.PortIsolated {
-		if err := h.IsolatePort(end.Index); err != nil {
-			return fmt.Errorf("isolate port %s: %w", end.Name, err)
-		}
-	}
-	return nil
+	return portError(a.Bridge, err)
 }
 
 // PortFaults lists what a host end lacks; Connect mends it. vlans are those of all
@@ -166,19 +147,9 @@ func Result(a *model.Attachment, br Bridge, end rtnl.Link, netns string) model.R
 // can have.
 func InheritedMTU(h *host.Host) (uint32, error) {
 	for _, ipv6 := range []bool{false, true} {
-		index, err := h.DefaultRouteLink(ipv6)
-		if err != nil {
-			return 0, fmt.Errorf("find the default route: %w", err)
-		}
-		if index == 0 {
-			continue
-		}
-		l, err := h.LinkByIndex(index)
-		if err != nil {
-			return 0, fmt.Errorf("find the default route's device: %w", err)
-		}
-		if l.Flags&unix.IFF_LOOPBACK == 0 {
-			return l.MTU, nil
+		l, err := h.DefaultRouteLink(ipv6)
+		if err != nil || l.Index != 0 && l.Flags&unix.IFF_LOOPBACK == 0 {
+			return l.MTU, err
 		}
 	}
 	return 0, nil
@@ -186,12 +157,10 @@ func InheritedMTU(h *host.Host) (uint32, error) {
 
 // CheckVacant rejects a name that an interface of the container has.
 func (s *Sandbox) CheckVacant(name string) error {
-	switch l, err := s.LinkByName(name); {
-	case err == nil:
+	l, err := s.LinkByName(name)
+	if err == nil && l.Index != 0 {
 		return model.Errorf(model.ErrTaken, "interface %s exists already in the container (a %s, index %d)",
 			name, cmp.Or(l.Kind, "device"), l.Index)
-	case !errors.Is(err, unix.ENODEV):
-		return fmt.Errorf("find %s in the container: %w", name, err)
 	}
-	return nil
+	return err
 }

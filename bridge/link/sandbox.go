@@ -41,7 +41,7 @@ func Enter(file string) (*Sandbox, error) {
 			return err
 		}
 		if s.Conn, err = rtnl.Dial(); err == nil {
-			s.Untrusted()
+			s.Untrusted("in the container")
 		}
 		return err
 	})
@@ -94,36 +94,31 @@ const loopbackIndex = 1
 // Configure sets up the container's side: lo, MAC and state, addresses, routes. The
 // routes of a become those that the kernel has.
 func (s *Sandbox) Configure(a *model.Attachment, index int) error {
-	if err := s.SetLink(rtnl.LinkChange{Index: loopbackIndex, Up: true}); err != nil {
-		return fmt.Errorf("raise lo in the container: %w", err)
-	}
-	if a.NoAddress {
-		return nil
+	lo := rtnl.Link{Index: loopbackIndex, Name: "lo"}
+	if err := s.SetLink(lo, rtnl.LinkChange{Up: true}); err != nil || a.NoAddress {
+		return err
 	}
 	if err := s.settleIPv6(a); err != nil {
 		return err
 	}
-	if err := s.SetLink(rtnl.LinkChange{Index: index, Up: true}); err != nil {
-		return fmt.Errorf("raise %s in the container: %w", a.Key.IfName, err)
-	}
-	watch, err := s.watchDAD(a)
-	if err != nil {
+	l := inner(a, index)
+	if err := s.SetLink(l, rtnl.LinkChange{Up: true}); err != nil {
 		return err
 	}
-	for _, addr := range a.Addresses {
-		if err := s.AddAddress(index, addr.Prefix, a.DAD); err != nil {
-			return fmt.Errorf("give %s the address %s: %w", a.Key.IfName, addr.Prefix, err)
-		}
-	}
-	if err := awaitDAD(watch, index, a); err != nil {
+	if err := s.addAddresses(a, l); err != nil {
 		return err
 	}
 	for i := range a.Routes {
 		if err := s.addRoute(index, &a.Routes[i]); err != nil {
-			return fmt.Errorf("add route to %s via %s: %w", a.Routes[i].Dst, a.Routes[i].Gateway, err)
+			return err
 		}
 	}
 	return nil
+}
+
+// inner describes the container's end as ADD made it.
+func inner(a *model.Attachment, index int) rtnl.Link {
+	return rtnl.Link{Index: index, Name: a.Key.IfName, MAC: a.MAC[:]}
 }
 
 // secondPriority is above IP6_RT_PRIO_USER (1024), which IPv6 makes of 0.
@@ -184,24 +179,37 @@ func (s *Sandbox) settleIPv6(a *model.Attachment) error {
 
 func ipv6(a *model.Attachment) []netip.Addr { return slices.DeleteFunc(a.IPs(), netip.Addr.Is4) }
 
-// watchDAD begins to listen for the outcome of duplicate address detection; nil
-// if there will be none.
-func (s *Sandbox) watchDAD(a *model.Attachment) (watch *rtnl.Conn, err error) {
-	if !a.DAD || len(ipv6(a)) == 0 {
-		return nil, nil
+// addAddresses gives the container's end its addresses, and returns when duplicate
+// address detection (RFC 4862, section 5.4) has passed all of them, which takes a
+// second or two.
+func (s *Sandbox) addAddresses(a *model.Attachment, l rtnl.Link) error {
+	add := func() error {
+		for _, addr := range a.Addresses {
+			if err := s.AddAddress(l, addr.Prefix, a.DAD); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	err = s.netns.Do(func() error {
+	if !a.DAD || len(ipv6(a)) == 0 {
+		return add()
+	}
+	var watch *rtnl.Conn
+	err := s.netns.Do(func() (err error) {
 		watch, err = rtnl.Dial()
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
+	defer watch.Close()
 	if err := watch.WatchIPv6(); err != nil {
-		watch.Close()
-		return nil, fmt.Errorf("listen for addresses: %w", err)
+		return fmt.Errorf("listen for addresses: %w", err)
 	}
-	return watch, nil
+	if err := add(); err != nil {
+		return err
+	}
+	return awaitDAD(watch, l.Index, ipv6(a))
 }
 
 // dadWait is how long duplicate address detection may take. The container's
@@ -209,34 +217,26 @@ func (s *Sandbox) watchDAD(a *model.Attachment) (watch *rtnl.Conn, err error) {
 // other ways.
 const dadWait = 10 * time.Second
 
-// awaitDAD returns when duplicate address detection (RFC 4862, section 5.4) has
-// passed all of an attachment's addresses, which takes a second or two.
-func awaitDAD(watch *rtnl.Conn, index int, a *model.Attachment) error {
-	if watch == nil {
-		return nil
-	}
-	defer watch.Close()
-	pending := map[netip.Addr]bool{}
-	for _, addr := range ipv6(a) {
-		pending[addr] = true
-	}
+// awaitDAD returns when no address of a link is tentative any more. watch must have
+// been opened before they were added.
+func awaitDAD(watch *rtnl.Conn, index int, tentative []netip.Addr) error {
 	end := time.Now().Add(dadWait)
-	for len(pending) > 0 {
+	for len(tentative) > 0 {
 		changed, err := watch.Changed(end)
 		switch {
 		case time.Now().After(end):
-			return fmt.Errorf("duplicate address detection of %v has not ended within %v", ipv6(a), dadWait)
+			return fmt.Errorf("duplicate address detection of %v has not ended within %v", tentative, dadWait)
 		case err != nil:
 			return fmt.Errorf("wait for duplicate address detection: %w", err)
 		}
 		for _, c := range changed {
-			addr := c.Prefix.Addr()
+			i := slices.Index(tentative, c.Prefix.Addr())
 			switch {
-			case c.Index != index || !pending[addr]:
+			case c.Index != index || i < 0:
 			case c.Flags&unix.IFA_F_DADFAILED != 0:
-				return model.Errorf(model.ErrTaken, "address %s is in use on the bridge (duplicate address detection)", addr)
+				return model.Errorf(model.ErrTaken, "address %s is in use on the bridge (duplicate address detection)", tentative[i])
 			case c.Flags&unix.IFA_F_TENTATIVE == 0:
-				delete(pending, addr)
+				tentative = slices.Delete(tentative, i, i+1)
 			}
 		}
 	}
@@ -244,22 +244,11 @@ func awaitDAD(watch *rtnl.Conn, index int, a *model.Attachment) error {
 }
 
 // Announce informs neighbours that know one of the addresses by another MAC, for
-// the MAC does not follow from an address that another plugin leased. Setting the MAC
-// that the interface has is what triggers it.
+// the MAC does not follow from an address that another plugin leased.
 func (s *Sandbox) Announce(a *model.Attachment, index int) error {
-	err := s.netns.Do(func() (err error) {
-		for _, addr := range a.IPs() {
-			err = errors.Join(err, host.IfPossible(sysctl.Proc.Ensure(notifySysctl(a.Key.IfName, addr), "1")))
-		}
-		return err
+	return s.netns.Do(func() error {
+		return announce(s.Conn, sysctl.Proc, inner(a, index), a.IPs())
 	})
-	if err == nil {
-		err = s.SetLink(rtnl.LinkChange{Index: index, MAC: a.MAC[:]})
-	}
-	if err != nil {
-		return fmt.Errorf("announce the addresses of %s: %w", a.Key.IfName, err)
-	}
-	return nil
 }
 
 // Check compares the container's end with the result of ADD. What the container's
@@ -267,18 +256,27 @@ func (s *Sandbox) Announce(a *model.Attachment, index int) error {
 func (s *Sandbox) Check(h *host.Host, a *model.Attachment, ends []rtnl.Link, listed []model.Route) error {
 	name := a.Key.IfName
 	l, err := s.LinkByName(name)
-	switch {
-	case errors.Is(err, unix.ENODEV):
-		return model.Errorf(model.ErrChanged, "interface %s is missing in the container", name)
-	case err != nil:
-		return fmt.Errorf("find %s in the container: %w", name, err)
+	if err == nil && l.Index == 0 {
+		err = model.Errorf(model.ErrChanged, "interface %s is missing in the container", name)
 	}
-	if len(ends) > 0 {
-		if here, err := s.isPeer(h, ends[0], l.Index); err != nil {
-			return err
-		} else if !here {
-			return model.Errorf(model.ErrChanged, "interface %s in the container is not the one that %s leads to", name, ends[0].Name)
-		}
+	here := true
+	if err == nil && len(ends) > 0 {
+		here, err = s.isPeer(h, ends[0], l.Index)
+	}
+	if err == nil && !here {
+		err = model.Errorf(model.ErrChanged, "interface %s in the container is not the one that %s leads to", name, ends[0].Name)
+	}
+	if err != nil {
+		return err
+	}
+	addrs, err := s.Addresses(l.Index)
+	var routes []rtnl.Route
+	for _, ipv6 := range []bool{false, true} {
+		some, rerr := s.Routes(ipv6, l.Index)
+		routes, err = append(routes, some...), errors.Join(err, rerr)
+	}
+	if err != nil {
+		return err
 	}
 	var errs []error
 	changed := func(format string, args ...any) { errs = append(errs, model.Errorf(model.ErrChanged, format, args...)) }
@@ -288,40 +286,18 @@ func (s *Sandbox) Check(h *host.Host, a *model.Attachment, ends []rtnl.Link, lis
 	if string(l.MAC) != string(a.MAC[:]) {
 		changed("interface %s has the MAC address %s and not %s", name, l.MAC, a.MAC)
 	}
-	addrs, err := s.Addresses(l.Index)
-	if err != nil {
-		return fmt.Errorf("list the container's addresses: %w", err)
-	}
 	for _, addr := range a.Addresses {
 		if !slices.ContainsFunc(addrs, func(h rtnl.Addr) bool { return h.Prefix == addr.Prefix }) {
 			changed("address %s of interface %s is missing", addr.Prefix, name)
 		}
 	}
-	missing, err := s.missingRoutes(l.Index, a.Routes, listed)
-	for _, r := range missing {
-		changed("route to %s via %s is missing in the container", r.Dst, r.Gateway)
-	}
-	return errors.Join(append(errs, err)...)
-}
-
-// missingRoutes looks for the routes that the plan makes, as far as the result
-// lists them: a later plugin may have taken some away, or moved them to another
-// table, and said so.
-func (s *Sandbox) missingRoutes(index int, planned, listed []model.Route) (missing []model.Route, err error) {
-	var have []rtnl.Route
-	for _, ipv6 := range []bool{false, true} {
-		routes, err := s.Routes(ipv6, index)
-		if err != nil {
-			return nil, fmt.Errorf("list the container's routes: %w", err)
-		}
-		have = append(have, routes...)
-	}
-	for _, want := range planned {
+	for _, want := range a.Routes {
+		// A later plugin may have taken it away, or moved it to another table, and said so.
 		said := slices.ContainsFunc(listed, func(r model.Route) bool { return r.Dst == want.Dst && r.Gateway == want.Gateway })
-		there := slices.ContainsFunc(have, func(r rtnl.Route) bool { return r.Dst == want.Dst && r.Gateway == want.Gateway })
+		there := slices.ContainsFunc(routes, func(r rtnl.Route) bool { return r.Dst == want.Dst && r.Gateway == want.Gateway })
 		if said && !there {
-			missing = append(missing, want)
+			changed("route to %s via %s is missing in the container", want.Dst, want.Gateway)
 		}
 	}
-	return missing, nil
+	return errors.Join(errs...)
 }

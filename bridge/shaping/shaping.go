@@ -90,11 +90,11 @@ func put(h *host.Host, a *model.Attachment, index int) error {
 	}
 	name, mark := a.Key.IFBName(), a.Key.Mark()
 	if err := h.AddLink("ifb", name, mark[:], a.MTU); err != nil {
-		return failed("make "+name, "CONFIG_IFB", err)
+		return failed("limit the rate from the container", "CONFIG_IFB", err)
 	}
 	ifb, err := h.LinkByName(name)
 	if err != nil {
-		return fmt.Errorf("find link %s: %w", name, err)
+		return err
 	}
 	if err := h.SetTokenBucket(ifb.Index, bucket(a.Bandwidth.Egress, a.MTU)); err != nil {
 		return failed("limit the rate from the container", "CONFIG_NET_SCH_TBF", err)
@@ -118,11 +118,11 @@ func failed(step, config string, err error) error {
 // Remove deletes the device of key's limit, if there is one. The rest goes with the
 // host end.
 func Remove(h *host.Host, key model.Key) error {
-	l, err := h.Find(key.IFBName())
+	l, err := h.LinkByName(key.IFBName())
 	if err != nil || l.Kind != "ifb" || !host.Owns(key, l) {
 		return err
 	}
-	return h.Delete(l)
+	return h.DeleteLink(l)
 }
 
 // Faults lists the limits that a host end lacks.
@@ -134,7 +134,7 @@ func Faults(h *host.Host, a *model.Attachment, end rtnl.Link) (faults []model.Fa
 		return faults
 	}
 	name := a.Key.IFBName()
-	ifb, err := h.Find(name)
+	ifb, err := h.LinkByName(name)
 	redirected, ferr := h.HasIngressFilter(end.Index)
 	if err != nil || ferr != nil || !redirected || ifb.Qdisc != "tbf" || !ifb.Up() || !host.Owns(a.Key, ifb) {
 		faults = append(faults, model.Fault{Thing: "the rate limit from the container by " + name, State: "missing"})

@@ -18,7 +18,7 @@ import (
 
 func unsupported(err error) error {
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		return model.Unsupported("CONFIG_BRIDGE_VLAN_FILTERING")
+		return fmt.Errorf("%w: %w", model.Unsupported("CONFIG_BRIDGE_VLAN_FILTERING"), err)
 	}
 	return err
 }
@@ -36,12 +36,7 @@ func Ready(h *host.Host, n *model.Network) error {
 }
 
 // Filter makes a bridge keep VLANs apart.
-func Filter(h *host.Host, br rtnl.Link) error {
-	if err := h.SetVLANFiltering(br.Index); err != nil {
-		return fmt.Errorf("VLANs of bridge %s: %w", br.Name, unsupported(err))
-	}
-	return nil
-}
+func Filter(h *host.Host, br rtnl.Link) error { return unsupported(h.SetVLANFiltering(br)) }
 
 // MakeGateway makes the interface that leads into the network's VLAN: a pair of which
 // one end is a port of the bridge, as in the reference, for which no module is needed.
@@ -59,40 +54,33 @@ func MakeGateway(h *host.Host, n *model.Network, mtu uint32) error {
 		Name: name, MAC: mac[:], MTU: mtu,
 		Peer: fmt.Sprintf("fg-%x", hash[12:18]), PeerMAC: peer[:], PeerNS: own.FD(),
 	})
-	switch {
-	case errors.Is(err, unix.EOPNOTSUPP):
+	if errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("make %s: %w", name, model.Unsupported("CONFIG_VETH"))
-	case err != nil && !errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("make %s: %w", name, err)
 	}
-	return nil
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
 }
 
 // RaiseGateway makes the far end of a gateway interface a port of the bridge, and
 // raises both. The end that has the addresses is raised last, so that one that is up
 // is complete.
 func RaiseGateway(h *host.Host, n *model.Network, br, gateway rtnl.Link) error {
-	if gateway.PeerNS >= 0 { // where the peer's index is of another link
-		return model.Errorf(model.ErrConflict, "interface %s leads into another network namespace", gateway.Name)
-	}
-	if gateway.Up() {
-		return nil
-	}
 	own := model.VLANs{ID: n.VLANs.ID, KeepDefault: n.VLANs.KeepDefault}
-	if err := Attach(h, own, gateway.Peer, br.Index); err != nil {
-		return fmt.Errorf("attach %s to bridge %s: %w", gateway.Name, br.Name, err)
+	port := rtnl.Link{Index: gateway.Peer, Name: "of " + gateway.Name}
+	if err := Attach(h, own, port, br.Index); err != nil {
+		return err
 	}
-	for _, index := range []int{gateway.Peer, gateway.Index} {
-		if err := h.SetLink(rtnl.LinkChange{Index: index, Up: true}); err != nil {
-			return fmt.Errorf("raise %s: %w", gateway.Name, err)
-		}
+	if err := h.SetLink(port, rtnl.LinkChange{Up: true}); err != nil {
+		return err
 	}
-	return nil
+	return h.SetLink(gateway, rtnl.LinkChange{Up: true})
 }
 
 // Attach makes a link a port of the bridge in the VLANs, before it is up.
-func Attach(h *host.Host, v model.VLANs, port, bridge int) error {
-	if err := h.SetLink(rtnl.LinkChange{Index: port, Master: bridge}); err != nil {
+func Attach(h *host.Host, v model.VLANs, port rtnl.Link, bridge int) error {
+	if err := h.SetLink(port, rtnl.LinkChange{Master: bridge}); err != nil {
 		return err
 	}
 	if !v.KeepDefault {
@@ -120,9 +108,5 @@ func Ports(h *host.Host, v model.VLANs) (map[int]rtnl.PortVLANs, error) {
 	if !v.Any() {
 		return nil, nil
 	}
-	all, err := h.PortVLANs()
-	if err != nil {
-		return nil, fmt.Errorf("list VLANs of bridge ports: %w", err)
-	}
-	return all, nil
+	return h.PortVLANs()
 }
