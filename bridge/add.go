@@ -31,7 +31,6 @@ type adding struct {
 	before  link.Bridge   // as it was at first
 	found   *model.Shared // what was recorded of the network at first
 	lease   model.Lease
-	held    bool // key had the lease from before
 	leased  bool
 	made    bool // something that has to be undone
 
@@ -106,13 +105,13 @@ func (ad *adding) check() (err error) {
 // takeLease leases addresses and plans the attachment with them.
 func (ad *adding) takeLease() (err error) {
 	ad.leased = ad.made // a plugin that failed may have leased something
-	ad.lease, ad.held, err = ad.alloc.Lease(ad.r.Key, ad.r.IPs, ad.locals(ad.br))
+	ad.lease, err = ad.alloc.Lease(ad.r.Key, ad.r.IPs, ad.locals(ad.br))
 	if err != nil {
 		return err
 	}
 	ad.leased, ad.made = true, true
 	if ad.end.Index == 0 {
-		err = ad.removeEarlier(ad.held, ad.NamedEnds)
+		err = ad.removeEarlier(ad.lease.Had, ad.NamedEnds)
 	}
 	if err == nil {
 		err = ad.plan()
@@ -329,7 +328,7 @@ func (ad *adding) undo(h *Host) error {
 		return err
 	}
 	left, err := ad.alloc.Keys()
-	if ad.leased && !ad.held {
+	if ad.leased && !ad.lease.Had {
 		left, err = ad.alloc.Release([]model.Key{ad.r.Key})
 	}
 	if err != nil {

@@ -27,7 +27,7 @@ func BenchmarkLease(b *testing.B) {
 			}
 			p.dir.Close()
 			for b.Loop() {
-				l, _, err := s.Lease(key("c1"), nil, noLocals)
+				l, err := s.Lease(key("c1"), nil, noLocals)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -38,17 +38,17 @@ func TestHostsAddressesAreNotLeased(t *testing.T) {
 		if tt.want != "" {
 			want = addrs(tt.want)
 		}
-		l, _, err := s.Lease(key(tt.id), want, host)
+		l, err := s.Lease(key(tt.id), want, host)
 		if leased(l) != tt.got || tt.text != "" && (!errors.Is(err, model.ErrTaken) || err.Error() != tt.text) || tt.text == "" && err != nil {
 			t.Errorf("%s wants %q: got %s, %v", tt.id, tt.want, leased(l), err)
 		}
 	}
 	// What it had is the host's now, and so is all that is left.
-	l, held, err := s.Lease(key("c1"), nil, hosting("10.87.1.3/32"))
-	if err != nil || !held || leased(l) != "10.87.1.7,fd00::1:0:0:0" {
-		t.Errorf("again: %s, held %v, %v", leased(l), held, err)
+	l, err := s.Lease(key("c1"), nil, hosting("10.87.1.3/32"))
+	if err != nil || !l.Had || leased(l) != "10.87.1.7,fd00::1:0:0:0" {
+		t.Errorf("again: %s, held %v, %v", leased(l), l.Had, err)
 	}
-	if _, _, err := s.Lease(key("c4"), nil, hosting("10.87.1.0/24")); !errors.Is(err, model.ErrExhausted) {
+	if _, err := s.Lease(key("c4"), nil, hosting("10.87.1.0/24")); !errors.Is(err, model.ErrExhausted) {
 		t.Errorf("all the host's: %v", err)
 	}
 	if err := s.Free(hosting("fd00::/64")); !errors.Is(err, model.ErrExhausted) {
@@ -57,7 +57,7 @@ func TestHostsAddressesAreNotLeased(t *testing.T) {
 	failure := errors.New("no netlink")
 	for _, want := range [][]netip.Addr{nil, addrs("10.87.1.99")} {
 		broken := func(netip.Addr) (model.Local, error) { return model.Local{}, failure }
-		if _, _, err := s.Lease(key("c5"), want, broken); !errors.Is(err, failure) {
+		if _, err := s.Lease(key("c5"), want, broken); !errors.Is(err, failure) {
 			t.Errorf("host is unknown, wants %v: %v", want, err)
 		}
 	}
@@ -67,7 +67,7 @@ func TestWantedAddressOfAStaleLease(t *testing.T) {
 	c1, c2 := owner(key("c1"), "10.87.1.2"), owner(key("c2"), "10.87.1.3")
 	s := full(t, c1, c2)
 	for _, want := range []string{"10.87.1.2", "10.87.1.3"} {
-		if _, _, err := s.Lease(key("new"), addrs(want), noLocals); !errors.Is(err, model.ErrTaken) {
+		if _, err := s.Lease(key("new"), addrs(want), noLocals); !errors.Is(err, model.ErrTaken) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
@@ -89,7 +89,7 @@ func TestWantedAddressOfAStaleLease(t *testing.T) {
 // An ADD in flight keeps its address even if the file that says so is gone.
 func TestAddressInFlightIsNotLeased(t *testing.T) {
 	s := store(tempDir(t), small(t))
-	l, _, err := s.Lease(key("c1"), nil, noLocals)
+	l, err := s.Lease(key("c1"), nil, noLocals)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestAddressInFlightIsNotLeased(t *testing.T) {
 	if got := mustLease(t, s, key("c2")); got != "10.87.1.3" {
 		t.Errorf("got %s", got)
 	}
-	if _, _, err := s.Lease(key("c3"), addrs("10.87.1.2"), noLocals); !errors.Is(err, model.ErrBusy) ||
+	if _, err := s.Lease(key("c3"), addrs("10.87.1.2"), noLocals); !errors.Is(err, model.ErrBusy) ||
 		fmt.Sprint(err) != "address 10.87.1.2 is being given to another container" {
 		t.Errorf("wanted: %v", err)
 	}

@@ -30,21 +30,21 @@ var _ model.Allocator = Delegate{}
 // but its link is gone: that lease is given back first, since plugins refuse
 // to give a second one. After an error the caller must Release (SPEC 1.1.0,
 // section 4).
-func (d Delegate) Lease(key model.Key, want []netip.Addr, locals model.Locals) (got model.Lease, had bool, err error) {
+func (d Delegate) Lease(key model.Key, want []netip.Addr, locals model.Locals) (got model.Lease, err error) {
 	keys, err := d.Store.Keys()
-	if had = slices.Contains(keys, key); had {
+	if got.Had = slices.Contains(keys, key); got.Had {
 		_, err = d.Release([]model.Key{key})
 	}
 	if err != nil {
-		return got, had, err
+		return got, err
 	}
 	out, err := d.Plugin.run("ADD", key)
 	if err != nil {
-		return got, had, err
+		return got, err
 	}
 	res, err := d.Plugin.Decode(out)
 	if err != nil {
-		return got, had, d.Plugin.errorf(err, "result of ADD: %w", err)
+		return got, d.Plugin.errorf(err, "result of ADD: %w", err)
 	}
 	got.Routes, got.DNS = res.Routes, res.DNS
 	var addrs []netip.Addr
@@ -53,19 +53,19 @@ func (d Delegate) Lease(key model.Key, want []netip.Addr, locals model.Locals) (
 		got.Addresses = append(got.Addresses, model.Address{Prefix: ip.Address, Gateway: ip.Gateway})
 	}
 	if len(addrs) == 0 {
-		return got, had, d.Plugin.errorf(model.ErrInvalid, "result of ADD has no address")
+		return got, d.Plugin.errorf(model.ErrInvalid, "result of ADD has no address")
 	}
 	for i, a := range addrs {
 		if slices.Contains(addrs[:i], a) {
-			return got, had, d.Plugin.errorf(model.ErrInvalid, "result of ADD has %s twice", a)
+			return got, d.Plugin.errorf(model.ErrInvalid, "result of ADD has %s twice", a)
 		}
 	}
 	for _, a := range want {
 		if !slices.Contains(addrs, a) {
-			return got, had, d.Plugin.errorf(model.ErrInvalid, "gave %v, and not the wanted address %s", addrs, a)
+			return got, d.Plugin.errorf(model.ErrInvalid, "gave %v, and not the wanted address %s", addrs, a)
 		}
 	}
-	return got, had, d.Store.record(key, addrs, locals)
+	return got, d.Store.record(key, addrs, locals)
 }
 
 // Release has the plugin take the keys' addresses back, which is no error if it

@@ -37,9 +37,9 @@ func delegated(id string) model.Key {
 
 func TestDelegateRecordsWhatThePluginGives(t *testing.T) {
 	d := delegate(t, `[ $CNI_COMMAND != ADD ] || echo 10.1.2.3/24 fd01::3/64`)
-	lease, held, err := d.Lease(delegated("c1"), nil, noLocals)
-	if err != nil || held || len(lease.Addresses) != 2 {
-		t.Fatalf("%+v, %v, %v", lease, held, err)
+	lease, err := d.Lease(delegated("c1"), nil, noLocals)
+	if err != nil || lease.Had || len(lease.Addresses) != 2 {
+		t.Fatalf("%+v, %v, %v", lease, lease.Had, err)
 	}
 	addrs := []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fd01::3")}
 	if err := d.Check(delegated("c1"), addrs); err != nil {
@@ -63,10 +63,10 @@ func TestDelegateAddressOfTwo(t *testing.T) {
 	running := model.Owner{Key: delegated("c1"), Mark: delegated("c1").Mark()}
 	for name, owners := range map[string][]model.Owner{"of one that runs": {running}, "of one that is gone": nil} {
 		d := delegate(t, script, owners...)
-		if _, _, err := d.Lease(delegated("c1"), nil, noLocals); err != nil {
+		if _, err := d.Lease(delegated("c1"), nil, noLocals); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := d.Lease(delegated("c2"), nil, noLocals)
+		_, err := d.Lease(delegated("c2"), nil, noLocals)
 		if owners == nil && err != nil || owners != nil && !errors.Is(err, model.ErrTaken) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -89,7 +89,7 @@ func TestDelegateRefuses(t *testing.T) {
 		{"a flood", `exec cat /dev/zero`, nil, nil, "more than 1048576 bytes"},
 	} {
 		d := delegate(t, tt.script)
-		_, _, err := d.Lease(delegated("c1"), tt.want, noLocals)
+		_, err := d.Lease(delegated("c1"), tt.want, noLocals)
 		if err == nil || tt.kind != nil && !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
@@ -101,7 +101,7 @@ func TestDelegateRefuses(t *testing.T) {
 
 func TestPluginsOwnError(t *testing.T) {
 	d := delegate(t, `echo '{"cniVersion":"1.0.0","code":42,"msg":"out of luck","details":"today"}'; exit 1`)
-	_, _, err := d.Lease(delegated("c1"), nil, noLocals)
+	_, err := d.Lease(delegated("c1"), nil, noLocals)
 	want := model.PluginError{Plugin: "plug", Command: "ADD", Code: 42, Msg: "out of luck: today"}
 	var got model.PluginError
 	if !errors.As(err, &got) || got != want {

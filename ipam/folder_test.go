@@ -16,7 +16,7 @@ import (
 
 // verbs calls everything that a store does.
 func verbs(s *Store) map[string]error {
-	_, _, lease := s.Lease(key("c1"), nil, noLocals)
+	_, lease := s.Lease(key("c1"), nil, noLocals)
 	_, released := s.Release([]model.Key{key("c1")})
 	_, keys := s.Keys()
 	return map[string]error{
@@ -63,7 +63,7 @@ func TestPlacesThatAreRefused(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := New(Config{Network: tt.network, Dir: tt.dir, Sets: small(t)}, nobody)
 			errs := verbs(s)
-			_, _, errs["Lease"] = s.Lease(model.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}, nil, noLocals)
+			_, errs["Lease"] = s.Lease(model.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}, nil, noLocals)
 			for verb, err := range errs {
 				text := tt.text
 				if tt.kind == model.ErrConflict {
@@ -203,7 +203,7 @@ func TestFullDisk(t *testing.T) {
 		full := files(t, dir)
 		check := func(content string) {
 			t.Helper()
-			_, _, lease := s.Lease(key("c2"), nil, noLocals)
+			_, lease := s.Lease(key("c2"), nil, noLocals)
 			for verb, err := range map[string]error{"Lease": lease, "Free": s.Free(noLocals)} {
 				if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), file+".tmp: ") {
 					t.Errorf("%s: %v", verb, err)
@@ -257,7 +257,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 		}
 		for _, place := range []string{"used", "empty", "missing"} {
 			s := store(filepath.Join(dir, place), small(t))
-			_, _, lease := s.Lease(key("c2"), nil, noLocals)
+			_, lease := s.Lease(key("c2"), nil, noLocals)
 			for verb, err := range map[string]error{"Lease": lease, "Free": s.Free(noLocals)} {
 				if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), s.cfg.Dir) {
 					t.Errorf("%s: %s: %v", place, verb, err)
@@ -313,7 +313,7 @@ func TestModesOfDirectories(t *testing.T) {
 				t.Fatal(err)
 			}
 			k := model.Key{Network: tt.network, ContainerID: "c1", IfName: "eth0"}
-			_, _, err := s.Lease(k, nil, noLocals)
+			_, err := s.Lease(k, nil, noLocals)
 			got := mode(t, dir)
 			if tt.network == "other" && err == nil {
 				got += " " + mode(t, dir+"/other")
@@ -360,7 +360,7 @@ func TestDirectoryOfAnotherUser(t *testing.T) {
 		if err := errors.Join(os.Mkdir(dir+"/other", 0o700), os.Chown(dir+of, 1234, 0)); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := s.Lease(model.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}, nil, noLocals)
+		_, err := s.Lease(model.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}, nil, noLocals)
 		want := fmt.Sprintf("data directory %q (ipam.dataDir): ", dir) + dir + of + " belongs to user 1234, but must belong to root; run chown on it, or choose another directory"
 		if !errors.Is(err, model.ErrConflict) || err.Error() != want {
 			t.Errorf("%s: %v", of, err)
@@ -410,7 +410,7 @@ func TestLinksAmongParents(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := store(filepath.Join(dir, tt.path), small(t))
-			_, _, err := s.Lease(key("c1"), nil, noLocals)
+			_, err := s.Lease(key("c1"), nil, noLocals)
 			if got := files(t, dir+"/real"); (err == nil) != tt.ok || tt.ok != strings.Contains(got, "ipam/allocations.json") || !tt.ok && got != "" {
 				t.Errorf("%v, files %s", err, got)
 			}

@@ -75,7 +75,7 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 			if got := listed(t, s); got != "c1/eth0=10.87.1.2 c2/eth0=10.87.1.3 c3/eth0=10.87.1.4" {
 				t.Errorf("Free changed them: %s", got)
 			}
-			l, _, err := s.Lease(key("new"), nil, noLocals)
+			l, err := s.Lease(key("new"), nil, noLocals)
 			if tt.want == "" {
 				const text = "network flatnet has no free address: all of [10.87.1.1-10.87.1.4] are leased"
 				if !errors.Is(err, model.ErrExhausted) || err.Error() != text || !errors.Is(free, model.ErrExhausted) {
@@ -97,11 +97,11 @@ func TestStaleLeasesAreReclaimed(t *testing.T) {
 // A flight ends when it is closed, and only that of its owner.
 func TestFlight(t *testing.T) {
 	s := full(t)
-	first, _, err := s.Lease(key("c1"), nil, noLocals)
+	first, err := s.Lease(key("c1"), nil, noLocals)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, _, err := s.Lease(key("c1"), nil, noLocals) // its runtime does not wait for the first
+	second, err := s.Lease(key("c1"), nil, noLocals) // its runtime does not wait for the first
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestOwnersAreAskedOnlyWhenExhausted(t *testing.T) {
 	}
 	failure := errors.New("no netlink")
 	s.owners = func() ([]model.Owner, error) { return nil, failure }
-	if _, _, err := s.Lease(key("c6"), nil, noLocals); !errors.Is(err, failure) {
+	if _, err := s.Lease(key("c6"), nil, noLocals); !errors.Is(err, failure) {
 		t.Errorf("owners failed: %v", err)
 	}
 }
@@ -147,9 +147,9 @@ func TestOwnerComesBackAfterReboot(t *testing.T) {
 		t.Fatalf("lock %q", stamp)
 	}
 	writeFile(t, lock, strings.Replace(readFile(t, lock), boot, strings.Repeat("0", len(boot)), 1))
-	l, held, err := s.Lease(key("c3"), addrs("10.87.1.4"), noLocals)
-	if err != nil || !held || leased(l) != "10.87.1.4" {
-		t.Fatal(leased(l), held, err)
+	l, err := s.Lease(key("c3"), addrs("10.87.1.4"), noLocals)
+	if err != nil || !l.Had || leased(l) != "10.87.1.4" {
+		t.Fatal(leased(l), l.Had, err)
 	}
 	defer l.Flight.Close()
 	if got := mustLease(t, s, key("new")); got != "10.87.1.2" {
@@ -216,7 +216,7 @@ func TestBrokenFileIsRebuiltByOthers(t *testing.T) {
 		t.Errorf("rebuilt by Release: %s", got)
 	}
 	writeFile(t, file, `[]`)
-	if _, _, err := s.Lease(key("new"), addrs("10.87.1.3"), noLocals); !errors.Is(err, model.ErrTaken) {
+	if _, err := s.Lease(key("new"), addrs("10.87.1.3"), noLocals); !errors.Is(err, model.ErrTaken) {
 		t.Errorf("doubled: %v", err)
 	}
 	if got := listed(t, s); got != rebuilt {
@@ -313,7 +313,7 @@ func TestNothingIsSetAsideWhenOwnersAreUnknown(t *testing.T) {
 		t.Errorf("missing: %v", err)
 	}
 	writeFile(t, s.cfg.Dir+"/allocations.json", "{")
-	if _, _, err := s.Lease(key("c1"), nil, noLocals); !errors.Is(err, failure) || !errors.Is(err, errBroken) {
+	if _, err := s.Lease(key("c1"), nil, noLocals); !errors.Is(err, failure) || !errors.Is(err, errBroken) {
 		t.Errorf("Lease: %v", err)
 	}
 	if err := s.Free(noLocals); !errors.Is(err, failure) {

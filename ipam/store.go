@@ -56,7 +56,7 @@ func New(cfg Config, owners func() ([]model.Owner, error)) *Store {
 
 // Lease gives key one address of each range set: the wanted one, else the one
 // that it has, else the free one after that leased last (next-fit). It gives up
-// what key has and may not have any more. had reports whether it had some before.
+// what key has and may not have any more.
 //
 // A wanted address that another attachment or the host itself has is a
 // [model.ErrTaken], one that can't be had a [model.ErrInvalid]. A set without
@@ -64,10 +64,10 @@ func New(cfg Config, owners func() ([]model.Owner, error)) *Store {
 // loses the wanted address, or, if a set has no other, the one leased for the
 // longest time. A lease is not stale while its owner has a link, or its Flight
 // is open.
-func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (got model.Lease, had bool, err error) {
+func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (got model.Lease, err error) {
 	_, err = s.cfg.Sets.assign(want)
 	if err := errors.Join(checkKey(s.cfg.Network, key), err); err != nil {
-		return got, false, err // before there is a directory
+		return got, err // before there is a directory
 	}
 	var addrs []netip.Addr
 	var flight *os.File
@@ -76,7 +76,7 @@ func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (go
 		flight.Close() // of the choice before; nothing was written to it, and nil has nothing to close
 		old := p.leases.remove(p.leases.find(key))
 		if !written {
-			had = old != nil
+			got.Had = old != nil
 		}
 		if addrs, err = p.choose(want, old); err != nil {
 			return nil, err
@@ -95,18 +95,18 @@ func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (go
 	})
 	if err != nil {
 		flight.Close()
-		if written && !had {
+		if written && !got.Had {
 			_, rerr := s.Release([]model.Key{key})
 			err = errors.Join(err, rerr)
 		}
-		return got, false, err
+		return got, err
 	}
 	got.Flight = flight
 	for _, a := range addrs {
 		_, r, _ := s.cfg.Sets.locate(a)
 		got.Addresses = append(got.Addresses, model.Address{Prefix: netip.PrefixFrom(a, r.subnet.Bits()), Gateway: r.gateway})
 	}
-	return got, had, nil
+	return got, nil
 }
 
 // Release takes the keys' addresses back; their links must be gone. It makes no

@@ -56,7 +56,7 @@ func store(dir string, s Sets) *Store {
 // mustLease leases, ends the flight and returns the addresses.
 func mustLease(t *testing.T, s *Store, k model.Key, want ...string) string {
 	t.Helper()
-	l, _, err := s.Lease(k, addrs(want...), noLocals)
+	l, err := s.Lease(k, addrs(want...), noLocals)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,9 +130,9 @@ func TestLease(t *testing.T) {
 		Network: "flatnet", Dir: filepath.Join(tempDir(t), "a", "b"),
 		Sets: sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64", "", "", "fd00::9")}),
 	}, nobody)
-	l, held, err := s.Lease(key("c1"), nil, noLocals)
-	if err != nil || held {
-		t.Fatal(held, err)
+	l, err := s.Lease(key("c1"), nil, noLocals)
+	if err != nil || l.Had {
+		t.Fatal(l.Had, err)
 	}
 	if got, want := fmt.Sprint(l.Addresses), "[{10.87.1.2/24 10.87.1.1} {fd00::1/64 fd00::9}]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -168,7 +168,7 @@ func TestNetworksHaveFoldersOfTheirOwn(t *testing.T) {
 	if got, want := files(t, dir), ".lock -rw-------, allocations.json -rw-------, other drwx------, other/.lock -rw-------, other/allocations.json -rw-------"; got != want {
 		t.Errorf("files %s", got)
 	}
-	if _, _, err := other.Lease(key("c1"), nil, noLocals); !errors.Is(err, model.ErrInvalid) {
+	if _, err := other.Lease(key("c1"), nil, noLocals); !errors.Is(err, model.ErrInvalid) {
 		t.Errorf("key of another network: %v", err)
 	}
 }
@@ -176,7 +176,7 @@ func TestNetworksHaveFoldersOfTheirOwn(t *testing.T) {
 func TestLeaseRefusesKeysThatWouldBreakTheFile(t *testing.T) {
 	s := store(tempDir(t), small(t))
 	for _, k := range []model.Key{key(""), key("a/b"), keyIf("c1", ""), keyIf("c1", "e\n")} {
-		if _, _, err := s.Lease(k, nil, noLocals); !errors.Is(err, model.ErrInvalid) {
+		if _, err := s.Lease(k, nil, noLocals); !errors.Is(err, model.ErrInvalid) {
 			t.Errorf("%q: %v", k, err)
 		}
 	}
@@ -229,9 +229,9 @@ func TestLeaseAgain(t *testing.T) {
 			dir := tempDir(t)
 			mustLease(t, store(dir, dual), key("c1"), strings.Fields(strings.ReplaceAll(join(tt.first), ",", " "))...)
 			s := store(dir, tt.sets)
-			l, held, err := s.Lease(key("c1"), tt.again, noLocals)
-			if err != nil || leased(l) != tt.want || !held {
-				t.Errorf("got %s, held %v, %v", leased(l), held, err)
+			l, err := s.Lease(key("c1"), tt.again, noLocals)
+			if err != nil || leased(l) != tt.want || !l.Had {
+				t.Errorf("got %s, held %v, %v", leased(l), l.Had, err)
 			}
 			if got := listed(t, s); got != "c1/eth0="+tt.want {
 				t.Errorf("file has %s", got)
@@ -263,16 +263,16 @@ func TestLeaseRefused(t *testing.T) {
 		{"elsewhere", key("c2"), addrs("10.99.1.1"), model.ErrInvalid, "address 10.99.1.1 is in no subnet of the ranges [10.87.1.1-10.87.1.4]"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, held, err := s.Lease(tt.key, tt.want, noLocals)
-			if !errors.Is(err, tt.kind) || err.Error() != tt.text || held {
-				t.Errorf("got %v, held %v", err, held)
+			l, err := s.Lease(tt.key, tt.want, noLocals)
+			if !errors.Is(err, tt.kind) || err.Error() != tt.text || l.Had {
+				t.Errorf("got %v, held %v", err, l.Had)
 			}
 			if got := readFile(t, s.cfg.Dir+"/allocations.json"); got != before {
 				t.Errorf("file changed to %s", got)
 			}
 		})
 	}
-	if _, _, err := store(s.cfg.Dir, Sets{}).Lease(key("c2"), nil, noLocals); !errors.Is(err, model.ErrInvalid) {
+	if _, err := store(s.cfg.Dir, Sets{}).Lease(key("c2"), nil, noLocals); !errors.Is(err, model.ErrInvalid) {
 		t.Errorf("no ranges: %v", err)
 	}
 }

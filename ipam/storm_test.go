@@ -41,9 +41,9 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 			s.wait = time.Minute // on a machine with other things to do, too
 			for n := range 4 {
 				k := keyIf(fmt.Sprint("c", i/2), fmt.Sprint("eth", i%2))
-				l, held, err := s.Lease(k, nil, noLocals)
-				if err != nil || held {
-					t.Errorf("%s: held %v, %v", k, held, err)
+				l, err := s.Lease(k, nil, noLocals)
+				if err != nil || l.Had {
+					t.Errorf("%s: l.Had %v, %v", k, l.Had, err)
 					return
 				}
 				mu.Lock()
@@ -109,9 +109,9 @@ func work(dir, id string) error {
 				return err
 			}
 		}
-		l, held, err := s.Lease(k, nil, noLocals)
-		if err != nil || held {
-			return fmt.Errorf("held %v, %w", held, err)
+		l, err := s.Lease(k, nil, noLocals)
+		if err != nil || l.Had {
+			return fmt.Errorf("l.Had %v, %w", l.Had, err)
 		}
 		flights[i] = l.Flight
 		used[i] = filepath.Join(dir, "used", leased(l))

@@ -11,6 +11,9 @@ type Lease struct {
 	Routes    []Route // of a delegated IPAM plugin
 	DNS       DNS     // of a delegated IPAM plugin
 
+	// Had reports that the attachment had the lease from before, also after an error.
+	Had bool
+
 	// Flight, if not nil, is closed when the link is made, or never will be:
 	// until then nobody else is given these addresses for want of a link.
 	Flight io.Closer
@@ -43,8 +46,8 @@ type Locals func(netip.Addr) (Local, error)
 type Allocator interface {
 	// Lease gives key its addresses: those it has already, else those that
 	// want names, else free ones. An address that the host itself has, as locals
-	// reports, is never given. held reports whether key had some before.
-	Lease(key Key, want []netip.Addr, locals Locals) (lease Lease, held bool, err error)
+	// reports, is never given.
+	Lease(key Key, want []netip.Addr, locals Locals) (Lease, error)
 	// Release takes the keys' addresses back, once their links are gone; a key
 	// that has none is no error. left are keys of the network that have leases
 	// then, whether or not they have links.
