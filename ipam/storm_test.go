@@ -43,7 +43,7 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 				k := keyIf(fmt.Sprint("c", i/2), fmt.Sprint("eth", i%2))
 				l, err := s.Lease(k, nil, noLocals)
 				if err != nil || l.Had {
-					t.Errorf("%s: l.Had %v, %v", k, l.Had, err)
+					t.Errorf("%s: had %v, %v", k, l.Had, err)
 					return
 				}
 				mu.Lock()
@@ -111,7 +111,7 @@ func work(dir, id string) error {
 		}
 		l, err := s.Lease(k, nil, noLocals)
 		if err != nil || l.Had {
-			return fmt.Errorf("l.Had %v, %w", l.Had, err)
+			return fmt.Errorf("had %v, %w", l.Had, err)
 		}
 		flights[i] = l.Flight
 		used[i] = filepath.Join(dir, "used", leased(l))
