@@ -55,9 +55,14 @@ func chains(s *model.Shared, have []nft.Rule) (all []nft.Ruleset) {
 	return append(all, r.forward(nft.IPv4), r.forward(nft.IPv6))
 }
 
+// ofSubnet makes a base chain for a purpose and a subnet.
+func (r rules) ofSubnet(sub model.Subnet, ch nft.Chain, rules ...[]nft.Expr) nft.Ruleset {
+	return r.chain(nft.FamilyOf(sub.Addr()), sub.Prefix.String(), ch, rules...)
+}
+
 // chain makes a base chain for a purpose and a place, under a name that nft can read.
-func (r rules) chain(ch nft.Chain, place string, rules ...[]nft.Expr) nft.Ruleset {
-	ch.Table = host.Table(ch.Table.Family, r.Name)
+func (r rules) chain(family nft.Family, place string, ch nft.Chain, rules ...[]nft.Expr) nft.Ruleset {
+	ch.Table = host.Table(family, r.Name)
 	ch.Name += "-" + strings.Map(func(c rune) rune {
 		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || strings.ContainsRune("_.-/", c) {
 			return c
@@ -120,13 +125,12 @@ func (r rules) postrouting(sub model.Subnet) nft.Ruleset {
 	rules := [][]nft.Expr{nft.MasqueradeIf(toBridge, fromOthers), nft.MasqueradeIf(toBridge, fromBridge, inside)}
 	switch {
 	case r.Internal: // no route back to anything outside, not even to other addresses of the host
-		rules = append(rules, nft.AcceptIf(toBridge, fromBridge), nft.MasqueradeIf(toBridge, nft.Source.In(sub.Prefix, nft.NotEqual)))
+		rules = append(rules, nft.AcceptIf(toBridge, fromBridge),
+			nft.MasqueradeIf(toBridge, nft.Source.In(sub.Prefix, nft.NotEqual)))
 	case r.IPMasq:
 		rules = append(rules, nft.MasqueradeIf(r.outward(sub)))
 	}
-	family := nft.FamilyOf(sub.Addr())
-	return r.chain(nft.Chain{Table: nft.Table{Family: family}, Name: masquerading, Type: nft.NAT, Hook: nft.Postrouting, Priority: srcNAT},
-		sub.Prefix.String(), rules...)
+	return r.ofSubnet(sub, nft.Chain{Name: masquerading, Type: nft.NAT, Hook: nft.Postrouting, Priority: srcNAT}, rules...)
 }
 
 // outward matches what is to have the host's address. What goes back to the
@@ -182,8 +186,7 @@ func (r rules) prerouting(sub model.Subnet) nft.Ruleset {
 		}
 		rules = append(rules, nft.DropIf(fromBridge, to))
 	}
-	return r.chain(nft.Chain{Table: nft.Table{Family: nft.FamilyOf(sub.Addr())}, Name: isolating, Type: nft.Filter, Hook: nft.Prerouting, Priority: beforeNAT},
-		sub.Prefix.String(), rules...)
+	return r.ofSubnet(sub, nft.Chain{Name: isolating, Type: nft.Filter, Hook: nft.Prerouting, Priority: beforeNAT}, rules...)
 }
 
 // gatewayDNS keeps queries to port 53 of the gateway from being translated to a
@@ -204,11 +207,9 @@ func (r rules) gatewayDNS(sub model.Subnet) []nft.Ruleset {
 			nft.Destination.Is(sub.Gateway, nft.Equal), nft.ToPort(protocol, nft.DNS),
 			[]nft.Expr{nft.Immediate{Dst: nft.Reg1, Data: sub.Gateway.AsSlice()}, nft.Translate{Family: family, Addr: nft.Reg1}}))
 	}
-	chain := func(name string, hook nft.Hook) nft.Ruleset {
-		base := nft.Chain{Table: nft.Table{Family: family}, Name: name, Type: nft.NAT, Hook: hook, Priority: dnsNAT}
-		return r.chain(base, sub.Prefix.String(), rules...)
-	}
-	return []nft.Ruleset{chain("dns-prerouting", nft.Prerouting), chain("dns-output", nft.Output)}
+	pre := nft.Chain{Name: "dns-prerouting", Type: nft.NAT, Hook: nft.Prerouting, Priority: dnsNAT}
+	out := nft.Chain{Name: "dns-output", Type: nft.NAT, Hook: nft.Output, Priority: dnsNAT}
+	return []nft.Ruleset{r.ofSubnet(sub, pre, rules...), r.ofSubnet(sub, out, rules...)}
 }
 
 // forward keeps an internal network to itself and the host, whatever addresses
@@ -230,7 +231,8 @@ func (r rules) forward(family nft.Family) nft.Ruleset {
 		rules = append(rules, nft.DropIf(from, notTo), nft.DropIf(notFrom, to))
 	}
 	if !r.served[family] {
-		rules = append(rules, nft.DropIf(r.others(nft.MetaIifGroup), notFrom, to), nft.DropIf(from, r.others(nft.MetaOifGroup), notTo))
+		rules = append(rules, nft.DropIf(r.others(nft.MetaIifGroup), notFrom, to),
+			nft.DropIf(from, r.others(nft.MetaOifGroup), notTo))
 	}
 	if !r.served[family] && r.PortIsolated {
 		rules = append(rules, nft.DropIf(from, to))
@@ -241,5 +243,6 @@ func (r rules) forward(family nft.Family) nft.Ruleset {
 			nft.AcceptIf(notFrom, to, nft.CtBits(nft.CtStatus, nft.CtDNAT)),
 			nft.DropIf(notFrom, to))
 	}
-	return r.chain(nft.Chain{Table: nft.Table{Family: family}, Name: forwarding, Type: nft.Filter, Hook: nft.Forward, Priority: filter}, r.iface, rules...)
+	ch := nft.Chain{Name: forwarding, Type: nft.Filter, Hook: nft.Forward, Priority: filter}
+	return r.chain(family, r.iface, ch, rules...)
 }
