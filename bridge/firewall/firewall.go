@@ -81,13 +81,11 @@ func (r rules) comment() string {
 	if r.ForwardAccept {
 		comment += ", forwardAccept"
 	}
-	if r.ForwardAccept && r.dns() {
+	if r.ForwardAccept && r.ServesDNS && r.IsGateway {
 		comment += ", dns"
 	}
 	return comment
 }
-
-func (r rules) dns() bool { return r.ServesDNS && r.IsGateway }
 
 // others matches, by the group of an interface, the bridges of the networks that are
 // to be kept apart from this one: all, or else those that are isolated.
