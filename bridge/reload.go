@@ -46,7 +46,7 @@ func (h *Host) Reload() (mended []string, err error) {
 			errs = append(errs, fmt.Errorf("network %s: %w", s.Name, err))
 		}
 	}
-	errs = append(errs, re.rules(), c.unrecorded(re.live))
+	errs = append(errs, re.rules(), c.unrecorded())
 	for _, f := range re.found {
 		if line := f.Mended(); !slices.Contains(mended, line) {
 			mended = append(mended, line)
@@ -195,17 +195,20 @@ func (re *reloading) rules() error {
 	return errors.Join(errs...)
 }
 
-// unrecorded names the attachments with an address in no recorded subnet.
-func (c *call) unrecorded(live []*model.Shared) error {
+// unrecorded names the attachments with an address in no recorded subnet. Records are
+// read after the links: an ADD may have come meanwhile, which writes its own first.
+func (c *call) unrecorded() error {
 	served := map[string][]model.Subnet{}
-	for _, s := range live {
+	links, err := c.Links()
+	networks, _ := c.records.Networks() // what can't be read has been reported
+	for _, s := range networks {
 		served[s.Name] = s.Served
 	}
-	links, err := c.Links()
 	for _, o := range host.Owners(links) {
 		for _, a := range o.Addresses {
 			if o.Key != (model.Key{}) && !slices.ContainsFunc(served[o.Key.Network], func(s model.Subnet) bool { return s.Contains(a) }) {
-				err = errors.Join(err, fmt.Errorf("network %s: no record of %s of %s, whose rules and published ports are not restored; the network's next ADD records it", o.Key.Network, a, o.Key))
+				err = errors.Join(err, fmt.Errorf("network %s: no record of %s of %s, whose rules and published ports are not restored; "+
+					"the network's next ADD records it", o.Key.Network, a, o.Key))
 			}
 		}
 	}
