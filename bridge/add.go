@@ -293,7 +293,7 @@ func (ad *adding) checkShared() error {
 		return err
 	}
 	defer lock.Close()
-	if err := link.CheckSharedAgain(ad.Host, ad.a); err != nil {
+	if err := link.CheckSharedAgain(ad.Host, ad.br, ad.a); err != nil {
 		ends, ferr := ad.NamedEnds(ad.a.Key)
 		return errors.Join(err, ferr, ad.removeEnds(ad.a.Key, ends))
 	}

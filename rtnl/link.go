@@ -99,24 +99,7 @@ func (c *Conn) SetLink(l Link, ch LinkChange) error {
 		nonzero(unix.IFLA_MASTER, uint32(ch.Master)),
 		nonzero(unix.IFLA_GROUP, ch.Group),
 		octets(unix.IFLA_IFALIAS, []byte(ch.Alias)))
-	return c.wrap(err, "%s link %s", ch.verb(), l.Name)
-}
-
-// verb describes the change in an error.
-func (ch *LinkChange) verb() string {
-	switch {
-	case ch.Master != 0:
-		return "set the master of"
-	case ch.Alias != "":
-		return "set the alias of"
-	case ch.MAC != nil:
-		return "set the MAC of"
-	case ch.Group != 0:
-		return "set the group of"
-	case ch.Down:
-		return "take down"
-	}
-	return "raise"
+	return c.wrap(err, "change link %s to %+v", l.Name, ch)
 }
 
 // DeleteLink deletes a link, and with a veth its peer. It returns when the

@@ -6,6 +6,7 @@ package host
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"slices"
@@ -222,6 +223,23 @@ func (h *Host) Advertised() (indexes []int, err error) {
 		}
 	}
 	return indexes, errors.Join(err, aerr)
+}
+
+// Lacking returns an error that is EOPNOTSUPP as a [model.ErrUnsupported] which names the
+// CONFIG_ option of what the kernel lacks, and others as they are.
+func Lacking(config string, err error) error {
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("%w (%w)", model.Unsupported(config), err)
+	}
+	return err
+}
+
+// UnlessExists returns nil for EEXIST, and other errors as they are.
+func UnlessExists(err error) error {
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
 }
 
 // IfPossible is the error about a sysctl that an attachment can do without, unless

@@ -94,16 +94,11 @@ func makeBridge(h *host.Host, s *model.Shared) (br Bridge, err error) {
 		}
 		mac = model.LocalMAC(random[:])
 	}
-	err = h.AddLink("bridge", s.Bridge, mac[:], s.MTU)
-	switch {
-	case err == nil:
+	err = host.Lacking("CONFIG_BRIDGE", h.AddLink("bridge", s.Bridge, mac[:], s.MTU))
+	if err == nil { // else somebody may have been faster
 		err = settleIPv6(h, s.Bridge)
-	case errors.Is(err, unix.EEXIST): // somebody was faster
-		err = nil
-	case errors.Is(err, unix.EOPNOTSUPP):
-		err = model.Unsupported("CONFIG_BRIDGE")
 	}
-	if err == nil {
+	if err = host.UnlessExists(err); err == nil {
 		br, err = FindBridge(h, &s.Network)
 	}
 	if err == nil && br.Alias == "" { // else somebody was faster
@@ -222,20 +217,13 @@ func (b Bridge) gatewayProperties(h *host.Host, s *model.Shared, routes []rtnl.R
 	for _, subnet := range s.HostRoutes() {
 		ok := slices.ContainsFunc(routes, func(r rtnl.Route) bool { return r.Dst == subnet && !r.Gateway.IsValid() })
 		list = append(list, property{ok, fmt.Sprintf("the host's route to %s by %s", subnet, gw.Name), "missing",
-			func() error { return unlessExists(h.AddRoute(rtnl.Route{Dst: subnet, Index: gw.Index})) }})
+			func() error { return host.UnlessExists(h.AddRoute(rtnl.Route{Dst: subnet, Index: gw.Index})) }})
 	}
 	return append(list, property{!b.lacksLinkLocal(s), "the IPv6 link-local address of " + gw.Name, "missing",
 		func() error {
 			own := netip.PrefixFrom(model.HardwareAddr(gw.MAC).LinkLocal(), 64)
-			return unlessExists(h.AddAddress(gw, own, false))
+			return host.UnlessExists(h.AddAddress(gw, own, false))
 		}})
-}
-
-func unlessExists(err error) error {
-	if errors.Is(err, unix.EEXIST) {
-		return nil
-	}
-	return err
 }
 
 // missing lists the gateway addresses that the host does not have by the bridge.
@@ -275,17 +263,23 @@ func (b Bridge) addGateway(h *host.Host, s *model.Shared, gateway netip.Prefix) 
 			return err
 		}
 	}
-	if err := settleGateway(h, b); err != nil {
+	// A bridge that somebody else made may lead to the host's own router: if the host has
+	// learned a route or address by its advertisements, it goes on listening.
+	var learned []int
+	var err error
+	if !b.ours() {
+		learned, err = h.Advertised()
+	}
+	if err == nil && !slices.Contains(learned, b.Gateway.Index) {
+		err = settleIPv6(h, b.Gateway.Name)
+	}
+	if err == nil {
+		err = host.UnlessExists(h.AddAddress(b.Gateway, gateway, false))
+	}
+	if err == nil || gateway.Addr().Is4() {
 		return err
 	}
-	err := unlessExists(h.AddAddress(b.Gateway, gateway, false))
-	switch {
-	case err == nil || gateway.Addr().Is4():
-		return err
-	case errors.Is(err, unix.EOPNOTSUPP): // no module serves that family
-		return model.Unsupported("CONFIG_IPV6")
-	}
-	return cmp.Or(ready6(h, b, b.Gateway.Name), err)
+	return cmp.Or(ready6(h, b, b.Gateway.Name), host.Lacking("CONFIG_IPV6", err)) // no module serves that family
 }
 
 // lacksLinkLocal reports whether the interface with an IPv6 gateway address has
@@ -296,19 +290,6 @@ func (b Bridge) lacksLinkLocal(s *model.Shared) bool {
 		!slices.ContainsFunc(b.Addrs, func(a rtnl.Addr) bool {
 			return a.Prefix.Addr().Is6() && a.Prefix.Addr().IsLinkLocalUnicast()
 		})
-}
-
-// settleGateway is settleIPv6 for the interface with the gateway addresses. A
-// bridge that somebody else made may lead to the host's own router: if the host
-// has learned a route or address by its advertisements, it goes on listening.
-func settleGateway(h *host.Host, br Bridge) error {
-	if !br.ours() {
-		learned, err := h.Advertised()
-		if err != nil || slices.Contains(learned, br.Gateway.Index) {
-			return err
-		}
-	}
-	return settleIPv6(h, br.Gateway.Name)
 }
 
 // inTheWay lists the addresses that the bridge has instead of one that it lacks: other

@@ -126,26 +126,21 @@ func NeedsRecheck(h *host.Host, before Bridge, n *model.Network) (bool, error) {
 
 // CheckSharedAgain is CheckShared for a caller that has the bridge's lock: see
 // NeedsRecheck.
-func CheckSharedAgain(h *host.Host, a *model.Attachment) error {
+func CheckSharedAgain(h *host.Host, br Bridge, a *model.Attachment) error {
 	prefixes := a.Prefixes()
 	if len(prefixes) == 0 { // of another plugin; another network may have the rest of the subnet
 		for _, ip := range a.IPs() {
 			prefixes = append(prefixes, netip.PrefixFrom(ip, ip.BitLen()))
 		}
 	}
-	br, err := findKind(h, a.Bridge, "bridge")
-	if err == nil && br.Index == 0 {
-		err = model.Errorf(model.ErrChanged, "bridge %s was deleted", a.Bridge)
+	now, err := h.LinkByName(a.Bridge)
+	if made, ours := model.MadeFor(now.Alias); ours && made != a.Name && now.Alias == model.BridgeAlias(made) {
+		err = h.SetLink(now, rtnl.LinkChange{Up: now.Up(), Alias: now.Alias + model.SharedMark})
 	}
 	if err != nil {
 		return err
 	}
-	if made, ours := model.MadeFor(br.Alias); ours && made != a.Name && br.Alias == model.BridgeAlias(made) {
-		if err := h.SetLink(br, rtnl.LinkChange{Up: br.Up(), Alias: br.Alias + model.SharedMark}); err != nil {
-			return err
-		}
-	}
-	return checkPorts(h, br, &a.Network, prefixes)
+	return checkPorts(h, br.Link, &a.Network, prefixes)
 }
 
 // checkPorts looks for other networks' addresses behind a bridge.

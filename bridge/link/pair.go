@@ -3,7 +3,6 @@ package link
 import (
 	"cmp"
 	"errors"
-	"fmt"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
@@ -23,24 +22,20 @@ import (
 func MakePair(h *host.Host, inside *Sandbox, a *model.Attachment) (rtnl.Link, error) {
 	mark, names := a.Key.Mark(), a.Key.HostNames()
 	for _, name := range names {
-		err := h.AddVeth(rtnl.Veth{
+		err := host.Lacking("CONFIG_VETH", h.AddVeth(rtnl.Veth{
 			Name: name, MAC: mark[:], MTU: a.MTU,
 			Peer: a.Key.IfName, PeerMAC: a.MAC[:], PeerNS: inside.netns.FD(),
-		})
-		switch {
-		case err == nil:
+		}))
+		if err == nil {
 			return findEnd(h, a.Key, name)
-		case errors.Is(err, unix.EOPNOTSUPP):
-			return rtnl.Link{}, fmt.Errorf("make veth %s: %w", name, model.Unsupported("CONFIG_VETH"))
-		case !errors.Is(err, unix.EEXIST):
+		}
+		if !errors.Is(err, unix.EEXIST) {
 			return rtnl.Link{}, err
 		}
 	}
 	// The container may have made an interface of that name just now.
-	if err := inside.CheckVacant(a.Key.IfName); err != nil {
-		return rtnl.Link{}, err
-	}
-	return rtnl.Link{}, model.Errorf(model.ErrConflict, "interfaces %v of the host belong to others", names)
+	return rtnl.Link{}, cmp.Or(inside.CheckVacant(a.Key.IfName),
+		model.Errorf(model.ErrConflict, "interfaces %v of the host belong to others", names))
 }
 
 // findEnd looks up the host end that this ADD has made.

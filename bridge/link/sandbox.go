@@ -54,9 +54,7 @@ func Enter(file string) (*Sandbox, error) {
 
 // Close closes what Enter opened.
 func (s *Sandbox) Close() {
-	if s.pin != nil {
-		s.pin.Close()
-	}
+	s.pin.Close() // of none, too
 	if s.Conn != nil {
 		s.Conn.Close()
 	}

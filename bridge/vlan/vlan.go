@@ -3,7 +3,6 @@
 package vlan
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -16,12 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func unsupported(err error) error {
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("%w: %w", model.Unsupported("CONFIG_BRIDGE_VLAN_FILTERING"), err)
-	}
-	return err
-}
+// unsupported names the option of kernels whose bridges can't keep VLANs apart.
+func unsupported(err error) error { return host.Lacking("CONFIG_BRIDGE_VLAN_FILTERING", err) }
 
 // Ready reports a kernel whose bridges can't keep VLANs apart.
 func Ready(h *host.Host, n *model.Network) error {
@@ -50,17 +45,10 @@ func MakeGateway(h *host.Host, n *model.Network, mtu uint32) error {
 	name := n.GatewayName()
 	hash := sha256.Sum(name)
 	mac, peer := model.LocalMAC(hash[:6]), model.LocalMAC(hash[6:12])
-	err = h.AddVeth(rtnl.Veth{
+	return host.UnlessExists(host.Lacking("CONFIG_VETH", h.AddVeth(rtnl.Veth{
 		Name: name, MAC: mac[:], MTU: mtu,
 		Peer: fmt.Sprintf("fg-%x", hash[12:18]), PeerMAC: peer[:], PeerNS: own.FD(),
-	})
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("make %s: %w", name, model.Unsupported("CONFIG_VETH"))
-	}
-	if errors.Is(err, unix.EEXIST) {
-		return nil
-	}
-	return err
+	})))
 }
 
 // RaiseGateway makes the far end of a gateway interface a port of the bridge, and
