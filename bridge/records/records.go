@@ -62,20 +62,31 @@ func (d Dir) attachmentFile(key model.Key) string {
 
 // Share records what a network's attachments share, unless that is recorded already,
 // and adds to s the subnets in which earlier attachments have addresses. It returns
-// what was recorded before: nil without a record that can be read.
+// what was recorded before: nil without a record that can be read. ADDs at the same
+// moment record one after the other, so that none loses another's subnet.
 func (d Dir) Share(s *model.Shared) (before *model.Shared) {
-	before = d.Network(s.Name)
-	if before != nil && before.Bridge == s.Bridge {
+	if before = d.merge(s); before != nil && bytes.Equal(encode(networkFields(before)), encode(networkFields(s))) {
+		return before
+	}
+	lock, err := d.lock("another ADD", Wait, unix.LOCK_EX, model.Place(networkFile, s.Name))
+	d.say(err)
+	defer lock.Close()
+	before = d.merge(s)
+	d.write(d.networkFile(s.Name), encode(networkFields(s)))
+	return before
+}
+
+// merge adds to s the subnets that are recorded, in front of its own.
+func (d Dir) merge(s *model.Shared) (recorded *model.Shared) {
+	recorded = d.Network(s.Name)
+	if recorded != nil && recorded.Bridge == s.Bridge {
 		own := s.Served
-		s.Served = slices.Clone(before.Served)
+		s.Served = slices.Clone(recorded.Served)
 		for _, sub := range own {
 			s.Serve(sub)
 		}
 	}
-	if before == nil || !bytes.Equal(encode(networkFields(s)), encode(networkFields(before))) {
-		d.write(d.networkFile(s.Name), encode(networkFields(s)))
-	}
-	return before
+	return recorded
 }
 
 // Changed returns the keys of the configuration in which two networks differ.
@@ -98,9 +109,14 @@ func (d Dir) write(path string, data []byte) {
 	if d.path == "" {
 		return
 	}
+	// Who reads meanwhile finds the old or the new one. The name has no colon.
+	temp := filepath.Join(filepath.Dir(path), strings.ReplaceAll(filepath.Base(path), ":", ",")+".tmp")
 	err := os.MkdirAll(filepath.Dir(path), 0o700)
 	if err == nil {
-		err = os.WriteFile(path, data, 0o600)
+		err = os.WriteFile(temp, data, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(temp, path)
 	}
 	if err != nil {
 		d.say(fmt.Errorf("flatnet reload will not restore this: %w", err))

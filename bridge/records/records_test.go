@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -204,6 +205,24 @@ func TestShareAddsSubnets(t *testing.T) {
 		if st, err := os.Stat(file); err != nil || (st.ModTime() != time.Unix(1, 0)) != tt.written {
 			t.Errorf("%s: written at %v, %v", tt.name, st.ModTime(), err)
 		}
+	}
+}
+
+// ADDs in many subnets at once lose none of them.
+func TestShareAtOnce(t *testing.T) {
+	const n = 30
+	d := newDir(t)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			s := &model.Shared{Network: model.Network{Name: "flatnet", Bridge: "br0"}}
+			s.Serve(model.Subnet{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 87, byte(i), 0}), 24)})
+			d.Share(s)
+		})
+	}
+	all.Wait()
+	if s := d.Network("flatnet"); s == nil || len(s.Served) != n {
+		t.Errorf("recorded: %+v", s)
 	}
 }
 
