@@ -183,9 +183,17 @@ func (h *Host) Status(n *model.Network, alloc model.Allocator) error {
 		return fmt.Errorf("%w: %w", model.ErrUnavailable, err)
 	}
 	defer c.Close()
-	err = c.limited(n, alloc)
-	if err != nil { // an ADD may have been at its last steps
-		err = c.limited(n, alloc)
+	all, err := c.attachedEnds(n, alloc)
+	if err == nil {
+		err = c.limited(n, all)
+	}
+	if err != nil && !errors.Is(err, unix.EPERM) { // calls may have been under way: look at what none changes
+		free, _, turns := c.records.Turns(keysOf(all))
+		if all, err = c.attachedEnds(n, alloc); err == nil {
+			all = slices.DeleteFunc(all, func(e end) bool { return !slices.Contains(free, e.Key) })
+			err = c.limited(n, all)
+		}
+		turns.Close()
 	}
 	switch {
 	case errors.Is(err, unix.EPERM): // only that the caller may not look
@@ -199,14 +207,17 @@ func (h *Host) Status(n *model.Network, alloc model.Allocator) error {
 	return nil
 }
 
-// limited compares what all attachments share with what they need, if there are any,
-// and looks for what of others is in their way.
-func (c *call) limited(n *model.Network, alloc model.Allocator) error {
-	s := &model.Shared{Network: *n, Served: n.Subnets}
-	all, err := c.attachedEnds(n, alloc)
-	if err != nil {
-		return err
+func keysOf(ends []end) (keys []model.Key) {
+	for _, e := range ends {
+		keys = append(keys, e.Key)
 	}
+	return keys
+}
+
+// limited compares what attachments have and share with what they need, if there are
+// any, and looks for what of others is in their way.
+func (c *call) limited(n *model.Network, all []end) (err error) {
+	s := &model.Shared{Network: *n, Served: n.Subnets}
 	if len(all) > 0 {
 		shared := &model.Shared{Network: *n}
 		for _, sub := range n.Subnets { // of several, some may have no container yet
@@ -215,9 +226,7 @@ func (c *call) limited(n *model.Network, alloc model.Allocator) error {
 			}
 		}
 		if err := c.report(shared, all); err != nil {
-			if all, aerr := c.attachedEnds(n, alloc); aerr != nil || len(all) > 0 { // else the last DEL came between
-				return err
-			}
+			return err
 		}
 	}
 	if !n.ForwardAccept || len(all) > 0 { // else the next ADD takes care of them

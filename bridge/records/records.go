@@ -109,18 +109,32 @@ func (d Dir) write(path string, data []byte) {
 	if d.path == "" {
 		return
 	}
-	// Who reads meanwhile finds the old or the new one. The name has no colon.
-	temp := filepath.Join(filepath.Dir(path), strings.ReplaceAll(filepath.Base(path), ":", ",")+".tmp")
 	err := os.MkdirAll(filepath.Dir(path), 0o700)
 	if err == nil {
-		err = os.WriteFile(temp, data, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(temp, path)
+		err = overwrite(path, data)
 	}
 	if err != nil {
 		d.say(fmt.Errorf("flatnet reload will not restore this: %w", err))
 	}
+}
+
+// overwrite replaces what a file holds by data, with white space up to the old length
+// until it is cut off: a reader never finds less than a whole record.
+func overwrite(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err == nil {
+		padding := bytes.Repeat([]byte{' '}, max(0, int(st.Size())-len(data)))
+		_, err = f.WriteAt(slices.Concat(data, padding), 0)
+	}
+	if err == nil {
+		err = f.Truncate(int64(len(data)))
+	}
+	return err
 }
 
 func (d Dir) say(err error) {
