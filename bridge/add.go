@@ -27,9 +27,8 @@ type adding struct {
 	alloc  model.Allocator
 	inside *link.Sandbox
 
-	arrival records.Lock  // until the link has its alias
-	before  link.Bridge   // as it was at first
-	found   *model.Shared // what was recorded of the network at first
+	arrival records.Lock // until the link has its alias
+	before  link.Bridge  // as it was at first
 	lease   model.Lease
 	leased  bool
 	made    bool // something that has to be undone
@@ -176,9 +175,19 @@ func (ad *adding) makeBridge() error {
 		ad.Say(forward.CheckUplink(ad.Host, s))
 	}
 	if s.BridgeMAC = model.HardwareAddr(br.MAC); len(ad.a.Addresses) > 0 || s.NoAddress { // more is known when there are
-		ad.found = ad.records.Share(s)
+		ad.share(s)
 	}
 	return nil
+}
+
+// share records what the network's attachments share. As long as there may be accept
+// rules in foreign chains, the record says so: without it, no DEL looks for them.
+func (ad *adding) share(s *model.Shared) {
+	found := ad.records.Merge(s)
+	if found != nil && found.ForwardAccept && !s.ForwardAccept {
+		foreign.Remove(ad.Host, s.Name)
+	}
+	ad.records.Share(s, found)
 }
 
 func (ad *adding) makePair() (err error) {
@@ -202,9 +211,12 @@ func (ad *adding) putRules() error {
 		}
 	}
 	ad.records.Save(a) // and so its DEL need not look for rules that it does not have
-	addrs, err := ad.addrsFor(a)
-	if err != nil {
-		return err
+	var addrs []netip.Addr
+	if len(a.Ports) > 0 {
+		var err error
+		if addrs, err = ad.Addrs(); err != nil {
+			return err
+		}
 	}
 	ipv6, asked := firewall.HasIPv6(ad.Host), false
 	var replaced []model.Publication
@@ -214,7 +226,7 @@ func (ad *adding) putRules() error {
 		}
 		if tx.Len() > 0 && !asked { // accept rules come first: a later ADD finds the network's own only with them
 			asked = true
-			ad.openForeign(&a.Shared)
+			foreign.Accept(ad.Host, &a.Shared)
 		}
 		taken, err := ports.Put(tx, a, addrs, ad.replaceable)
 		if err != nil {
@@ -235,22 +247,6 @@ func (ad *adding) putRules() error {
 	}
 	ports.Forget(ad.Host, replaced, a.Ports, addrs)
 	return ports.OpenLoopback(ad.Host, a) // harmless only once the network's rules stand
-}
-
-// addrsFor returns the host's addresses if the attachment's ports need them.
-func (c *call) addrsFor(all ...*model.Attachment) (addrs []netip.Addr, err error) {
-	if slices.ContainsFunc(all, func(a *model.Attachment) bool { return len(a.Ports) > 0 }) {
-		addrs, err = c.Addrs()
-	}
-	return addrs, err
-}
-
-// openForeign lets the network pass other people's firewalls, or warns of them.
-func (ad *adding) openForeign(s *model.Shared) {
-	if ad.found != nil && ad.found.ForwardAccept && !s.ForwardAccept {
-		foreign.Remove(ad.Host, s.Name)
-	}
-	foreign.Accept(ad.Host, s)
 }
 
 // replaceable reports whether an owner's ports may be taken over: it has no link any

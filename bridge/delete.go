@@ -86,8 +86,8 @@ const retry = 20 * time.Millisecond
 
 // unlessUsed runs remove while no ADD that concerns the place is under way, unless
 // used. An ADD that is under way is waited for until its link makes it used, or it
-// ends; after the wait, that is an [model.ErrBusy].
-func (c *call) unlessUsed(place int64, wait time.Duration, used func() (bool, error), remove func() error) error {
+// ends; after [records.Wait], that is a [model.ErrBusy].
+func (c *call) unlessUsed(place int64, used func() (bool, error), remove func() error) error {
 	for start := time.Now(); ; {
 		lock, held := c.records.Alone(place, retry)
 		is, err := used()
@@ -98,8 +98,8 @@ func (c *call) unlessUsed(place int64, wait time.Duration, used func() (bool, er
 			}
 			return remove()
 		}
-		if time.Since(start) > wait {
-			return model.Errorf(model.ErrBusy, "ADDs were under way for %v; try again", wait)
+		if time.Since(start) > records.Wait {
+			return model.Errorf(model.ErrBusy, "ADDs were under way for %v; try again", records.Wait)
 		}
 	}
 }
@@ -118,7 +118,7 @@ func (c *call) leave(network string, leases []model.Key, withBridge bool) error 
 		links, err = c.Links()
 		return attached(links, network, leases), err
 	}
-	return c.unlessUsed(model.Place(network, ""), records.Wait, used, func() error {
+	return c.unlessUsed(model.Place(network, ""), used, func() error {
 		err := c.removeNetwork(network, links)
 		if withBridge {
 			err = errors.Join(err, c.removeBridges(network, links))
@@ -192,7 +192,7 @@ func (c *call) removeBridges(network string, links []rtnl.Link) (err error) {
 			mine := slices.ContainsFunc(links, func(l rtnl.Link) bool { return l.Index == br.Index && isMadeFor(l, network) })
 			return !mine || hasPorts(links, br), err
 		}
-		err = errors.Join(err, c.unlessUsed(model.Place("", br.Name), records.Wait, used, func() error { return c.DeleteLink(br) }))
+		err = errors.Join(err, c.unlessUsed(model.Place("", br.Name), used, func() error { return c.DeleteLink(br) }))
 	}
 	return err
 }

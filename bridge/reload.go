@@ -139,7 +139,7 @@ func (re *reloading) mendLinks(s *model.Shared, ends []end, links []rtnl.Link) e
 			errs = append(errs, err)
 		}
 	}
-	// The record does not show what MAC they know: an ADD that made the bridge again has
+	// The record does not show their neighbour entries: an ADD that made the bridge again has
 	// written its own.
 	if moved || string(br.MAC) != string(s.BridgeMAC[:]) {
 		errs = append(errs, link.AnnounceGateways(re.Host, br, s))

@@ -102,6 +102,23 @@ func TestForeignForwardPolicy(t *testing.T) {
 	}
 }
 
+// An ADD without forwardAccept that fails before it makes rules has recorded the change:
+// the accept rules must be gone by then, for the last DEL no longer looks for them.
+func TestForwardAcceptTakenBackByAnADDThatFails(t *testing.T) {
+	b := newBox(t)
+	b.Run("nft", `table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }`)
+	before := b.Run("nft", "list", "table", "inet", "filter")
+	c1 := b.attach("c1", func(c *lab.Call) { c.Conf = conf(`"forwardAccept":true`) })
+	b.NetNS("c2")
+	c2 := call("ADD", "c2")
+	c2.Conf = conf(`"ipam":{"subnet":"10.87.1.0/24","routes":[{"dst":"10.98.0.0/16","scope":253},{"dst":"10.99.0.0/16","gw":"203.0.113.9"}]}`)
+	b.refused(c2, 110, "203.0.113.9")
+	b.do(c1.then("DEL"))
+	if after := b.Run("nft", "list", "table", "inet", "filter"); after != before {
+		t.Errorf("was\n%s\nand is\n%s", before, after)
+	}
+}
+
 // However many first ADDs come at once, each chain gets its accept rules once.
 func TestForwardAcceptOnceByParallelADDs(t *testing.T) {
 	b := newBox(t)

@@ -54,7 +54,7 @@ func ParseHardwareAddr(s string) (HardwareAddr, error) {
 	return a, nil
 }
 
-// A Key names an attachment: everything that DEL needs to know.
+// A Key names an attachment: everything that DEL needs.
 type Key struct {
 	Network     string
 	ContainerID string // CNI_CONTAINERID

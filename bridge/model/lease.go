@@ -54,7 +54,7 @@ type Allocator interface {
 	Release(keys []Key) (left []Key, err error)
 	// Keys lists who has leases of this network.
 	Keys() ([]Key, error)
-	// Free reports an error unless a Lease without wishes would succeed now.
+	// Free reports an error unless a Lease of any addresses would succeed now.
 	Free(locals Locals) error
 	// Check reports an error unless key holds exactly addrs.
 	Check(key Key, addrs []netip.Addr) error

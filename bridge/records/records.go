@@ -1,6 +1,7 @@
 // Package records keeps what a reload has to restore, and what the kernel's own
-// records, the links, don't show. Nothing else relies on it: a record that can't be
-// written is warned about and refuses no attachment. It also has the locks by which
+// records, the links, don't show. DEL looks for what an attachment's record has, and for
+// everything without one: a record that can't be written is warned about and refuses no
+// attachment. It also has the locks by which
 // verbs take turns.
 package records
 
@@ -60,24 +61,22 @@ func (d Dir) attachmentFile(key model.Key) string {
 	return filepath.Join(d.path, key.Network, key.ContainerID+":"+key.IfName)
 }
 
-// Share records what a network's attachments share, unless that is recorded already,
-// and adds to s the subnets in which earlier attachments have addresses. It returns
-// what was recorded before: nil without a record that can be read. ADDs at the same
-// moment record one after the other, so that none loses another's subnet.
-func (d Dir) Share(s *model.Shared) (before *model.Shared) {
-	if before = d.merge(s); before != nil && bytes.Equal(encode(networkFields(before)), encode(networkFields(s))) {
-		return before
+// Share records what a network's attachments share, unless that is what Merge has found.
+// ADDs at the same moment record one after the other, so that none loses another's subnet.
+func (d Dir) Share(s, found *model.Shared) {
+	if found != nil && bytes.Equal(encode(networkFields(found)), encode(networkFields(s))) {
+		return
 	}
 	lock, err := d.lock("another ADD", Wait, unix.LOCK_EX, model.Place(networkFile, s.Name))
 	d.say(err)
 	defer lock.Close()
-	before = d.merge(s)
+	d.Merge(s)
 	d.write(d.networkFile(s.Name), encode(networkFields(s)))
-	return before
 }
 
-// merge adds to s the subnets that are recorded, in front of its own.
-func (d Dir) merge(s *model.Shared) (recorded *model.Shared) {
+// Merge adds to s the subnets in which earlier attachments have addresses, in front of
+// its own, and returns the record that has them: nil without one that can be read.
+func (d Dir) Merge(s *model.Shared) (recorded *model.Shared) {
 	recorded = d.Network(s.Name)
 	if recorded != nil && recorded.Bridge == s.Bridge {
 		own := s.Served

@@ -79,7 +79,7 @@ func zeroFields(v reflect.Value, prefix string) (names []string) {
 func TestRecordsAreComplete(t *testing.T) {
 	d := newDir(t)
 	shared, attachment := fullShared(), fullAttachment(testKey)
-	d.Share(shared)
+	d.Share(shared, nil)
 	d.Save(attachment)
 	if got := d.Network("flatnet"); !reflect.DeepEqual(got, fullShared()) {
 		t.Errorf("got  %+v\nwant %+v", got, fullShared())
@@ -106,7 +106,7 @@ func TestRecordsOfLittle(t *testing.T) {
 	shared := &model.Shared{Network: model.Network{Name: "flatnet", Bridge: "br"}}
 	attachment := &model.Attachment{Key: testKey, HostEnd: "fn-c1"}
 	attachment.Name = "flatnet"
-	d.Share(shared)
+	d.Share(shared, nil)
 	d.Save(attachment)
 	if got := d.Network("flatnet"); !reflect.DeepEqual(got, shared) {
 		t.Errorf("got %+v", got)
@@ -137,7 +137,7 @@ func brokenRecords(good, required string) []string {
 
 func TestBrokenRecords(t *testing.T) {
 	d := newDir(t)
-	d.Share(fullShared())
+	d.Share(fullShared(), nil)
 	d.Save(fullAttachment(testKey))
 	for file, required := range map[string]string{
 		d.networkFile("flatnet"): "bridge", d.attachmentFile(testKey): "hostEnd",
@@ -169,8 +169,8 @@ func TestBrokenRecords(t *testing.T) {
 	if err := os.WriteFile(d.networkFile("flatnet"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if before := d.Share(fullShared()); before != nil || d.Network("flatnet") == nil {
-		t.Errorf("the next ADD finds %+v and records %+v", before, d.Network("flatnet"))
+	if d.Share(fullShared(), nil); d.Network("flatnet") == nil {
+		t.Error("the next ADD makes no record")
 	}
 }
 
@@ -196,7 +196,9 @@ func TestShareAddsSubnets(t *testing.T) {
 		was := d.Network("flatnet")
 		os.Chtimes(file, time.Time{}, time.Unix(1, 0)) // there is none at first
 		s := &model.Shared{Network: model.Network{Name: "flatnet", Bridge: tt.bridge}, Served: tt.served}
-		if before := d.Share(s); !reflect.DeepEqual(before, was) {
+		before := d.Merge(s)
+		d.Share(s, before)
+		if !reflect.DeepEqual(before, was) {
 			t.Errorf("%s: before it was %+v and not %+v", tt.name, before, was)
 		}
 		if got := d.Network("flatnet"); !slices.Equal(s.Served, tt.want) || !reflect.DeepEqual(got, s) {
@@ -217,7 +219,7 @@ func TestShareAtOnce(t *testing.T) {
 		all.Go(func() {
 			s := &model.Shared{Network: model.Network{Name: "flatnet", Bridge: "br0"}}
 			s.Serve(model.Subnet{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 87, byte(i), 0}), 24)})
-			d.Share(s)
+			d.Share(s, d.Merge(s))
 		})
 	}
 	all.Wait()
@@ -251,7 +253,7 @@ func TestAttachments(t *testing.T) {
 		d.Save(a)
 		keys = append(keys, key)
 	}
-	d.Share(fullShared())
+	d.Share(fullShared(), nil)
 	for _, tt := range []struct {
 		network, id string
 		want        []model.Key
@@ -278,7 +280,7 @@ func TestAttachments(t *testing.T) {
 
 func TestDrop(t *testing.T) {
 	d := newDir(t)
-	d.Share(fullShared())
+	d.Share(fullShared(), nil)
 	d.Save(fullAttachment(testKey))
 	for range 2 {
 		if err := d.Drop(testKey); err != nil || d.Attachment(testKey) != nil {
@@ -331,11 +333,11 @@ func TestRaised(t *testing.T) {
 func TestNoDirectory(t *testing.T) {
 	t.Chdir(t.TempDir())
 	here := Dir{".", func(string) {}}
-	here.Share(fullShared())
+	here.Share(fullShared(), nil)
 	here.Save(fullAttachment(testKey))
 	here.SaveRaised([]string{"up0"})
 	d := Dir{"", func(text string) { t.Errorf("warning: %s", text) }}
-	d.Share(&model.Shared{Network: model.Network{Name: "other", Bridge: "br"}})
+	d.Share(&model.Shared{Network: model.Network{Name: "other", Bridge: "br"}}, nil)
 	d.Save(fullAttachment(model.Key{Network: "other", ContainerID: "c1", IfName: "eth0"}))
 	d.SaveRaised([]string{"up1"})
 	networks, nerr := d.Networks()

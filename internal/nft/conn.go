@@ -1,6 +1,6 @@
 // Package nft speaks to nf_tables: tables, chains, rules, sets and maps as
 // plain data, changed by one atomic batch (see [Batch]) and asked for one by
-// one. It knows their form in netlink messages, and nothing about their
+// one. It has their form in netlink messages, and nothing about their
 // purpose. Names are those of nft(8) and linux/netfilter/nf_tables.h.
 package nft
 

@@ -3,7 +3,7 @@
 // ways: repeated keys, trailing data, text that is not UTF-8. Sizes and nesting
 // are bounded.
 //
-// Typed getters read a document. They know their place in it, and keep the
+// Typed getters read a document. They keep their place in it, and the
 // first error until [Object.Err] is asked for it.
 //
 // It is not encoding/json because that guesses, and because a process of two
