@@ -118,12 +118,13 @@ func (b box) hold(add lab.Call, signal string) (end func()) {
 	b.Write("/run/conf", add.Conf)
 	cmd := b.Cmd("sh", "-ec", `mkfifo /run/gate; mount --bind /run/gate /proc/sys/net/ipv4/ip_forward
 		trap 'umount -l /proc/sys/net/ipv4/ip_forward 2>/dev/null' EXIT
-		"$0" </run/conf >/run/stopped 2>&1 & add=$!
-		until grep -q '"'$CNI_CONTAINERID'"' `+leaseFile+`; do kill -0 $add; done
-		kill -STOP $add
+		# An ADD that fails earlier opens the gate as well: see exec, which waits for a reader.
+		{ sh -c 'echo $$ >/run/pid; exec "$0"' "$0" </run/conf >/run/stopped 2>&1; : </run/gate; } 2>/dev/null &
+		exec 8>/run/gate
+		add=$(cat /run/pid); kill -STOP $add
 		while grep -hq '^State:.[^T]' /proc/$add/task/*/status; do :; done
-		umount -l /proc/sys/net/ipv4/ip_forward; rm /run/gate; echo stopped; read end || :
-		kill -`+signal+` $add; wait $add || :`, program)
+		exec 8>&-; umount -l /proc/sys/net/ipv4/ip_forward; rm /run/gate; echo stopped; read end || :
+		kill -`+signal+` $add; wait || :`, program)
 	cmd.Env = append(add.Env(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
 	in, err := cmd.StdinPipe()
 	if err != nil {
