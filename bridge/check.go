@@ -132,8 +132,8 @@ func unique(faults []model.Fault) (found []model.Fault) {
 	return found
 }
 
-// report returns the faults of attachments as an error that says what mends each: those
-// that are faults by the records as well, a reload does.
+// report returns the faults of attachments as an error that says what mends each: a
+// reload does, by what is recorded.
 func (c *call) report(s *model.Shared, ends []end) error {
 	found, err := c.faults(s, ends)
 	if len(found) == 0 {
@@ -149,30 +149,18 @@ func (c *call) report(s *model.Shared, ends []end) error {
 			found[i] = without
 		}
 	}
-	recorded, known, advice := c.records.Network(s.Name), []model.Fault(nil), later
-	if recorded != nil {
-		as, rerr := c.recordedEnds(recorded, ends)
-		var kerr error
-		known, kerr = c.faults(recorded, as)
-		err = errors.Join(err, rerr, kerr)
-		if keys := records.Changed(recorded, s); len(keys) > 0 {
-			advice += "; it was made with another " + strings.Join(keys, ", ")
-		}
+	advice := "flatnet reload mends that"
+	recorded := c.records.Network(s.Name)
+	if recorded == nil {
+		advice += later
+	} else if keys := records.Changed(recorded, s); len(keys) > 0 {
+		advice += later + "; it was made with another " + strings.Join(keys, ", ")
 	}
-	return errors.Join(model.JoinFaults(found, known, advice), err)
+	return errors.Join(model.JoinFaults(found, advice), err)
 }
 
 // later is the advice about what is not recorded yet.
-const later = "flatnet reload mends that after the network's next ADD, which records it"
-
-// recordedEnds returns ends as they are recorded.
-func (c *call) recordedEnds(s *model.Shared, ends []end) ([]end, error) {
-	var links []rtnl.Link
-	for _, e := range ends {
-		links = append(links, e.link)
-	}
-	return c.ends(s, links)
-}
+const later = " after the network's next ADD, which records it"
 
 // Status reports whether an ADD could succeed (SPEC 1.1.0, section 2). An error
 // is [model.ErrUnavailable], or [model.ErrLimited] if containers that are attached

@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"flatnet/bridge/antispoof"
@@ -42,18 +44,35 @@ func (h *Host) Delete(key model.Key, alloc model.Allocator, withBridge bool) err
 
 // removeKernel removes all that the kernel has of an attachment.
 func (c *call) removeKernel(key model.Key) error {
-	recorded := c.records.Attachment(key)
-	ends, err := c.Ends(key)
-	if err == nil {
-		err = c.cutOff(key, recorded, ends)
-	}
-	if err == nil {
-		err = c.removeElements(map[model.Key]*model.Attachment{key: recorded})
-	}
+	ends, err := c.detach([]model.Key{key}, c.Ends)
 	if err != nil {
 		return err
 	}
-	return c.removeEnds(key, ends)
+	return c.removeEnds(key, ends[key])
+}
+
+// detach removes what belongs to attachments but their links, which find finds, and
+// their leases. It returns the links, which are to be deleted next, of those that it
+// has not failed for.
+func (c *call) detach(keys []model.Key, find func(model.Key) ([]rtnl.Link, error)) (map[model.Key][]rtnl.Link, error) {
+	var errs []error
+	ends, leaving := map[model.Key][]rtnl.Link{}, map[model.Key]*model.Attachment{}
+	for _, key := range keys {
+		recorded := c.records.Attachment(key)
+		found, err := find(key)
+		if err == nil {
+			err = c.cutOff(key, recorded, found)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", key, err))
+			continue
+		}
+		ends[key], leaving[key] = found, recorded
+	}
+	if err := c.removeElements(leaving); err != nil {
+		return nil, errors.Join(append(errs, err)...)
+	}
+	return ends, errors.Join(errs...)
 }
 
 // cutOff takes down the host ends of an attachment that may be guarded: its container
@@ -205,4 +224,132 @@ func isMadeFor(l rtnl.Link, network string) bool {
 
 func hasPorts(links []rtnl.Link, br rtnl.Link) bool {
 	return slices.ContainsFunc(links, func(l rtnl.Link) bool { return l.Master == br.Index })
+}
+
+// GC removes every attachment of a network but the valid ones, and with the last
+// one what they shared, also if it is gone already. It goes on after an error and
+// reports all of them.
+func (h *Host) GC(network string, valid []model.Key, alloc model.Allocator) error {
+	c, err := h.open()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	keys, err := c.known(network, alloc)
+	keep := map[model.Key]bool{}
+	for _, key := range valid {
+		keep[key] = true
+	}
+	var stale []model.Key
+	for _, key := range keys {
+		if !keep[key] {
+			keep[key] = true // named only once
+			stale = append(stale, key)
+		}
+	}
+	err = errors.Join(err, h.removeAll(c, stale, alloc))
+	leases, lerr := alloc.Keys()
+	if lerr == nil {
+		lerr = c.leave(network, leases, false)
+	}
+	return errors.Join(err, lerr)
+}
+
+// known lists a network's attachments by their leases, links and records. A key may
+// be listed several times.
+func (c *call) known(network string, alloc model.Allocator) ([]model.Key, error) {
+	keys, err := alloc.Keys()
+	links, lerr := c.Links()
+	for _, o := range host.Owners(links) {
+		if o.Key.Network == network {
+			keys = append(keys, o.Key)
+		}
+	}
+	recorded, rerr := c.records.Attachments(network, "*")
+	for _, a := range recorded {
+		keys = append(keys, a.Key)
+	}
+	return keys, errors.Join(err, lerr, rerr)
+}
+
+// atOnce is how many attachments a GC removes before it gives back their leases and
+// lets other calls for them go on.
+const atOnce = 64
+
+// removeAll removes attachments in batches that read and write the leases once. One
+// that has another call under way is waited for at the end.
+func (h *Host) removeAll(c *call, keys []model.Key, alloc model.Allocator) error {
+	var errs []error
+	hosts := make([]*call, min(deleters, len(keys)))
+	for i := range hosts {
+		own, err := h.open()
+		if err != nil {
+			return err
+		}
+		defer own.Close()
+		hosts[i] = own
+	}
+	var later []model.Key
+	for batch := range slices.Chunk(keys, atOnce) {
+		free, held, turns := c.records.Turns(batch)
+		errs = append(errs, c.removeBatch(hosts, free, alloc))
+		turns.Close()
+		later = append(later, held...)
+	}
+	for _, key := range later {
+		turn, err := c.records.Turn(key)
+		if err == nil {
+			err = c.removeBatch(hosts, []model.Key{key}, alloc)
+			turn.Close()
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// deleters is how many links a GC deletes at a time: the kernel waits some
+// milliseconds after each deletion, and without a lock (rcu_barrier in
+// netdev_run_todo of net/core/dev.c).
+const deleters = 4
+
+// removeBatch removes attachments whose turns the caller has, so that their links
+// don't change after they are listed. Each of hosts deletes links.
+func (c *call) removeBatch(hosts []*call, keys []model.Key, alloc model.Allocator) error {
+	links, err := c.Links()
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	marked := map[string][]rtnl.Link{}
+	for _, l := range links {
+		marked[string(l.MAC)] = append(marked[string(l.MAC)], l)
+	}
+	ends, err := c.detach(keys, func(key model.Key) ([]rtnl.Link, error) {
+		mark := key.Mark()
+		return host.EndsAmong(marked[string(mark[:])], key), nil
+	})
+	gone, errs := make([][]model.Key, len(hosts)), make([]error, len(hosts))
+	var workers sync.WaitGroup
+	next := make(chan model.Key)
+	for i, own := range hosts {
+		workers.Go(func() {
+			for key := range next {
+				if err := own.removeEnds(key, ends[key]); err != nil {
+					errs[i] = errors.Join(errs[i], fmt.Errorf("remove %s: %w", key, err))
+				} else {
+					gone[i] = append(gone[i], key)
+				}
+			}
+		})
+	}
+	for key := range ends {
+		next <- key
+	}
+	close(next)
+	workers.Wait()
+	if all := slices.Concat(gone...); len(all) > 0 {
+		if _, rerr := alloc.Release(all); rerr != nil {
+			err = errors.Join(err, fmt.Errorf("give back the leases of %v: %w", all, rerr))
+		}
+	}
+	return errors.Join(append(errs, err)...)
 }

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 )
@@ -56,18 +57,12 @@ func (e kindError) Unwrap() []error { return []error{e.error, e.kind} }
 // [ErrChanged].
 type Fault struct {
 	Thing, State string
-	// Advice says how it is mended, if not by a reload.
-	Advice string
+	Advice       string // how it is mended; "": see [JoinFaults]
 	// Table is the table of nf_tables that the thing is in. A reload names only that.
 	Table string
 }
 
-func (f Fault) Error() string {
-	if f.Advice == "" {
-		f.Advice = "flatnet reload mends that"
-	}
-	return fmt.Sprintf("%s is %s (%s)", f.Thing, f.State, f.Advice)
-}
+func (f Fault) Error() string { return fmt.Sprintf("%s is %s (%s)", f.Thing, f.State, f.Advice) }
 
 func (Fault) Unwrap() error { return ErrChanged }
 
@@ -79,18 +74,12 @@ func (f Fault) Mended() string {
 	return "mended: " + f.Thing + " was " + f.State
 }
 
-// JoinFaults joins faults into one error. advice is for those that are not among
-// recorded, the faults by what ADD has recorded: a reload does not mend them.
-func JoinFaults(faults, recorded []Fault, advice string) error {
-	known := map[Fault]bool{}
-	for _, f := range recorded {
-		known[f] = true
-	}
+// JoinFaults joins faults into one error. advice is for those that have none of their
+// own.
+func JoinFaults(faults []Fault, advice string) error {
 	var errs []error
 	for _, f := range faults {
-		if f.Advice == "" && !known[f] {
-			f.Advice = advice
-		}
+		f.Advice = cmp.Or(f.Advice, advice)
 		errs = append(errs, f)
 	}
 	return errors.Join(errs...)
