@@ -54,8 +54,7 @@ func (h *Host) Add(n *model.Network, r *model.Request, alloc model.Allocator) (m
 		return model.Result{}, err
 	}
 	defer done()
-	resolved := *n
-	ad := &adding{call: c, n: &resolved, r: r, alloc: alloc, inside: inside}
+	ad := &adding{call: c, n: n, r: r, alloc: alloc, inside: inside}
 	defer func() { ad.arrival.Close(); ad.lease.End() }()
 	if err := ad.check(); err != nil {
 		return model.Result{}, err
@@ -92,8 +91,8 @@ func (ad *adding) check() (err error) {
 	}
 	ad.br = ad.before
 	err = errors.Join(link.CheckOverlap(ad.Host, ad.br, ad.n, ad.br.Fresh(ad.n)), link.CheckShared(ad.Host, ad.br, ad.n, ad.n.Prefixes()))
-	if err == nil && ad.n.MTU == 0 {
-		ad.n.MTU, err = link.InheritedMTU(ad.Host)
+	if err == nil {
+		ad.n, err = ad.resolve(ad.n)
 	}
 	if err == nil {
 		err = shaping.Check(ad.r.Bandwidth, ad.n.MTU)

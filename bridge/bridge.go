@@ -83,6 +83,16 @@ func (h *Host) Owners() ([]model.Owner, error) {
 	return host.Owners(links), err
 }
 
+// resolve returns the network with the MTU that its links get.
+func (c *call) resolve(n *model.Network) (*model.Network, error) {
+	resolved := *n
+	var err error
+	if n.MTU == 0 {
+		resolved.MTU, err = link.InheritedMTU(c.Host)
+	}
+	return &resolved, err
+}
+
 // locals looks up addresses of the host. Those of the bridge are known already, and
 // some have no route: tentative ones, or those in a VRF.
 func (c *call) locals(br link.Bridge) model.Locals {

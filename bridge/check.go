@@ -171,16 +171,14 @@ func (h *Host) Status(n *model.Network, alloc model.Allocator) error {
 		return fmt.Errorf("%w: %w", model.ErrUnavailable, err)
 	}
 	defer c.Close()
-	all, err := c.attachedEnds(n, alloc)
-	if err == nil {
-		err = c.limited(n, all)
-	}
+	all, err := c.limited(n, alloc, nil)
 	if err != nil && !errors.Is(err, unix.EPERM) { // calls may have been under way: look at what none changes
-		free, _, turns := c.records.Turns(keysOf(all))
-		if all, err = c.attachedEnds(n, alloc); err == nil {
-			all = slices.DeleteFunc(all, func(e end) bool { return !slices.Contains(free, e.Key) })
-			err = c.limited(n, all)
+		var keys []model.Key
+		for _, e := range all {
+			keys = append(keys, e.Key)
 		}
+		free, _, turns := c.records.Turns(keys)
+		_, err = c.limited(n, alloc, func(e end) bool { return !slices.Contains(free, e.Key) })
 		turns.Close()
 	}
 	switch {
@@ -195,32 +193,35 @@ func (h *Host) Status(n *model.Network, alloc model.Allocator) error {
 	return nil
 }
 
-func keysOf(ends []end) (keys []model.Key) {
-	for _, e := range ends {
-		keys = append(keys, e.Key)
-	}
-	return keys
-}
-
 // limited compares what attachments have and share with what they need, if there are
-// any, and looks for what of others is in their way.
-func (c *call) limited(n *model.Network, all []end) (err error) {
+// any but those to skip, and looks for what of others is in their way. It returns the
+// attachments.
+func (c *call) limited(n *model.Network, alloc model.Allocator, skip func(end) bool) ([]end, error) {
+	all, err := c.attachedEnds(n, alloc)
+	if err != nil {
+		return nil, err
+	}
+	if skip != nil {
+		all = slices.DeleteFunc(all, skip)
+	}
 	s := &model.Shared{Network: *n, Served: n.Subnets}
 	if len(all) > 0 {
-		shared := &model.Shared{Network: *n}
-		for _, sub := range n.Subnets { // of several, some may have no container yet
-			if slices.ContainsFunc(all, func(e end) bool { return slices.ContainsFunc(e.IPs(), sub.Contains) }) {
-				shared.Serve(sub)
-			}
-		}
+		shared := &model.Shared{Network: *n, Served: served(n.Subnets, all)} // of several subnets, some may have no container yet
 		if err := c.report(shared, all); err != nil {
-			return err
+			return all, err
 		}
 	}
 	if !n.ForwardAccept || len(all) > 0 { // else the next ADD takes care of them
 		err = foreign.Check(c.Host, s)
 	}
-	return errors.Join(err, forward.CheckUplink(c.Host, s))
+	return all, errors.Join(err, forward.CheckUplink(c.Host, s))
+}
+
+// served returns the subnets in which attachments have addresses.
+func served(subnets []model.Subnet, ends []end) []model.Subnet {
+	return slices.DeleteFunc(slices.Clone(subnets), func(sub model.Subnet) bool {
+		return !slices.ContainsFunc(ends, func(e end) bool { return slices.ContainsFunc(e.IPs(), sub.Contains) })
+	})
 }
 
 // attachedEnds returns the host ends of containers of a network that may miss
@@ -245,19 +246,8 @@ func (c *call) available(n *model.Network, alloc model.Allocator) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(n.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n))
-	resolved := *n
-	if n.MTU == 0 {
-		var merr error
-		resolved.MTU, merr = link.InheritedMTU(c.Host)
-		err = errors.Join(err, merr)
-	}
-	for _, p := range n.Subnets {
-		if merr := model.CheckMTU(resolved.MTU, p.Addr()); merr != nil {
-			err = errors.Join(err, merr)
-			break
-		}
-	}
+	resolved, err := c.resolve(n)
+	err = errors.Join(err, resolved.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n))
 	s := &model.Shared{Network: *n, Served: n.Subnets}
 	err = errors.Join(err, forward.Ready(c.Host, s, br.Gateway.Index != 0))
 	if firewall.Required(s) || n.SpoofCheck {

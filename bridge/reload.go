@@ -80,9 +80,7 @@ func (re *reloading) network(s *model.Shared) error {
 	if len(ends) == 0 {
 		return errors.Join(err, re.records.DropOld(s.Name))
 	}
-	s.Served = slices.DeleteFunc(s.Served, func(sub model.Subnet) bool {
-		return !slices.ContainsFunc(ends, func(e end) bool { return slices.ContainsFunc(e.IPs(), sub.Contains) })
-	})
+	s.Served = served(s.Served, ends)
 	re.live = append(re.live, s)
 	found, ferr := re.faults(s, ends)
 	if ferr == nil {

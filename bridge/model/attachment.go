@@ -125,6 +125,9 @@ func (n *Network) CheckRequest(r *Request) error {
 	}
 	var addrs []Address
 	for _, p := range n.Prefixes() {
+		if err := CheckMTU(n.MTU, p.Addr()); err != nil {
+			return err
+		}
 		addrs = append(addrs, Address{Prefix: p})
 	}
 	if _, err := publications(r.Ports, addrs); err != nil {
