@@ -319,15 +319,9 @@ func (ad *adding) undo(h *Host) error {
 		return err
 	}
 	defer c.Close()
-	if err := c.removeKernel(ad.r.Key); err != nil {
-		return err
-	}
-	left, err := ad.alloc.Keys()
+	giveBack := ad.alloc.Keys
 	if ad.leased && !ad.lease.Had {
-		left, err = ad.alloc.Release([]model.Key{ad.r.Key})
+		giveBack = func() ([]model.Key, error) { return ad.alloc.Release([]model.Key{ad.r.Key}) }
 	}
-	if err != nil {
-		return err
-	}
-	return c.leave(ad.r.Key.Network, left, false)
+	return c.remove(ad.r.Key, giveBack, false)
 }

@@ -30,12 +30,17 @@ func (h *Host) Delete(key model.Key, alloc model.Allocator, withBridge bool) err
 		return err
 	}
 	defer done()
-	// The lease last: an address must not be leased anew while a port leads to
-	// it or a link has it.
+	return c.remove(key, func() ([]model.Key, error) { return alloc.Release([]model.Key{key}) }, withBridge)
+}
+
+// remove removes an attachment and, with the network's last one, what these share. The
+// lease goes last, by giveBack, which returns the keys that still have one: an address
+// must not be leased anew while a port leads to it or a link has it.
+func (c *call) remove(key model.Key, giveBack func() ([]model.Key, error), withBridge bool) error {
 	if err := c.removeKernel(key); err != nil {
 		return err
 	}
-	left, err := alloc.Release([]model.Key{key})
+	left, err := giveBack()
 	if err != nil {
 		return err
 	}
@@ -45,10 +50,10 @@ func (h *Host) Delete(key model.Key, alloc model.Allocator, withBridge bool) err
 // removeKernel removes all that the kernel has of an attachment.
 func (c *call) removeKernel(key model.Key) error {
 	ends, err := c.detach([]model.Key{key}, c.Ends)
-	if err != nil {
-		return err
+	if err == nil {
+		err = c.removeEnds(key, ends[key])
 	}
-	return c.removeEnds(key, ends[key])
+	return err
 }
 
 // detach removes what belongs to attachments but their links, which find finds, and
