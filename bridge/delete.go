@@ -37,14 +37,50 @@ func (h *Host) Delete(key model.Key, alloc model.Allocator, withBridge bool) err
 // lease goes last, by giveBack, which returns the keys that still have one: an address
 // must not be leased anew while a port leads to it or a link has it.
 func (c *call) remove(key model.Key, giveBack func() ([]model.Key, error), withBridge bool) error {
-	if err := c.removeKernel(key); err != nil {
-		return err
-	}
-	left, err := giveBack()
+	ends, err := c.detach([]model.Key{key}, c.Ends)
 	if err != nil {
 		return err
 	}
-	return c.leave(key.Network, left, withBridge)
+	finish, err := c.deleteEnds(key, ends[key])
+	if err != nil {
+		return err
+	}
+	left, err := giveBack()
+	if err == nil {
+		err = c.leave(key.Network, left, withBridge)
+	}
+	return errors.Join(err, finish())
+}
+
+// maxAsked is how often deleteEnds asks for a link: the kernel answers when it has begun
+// to delete it, unless that waits for something else.
+const maxAsked = 100
+
+// deleteEnds is removeEnds that returns when the host has none of the links any more.
+// The kernel then goes on to wait until nothing refers to them, for some milliseconds
+// (netdev_run_todo of net/core/dev.c), and finish waits for that.
+func (c *call) deleteEnds(key model.Key, ends []rtnl.Link) (finish func() error, err error) {
+	own, err := host.Open(c.Warn)
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan error, 1)
+	go func() {
+		done <- (&call{Host: own}).removeEnds(key, ends)
+		own.Close()
+	}()
+	for range maxAsked {
+		if len(ends) == 0 || len(done) > 0 {
+			break
+		}
+		if l, err := c.LinkByIndex(ends[0].Index); err == nil && l.Index == 0 {
+			ends = ends[1:]
+		}
+	}
+	if len(ends) == 0 {
+		return func() error { return <-done }, nil
+	}
+	return func() error { return nil }, <-done
 }
 
 // removeKernel removes all that the kernel has of an attachment.
