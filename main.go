@@ -42,5 +42,5 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	e.Managed = true
 	p := netavark.Plugin{Engine: e, Version: version, Networks: netavark.NetworkDir}
-	os.Exit(p.Main(netavark.Call{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}))
+	os.Exit(p.Main(os.Args[1:], os.Stdin, os.Stdout))
 }

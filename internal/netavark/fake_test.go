@@ -101,7 +101,7 @@ type bench struct {
 
 func newBench(t testing.TB) bench {
 	b := bench{host: &fakeHost{}, names: &fakeNames{installed: true}}
-	e := engine.Engine{Host: b.host, Names: b.names, Managed: true}
+	e := engine.Engine{Host: b.host, Names: b.names, Managed: true, Warn: func(text string) { t.Log(text) }}
 	b.Plugin = Plugin{Engine: e, Version: "v1", Networks: t.TempDir()}
 	return b
 }
@@ -119,9 +119,10 @@ func (b bench) store(t *testing.T, definition string) {
 }
 
 // call makes a call and returns what came of it.
-func (b bench) call(stdin string, args ...string) (stdout, stderr string, status int) {
+func (b bench) call(stdin string, args ...string) (stdout, warnings string, status int) {
 	var out, errs strings.Builder
-	status = b.Main(Call{Args: args, Stdin: strings.NewReader(stdin), Stdout: &out, Stderr: &errs})
+	b.Engine.Warn = func(text string) { errs.WriteString(text + "\n") }
+	status = b.Main(args, strings.NewReader(stdin), &out)
 	return out.String(), errs.String(), status
 }
 

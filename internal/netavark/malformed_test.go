@@ -171,7 +171,7 @@ func TestMalformed(t *testing.T) {
 func TestStdinThatBreaks(t *testing.T) {
 	b := newBench(t)
 	var out strings.Builder
-	status := b.Main(Call{[]string{"create"}, broken{}, &out, io.Discard})
+	status := b.Main([]string{"create"}, broken{}, &out)
 	if status != 1 || !strings.Contains(out.String(), io.ErrUnexpectedEOF.Error()) {
 		t.Errorf("status %d: %s", status, out.String())
 	}

@@ -14,12 +14,17 @@
 package netavark
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"math"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/engine"
+	"flatnet/internal/fields"
 	"flatnet/internal/strictjson"
 )
 
@@ -27,23 +32,11 @@ import (
 // (network_config_dir of containers.conf(5)).
 const NetworkDir = "/etc/containers/networks"
 
-// apiVersion is API_VERSION of netavark's plugin.rs.
-const apiVersion = "1.0.0"
-
 // A Plugin answers calls.
 type Plugin struct {
 	Engine   engine.Engine
 	Version  string
 	Networks string // directory of Podman's definitions of networks, see [NetworkDir]
-
-	stderr io.Writer // of the call
-}
-
-// A Call is one invocation as Podman or netavark made it.
-type Call struct {
-	Args           []string // without the program's name
-	Stdin          io.Reader
-	Stdout, Stderr io.Writer
 }
 
 // IsCommand reports whether a program's first argument is a command of this door.
@@ -51,43 +44,41 @@ func IsCommand(word string) bool {
 	return slices.Contains([]string{"create", "setup", "teardown", "info"}, word)
 }
 
-// Main serves one call and returns the process's exit status. It writes to
-// stdout at most once. An attachment that can't be reported is removed again;
-// for this the process must outlive a closed stdout (SIGPIPE).
-func (p Plugin) Main(call Call) int {
-	p.stderr = call.Stderr
-	reply, attached, err := p.serve(call)
+// Main serves one call, whose arguments don't include the program's name, and
+// returns the process's exit status. It writes to stdout once. An attachment that
+// can't be reported is removed again; for this the process must outlive a closed
+// stdout (SIGPIPE).
+func (p Plugin) Main(args []string, stdin io.Reader, stdout io.Writer) int {
+	reply, attached, err := p.serve(args, stdin)
 	if err != nil {
 		reply = encode("error", err.Error())
 	}
-	if len(reply) > 0 {
-		if _, werr := call.Stdout.Write(reply); werr != nil {
-			fmt.Fprintf(call.Stderr, "flatnet: can't write the reply %s: %v\n", reply, werr)
-			if attached != nil {
-				if derr := p.Engine.Del(attached); derr != nil {
-					fmt.Fprintf(call.Stderr, "flatnet: can't remove the attachment: %v\n", derr)
-				}
-			}
-			return 1
+	_, werr := stdout.Write(reply)
+	if werr != nil {
+		p.Engine.Warn(fmt.Sprintf("can't write the reply %s: %v", reply, werr))
+	}
+	if werr != nil && attached != nil {
+		if derr := p.Engine.Del(attached); derr != nil {
+			p.Engine.Warn(fmt.Sprintf("can't remove the attachment: %v", derr))
 		}
 	}
-	if err != nil {
+	if err != nil || werr != nil {
 		return 1
 	}
 	return 0
 }
 
 // serve returns the reply, and the attachment if one was made.
-func (p Plugin) serve(call Call) (reply []byte, attached *model.Config, err error) {
-	args := append(slices.Clone(call.Args), "", "")
-	command, netns := args[0], args[1]
-	if !IsCommand(command) || len(call.Args) > 2 || (netns != "") != (command == "setup" || command == "teardown") {
-		return nil, nil, fmt.Errorf("arguments %q: want create, setup <netns>, teardown <netns> or info", call.Args)
+func (p Plugin) serve(args []string, stdin io.Reader) (reply []byte, attached *model.Config, err error) {
+	padded := append(slices.Clone(args), "", "")
+	command, netns := padded[0], padded[1]
+	if !IsCommand(command) || len(args) > 2 || (netns != "") != (command == "setup" || command == "teardown") {
+		return nil, nil, fmt.Errorf("arguments %q: want create, setup <netns>, teardown <netns> or info", args)
 	}
-	if command == "info" {
-		return encode("version", p.Version, "api_version", apiVersion), nil, nil
+	if command == "info" { // api_version is API_VERSION of netavark's plugin.rs
+		return encode("version", p.Version, "api_version", "1.0.0"), nil, nil
 	}
-	data, err := io.ReadAll(io.LimitReader(call.Stdin, strictjson.MaxSize+1))
+	data, err := io.ReadAll(io.LimitReader(stdin, strictjson.MaxSize+1))
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading stdin: %w", err)
 	}
@@ -107,21 +98,125 @@ func (p Plugin) serve(call Call) (reply []byte, attached *model.Config, err erro
 		}
 	}
 	for _, note := range doc.Notes() {
-		fmt.Fprintln(p.stderr, "flatnet: "+command+":", note)
+		p.Engine.Warn(command + ": " + note)
 	}
 	return reply, attached, err
 }
 
+// setup validates a NetworkPluginExec of netavark's types.rs and attaches its
+// container.
 func (p Plugin) setup(doc *strictjson.Object, netns string) ([]byte, *model.Config, error) {
-	c, err := p.readSetup(doc, netns)
-	if err != nil {
+	a, err := readAttachment(doc)
+	network, options := doc.Object("network"), doc.Object("network_options")
+	c := readNetwork(network)
+	for _, key := range []string{"network_interface", "subnets"} { // create may choose them
+		if !network.NonZero(key) {
+			network.Fail(key, "must not be empty")
+		}
+	}
+	fields.Text(options, "interface_name", fields.ParseIfName)
+	if options.NonZero("options") {
+		options.Fail("options", "flatnet has no option of a container")
+	}
+	c.Request = model.Request{
+		Key: a.Request.Key, NetNS: netns, MAC: fields.MAC(options, "static_mac"),
+		IPs:   fields.Texts(options, "static_ips", fields.ParseAddr), // after a reload each one twice
+		Ports: readPorts(doc), Names: options.Strings("aliases"),
+	}
+	if name, _ := doc.String("container_name"); name != "" {
+		c.Request.Names = append([]string{name}, c.Request.Names...)
+	}
+	if err := cmp.Or(err, doc.Err()); err != nil {
 		return nil, nil, err
 	}
 	result, err := p.Engine.Add(&c)
 	if err != nil {
 		return nil, nil, err
 	}
-	return encodeStatus(c.Request.Key.IfName, &result), &c, nil
+	return encodeStatus(&result), &c, nil
+}
+
+// readAttachment reads what teardown needs of a NetworkPluginExec of netavark's
+// types.rs; the rest may be anything.
+func readAttachment(doc *strictjson.Object) (c model.Config, err error) {
+	id, _ := doc.String("container_id")
+	c.Network.Name, _ = doc.Object("network").String("name")
+	ifName, _ := doc.Object("network_options").String("interface_name")
+	c.Request.Key, err = model.NewKey(c.Network.Name, id, ifName)
+	return c, cmp.Or(doc.Err(), err)
+}
+
+// readPorts expands the port mappings: Podman sends them as the user wrote
+// them, with ranges, and with protocols separated by commas.
+func readPorts(doc *strictjson.Object) (ports []model.PortMapping) {
+	for _, o := range doc.ManyObjects("port_mappings", fields.MaxPorts) {
+		p := model.PortMapping{
+			HostIP: fields.HostIP(o, "host_ip"), HostPort: fields.Port(o, "host_port"),
+			ContainerPort: fields.Port(o, "container_port"),
+		}
+		count := max(1, int(fields.Uint[uint16](o, "range")))
+		if first := int(max(p.HostPort, p.ContainerPort)); first+count-1 > math.MaxUint16 {
+			o.Fail("range", "%d ports from %d on end after %d", count, first, math.MaxUint16)
+		}
+		protocols, _ := o.String("protocol")
+		for name := range strings.SplitSeq(cmp.Or(protocols, "tcp"), ",") {
+			var err error
+			if p.Protocol, err = fields.ParseProtocol(name); err != nil {
+				o.Fail("protocol", "%w", err)
+			}
+			if len(ports)+count > fields.MaxPorts {
+				o.Fail("range", "more than %d ports in all", fields.MaxPorts)
+				return nil
+			}
+			for i := range count {
+				next := p
+				next.HostPort += uint16(i)
+				next.ContainerPort += uint16(i)
+				ports = append(ports, next)
+			}
+		}
+	}
+	return ports
+}
+
+// encodeStatus writes a StatusBlock of netavark's types.rs, with the interface that
+// is in the container.
+func encodeStatus(result *model.Result) []byte {
+	var w strictjson.Writer
+	w.Begin("", '{')
+	if len(result.DNS.Nameservers) > 0 {
+		w.Strings("dns_search_domains", result.DNS.Search)
+		w.Strings("dns_server_ips", result.DNS.Nameservers)
+	}
+	w.Begin("interfaces", '{')
+	for i, f := range result.Interfaces {
+		if f.Sandbox == "" {
+			continue
+		}
+		w.Begin(f.Name, '{')
+		w.String("mac_address", f.MAC)
+		w.Begin("subnets", '[')
+		for _, ip := range result.IPs {
+			if ip.Interface == i {
+				w.Begin("", '{')
+				w.String("ipnet", ip.Address.String())
+				writeAddr(&w, "gateway", ip.Gateway)
+				w.End('}')
+			}
+		}
+		w.End(']')
+		w.End('}')
+	}
+	w.End('}')
+	w.End('}')
+	return w.Bytes
+}
+
+// writeAddr writes an address, if there is one: "" would be fatal.
+func writeAddr(w *strictjson.Writer, key string, a netip.Addr) {
+	if a.IsValid() {
+		w.String(key, a.String())
+	}
 }
 
 // encode returns an object of strings; keys and values alternate.

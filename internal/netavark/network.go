@@ -1,15 +1,21 @@
 package netavark
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
-	"math"
+	"io/fs"
+	"math/rand/v2"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/fields"
+	"flatnet/internal/sha256"
 	"flatnet/internal/strictjson"
 )
 
@@ -21,7 +27,12 @@ const ipamDriver = "flatnet"
 // types.rs. The bridge's name and the subnets may be missing.
 func readNetwork(o *strictjson.Object) model.Config {
 	options := o.Object("options")
-	checkOptions(options)
+	known := []string{"mtu", "isolate", "forwardAccept", "inbound", "allowOverlap"}
+	for key := range options.All() {
+		if !slices.Contains(known, key) {
+			options.Fail(key, "flatnet has no such option, only %s", strings.Join(known, ", "))
+		}
+	}
 	internal := o.Bool("internal", false)
 	c := model.Config{
 		Names:    o.Bool("dns_enabled", false),
@@ -49,7 +60,11 @@ func readNetwork(o *strictjson.Object) model.Config {
 		o.Object("ipam_options").Fail("driver", "%.60q can't be used: %s manages its addresses itself", driver, ipamDriver)
 	}
 	for i, s := range o.Objects("subnets") {
-		r := readSubnet(s)
+		lease := s.Object("lease_range")
+		r := model.Range{
+			Subnet: fields.Subnet(s, "subnet"), Gateway: fields.Addr(s, "gateway"),
+			Start: fields.Addr(lease, "start_ip"), End: fields.Addr(lease, "end_ip"),
+		}
 		for j, other := range c.IPAM.Sets {
 			if r.Subnet.Overlaps(other[0].Subnet) {
 				o.Fail(fmt.Sprintf("subnets[%d]", i), "%s overlaps with subnets[%d], %s", r.Subnet, j, other[0].Subnet)
@@ -63,16 +78,6 @@ func readNetwork(o *strictjson.Object) model.Config {
 	return c
 }
 
-// checkOptions rejects the options that readNetwork does not read.
-func checkOptions(options *strictjson.Object) {
-	known := []string{"mtu", "isolate", "forwardAccept", "inbound", "allowOverlap"}
-	for key := range options.All() {
-		if !slices.Contains(known, key) {
-			options.Fail(key, "flatnet has no such option, only %s", strings.Join(known, ", "))
-		}
-	}
-}
-
 func parseName(s string) (string, error) { return s, model.ValidName(s) }
 
 // parseMTU reads a number that is written as a string, as all options are.
@@ -82,16 +87,6 @@ func parseMTU(s string) (uint32, error) {
 		return 0, fmt.Errorf("%.60q is not a number", s)
 	}
 	return uint32(n), fields.CheckMTU(n)
-}
-
-func readSubnet(o *strictjson.Object) model.Range {
-	lease := o.Object("lease_range")
-	return model.Range{
-		Subnet:  fields.Subnet(o, "subnet"),
-		Gateway: fields.Addr(o, "gateway"),
-		Start:   fields.Addr(lease, "start_ip"),
-		End:     fields.Addr(lease, "end_ip"),
-	}
 }
 
 func readRoute(o *strictjson.Object) model.Route {
@@ -107,115 +102,182 @@ func readRoute(o *strictjson.Object) model.Route {
 	return r
 }
 
-// readAttachment reads what teardown needs of a NetworkPluginExec of netavark's
-// types.rs; the rest may be anything.
-func readAttachment(doc *strictjson.Object) (c model.Config, err error) {
-	id, _ := doc.String("container_id")
-	c.Network.Name, _ = doc.Object("network").String("name")
-	ifName, _ := doc.Object("network_options").String("interface_name")
+// create completes and validates a network's definition. It looks at the host and
+// changes nothing: the network is made with its first container.
+func (p Plugin) create(doc *strictjson.Object) ([]byte, error) {
+	c := readNetwork(doc)
+	ipv6 := doc.Bool("ipv6_enabled", false)
 	if err := doc.Err(); err != nil {
-		return c, err
+		return nil, err
 	}
-	c.Request.Key, err = model.NewKey(c.Network.Name, id, ifName)
-	return c, err
-}
-
-// readSetup reads and validates a NetworkPluginExec.
-func (p Plugin) readSetup(doc *strictjson.Object, netns string) (model.Config, error) {
-	a, err := readAttachment(doc)
+	if c.Names && !p.Engine.Names.Installed() {
+		if c.Upstream != nil {
+			return nil, errors.New("network_dns_servers: aardvark-dns, which would ask them, is not installed")
+		}
+		p.Engine.Warn("aardvark-dns is not installed, so the containers of network " + c.Network.Name +
+			" will not find each other by name")
+	}
+	others, err := p.others(c.Network.Name)
 	if err != nil {
-		return a, err
+		return nil, err
 	}
-	network, options := doc.Object("network"), doc.Object("network_options")
-	c := readNetwork(network)
+	if ipv6 && !hasFamily(&c, true) {
+		c.IPAM.Sets = append(c.IPAM.Sets, []model.Range{{Subnet: uniqueLocal()}})
+	}
+	if len(c.IPAM.Sets) == 0 || ipv6 && !hasFamily(&c, false) {
+		err = p.chooseSubnet(&c, others)
+	} else {
+		err = p.complete(&c, others)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return define(doc, &c), nil
+}
+
+func hasFamily(c *model.Config, is6 bool) bool {
+	return slices.ContainsFunc(c.IPAM.Sets, func(set []model.Range) bool { return set[0].Subnet.Addr().Is6() == is6 })
+}
+
+// chooseSubnet adds the first free /24 of the flat range in front: 10.87.1.0/24
+// is kept for the network of the CNI configuration.
+func (p Plugin) chooseSubnet(c *model.Config, others []taken) error {
+	first := 2
+	if c.Network.Name == defaultName {
+		first = 1
+	}
+	var reason error
+	for third := first; third <= 255; third++ {
+		try := *c
+		subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 87, byte(third), 0}), 24)
+		try.IPAM.Sets = slices.Concat([][]model.Range{{{Subnet: subnet}}}, c.IPAM.Sets)
+		err := p.complete(&try, others)
+		if !errors.Is(err, model.ErrConflict) {
+			*c = try
+			return err
+		}
+		reason = cmp.Or(reason, err)
+	}
+	return fmt.Errorf("no /24 of %s can be had for network %s: %w", model.DefaultFlat, c.Network.Name, reason)
+}
+
+// complete sets the bridge's name and the gateways of a network that has its
+// subnets. A collision is a [model.ErrConflict].
+func (p Plugin) complete(c *model.Config, others []taken) (err error) {
 	if c.Network.Bridge == "" {
-		network.Fail("network_interface", "must not be empty")
+		c.Network.Bridge = bridgeName(c.Network.Name, c.IPAM.Sets[0][0].Subnet)
 	}
-	if len(c.IPAM.Sets) == 0 {
-		network.Fail("subnets", "must not be empty")
+	for _, o := range others {
+		if o.bridge == c.Network.Bridge {
+			return model.Errorf(model.ErrConflict, "interface %s is the one of %s", o.bridge, o.owner)
+		}
+		for _, set := range c.IPAM.Sets {
+			if s := set[0].Subnet; s.Overlaps(o.prefix) {
+				return model.Errorf(model.ErrConflict, "subnet %s overlaps with %s of %s", s, o.prefix, o.owner)
+			}
+		}
 	}
-	fields.Text(options, "interface_name", fields.ParseIfName)
-	if options.NonZero("options") {
-		options.Fail("options", "flatnet has no option of a container")
-	}
-	c.Names = c.Names && p.Engine.Names.Installed()
-	c.Request = model.Request{
-		Key: a.Request.Key, NetNS: netns, MAC: fields.MAC(options, "static_mac"),
-		IPs:   fields.Texts(options, "static_ips", fields.ParseAddr), // after a reload each one twice
-		Ports: readPorts(doc), Names: options.Strings("aliases"),
-	}
-	if name, _ := doc.String("container_name"); name != "" {
-		c.Request.Names = append([]string{name}, c.Request.Names...)
-	}
-	return c, doc.Err()
+	c.Network.Subnets, err = p.Engine.Subnets(c)
+	return err
 }
 
-// readPorts expands the port mappings: Podman sends them as the user wrote
-// them, with ranges, and with protocols separated by commas.
-func readPorts(doc *strictjson.Object) (ports []model.PortMapping) {
-	for _, o := range doc.ManyObjects("port_mappings", fields.MaxPorts) {
-		p := model.PortMapping{
-			HostIP: fields.HostIP(o, "host_ip"), HostPort: fields.Port(o, "host_port"),
-			ContainerPort: fields.Port(o, "container_port"),
+// taken is a bridge or a subnet that a new network can't have. The plugin is not
+// called when a network is removed; so it keeps no record of its own, which could not
+// be kept true, but asks Podman's definitions, the running containers and the kernel
+// (see [bridge.Host.Status]).
+type taken struct {
+	bridge string       // or empty
+	prefix netip.Prefix // or zero
+	owner  string
+}
+
+// others lists all that networks other than the one of that name have. A definition
+// that can't be read is ignored, as by Podman.
+func (p Plugin) others(name string) (all []taken, err error) {
+	entries, err := os.ReadDir(p.Networks)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		data, _ := os.ReadFile(filepath.Join(p.Networks, e.Name()))
+		doc, err := strictjson.Parse(data)
+		if err != nil {
+			continue
 		}
-		count := max(1, int(fields.Uint[uint16](o, "range")))
-		if first := int(max(p.HostPort, p.ContainerPort)); first+count-1 > math.MaxUint16 {
-			o.Fail("range", "%d ports from %d on end after %d", count, first, math.MaxUint16)
+		defined, _ := doc.String("name")
+		bridge, _ := doc.String("network_interface")
+		list := []taken{{bridge: bridge, owner: "network " + defined}}
+		for _, s := range doc.Objects("subnets") {
+			list = append(list, taken{prefix: fields.Subnet(s, "subnet"), owner: list[0].owner})
 		}
-		protocols, _ := o.String("protocol")
-		if protocols == "" {
-			protocols = "tcp"
+		if doc.Err() == nil && defined != name {
+			all = append(all, list...)
 		}
-		for name := range strings.SplitSeq(protocols, ",") {
-			var err error
-			if p.Protocol, err = fields.ParseProtocol(name); err != nil {
-				o.Fail("protocol", "%w", err)
-			}
-			if len(ports)+count > fields.MaxPorts {
-				o.Fail("range", "more than %d ports in all", fields.MaxPorts)
-				return nil
-			}
-			for i := range count {
-				next := p
-				next.HostPort += uint16(i)
-				next.ContainerPort += uint16(i)
-				ports = append(ports, next)
+	}
+	owners, err := p.Engine.Host.Owners()
+	for _, o := range owners {
+		owner := fmt.Sprintf("container %.12s in network %s", o.Key.ContainerID, o.Key.Network)
+		for _, a := range o.Addresses {
+			if o.Key.Network != name {
+				all = append(all, taken{prefix: netip.PrefixFrom(a, a.BitLen()), owner: owner})
 			}
 		}
 	}
-	return ports
+	return all, err
 }
 
-// encodeStatus writes a StatusBlock of netavark's types.rs. The interface is
-// the one of the result that is in the container.
-func encodeStatus(ifName string, result *model.Result) []byte {
+// defaultName is the network that shares its name, and so its leases, with the
+// CNI configuration that flatnet comes with.
+const defaultName = "flatnet"
+
+// bridgeName is always the same for a subnet, so that a network that is
+// removed and created again gets its bridge back: flatnet-br7 for 10.87.7.0/24
+// and a hash for any subnet outside of that pool.
+func bridgeName(network string, subnet netip.Prefix) string {
+	a := subnet.Addr().AsSlice()
+	switch {
+	case network == defaultName:
+		return model.DefaultBridge
+	case subnet.Bits() == 24 && subnet.Addr().Is4() && a[0] == 10 && a[1] == 87:
+		return fmt.Sprintf("flatnet-br%d", a[2])
+	}
+	hash := sha256.Sum(subnet.String())
+	return fmt.Sprintf("flatnet-%x", hash[:4])[:model.IfNameSize-1]
+}
+
+// uniqueLocal makes up a subnet with a random global ID (RFC 4193, section 3.2).
+func uniqueLocal() netip.Prefix {
+	a := [16]byte{0: 0xfd}
+	for i := 1; i < 6; i++ {
+		a[i] = byte(rand.Uint32())
+	}
+	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
+}
+
+// define returns the definition as Podman sent it, completed.
+func define(doc *strictjson.Object, c *model.Config) []byte {
 	var w strictjson.Writer
 	w.Begin("", '{')
-	if len(result.DNS.Nameservers) > 0 {
-		w.Strings("dns_search_domains", result.DNS.Search)
-		w.Strings("dns_server_ips", result.DNS.Nameservers)
-	}
-	w.Begin("interfaces", '{')
-	inside := slices.IndexFunc(result.Interfaces, func(i model.Interface) bool { return i.Sandbox != "" })
-	if inside >= 0 {
-		w.Begin(ifName, '{')
-		w.String("mac_address", result.Interfaces[inside].MAC)
-		w.Begin("subnets", '[')
-		for _, ip := range result.IPs {
-			if ip.Interface != inside {
-				continue
-			}
-			w.Begin("", '{')
-			w.String("ipnet", ip.Address.String())
-			if ip.Gateway.IsValid() { // "" would be fatal
-				w.String("gateway", ip.Gateway.String())
-			}
+	w.CopyFields(doc, "network_interface", "subnets", "ipv6_enabled", "ipam_options")
+	w.String("network_interface", c.Network.Bridge)
+	w.Begin("subnets", '[')
+	for i, s := range c.Network.Subnets {
+		w.Begin("", '{')
+		w.String("subnet", s.Prefix.String())
+		w.String("gateway", s.Gateway.String())
+		if r := c.IPAM.Sets[i][0]; r.Start.IsValid() || r.End.IsValid() {
+			w.Begin("lease_range", '{')
+			writeAddr(&w, "start_ip", r.Start)
+			writeAddr(&w, "end_ip", r.End)
 			w.End('}')
 		}
-		w.End(']')
 		w.End('}')
 	}
+	w.End(']')
+	w.Bool("ipv6_enabled", hasFamily(c, true))
+	w.Begin("ipam_options", '{')
+	w.String("driver", ipamDriver)
 	w.End('}')
 	w.End('}')
-	return w.Bytes
+	return append(w.Bytes, '\n')
 }

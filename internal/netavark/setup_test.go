@@ -107,7 +107,7 @@ func TestStatusHasOnlyWhatTheContainerHas(t *testing.T) {
 		},
 	}
 	const want = `{"interfaces":{"eth0":{"mac_address":"02:00:00:00:00:02","subnets":[{"ipnet":"10.99.0.7/24"}]}}}`
-	if got := string(encodeStatus("eth0", &result)); got != want {
+	if got := string(encodeStatus(&result)); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -197,12 +197,13 @@ func TestSetupThatFailsLeavesNothing(t *testing.T) {
 	})
 	t.Run("nobody reads the reply", func(t *testing.T) {
 		b := newBench(t)
-		var stderr strings.Builder
-		if status := b.Main(Call{[]string{"setup", netns}, strings.NewReader(run), closed{}, &stderr}); status != 1 {
+		var warnings []string
+		b.Engine.Warn = func(text string) { warnings = append(warnings, text) }
+		if status := b.Main([]string{"setup", netns}, strings.NewReader(run), closed{}); status != 1 {
 			t.Errorf("status %d", status)
 		}
-		if len(b.host.deleted) != 1 || b.host.deleted[0] != key || !strings.Contains(stderr.String(), "write the reply") {
-			t.Errorf("deleted %v, stderr %q", b.host.deleted, stderr.String())
+		if len(b.host.deleted) != 1 || b.host.deleted[0] != key || len(warnings) != 1 || !strings.Contains(warnings[0], "write the reply") {
+			t.Errorf("deleted %v, warnings %q", b.host.deleted, warnings)
 		}
 	})
 }

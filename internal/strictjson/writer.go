@@ -2,6 +2,7 @@ package strictjson
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -59,10 +60,11 @@ func (w *Writer) Bool(key string, b bool) {
 	w.Bytes = strconv.AppendBool(w.Bytes, b)
 }
 
-// CopyFields writes the fields of an object that keep selects, as they were read.
-func (w *Writer) CopyFields(o *Object, keep func(key string) bool) {
+// CopyFields writes the fields of an object as they were read, without those of the
+// named keys.
+func (w *Writer) CopyFields(o *Object, without ...string) {
 	for _, f := range o.fields {
-		if keep(f.key) {
+		if !slices.ContainsFunc(without, func(key string) bool { return strings.EqualFold(key, f.key) }) {
 			w.next()
 			w.name(f.key)
 			w.Bytes = append(w.Bytes, f.text...)
