@@ -168,7 +168,7 @@ func TestMalformedName(t *testing.T) {
 		{`"name":"a b"`, `name: "a b"`},
 		{`"name":"a\u0000"`, `name: "a\x00"`},
 		{`"name":"é"`, `name: "é"`},
-		{`"name":"` + strings.Repeat("n", 65) + `"`, "name: \"nnnnnnnnnnnnnnnnnnnn\"... has 65 bytes"},
+		{`"name":"` + strings.Repeat("n", 65) + `"`, "name: \"nnnnnnnnnnnnnnnnnnnn\" has 65 bytes"},
 		{`"name":"n","NAME":"m"`, `name: is given twice, as "name" and as "NAME"`},
 	} {
 		for _, command := range []string{"ADD", "DEL", "CHECK", "GC", "STATUS"} {
@@ -182,7 +182,7 @@ var malformedConfig = []struct{ keys, want string }{
 	{`"type":17`, "type: want a string, got 17"},
 	{`"bridge":17`, "bridge: want a string, got 17"},
 	{`"bridge":""`, "bridge: must not be empty"},
-	{`"bridge":"a/b"`, `bridge: "a/b" has a character`},
+	{`"bridge":"a/b"`, `bridge: "a/b" is not an interface name`},
 	{`"bridge":"abcdefghijklmnop"`, `bridge: "abcdefghijklmnop" has 16 bytes`},
 	{`"bridge":".."`, `bridge: ".." is not an interface name`},
 	{`"bridge":"br%d"`, `bridge: "br%d"`},

@@ -134,8 +134,12 @@ func TestLease(t *testing.T) {
 	if err != nil || l.Had {
 		t.Fatal(l.Had, err)
 	}
-	if got, want := fmt.Sprint(l.Addresses), "[{10.87.1.2/24 10.87.1.1} {fd00::1/64 fd00::9}]"; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	want := []model.Address{
+		{Prefix: netip.MustParsePrefix("10.87.1.2/24"), Gateway: netip.MustParseAddr("10.87.1.1")},
+		{Prefix: netip.MustParsePrefix("fd00::1/64"), Gateway: netip.MustParseAddr("fd00::9")},
+	}
+	if !slices.Equal(l.Addresses, want) {
+		t.Errorf("got %+v, want %+v", l.Addresses, want)
 	}
 	if got := mustLease(t, s, keyIf("c1", "eth1")); got != "10.87.1.3,fd00::2" {
 		t.Errorf("further interface: %s", got)

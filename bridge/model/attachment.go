@@ -1,7 +1,7 @@
 package model
 
 import (
-	"hash/fnv"
+	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -44,7 +44,7 @@ func (s *Shared) GatewayPrefixes() []netip.Prefix { return s.gatewaysOf(s.routed
 // gateway is link-local: the host has routes there.
 func (s *Shared) HostRoutes() (all []netip.Prefix) {
 	for _, sub := range s.routed() {
-		if s.IsGateway && sub.GatewayOutside() {
+		if s.IsGateway && sub.gatewayOutside() {
 			all = append(all, sub.Prefix)
 		}
 	}
@@ -76,45 +76,52 @@ func Plan(n *Network, r *Request, l *Lease) (*Attachment, error) {
 		return nil, Errorf(ErrInvalid, "address management gave no address to %s", r.Key)
 	}
 	a := &Attachment{Shared: Shared{Network: *n}, Key: r.Key, MAC: r.MAC, Bandwidth: r.Bandwidth}
-	gateway := map[bool]netip.Addr{} // of the first address of each family, by Is4
 	for _, addr := range l.Addresses {
-		is4 := addr.Prefix.Addr().Is4()
 		if n.IsGateway && n.LinkFirst && !addr.Gateway.IsValid() {
-			addr.Gateway = addr.Prefix.Masked().Addr().Next() // as the reference has it
+			addr.Gateway = addr.Masked().Addr().Next() // as the reference has it
 		}
-		if n.IsGateway && addr.Gateway == addr.Prefix.Addr() {
+		if n.IsGateway && addr.Gateway == addr.Addr() {
 			return nil, Errorf(ErrInvalid, "address %s of %s is the gateway's", addr.Gateway, r.Key)
 		}
-		if err := CheckMTU(n.MTU, addr.Prefix.Addr()); err != nil {
-			return nil, err
-		}
 		a.Addresses = append(a.Addresses, addr)
-		if _, ok := gateway[is4]; !ok {
-			gateway[is4] = addr.Gateway
-		}
-		a.Serve(Subnet{addr.Prefix, addr.Gateway})
+		a.Serve(addr)
 	}
 	var err error
-	if a.Ports, err = publications(r.Ports, a.Addresses); err != nil {
+	a.Ports, err = publications(r.Ports, a.Addresses)
+	if err = cmp.Or(n.checkMTU(a.Addresses), err); err != nil {
 		return nil, err
 	}
-	a.Routes = slices.Concat(n.Routes, l.Routes)
-	for i, r := range a.Routes {
-		if !r.Gateway.IsValid() && !r.Narrow() {
-			a.Routes[i].Gateway = gateway[r.Dst.Addr().Is4()]
-		}
-	}
-	if n.IsDefaultGateway && !n.Internal {
-		a.addDefaultRoutes(gateway)
-	}
+	a.addRoutes(l.Routes)
 	switch {
 	case a.MAC != (HardwareAddr{}):
 	case n.LinkFirst || n.NoAddress:
 		a.MAC = r.Key.containerMAC()
 	default:
-		a.MAC = addressMAC(a.Addresses[0].Prefix.Addr())
+		a.MAC = addressMAC(a.Addresses[0].Addr())
 	}
 	return a, a.Owner().checkAlias()
+}
+
+// addRoutes adds the network's routes and those of a lease, each with its gateway, and
+// a default route for each family that has a gateway and no default route of its own.
+func (a *Attachment) addRoutes(leased []Route) {
+	for _, r := range slices.Concat(a.Network.Routes, leased) {
+		if !r.Gateway.IsValid() && !r.Narrow() {
+			r.Gateway = firstOf(a.Addresses, r.Dst.Addr().Is4()).Gateway
+		}
+		a.Routes = append(a.Routes, r)
+	}
+	if !a.IsDefaultGateway || a.Internal {
+		return
+	}
+	for _, is4 := range []bool{true, false} {
+		first := firstOf(a.Addresses, is4)
+		dst := netip.PrefixFrom(Unspecified(first.Addr()), 0)
+		has := slices.ContainsFunc(a.Routes, func(r Route) bool { return r.Dst == dst && r.Table == nil })
+		if first.Gateway.IsValid() && !has {
+			a.Routes = append(a.Routes, Route{Dst: dst, Gateway: first.Gateway})
+		}
+	}
 }
 
 // CheckRequest rejects, before anything is touched, what can't be had of the network, as
@@ -123,14 +130,8 @@ func (n *Network) CheckRequest(r *Request) error {
 	if len(n.Subnets) == 0 {
 		return nil
 	}
-	var addrs []Address
-	for _, p := range n.Prefixes() {
-		if err := CheckMTU(n.MTU, p.Addr()); err != nil {
-			return err
-		}
-		addrs = append(addrs, Address{Prefix: p})
-	}
-	if _, err := publications(r.Ports, addrs); err != nil {
+	_, err := publications(r.Ports, n.Subnets)
+	if err = cmp.Or(n.checkMTU(n.Subnets), err); err != nil {
 		return err
 	}
 	direct := slices.ContainsFunc(n.Routes, Route.Narrow) // routes may make other gateways reachable
@@ -143,38 +144,10 @@ func (n *Network) CheckRequest(r *Request) error {
 	return nil
 }
 
-// addressMAC is the MAC that goes with an address unless another is asked for.
-// Since an address always comes with the same MAC, neighbour caches stay right when
-// the address gets a new owner. An IPv4 address is in it as it is, an IPv6 address as
-// a hash (FNV-1a), since those of several subnets may differ in their prefixes only.
-func addressMAC(a netip.Addr) HardwareAddr {
-	mac := HardwareAddr{0x0a, 0x57} // locally administered, unicast
-	if a.Is4() {
-		copy(mac[2:], a.AsSlice())
-		return mac
-	}
-	h := fnv.New64a()
-	h.Write(a.AsSlice())
-	copy(mac[1:], h.Sum(nil))
-	return mac
-}
-
-// addDefaultRoutes adds a default route for each family that has a gateway and
-// no default route of its own.
-func (a *Attachment) addDefaultRoutes(gateway map[bool]netip.Addr) {
-	for _, all := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-		dst, gw := netip.PrefixFrom(all, 0), gateway[all.Is4()]
-		has := slices.ContainsFunc(a.Routes, func(r Route) bool { return r.Dst == dst && r.Table == nil })
-		if gw.IsValid() && !has {
-			a.Routes = append(a.Routes, Route{Dst: dst, Gateway: gw})
-		}
-	}
-}
-
 // IPs returns the addresses without their subnets.
 func (a *Attachment) IPs() (ips []netip.Addr) {
 	for _, addr := range a.Addresses {
-		ips = append(ips, addr.Prefix.Addr())
+		ips = append(ips, addr.Addr())
 	}
 	return ips
 }
@@ -182,12 +155,4 @@ func (a *Attachment) IPs() (ips []netip.Addr) {
 // Owner is what the attachment's alias says.
 func (a *Attachment) Owner() Owner {
 	return Owner{Key: a.Key, Mark: a.Key.Mark(), Addresses: a.IPs()}
-}
-
-// Unspecified returns the unspecified address of a's family.
-func Unspecified(a netip.Addr) netip.Addr {
-	if a.Is4() {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
 }

@@ -1,9 +1,10 @@
 package model
 
 import (
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 
@@ -20,40 +21,6 @@ const (
 	maxContainerID = 100
 )
 
-// A HardwareAddr is an Ethernet address. The zero value means none.
-type HardwareAddr [6]byte
-
-// LocalMAC makes a locally administered unicast address of 6 bytes.
-func LocalMAC(b []byte) HardwareAddr {
-	a := HardwareAddr(b)
-	a[0] = a[0]&^0x01 | 0x02
-	return a
-}
-
-// LinkLocal returns the address that the kernel gives to an interface with that MAC
-// (RFC 4291, appendix A).
-func (a HardwareAddr) LinkLocal() netip.Addr {
-	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: a[0] ^ 2, a[1], a[2], 0xff, 0xfe, a[3], a[4], a[5]})
-}
-
-func (a HardwareAddr) String() string { return net.HardwareAddr(a[:]).String() }
-
-// ParseHardwareAddr reads a unicast 48-bit Ethernet address.
-func ParseHardwareAddr(s string) (HardwareAddr, error) {
-	hw, err := net.ParseMAC(s)
-	if err != nil || len(hw) != len(HardwareAddr{}) {
-		return HardwareAddr{}, fmt.Errorf("%.40q is not a MAC address", s)
-	}
-	a := HardwareAddr(hw)
-	switch {
-	case a == HardwareAddr{}:
-		return a, fmt.Errorf("MAC address %q is all zero", s)
-	case a[0]&1 != 0:
-		return a, fmt.Errorf("MAC address %q is a multicast address", s)
-	}
-	return a, nil
-}
-
 // A Key names an attachment: everything that DEL needs.
 type Key struct {
 	Network     string
@@ -66,7 +33,7 @@ func NewKey(network, containerID, ifName string) (Key, error) {
 	if err := ValidName(network); err != nil {
 		return Key{}, fmt.Errorf("network name: %w", err)
 	}
-	if err := validID(containerID, maxContainerID); err != nil {
+	if err := ValidContainerID(containerID); err != nil {
 		return Key{}, fmt.Errorf("container ID: %w", err)
 	}
 	if err := ValidIfName(ifName); err != nil {
@@ -79,54 +46,12 @@ func (k Key) String() string {
 	return k.Network + "/" + k.ContainerID + "/" + k.IfName
 }
 
-func (k Key) hash() [sha256.Size]byte { return sha256.Sum(k.String()) }
-
-// Mark is the MAC address of the host end of k's veth pair: 46 bits of the
-// owner's hash, locally administered and unicast. The kernel takes it in the
-// message that creates the link, so ownership is there from the first instant.
-func (k Key) Mark() HardwareAddr {
-	h := k.hash()
-	return LocalMAC(h[:6])
-}
-
-// Place is the byte that stands for k in a file of locks (flock.LockByte): its mark.
-func (k Key) Place() (place int64) {
-	for _, b := range k.Mark() {
-		place = place<<8 | int64(b)
-	}
-	return place
-}
-
-// Place is the byte of a file of locks that stands for what the attachments of a
-// network, or of a bridge, share. It is beyond those of attachments.
-func Place(network, bridge string) int64 {
-	h := Key{Network: network, IfName: bridge}.hash()
-	return int64(binary.BigEndian.Uint64(h[:])>>2 | 1<<62)
-}
-
-// containerMAC is the MAC address of the container's interface where it can't
-// follow from an address: of other bits of the hash than the mark.
-func (k Key) containerMAC() HardwareAddr {
-	h := k.hash()
-	return LocalMAC(h[12:18])
-}
-
-// HostNames are the names that the host end of k's veth pair may have, in
-// order of preference: the container ID's first 8 bytes, or a hash of the
-// owner where another owner has that name.
-func (k Key) HostNames() [2]string {
-	short, h := k.ContainerID, k.hash()
-	if len(short) > 8 {
-		short = short[:8]
-	}
-	// 12 characters of the hash that the mark does not hold.
-	return [2]string{"fn-" + short, fmt.Sprintf("fn-%x", h[6:12])}
-}
-
-// IFBName is the name of the device that limits what k's container sends.
-func (k Key) IFBName() string {
-	h := k.hash()
-	return fmt.Sprintf("fb-%x", h[6:12])
+// ParseKey reads what [Key.String] wrote.
+func ParseKey(s string) (Key, bool) {
+	network, rest, _ := strings.Cut(s, "/")
+	containerID, ifName, _ := strings.Cut(rest, "/")
+	key, err := NewKey(network, containerID, ifName)
+	return key, err == nil
 }
 
 // SharesContainer reports whether owner, which [Key.String] wrote, names an
@@ -136,15 +61,37 @@ func (k Key) SharesContainer(owner string) bool {
 	return ok && other.ContainerID == k.ContainerID
 }
 
-// ParseKey reads what [Key.String] wrote.
-func ParseKey(s string) (Key, bool) {
-	parts := strings.Split(s, "/")
-	if len(parts) != 3 {
-		return Key{}, false
-	}
-	key, err := NewKey(parts[0], parts[1], parts[2])
-	return key, err == nil
+// hash returns some bytes of k's hash.
+func (k Key) hash(from, to int) []byte {
+	h := sha256.Sum(k.String())
+	return h[from:to]
 }
+
+// Mark is the MAC address of the host end of k's veth pair: 46 bits of the
+// owner's hash, locally administered and unicast. The kernel takes it in the
+// message that creates the link, so ownership is there from the first instant.
+func (k Key) Mark() HardwareAddr { return LocalMAC(k.hash(0, 6)) }
+
+// containerMAC is the MAC address of the container's interface where it can't
+// follow from an address: of other bits of the hash than the mark.
+func (k Key) containerMAC() HardwareAddr { return LocalMAC(k.hash(12, 18)) }
+
+// HostNames are the names that the host end of k's veth pair may have, in
+// order of preference: the container ID's first 8 bytes, or 12 characters of the hash
+// that the mark does not have, where another owner has that name.
+func (k Key) HostNames() [2]string {
+	return [2]string{fmt.Sprintf("fn-%.8s", k.ContainerID), fmt.Sprintf("fn-%x", k.hash(6, 12))}
+}
+
+// IFBName is the name of the device that limits what k's container sends.
+func (k Key) IFBName() string { return fmt.Sprintf("fb-%x", k.hash(6, 12)) }
+
+// Place is the byte that stands for k in a file of locks (flock.LockByte).
+func (k Key) Place() int64 { return int64(binary.BigEndian.Uint64(k.hash(0, 8)) >> 1) }
+
+// Place is the byte of a file of locks that stands for what the attachments of a
+// network, or of a bridge, share.
+func Place(network, bridge string) int64 { return Key{Network: network, IfName: bridge}.Place() }
 
 // ValidName accepts a CNI network name (SPEC 1.1.0, section 1): it starts with
 // a letter or digit and goes on with those, underscores, dots and hyphens.
@@ -154,36 +101,94 @@ func ValidName(s string) error { return validID(s, maxNetworkName) }
 func ValidContainerID(s string) error { return validID(s, maxContainerID) }
 
 func validID(s string, limit int) error {
-	switch {
-	case s == "":
-		return fmt.Errorf("must not be empty")
-	case len(s) > limit:
-		return fmt.Errorf("%.20q... has %d bytes, more than %d", s, len(s), limit)
-	}
-	for i, c := range []byte(s) {
-		alnum := c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
-		if !alnum && (i == 0 || !strings.ContainsRune("_.-", rune(c))) {
-			return fmt.Errorf("%q must be letters, digits, '_', '.' and '-', and start with a letter or digit", s)
-		}
-	}
-	return nil
+	const inner, alphanumeric = "_.-", "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	bad := strings.Trim(s, alphanumeric+inner) != "" || strings.TrimLeft(s, inner) != s
+	return valid(s, limit, bad, "must be letters, digits, '_', '.' and '-', and start with a letter or digit")
 }
 
 // ValidIfName accepts what the kernel accepts as an interface name
 // (dev_valid_name of net/core/dev.c), less control and non-ASCII characters.
 func ValidIfName(s string) error {
+	special := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("/:%", r) }
+	bad := s == "." || s == ".." || strings.ContainsFunc(s, special)
+	return valid(s, IfNameSize-1, bad, `is not an interface name: it is "." or "..", or has a space, '/', ':', '%' `+
+		"or a control or non-ASCII character")
+}
+
+func valid(s string, limit int, bad bool, rule string) error {
 	switch {
 	case s == "":
-		return fmt.Errorf("must not be empty")
-	case len(s) >= IfNameSize:
-		return fmt.Errorf("%.20q has %d bytes, more than %d", s, len(s), IfNameSize-1)
-	case s == "." || s == "..":
-		return fmt.Errorf("%q is not an interface name", s)
-	}
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || strings.ContainsRune("/:%", rune(c)) {
-			return fmt.Errorf("%q has a character that interface names can't have", s)
-		}
+		return errors.New("must not be empty")
+	case len(s) > limit:
+		return fmt.Errorf("%.20q has %d bytes, more than %d", s, len(s), limit)
+	case bad:
+		return fmt.Errorf("%q %s", s, rule)
 	}
 	return nil
+}
+
+// An Owner is what a link of the host says of the attachment that it belongs to.
+type Owner struct {
+	Link      string // the link's name
+	Key       Key    // zero unless the alias says it
+	Mark      HardwareAddr
+	Addresses []netip.Addr
+}
+
+const (
+	// aliasWord begins the alias of each host end and bridge, so that people see
+	// whose it is.
+	aliasWord = "flatnet"
+	// noAddress stands in an alias for no addresses at all.
+	noAddress = "-"
+	// SharedMark ends the alias of a bridge that several networks use.
+	SharedMark = ", shared"
+	// maxAlias is the longest alias that the kernel takes (IFALIASZ of linux/if.h).
+	maxAlias = 255
+)
+
+// Alias spells out an owner and its addresses for IFLA_IFALIAS.
+func (o Owner) Alias() string {
+	return fmt.Sprintf("%s %s %s", aliasWord, o.Key, cmp.Or(JoinAddrs(o.Addresses), noAddress))
+}
+
+// checkAlias reports an owner with so many addresses that the alias can't hold it all.
+func (o Owner) checkAlias() error {
+	if n := len(o.Alias()); n > maxAlias {
+		return Errorf(ErrInvalid, "%s with %d addresses needs an interface alias of %d bytes, and Linux takes %d; "+
+			"choose a shorter network name or fewer addresses", o.Key, len(o.Addresses), n, maxAlias)
+	}
+	return nil
+}
+
+// ParseOwner reads what a link's MAC and alias say. The key stays zero if the
+// alias is not flatnet's, or is of another owner than the mark.
+func ParseOwner(link string, mark HardwareAddr, alias string) Owner {
+	unknown := Owner{Link: link, Mark: mark}
+	word, rest, _ := strings.Cut(alias, " ")
+	owner, addrs, _ := strings.Cut(rest, " ")
+	key, ok := ParseKey(owner)
+	if word != aliasWord || !ok || key.Mark() != mark {
+		return unknown
+	}
+	o := Owner{Link: link, Mark: mark, Key: key}
+	if addrs == noAddress {
+		return o
+	}
+	for s := range strings.SplitSeq(addrs, ",") {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return unknown
+		}
+		o.Addresses = append(o.Addresses, a)
+	}
+	return o
+}
+
+// BridgeAlias is the alias of a bridge that is made for a network.
+func BridgeAlias(network string) string { return aliasWord + " " + network }
+
+// MadeFor returns the network that flatnet made a bridge for, by the bridge's alias.
+func MadeFor(alias string) (network string, ok bool) {
+	return strings.CutPrefix(strings.TrimSuffix(alias, SharedMark), BridgeAlias(""))
 }

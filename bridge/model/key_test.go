@@ -62,7 +62,7 @@ func TestHostNamesAndMark(t *testing.T) {
 			}
 		}
 		place := Place(k.Network, k.IfName)
-		if k.Place() <= 0 || place <= 1<<48 {
+		if k.Place() <= 0 || place <= 0 {
 			t.Errorf("places %x, %x of %s", k.Place(), place, k)
 		}
 		for _, v := range []any{k.Mark(), k.containerMAC(), k.HostNames()[1], k.IFBName(), k.Place()} {

@@ -56,26 +56,6 @@ type Network struct {
 	DNS     DNS            // handed back in the result as it is
 }
 
-// A Subnet is a subnet of a network.
-type Subnet struct {
-	netip.Prefix
-	Gateway netip.Addr // in the subnet, or link-local
-}
-
-// GatewayPrefix returns the gateway with the length of its subnet, or of the link's
-// for one that is link-local (RFC 4291, section 2.5.6).
-func (s Subnet) GatewayPrefix() netip.Prefix {
-	if s.GatewayOutside() {
-		return netip.PrefixFrom(s.Gateway, 64)
-	}
-	return netip.PrefixFrom(s.Gateway, s.Bits())
-}
-
-// GatewayOutside reports a link-local gateway of another subnet.
-func (s Subnet) GatewayOutside() bool {
-	return s.Gateway.Is6() && s.Gateway.IsLinkLocalUnicast() && !s.Contains(s.Gateway)
-}
-
 // Prefixes returns the network's subnets.
 func (n *Network) Prefixes() (all []netip.Prefix) {
 	for _, s := range n.Subnets {
@@ -89,8 +69,8 @@ func (n *Network) Gateways() []netip.Prefix { return n.gatewaysOf(n.Subnets) }
 
 func (n *Network) gatewaysOf(subnets []Subnet) (all []netip.Prefix) {
 	for _, s := range subnets {
-		if n.IsGateway && s.Gateway.IsValid() && !slices.Contains(all, s.GatewayPrefix()) {
-			all = append(all, s.GatewayPrefix())
+		if n.IsGateway && s.Gateway.IsValid() && !slices.Contains(all, s.gatewayPrefix()) {
+			all = append(all, s.gatewayPrefix())
 		}
 	}
 	return all
@@ -98,7 +78,12 @@ func (n *Network) gatewaysOf(subnets []Subnet) (all []netip.Prefix) {
 
 // GatewayName returns the host's interface that has the gateway addresses: the bridge,
 // or where the network is a VLAN the interface that leads into it.
-func (n *Network) GatewayName() string { return n.VLANs.gatewayName(n.Bridge) }
+func (n *Network) GatewayName() string {
+	if n.VLANs.ID == 0 {
+		return n.Bridge
+	}
+	return n.Bridge + "." + strconv.Itoa(int(n.VLANs.ID))
+}
 
 // Groups of interfaces (ip-link(8)), by which the rules of one network match the
 // bridges of all others. So no network has a rule in another's table. The two differ
@@ -121,13 +106,13 @@ func (n *Network) Group() uint32 {
 // section 5).
 const MinMTU6 = 1280
 
-// CheckMTU rejects an MTU (0: the kernel's default) that is too small for an address.
-func CheckMTU(mtu uint32, a netip.Addr) error {
-	if mtu == 0 || mtu >= MinMTU6 || !a.Is6() {
+// checkMTU rejects an MTU (0: the kernel's default) that is too small for addresses.
+func (n *Network) checkMTU(addrs []Address) error {
+	if n.MTU == 0 || n.MTU >= MinMTU6 || !firstOf(addrs, false).IsValid() {
 		return nil
 	}
 	return Errorf(ErrInvalid, "the network has IPv6 addresses, which need an MTU of %d, and its MTU is %d; set the key mtu, "+
-		"or that of the default route's device, from which it is inherited", MinMTU6, mtu)
+		"or that of the default route's device, from which it is inherited", MinMTU6, n.MTU)
 }
 
 // VLANs are those that a container's port on the bridge belongs to. The zero
@@ -148,13 +133,6 @@ func (v VLANs) Any() bool { return v.ID != 0 || len(v.Trunk) > 0 }
 
 // PVID returns the VLAN of untagged frames.
 func (v VLANs) PVID() uint16 { return cmp.Or(v.ID, defaultVLAN) }
-
-func (v VLANs) gatewayName(bridge string) string {
-	if v.ID == 0 {
-		return bridge
-	}
-	return bridge + "." + strconv.Itoa(int(v.ID))
-}
 
 // A Route is one route of a container.
 type Route struct {

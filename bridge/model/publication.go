@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -44,6 +45,11 @@ func (p Publication) HostPort() HostPort {
 // Everywhere reports whether the port is of all addresses of the host.
 func (p Publication) Everywhere() bool { return p.Host.Addr().IsUnspecified() }
 
+// excludes reports whether only one of two publications of one [HostPort] can be had.
+func (p Publication) excludes(o Publication) bool {
+	return p.Host == o.Host || p.Everywhere() || o.Everywhere()
+}
+
 // Loopback reports whether 127.0.0.1 leads there, too.
 func (p Publication) Loopback() bool {
 	a := p.Host.Addr()
@@ -67,45 +73,33 @@ var linkLocal6 = netip.MustParsePrefix("fe80::/10")
 // publications resolves port mappings: one without a host address is published
 // in each family in which the container has an address. Without addresses, which are
 // not leased yet, there are none.
-func publications(ports []PortMapping, addrs []Address) ([]Publication, error) {
+func publications(ports []PortMapping, addrs []Address) (all []Publication, err error) {
 	if len(addrs) == 0 {
 		return nil, nil
 	}
-	var all []Publication
-	seen := map[HostPort]map[netip.Addr]Publication{}
+	seen := map[HostPort][]Publication{}
 	for _, p := range ports {
 		if p.HostIP == netip.IPv6Loopback() || linkLocal6.Contains(p.HostIP) {
-			return nil, Errorf(ErrInvalid, "port %d can't be published on hostIP %s: Linux translates nothing that is sent to an IPv6 loopback or link-local address", p.HostPort, p.HostIP)
+			return nil, Errorf(ErrInvalid, "port %d can't be published on hostIP %s: Linux translates nothing "+
+				"that is sent to an IPv6 loopback or link-local address", p.HostPort, p.HostIP)
 		}
 		found := false
 		for _, unspecified := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-			host := p.HostIP
-			if !host.IsValid() {
-				host = unspecified
-			}
-			i := slices.IndexFunc(addrs, func(a Address) bool { return a.Prefix.Addr().Is4() == unspecified.Is4() })
-			if i < 0 || host.Is4() != unspecified.Is4() {
+			host, to := cmp.Or(p.HostIP, unspecified), firstOf(addrs, unspecified.Is4()).Addr()
+			if !to.IsValid() || host.Is4() != to.Is4() {
 				continue
 			}
 			found = true
-			pub := Publication{
-				Protocol: p.Protocol, Host: netip.AddrPortFrom(host, p.HostPort),
-				Target: netip.AddrPortFrom(addrs[i].Prefix.Addr(), p.ContainerPort),
-			}
+			pub := Publication{Protocol: p.Protocol, Host: netip.AddrPortFrom(host, p.HostPort)}
+			pub.Target = netip.AddrPortFrom(to, p.ContainerPort)
 			same := seen[pub.HostPort()]
-			if same[host] == pub {
+			if slices.Contains(same, pub) {
 				continue
 			}
-			_, twice := same[host]
-			_, everywhere := same[unspecified]
-			if twice || everywhere || host == unspecified && len(same) > 0 {
+			if slices.ContainsFunc(same, pub.excludes) {
 				return nil, Errorf(ErrInvalid, "%v is to be published twice", pub)
 			}
-			if same == nil {
-				same = map[netip.Addr]Publication{}
-				seen[pub.HostPort()] = same
-			}
-			same[host] = pub
+			seen[pub.HostPort()] = append(same, pub)
 			all = append(all, pub)
 		}
 		if !found {
@@ -118,26 +112,26 @@ func publications(ports []PortMapping, addrs []Address) ([]Publication, error) {
 // closeLocal marks the ports that are published on the loopback address only, and
 // adds them for the container's other addresses.
 func closeLocal(all []Publication, addrs []Address) []Publication {
-	type port struct {
-		protocol uint8
-		target   netip.AddrPort
+	closed := func(p Publication, a netip.Addr) Publication {
+		return Publication{Protocol: p.Protocol, Target: netip.AddrPortFrom(a, p.Target.Port()), Local: true}
 	}
-	open := map[port]bool{} // published otherwise, or closed already
+	done := map[Publication]bool{} // published otherwise, or closed already
 	for _, p := range all {
 		if !p.Host.Addr().IsLoopback() {
-			open[port{p.Protocol, p.Target}] = true
+			done[closed(p, p.Target.Addr())] = true
 		}
 	}
 	for i, p := range all {
 		if !p.Host.Addr().IsLoopback() {
 			continue
 		}
-		all[i].Local = !open[port{p.Protocol, p.Target}]
 		for _, a := range addrs {
-			target := netip.AddrPortFrom(a.Prefix.Addr(), p.Target.Port())
-			if at := (port{p.Protocol, target}); target != p.Target && !open[at] {
-				open[at] = true
-				all = append(all, Publication{Protocol: p.Protocol, Target: target, Local: true})
+			switch local := closed(p, a.Addr()); {
+			case local.Target == p.Target:
+				all[i].Local = !done[local]
+			case !done[local]:
+				done[local] = true
+				all = append(all, local)
 			}
 		}
 	}
