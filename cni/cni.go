@@ -24,10 +24,18 @@
 package cni
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/fields"
 	"flatnet/internal/strictjson"
 )
 
@@ -146,4 +154,197 @@ func (r *request) serve(engine Engine) ([]byte, error) {
 		return nil, engine.Status(&r.config)
 	}
 	return encodeVersions(r.version), nil // VERSION
+}
+
+// An env is the part of the environment that a command uses; the rest may hold
+// anything. Podman, for one, asks for VERSION with dummies in it.
+type env struct {
+	command, containerID, netns, ifName, args, path string
+}
+
+// environment reads and validates the variables of SPEC section 2,
+// "Parameters".
+func environment(getenv func(string) string) (e env, err error) {
+	const attachment, others = "ADD DEL CHECK", "GC STATUS VERSION"
+	e.command = getenv("CNI_COMMAND")
+	if !slices.Contains(strings.Fields(attachment+" "+others), e.command) {
+		return e, fmt.Errorf("CNI_COMMAND: %.20q is none of %s %s", e.command, attachment, others)
+	}
+	var missing []string
+	for _, v := range [...]struct {
+		name     string
+		value    *string
+		required string
+		optional string
+		valid    func(string) error
+	}{
+		{"CNI_CONTAINERID", &e.containerID, attachment, "", model.ValidContainerID},
+		{"CNI_IFNAME", &e.ifName, attachment, "", e.validIfName},
+		{"CNI_NETNS", &e.netns, "ADD CHECK", "DEL", anything},
+		{"CNI_ARGS", &e.args, "", attachment, anything},
+		{"CNI_PATH", &e.path, "", attachment + " " + others, anything},
+	} {
+		required := strings.Contains(v.required, e.command)
+		if !required && !strings.Contains(v.optional, e.command) {
+			continue
+		}
+		*v.value = getenv(v.name)
+		if *v.value == "" {
+			if required {
+				missing = append(missing, v.name)
+			}
+			continue
+		}
+		if err := v.valid(*v.value); err != nil {
+			return e, fmt.Errorf("%s: %w", v.name, err)
+		}
+	}
+	if missing != nil {
+		return e, fmt.Errorf("%s must be set for %s", strings.Join(missing, ", "), e.command)
+	}
+	return e, nil
+}
+
+func anything(string) error { return nil }
+
+func (e env) validIfName(s string) error {
+	if e.command == "ADD" {
+		_, err := fields.ParseIfName(s)
+		return err
+	}
+	return model.ValidIfName(s)
+}
+
+// newest is the version of replies to calls whose own is not known.
+const newest = "1.1.0"
+
+// versions are all released versions of the SPEC, oldest first. As all their
+// numbers have one digit, they compare as strings.
+func versions() []string {
+	return []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", newest}
+}
+
+func parseVersion(s string) (string, error) {
+	if all := versions(); !slices.Contains(all, s) {
+		return "", fmt.Errorf("%.40q is not supported, only %s are", s, strings.Join(all, ", "))
+	}
+	return s, nil
+}
+
+// configVersion returns the version in which a configuration is written: 0.1.0
+// if it has none, as in the reference library. DEL reads an unknown version as the
+// newest: all versions agree on what it needs.
+func configVersion(doc *strictjson.Object, command string) (string, error) {
+	s, _ := doc.String("cniVersion")
+	if err := doc.Err(); err != nil {
+		return newest, failure{codeDecode, err}
+	}
+	version, err := parseVersion(cmp.Or(s, "0.1.0"))
+	since := map[string]string{"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}[command]
+	switch {
+	case err != nil && command == "DEL":
+		return newest, nil
+	case err != nil:
+		return newest, failure{codeVersion, fmt.Errorf("cniVersion: %w", err)}
+	case version < since:
+		err = fmt.Errorf("cniVersion: %q has no %s, which came with %q", version, command, since)
+		return version, failure{codeVersion, err}
+	}
+	return version, nil
+}
+
+// requestedVersion returns the version that a VERSION call names, if it looks like
+// one.
+func requestedVersion(doc *strictjson.Object) string {
+	version, _ := doc.String("cniVersion")
+	if strings.Trim(version, ".0123456789") != "" || strings.Count(version, ".") != 2 {
+		return newest
+	}
+	return version
+}
+
+// encodeVersions writes the reply to VERSION (SPEC section 5, "Version").
+func encodeVersions(version string) []byte {
+	var w strictjson.Writer
+	w.Begin("", '{')
+	w.String("cniVersion", version)
+	w.Strings("supportedVersions", versions())
+	w.End('}')
+	return append(w.Bytes, '\n')
+}
+
+// The codes of errors that this package detects; see the package's documentation.
+const (
+	codeVersion     = 1
+	codeEnvironment = 4
+	codeIO          = 5
+	codeDecode      = 6
+	codeConfig      = 7
+	codeOther       = 110
+)
+
+// A failure is an error whose code is known.
+type failure struct {
+	code uint64
+	error
+}
+
+// errorCode is the one place where errors become codes. Of the kinds in a
+// joined error the first in the table decides.
+func errorCode(err error) uint64 {
+	var known failure
+	if errors.As(err, &known) {
+		return known.code
+	}
+	var plugin model.PluginError
+	if errors.As(err, &plugin) {
+		return plugin.Code
+	}
+	for _, k := range [...]struct {
+		kind error
+		code uint64
+	}{
+		{model.ErrLimited, 51},
+		{model.ErrUnavailable, 50},
+		{model.ErrInvalid, codeConfig},
+		{model.ErrNoContainer, 3},
+		{model.ErrNetNS, codeEnvironment},
+		{model.ErrBusy, 11},
+		{model.ErrExhausted, 100},
+		{model.ErrTaken, 101},
+		{model.ErrConflict, 102},
+		{model.ErrUnsupported, 103},
+		{model.ErrChanged, 104},
+		{syscall.EIO, codeIO},
+		{syscall.ENOSPC, codeIO},
+		{syscall.EDQUOT, codeIO},
+		{syscall.EROFS, codeIO},
+	} {
+		if errors.Is(err, k.kind) {
+			return k.code
+		}
+	}
+	var path *fs.PathError
+	var link *os.LinkError
+	if errors.As(err, &path) || errors.As(err, &link) {
+		return codeIO
+	}
+	return codeOther
+}
+
+// encodeError writes the error object of SPEC section 5, "Error". Its details
+// are left out: the message is complete.
+func encodeError(version string, err error) []byte {
+	var w strictjson.Writer
+	w.Begin("", '{')
+	w.String("cniVersion", version)
+	w.Uint("code", errorCode(err))
+	// Joined errors come one a line.
+	msg := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if errors.Is(err, model.ErrNoContainer) || errors.Is(err, model.ErrNetNS) {
+		msg = "CNI_NETNS: " + msg
+	}
+	w.String("msg", msg)
+	w.End('}')
+	return append(w.Bytes, '\n')
 }

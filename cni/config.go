@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"path/filepath"
+	"strings"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/fields"
@@ -146,4 +148,164 @@ func readValid(doc *strictjson.Object, network string) []model.Key {
 		}
 	}
 	return valid
+}
+
+// ownIPAM is the ipam.type of flatnet's own address management; no type at all
+// means the same.
+const ownIPAM = "flatnet-ipam"
+
+// readIPAM reads the keys that all commands need.
+func readIPAM(doc *strictjson.Object) (c model.IPAM) {
+	o := doc.Object("ipam")
+	self, _ := doc.String("type")
+	switch typ, _ := o.String("type"); {
+	case typ == "" || typ == ownIPAM:
+		c.DataDir = fields.Text(o, "dataDir", parsePath)
+		c.ResolvConf = fields.Text(o, "resolvConf", parsePath)
+	case model.ValidName(typ) != nil:
+		o.Fail("type", "%.60q is not the name of a plugin", typ)
+	case typ == self || typ == "flatnet":
+		o.Fail("type", "%q would be flatnet itself; leave it out or use %q", typ, ownIPAM)
+	default:
+		c.Type = typ
+	}
+	return c
+}
+
+func parsePath(s string) (string, error) {
+	if _, err := parseWord(s); err != nil || !filepath.IsAbs(s) || filepath.Clean(s) != s {
+		return "", fmt.Errorf("%.60q must be an absolute path without \"..\", doubled slashes and the like", s)
+	}
+	return s, nil
+}
+
+// readPool reads the range sets and routes of flatnet's own address management. The
+// sets are in the order of host-local: first the runtime's, then the one of the ipam
+// object itself, then ipam.ranges. Without any it is the default subnet.
+func readPool(doc, runtime *strictjson.Object, c *model.Config, version string) {
+	o := doc.Object("ipam")
+	sets := readSets(runtime, "ipRanges")
+	more := readSets(o, "ranges")
+	switch _, ok := o.String("subnet"); {
+	case ok:
+		sets = append(sets, []model.Range{readRange(o, fields.Subnet(o, "subnet"))})
+	case len(sets)+len(more) == 0:
+		sets = append(sets, []model.Range{readRange(o, netip.MustParsePrefix(model.DefaultSubnet))})
+	default:
+		for _, key := range rangeKeys()[1:] {
+			if o.NonZero(key) {
+				o.Fail(key, "needs a subnet beside it")
+			}
+		}
+	}
+	c.IPAM.Sets = append(sets, more...)
+	families := map[bool]int{}
+	for _, set := range c.IPAM.Sets {
+		families[len(set) > 0 && set[0].Subnet.Addr().Is6()]++
+	}
+	if version < withLists && max(families[true], families[false]) > 1 {
+		o.Fail("ranges", "more than one address per family needs cniVersion 0.3.0 or newer, not %q", version)
+	}
+	c.Network.Routes = readRoutes(o, fields.Subnet)
+	for i, r := range c.Network.Routes {
+		if gw := r.Gateway; gw.IsUnspecified() || gw.IsMulticast() || gw.IsLoopback() {
+			o.Fail(fmt.Sprintf("routes[%d].gw", i), "%v is no gateway's address", gw)
+		}
+	}
+}
+
+func readSets(o *strictjson.Object, key string) (sets [][]model.Range) {
+	for _, list := range o.ObjectLists(key) {
+		set := make([]model.Range, len(list))
+		for i, r := range list {
+			set[i] = readRange(r, fields.Subnet(r, "subnet"))
+		}
+		sets = append(sets, set)
+	}
+	return sets
+}
+
+func readRange(o *strictjson.Object, subnet netip.Prefix) model.Range {
+	return model.Range{
+		Subnet: subnet, Gateway: fields.Addr(o, "gateway"),
+		Start: fields.Addr(o, "rangeStart"), End: fields.Addr(o, "rangeEnd"),
+	}
+}
+
+// readDNS reads and validates the DNS settings. Each list of the runtime
+// (CONVENTIONS.md of the CNI, capability "dns") replaces the configuration's. All of
+// it ends up in the container's resolv.conf, where a line break would begin another
+// entry.
+func readDNS(o, runtime *strictjson.Object) model.DNS {
+	list := func(key, runtimeKey string, parse func(string) (string, error)) []string {
+		configured := fields.Texts(o, key, parse)
+		if list := fields.Texts(runtime, runtimeKey, parse); len(list) > 0 {
+			return list
+		}
+		return configured
+	}
+	return model.DNS{
+		Nameservers: list("nameservers", "servers", parseNameserver),
+		Domain:      fields.Optional(o, "domain", parseWord),
+		Search:      list("search", "searches", parseWord),
+		Options:     list("options", "options", parseWord),
+	}
+}
+
+func parseNameserver(s string) (string, error) {
+	if _, err := netip.ParseAddr(s); err != nil {
+		return "", fmt.Errorf("%.60q is not an IP address", s)
+	}
+	return s, nil
+}
+
+func parseWord(s string) (string, error) {
+	if s == "" || len(s) > 255 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return "", fmt.Errorf("%.60q must be 1 to 255 bytes without white space and control characters", s)
+	}
+	return s, nil
+}
+
+// maxVLAN is the highest VLAN ID (IEEE 802.1Q, 9.6: 0 and 4095 are reserved).
+const maxVLAN = 4094
+
+// readVLANs reads vlan, vlanTrunk and preserveDefaultVlan as the reference
+// bridge plugin does.
+func readVLANs(doc *strictjson.Object, bridgeName string) model.VLANs {
+	id, _ := doc.Uint("vlan", maxVLAN)
+	v := model.VLANs{ID: uint16(id), KeepDefault: doc.Bool("preserveDefaultVlan", false)}
+	if name := fmt.Sprintf("%s.%d", bridgeName, id); id != 0 && model.ValidIfName(name) != nil {
+		doc.Fail("vlan", "the bridge's name is too long for the interface %q", name)
+	}
+	var member [maxVLAN + 1]bool
+	for _, o := range doc.Objects("vlanTrunk") {
+		first, last, one := readVLAN(o, "minID"), readVLAN(o, "maxID"), readVLAN(o, "id")
+		switch {
+		case (first == 0) != (last == 0):
+			o.Fail("minID", "and maxID belong together")
+		case last < first:
+			o.Fail("maxID", "%d is less than minID %d", last, first)
+		case first == 0 && one == 0:
+			o.Fail("id", "must be given, or minID and maxID")
+		}
+		for vid := first; vid <= last; vid++ {
+			member[vid] = true
+		}
+		member[one] = true
+	}
+	for vid, is := range member {
+		if is && vid != 0 { // 0 is what is not given
+			v.Trunk = append(v.Trunk, uint16(vid))
+		}
+	}
+	return v
+}
+
+// readVLAN reads a VLAN ID; 0 means that there is none.
+func readVLAN(o *strictjson.Object, key string) uint16 {
+	n, ok := o.Uint(key, maxVLAN)
+	if ok && n == 0 {
+		o.Fail(key, "0 is no VLAN")
+	}
+	return uint16(n)
 }

@@ -13,6 +13,9 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -225,4 +228,180 @@ func (s *Store) say(format string, args ...any) {
 	if s.cfg.Warn != nil {
 		s.cfg.Warn(fmt.Sprintf(format, args...))
 	}
+}
+
+const (
+	fileName = "allocations.json"
+
+	// maxFile bounds a lease file in bytes: half a million leases.
+	maxFile = 64 << 20
+	// lockWait is how long others may hold the lock. They do for a millisecond
+	// each, so this passes only if one of them is stuck.
+	lockWait = 10 * time.Second
+
+	// plainNetwork is the network whose files lie in the data directory itself.
+	plainNetwork = "flatnet"
+)
+
+// ValidNetwork reports an error unless a network of that name can have a folder.
+func ValidNetwork(network string) error {
+	if err := model.ValidName(network); err != nil {
+		return model.Errorf(model.ErrInvalid, "network name: %w", err)
+	}
+	if strings.HasPrefix(network, fileName) {
+		return model.Errorf(model.ErrInvalid, "network name %q is the lease file's", network)
+	}
+	return nil
+}
+
+// folder opens the network's folder, which is the data directory or one in it.
+func (s *Store) folder(open func(lockdir.Place) (*lockdir.Dir, error)) (*lockdir.Dir, error) {
+	if err := ValidNetwork(s.cfg.Network); err != nil {
+		return nil, err
+	}
+	if !filepath.IsAbs(s.cfg.Dir) {
+		return nil, model.Errorf(model.ErrInvalid, "data directory %q is not an absolute path", s.cfg.Dir)
+	}
+	p := lockdir.Place{Base: s.cfg.Dir, Sub: s.cfg.Network, Own: s.cfg.Dir == DefaultDir, File: fileName, Warn: s.say}
+	if p.Sub == plainNetwork {
+		p.Sub = ""
+	}
+	d, err := open(p)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %q (ipam.dataDir): %w", s.cfg.Dir, err)
+	}
+	return d, nil
+}
+
+// read reads the leases of a folder, locked or not.
+func (s *Store) read(d *lockdir.Dir) (*leases, error) {
+	data, err := d.Read(maxFile)
+	if err != nil {
+		return nil, err
+	}
+	l, err := decode(s.cfg.Network, data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.FilePath(), err)
+	}
+	return l, nil
+}
+
+// save replaces the lease file by l.
+func (l *leases) save(d *lockdir.Dir) error {
+	err := d.Replace(l.encode())
+	if err == nil {
+		l.sign(d)
+	}
+	return err
+}
+
+// sign notes that the lease file was written here or compared with the links. While
+// l is unsure it is not, so that the next process compares it.
+func (l *leases) sign(d *lockdir.Dir) {
+	if !l.unsure {
+		d.Sign()
+	}
+}
+
+// An ADD is in flight from when its lease is written until its link is made, or
+// never will be. It shows that by locks of bytes of the folder, which the kernel
+// drops with the process, however that ends: so there is no file to make or to
+// lose. Each address has a place, which no other ADD may choose even if the lease
+// file is lost or replaced meanwhile. Two addresses that share a place would at
+// worst be kept for longer.
+
+// firstPlace and places are the bytes of addresses. Older versions lock others, too.
+const firstPlace, places = 1 << 62, 1<<62 - 1
+
+// placeOf returns the place of an address: a hash (FNV-1a).
+func placeOf(a netip.Addr) int64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	hash := uint64(offset)
+	for _, b := range a.AsSlice() {
+		hash = (hash ^ uint64(b)) * prime
+	}
+	return int64(firstPlace | hash>>2)
+}
+
+// inFlight reports whether an ADD is in flight with an address, also if that is
+// unknown.
+func inFlight(d *lockdir.Dir, a netip.Addr) bool {
+	locked, err := d.LockedBytes(placeOf(a), 1)
+	return err != nil || len(locked) > 0
+}
+
+// flights returns the places of the addresses that are in flight.
+func flights(d *lockdir.Dir) (map[int64]bool, error) { return d.LockedBytes(firstPlace, places) }
+
+// load reads the leases of a locked folder. It trusts the file if it was written
+// here, in this boot: whoever did that had seen all links. Otherwise the leases of
+// the host's links replace a file that is broken, missing or of another network,
+// which is set aside, and correct any other.
+func (s *Store) load(d *lockdir.Dir) (*leases, error) {
+	l, wrong := s.read(d)
+	missing := errors.Is(wrong, fs.ErrNotExist)
+	signed := d.Signed()
+	switch {
+	case wrong == nil && signed && s.inSubnet(l):
+		return l, nil
+	case wrong != nil && !missing && !errors.Is(wrong, errBroken):
+		return nil, wrong
+	}
+	inFlight, err := flights(d) // before the links: the link of one that ends meanwhile is there
+	owners, oerr := s.owners()
+	if err := errors.Join(err, oerr); err != nil {
+		return nil, errors.Join(wrong, fmt.Errorf("leases of network %s can't be rebuilt: %w", s.cfg.Network, err))
+	}
+	var changed int
+	if wrong == nil {
+		changed = l.adopt(owners)
+		if !s.inSubnet(l) && (changed > 0 || !signed) {
+			wrong = fmt.Errorf("subnet %s is not the network's", l.subnet)
+		}
+	}
+	if wrong != nil {
+		l = newLeases(s.cfg.Network, 0)
+		l.describe(s.cfg.Sets)
+		changed = l.adopt(owners)
+	}
+	l.unsure = l.lacksAny(inFlight)
+	if changed == 0 && (wrong == nil || missing) {
+		l.sign(d)
+		return l, nil
+	}
+	return l, s.replace(d, l, changed, wrong)
+}
+
+// replace writes leases of which links have changed some. wrong is the reason why the
+// lease file can't be used, and is set aside if it exists; nil if it was incomplete.
+func (s *Store) replace(d *lockdir.Dir, l *leases, changed int, wrong error) error {
+	aside, kept := "", ""
+	if wrong == nil {
+		wrong = fmt.Errorf("it did not have the addresses of %d running containers", changed)
+	} else if !errors.Is(wrong, fs.ErrNotExist) {
+		var err error
+		if aside, err = d.SetAside(); err != nil {
+			return errors.Join(wrong, err)
+		}
+		kept = ", and the old one not kept beside others"
+		if aside != "" {
+			kept = ", and the old one kept as " + aside
+		}
+	}
+	if err := l.save(d); err != nil {
+		if aside != "" {
+			err = errors.Join(err, d.Remove(aside))
+		}
+		return errors.Join(wrong, err)
+	}
+	s.say("lease file %s is rebuilt with %d leases of running containers%s: %v", d.FilePath(), changed, kept, wrong)
+	return nil
+}
+
+// inSubnet reports whether the subnet of l is one of the network's, as far as
+// both are known.
+func (s *Store) inSubnet(l *leases) bool {
+	ranges := s.cfg.Sets.all
+	return !l.subnet.IsValid() || len(ranges) == 0 ||
+		slices.ContainsFunc(ranges, func(r Range) bool { return r.subnet.Overlaps(l.subnet) })
 }
