@@ -112,6 +112,22 @@ func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (go
 	return got, nil
 }
 
+// Record records the addresses that another plugin has leased to key. One that
+// another running container or the host itself has is a [model.ErrTaken], whatever
+// the plugin's own records are.
+func (s *Store) Record(key model.Key, addrs []netip.Addr, locals model.Locals) error {
+	return s.inPool(addrs, locals, func(p *pool) (_ []netip.Addr, err error) {
+		for _, a := range addrs {
+			err = errors.Join(err, p.makeFree(a))
+		}
+		if err != nil {
+			return nil, err
+		}
+		p.leases.put(key, addrs)
+		return addrs, p.leases.save(p.dir)
+	})
+}
+
 // Release takes the keys' addresses back; their links must be gone. It makes no
 // directory and no file, and removes a network's folder with its last lease.
 // left are the keys that then have leases, or without a lease file have links

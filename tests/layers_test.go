@@ -12,6 +12,7 @@ var layers = [][]string{
 	{"flatnet"},
 	{"flatnet/cni", "flatnet/internal/netavark", "flatnet/internal/cli"},
 	{"flatnet/internal/engine"},
+	{"flatnet/ipam/delegate"},
 	{"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/listeners", "flatnet/internal/fields"},
 	parts,
 	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/internal/lockdir"},
@@ -35,8 +36,9 @@ var sideways = map[string][]string{
 // users are the only packages that may import some.
 var users = map[string][]string{
 	"flatnet/bridge":              {"flatnet/internal/engine"},
-	"flatnet/ipam":                {"flatnet/internal/engine"},
-	"flatnet/internal/subprocess": {"flatnet/ipam", "flatnet/internal/dns"},
+	"flatnet/ipam":                {"flatnet/ipam/delegate", "flatnet/internal/engine"},
+	"flatnet/ipam/delegate":       {"flatnet/internal/engine"},
+	"flatnet/internal/subprocess": {"flatnet/ipam/delegate", "flatnet/internal/dns"},
 	"flatnet/ns":                  {"flatnet/bridge/link", "flatnet/bridge/vlan"},
 
 	"unsafe":                             {},

@@ -16,6 +16,7 @@ import (
 	"flatnet/internal/dns"
 	"flatnet/internal/listeners"
 	"flatnet/ipam"
+	"flatnet/ipam/delegate"
 )
 
 // A Host makes, checks and removes attachments; [bridge.Host] does.
@@ -92,8 +93,8 @@ func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator
 	if c.IPAM.Type == "" {
 		return n, store, nil
 	}
-	plugin := ipam.Plugin{Type: c.IPAM.Type, Path: c.IPAM.Path, Conf: c.IPAM.Conf, Decode: e.Decode}
-	return n, ipam.Delegate{Plugin: plugin, Store: store}, nil
+	plugin := delegate.Plugin{Type: c.IPAM.Type, Path: c.IPAM.Path, Conf: c.IPAM.Conf, Decode: e.Decode}
+	return n, delegate.Allocator{Plugin: plugin, Store: store}, nil
 }
 
 func rangeSets(in [][]model.Range) (ipam.Sets, error) {
@@ -117,7 +118,7 @@ func (e Engine) Add(c *model.Config) (result model.Result, err error) {
 	if err != nil {
 		return result, err
 	}
-	if d, ok := alloc.(ipam.Delegate); ok {
+	if d, ok := alloc.(delegate.Allocator); ok {
 		_, err = d.Plugin.Find()
 	} else {
 		n.DNS, err = resolvConf(c)
@@ -191,7 +192,7 @@ func (e Engine) GC(c *model.Config, valid []model.Key) error {
 		return err
 	}
 	err = errors.Join(e.Names.Keep(n.Name, valid), e.Host.GC(n.Name, valid, alloc))
-	if d, ok := alloc.(ipam.Delegate); ok {
+	if d, ok := alloc.(delegate.Allocator); ok {
 		err = errors.Join(err, d.GC())
 	}
 	return err

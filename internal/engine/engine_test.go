@@ -237,7 +237,7 @@ func TestDelegates(t *testing.T) {
 	if _, err := f.engine().Add(c); !errors.Is(err, model.ErrInvalid) || f.calls != nil {
 		t.Errorf("plugin missing: %v, %v", err, f.calls)
 	}
-	if err := f.engine().Status(c); err != nil || fmt.Sprint(f.calls) != "[status ipam.Delegate]" {
+	if err := f.engine().Status(c); err != nil || fmt.Sprint(f.calls) != "[status delegate.Allocator]" {
 		t.Errorf("%v, %v", err, f.calls)
 	}
 }

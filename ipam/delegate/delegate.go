@@ -1,4 +1,5 @@
-package ipam
+// Package delegate leases addresses by another IPAM plugin (SPEC 1.1.0, section 4).
+package delegate
 
 import (
 	"errors"
@@ -13,24 +14,25 @@ import (
 	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 	"flatnet/internal/subprocess"
+	"flatnet/ipam"
 )
 
-// A Delegate is the [model.Allocator] over another IPAM plugin. The addresses
+// An Allocator is the [model.Allocator] over another IPAM plugin. The addresses
 // that it gives are recorded in a lease file as well, so that everything which
 // depends on who is attached, such as GC and the network's last DEL, is as it is
 // with flatnet's own leases, whatever the plugin reports.
-type Delegate struct {
+type Allocator struct {
 	Plugin Plugin
-	Store  *Store // without ranges
+	Store  *ipam.Store // without ranges
 }
 
-var _ model.Allocator = Delegate{}
+var _ model.Allocator = Allocator{}
 
 // Lease asks the plugin for key's addresses. A key that has a lease got no DEL,
 // but its link is gone: that lease is given back first, since plugins refuse
 // to give a second one. After an error the caller must Release (SPEC 1.1.0,
 // section 4).
-func (d Delegate) Lease(key model.Key, want []netip.Addr, locals model.Locals) (got model.Lease, err error) {
+func (d Allocator) Lease(key model.Key, want []netip.Addr, locals model.Locals) (got model.Lease, err error) {
 	keys, err := d.Store.Keys()
 	if got.Had = slices.Contains(keys, key); got.Had {
 		_, err = d.Release([]model.Key{key})
@@ -65,12 +67,12 @@ func (d Delegate) Lease(key model.Key, want []netip.Addr, locals model.Locals) (
 			return got, d.Plugin.errorf(model.ErrInvalid, "gave %v, and not the wanted address %s", addrs, a)
 		}
 	}
-	return got, d.Store.record(key, addrs, locals)
+	return got, d.Store.Record(key, addrs, locals)
 }
 
 // Release has the plugin take the keys' addresses back, which is no error if it
 // has leased none. Those for which it fails keep their records.
-func (d Delegate) Release(keys []model.Key) (left []model.Key, err error) {
+func (d Allocator) Release(keys []model.Key) (left []model.Key, err error) {
 	var released []model.Key
 	for _, key := range keys {
 		if _, failed := d.Plugin.run("DEL", key); failed != nil {
@@ -84,40 +86,24 @@ func (d Delegate) Release(keys []model.Key) (left []model.Key, err error) {
 }
 
 // Keys lists the keys that have leases.
-func (d Delegate) Keys() ([]model.Key, error) { return d.Store.Keys() }
+func (d Allocator) Keys() ([]model.Key, error) { return d.Store.Keys() }
 
 // Free passes STATUS on.
-func (d Delegate) Free(model.Locals) error {
+func (d Allocator) Free(model.Locals) error {
 	_, err := d.Plugin.run("STATUS", model.Key{})
 	return err
 }
 
 // Check passes CHECK on, and compares the record.
-func (d Delegate) Check(key model.Key, addrs []netip.Addr) error {
+func (d Allocator) Check(key model.Key, addrs []netip.Addr) error {
 	_, err := d.Plugin.run("CHECK", key)
 	return errors.Join(err, d.Store.Check(key, addrs))
 }
 
 // GC passes GC on, for leases that only the plugin has.
-func (d Delegate) GC() error {
+func (d Allocator) GC() error {
 	_, err := d.Plugin.run("GC", model.Key{})
 	return err
-}
-
-// record records the addresses that another plugin has leased to key. One that
-// another running container or the host itself has is a [model.ErrTaken], whatever
-// the plugin's own records are.
-func (s *Store) record(key model.Key, addrs []netip.Addr, locals model.Locals) error {
-	return s.inPool(addrs, locals, func(p *pool) (_ []netip.Addr, err error) {
-		for _, a := range addrs {
-			err = errors.Join(err, p.makeFree(a))
-		}
-		if err != nil {
-			return nil, err
-		}
-		p.leases.put(key, addrs)
-		return addrs, p.leases.save(p.dir)
-	})
 }
 
 const (

@@ -1,4 +1,4 @@
-package ipam
+package delegate
 
 import (
 	"errors"
@@ -9,17 +9,23 @@ import (
 	"testing"
 
 	"flatnet/bridge/model"
+	"flatnet/ipam"
 )
 
+func noLocals(netip.Addr) (model.Local, error) { return model.Local{}, nil }
+
 // delegate is a Delegate to a shell script, whose results are an address each.
-func delegate(t *testing.T, script string, owners ...model.Owner) Delegate {
+func delegate(t *testing.T, script string, owners ...model.Owner) Allocator {
 	t.Helper()
-	dir := tempDir(t)
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, "plug"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	store := New(Config{Network: "net", Dir: filepath.Join(dir, "leases")}, func() ([]model.Owner, error) { return owners, nil })
-	return Delegate{Store: store, Plugin: Plugin{
+	store := ipam.New(ipam.Config{Network: "net", Dir: filepath.Join(dir, "leases")}, func() ([]model.Owner, error) { return owners, nil })
+	return Allocator{Store: store, Plugin: Plugin{
 		Type: "plug", Path: "/nonexistent:" + dir, Conf: []byte(`{"name":"net"}`),
 		Decode: func(b []byte) (res model.Result, err error) {
 			for s := range strings.FieldsSeq(string(b)) {
@@ -129,7 +135,7 @@ func TestPluginGetsItsInput(t *testing.T) {
 
 func TestPluginThatIsMissing(t *testing.T) {
 	d := delegate(t, ``)
-	for _, path := range []string{"", "relative", "/nonexistent", tempDir(t)} {
+	for _, path := range []string{"", "relative", "/nonexistent", t.TempDir()} {
 		d.Plugin.Path = path
 		if _, err := d.Plugin.Find(); !errors.Is(err, model.ErrInvalid) || !strings.Contains(err.Error(), `"plug"`) {
 			t.Errorf("CNI_PATH %q: %v", path, err)
