@@ -18,8 +18,7 @@ plugin, with CNI_COMMAND set; people call it as
   flatnet version   print the version of this binary
   flatnet help      print this text
 
-All commands require root.
-`
+All commands require root.`
 
 // A Host lists and restores attachments.
 type Host interface {
@@ -34,22 +33,27 @@ func Main(args []string, version string, host Host, stdout, stderr io.Writer) in
 	if len(args) > 0 {
 		command = args[0]
 	}
+	var lines []string
 	var err error
 	switch {
 	case len(args) > 1:
 		fmt.Fprintf(stderr, "flatnet %s takes no argument, got %q\n", command, args[1])
 		return 2
 	case command == "list":
-		err = list(host, stdout)
+		lines, err = list(host)
 	case command == "reload":
-		err = reload(host, stdout)
+		lines, err = host.Reload()
 	case command == "version" || command == "--version":
-		_, err = fmt.Fprintln(stdout, "flatnet", version)
+		lines = []string{"flatnet " + version}
 	case command == "help" || command == "--help" || command == "-h":
-		_, err = io.WriteString(stdout, usage)
+		lines = []string{usage}
 	default:
-		fmt.Fprintf(stderr, "flatnet has no command %q\n\n%s", command, usage)
+		fmt.Fprintf(stderr, "flatnet has no command %q\n\n%s\n", command, usage)
 		return 2
+	}
+	for _, line := range lines {
+		_, werr := fmt.Fprintln(stdout, line)
+		err = errors.Join(err, werr)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "flatnet:", err)
@@ -58,24 +62,16 @@ func Main(args []string, version string, host Host, stdout, stderr io.Writer) in
 	return 0
 }
 
-func reload(host Host, w io.Writer) error {
-	mended, err := host.Reload()
-	for _, line := range mended {
-		_, werr := fmt.Fprintln(w, line)
-		err = errors.Join(err, werr)
-	}
-	return err
-}
-
-func list(host Host, w io.Writer) error {
+// list returns a table of the attachments.
+func list(host Host) (lines []string, err error) {
 	owners, err := host.Owners()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rows := [][5]string{{"NETWORK", "CONTAINER", "INTERFACE", "ADDRESSES", "HOST INTERFACE"}}
 	for _, o := range owners {
 		if k := o.Key; k != (model.Key{}) {
-			id := k.ContainerID[:min(len(k.ContainerID), 12)]
+			id := fmt.Sprintf("%.12s", k.ContainerID)
 			rows = append(rows, [5]string{k.Network, id, k.IfName, model.JoinAddrs(o.Addresses), o.Link})
 		}
 	}
@@ -86,9 +82,8 @@ func list(host Host, w io.Writer) error {
 		}
 	}
 	for _, r := range rows {
-		_, werr := fmt.Fprintf(w, "%-*s  %-*s  %-*s  %-*s  %s\n",
-			widths[0], r[0], widths[1], r[1], widths[2], r[2], widths[3], r[3], r[4])
-		err = errors.Join(err, werr)
+		lines = append(lines, fmt.Sprintf("%-*s  %-*s  %-*s  %-*s  %s",
+			widths[0], r[0], widths[1], r[1], widths[2], r[2], widths[3], r[3], r[4]))
 	}
-	return err
+	return lines, nil
 }

@@ -35,10 +35,10 @@ func TestCommands(t *testing.T) {
 		stdout, stderr string
 		status         int
 	}{
-		{"", nil, usage, "", 0},
-		{"help", nil, usage, "", 0},
-		{"--help", nil, usage, "", 0},
-		{"-h", nil, usage, "", 0},
+		{"", nil, usage + "\n", "", 0},
+		{"help", nil, usage + "\n", "", 0},
+		{"--help", nil, usage + "\n", "", 0},
+		{"-h", nil, usage + "\n", "", 0},
 		{"version", nil, "flatnet v1-test\n", "", 0},
 		{"--version", nil, "flatnet v1-test\n", "", 0},
 		{"list", nil, table, "", 0},
@@ -46,7 +46,7 @@ func TestCommands(t *testing.T) {
 		{"reload", nil, "mended: x was y\n", "", 0},
 		{"reload", sick, "mended: x was y\n", "flatnet: the kernel is sick\n", 1},
 		{"list all", nil, "", "flatnet list takes no argument, got \"all\"\n", 2},
-		{"frobnicate", nil, "", "flatnet has no command \"frobnicate\"\n\n" + usage, 2},
+		{"frobnicate", nil, "", "flatnet has no command \"frobnicate\"\n\n" + usage + "\n", 2},
 	} {
 		var stdout, stderr strings.Builder
 		status := Main(strings.Fields(tt.args), "v1-test", fakeHost{tt.err}, &stdout, &stderr)

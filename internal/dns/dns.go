@@ -7,6 +7,7 @@ package dns
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -39,7 +40,7 @@ type Record struct {
 	Key       model.Key
 	Names     []string // none: the container ID's first 12 bytes
 	Addresses []netip.Addr
-	Listen    []netip.Addr // the network's gateways, where its containers ask
+	Listen    []netip.Addr // the network's gateways, where its containers ask; none is link-local
 	Upstream  []netip.Addr // servers to ask about other names; none: the host's
 	Internal  bool         // other names are not looked up
 }
@@ -68,7 +69,6 @@ func (s Server) Installed() bool { return s.Program != "" }
 // hold the lock, a [model.ErrBusy].
 func (s Server) Add(r Record) (servers []string, err error) {
 	r.Names = s.validNames(r)
-	r.Listen = slices.DeleteFunc(slices.Clone(r.Listen), netip.Addr.IsLinkLocalUnicast) // the server has no zones
 	if !s.Installed() || len(r.Addresses) == 0 || len(r.Listen) == 0 {
 		return nil, nil
 	}
@@ -77,7 +77,7 @@ func (s Server) Add(r Record) (servers []string, err error) {
 			s.Warn(fmt.Sprintf("containers of network %s are not found by name, and %.12s gets the host's DNS servers: %v", r.Key.Network, r.Key.ContainerID, err))
 			// A file with addresses that can't be bound would keep the server
 			// from starting for other networks.
-			return errors.Join(s.edit(r.Key.Network, of(r.Key), nil), s.reload())
+			return s.withdraw(r.Key.Network, of(r.Key))
 		}
 		servers = strings.Split(model.JoinAddrs(r.Listen), ",")
 		return nil
@@ -103,21 +103,11 @@ func (s Server) Keep(network string, valid []model.Key) error {
 
 // remove withdraws the records that drop selects. Without any it takes no lock.
 func (s Server) remove(network string, drop func(id string) bool) error {
-	if ValidNetwork(network) != nil {
-		return nil
-	}
-	if edits, err := s.edits(network, drop, nil); err != nil || len(edits) == 0 {
+	edits, err := s.edits(network, drop, nil)
+	if err != nil || len(edits) == 0 || ValidNetwork(network) != nil {
 		return err
 	}
-	return s.locked(func() error {
-		if err := s.edit(network, drop, nil); err != nil {
-			return err
-		}
-		if err := s.reload(); err != nil {
-			s.Warn(fmt.Sprintf("container names: %v", err))
-		}
-		return nil
-	})
+	return s.locked(func() error { return s.withdraw(network, drop) })
 }
 
 // locked runs fn while no other flatnet or netavark edits the files. The lock is
@@ -172,4 +162,83 @@ func validName(s string) bool {
 		valid = valid && label != "" && len(label) <= 63
 	}
 	return valid && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == ',' || r == 0x7f })
+}
+
+// A network's file has the addresses to listen at in its first line, and, if
+// there are any, the servers to ask about other names:
+//
+//	10.87.1.1,fd87::1 9.9.9.9
+//
+// and a line for each container: ID, IPv4 and IPv6 addresses, names.
+//
+//	0d8d354710ce 10.87.1.2 fd87::2 web,www
+
+// internalSuffix marks the file of an internal network (INTERNAL_SUFFIX of
+// aardvark-dns' config/constants.rs). No network has a % in its name.
+const internalSuffix = "%int"
+
+// edits returns the files of a network that change if r takes the place of the
+// records that drop selects, by their paths. If r is nil, nothing does. A file
+// without records is empty, and to be removed.
+func (s Server) edits(network string, drop func(id string) bool, r *Record) (map[string]string, error) {
+	changed := map[string]string{}
+	for _, suffix := range []string{"", internalSuffix} {
+		path := filepath.Join(s.Dir, network+suffix)
+		data, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		header, records := split(string(data), drop)
+		if r != nil && r.Internal == (suffix != "") {
+			header = strings.TrimSpace(model.JoinAddrs(r.Listen)+" "+model.JoinAddrs(r.Upstream)) + "\n"
+			v4 := slices.DeleteFunc(slices.Clone(r.Addresses), netip.Addr.Is6)
+			v6 := slices.DeleteFunc(slices.Clone(r.Addresses), netip.Addr.Is4)
+			records += fmt.Sprintln(r.Key.ContainerID, model.JoinAddrs(v4), model.JoinAddrs(v6), strings.Join(r.Names, ","))
+		}
+		if records == "" {
+			header = ""
+		}
+		if header+records != string(data) {
+			changed[path] = header + records
+		}
+	}
+	return changed, nil
+}
+
+// edit makes these edits. The server reads every file of its directory, so a new
+// one is written beside it and moved there.
+func (s Server) edit(network string, drop func(id string) bool, r *Record) error {
+	edits, err := s.edits(network, drop, r)
+	for path, content := range edits {
+		if content == "" {
+			err = errors.Join(err, os.Remove(path))
+			continue
+		}
+		temp := filepath.Join(s.Dir, "..", "flatnet-"+filepath.Base(path)+".tmp")
+		werr := os.WriteFile(temp, []byte(content), 0o600)
+		if werr == nil {
+			werr = os.Rename(temp, path)
+		}
+		if werr != nil {
+			os.Remove(temp)
+		}
+		err = errors.Join(err, werr)
+	}
+	return err
+}
+
+// split returns a file's first line, and the others without those of the
+// containers that drop selects.
+func split(content string, drop func(id string) bool) (header, records string) {
+	lines := strings.SplitAfter(content, "\n")
+	kept := slices.DeleteFunc(lines[1:], func(line string) bool {
+		id, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		return drop(id)
+	})
+	return lines[0], strings.Join(kept, "")
+}
+
+// of selects the records of a container.
+func of(key model.Key) func(id string) bool {
+	return func(id string) bool { return id == key.ContainerID }
 }

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,6 +15,8 @@ import (
 
 	"flatnet/internal/sockdiag"
 	"flatnet/internal/subprocess"
+
+	"golang.org/x/sys/unix"
 )
 
 // processName is the program's name, and that of its process.
@@ -53,16 +56,17 @@ func (s Server) publish(r Record) error {
 	}
 	var failed, reload time.Duration
 	for i := 0; i < len(r.Listen); {
-		if failed >= reload {
-			reload = failed + reloadWait
-			if err := s.reload(); err != nil {
-				return err
-			}
-		}
 		began, addr, refused := time.Now(), r.Listen[i], true
 		p, err := s.process()
-		if err == nil && p == nil {
+		switch {
+		case err != nil:
+			return err
+		case p == nil:
+			reload = failed + reloadWait
 			err = s.start()
+		case failed >= reload:
+			reload = failed + reloadWait
+			err = p.Signal(syscall.SIGHUP)
 		}
 		if err == nil {
 			asked := time.Now()
@@ -117,11 +121,8 @@ func (s Server) pid() string {
 
 // process returns the running server, or nil.
 func (s Server) process() (*os.Process, error) {
-	pid, err := strconv.Atoi(s.pid())
-	if err != nil || pid <= 0 {
-		return nil, nil
-	}
-	p, _ := os.FindProcess(pid) // never fails on Linux, and opens a pidfd: it stays this process
+	pid, _ := strconv.Atoi(s.pid()) // /proc has no 0
+	p, _ := os.FindProcess(pid)     // never fails on Linux, and opens a pidfd: it stays this process
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	name, _ := os.ReadFile(filepath.Join(proc, "comm"))
 	switch {
@@ -140,14 +141,16 @@ func differs(proc, kind string) bool {
 	return err == nil && oerr == nil && ours != theirs
 }
 
-// reload makes the server read its files, if it runs. Without any file it ends.
-func (s Server) reload() error {
-	p, err := s.process()
-	if err == nil && p != nil {
-		err = p.Signal(syscall.SIGHUP)
+// withdraw removes the records that drop selects, and makes the server read its files,
+// if it runs. Without any file it ends.
+func (s Server) withdraw(network string, drop func(id string) bool) error {
+	err := s.edit(network, drop, nil)
+	p, perr := s.process()
+	if p != nil {
+		perr = p.Signal(syscall.SIGHUP)
 	}
-	if errors.Is(err, os.ErrProcessDone) {
-		return nil
+	if perr != nil && !errors.Is(perr, os.ErrProcessDone) {
+		s.Warn(fmt.Sprintf("container names: %v", perr))
 	}
 	return err
 }
@@ -167,6 +170,75 @@ func (s Server) start() error {
 		<-time.After(restartPause)
 		message := strings.ReplaceAll(strings.TrimSpace(string(stderr)), "\n", "; ")
 		return fmt.Errorf("start %s: %w: %s", s.Program, err, message)
+	}
+	return nil
+}
+
+// port is that of DNS (RFC 1035, section 4.2), and the one that containers use.
+const port = 53
+
+// replyWait is how long one question waits for its answer.
+const replyWait = 100 * time.Millisecond
+
+// header is the one of our questions (RFC 1035, section 4.1.1): an ID, the flag
+// RD, for the server to forward what it can't answer, and one question.
+const header = "fn\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+
+// ask asks a server for a name's IPv4 or IPv6 address once.
+func ask(server netip.AddrPort, name string, ipv6 bool) error {
+	addr, port := server.Addr(), int(server.Port())
+	family, sockaddr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: port, Addr: addr.As16()})
+	if addr.Is4() {
+		family, sockaddr = unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: addr.As4()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	c := os.NewFile(uintptr(fd), server.String())
+	defer c.Close()
+	if err := errors.Join(unix.Connect(fd, sockaddr), c.SetDeadline(time.Now().Add(replyWait))); err != nil {
+		return err
+	}
+	if _, err := c.Write(encodeQuestion(name, ipv6)); err != nil {
+		return err
+	}
+	reply := make([]byte, 512) // RFC 1035, section 4.2.1
+	n, err := c.Read(reply)
+	if err != nil {
+		return err
+	}
+	return decodeAnswer(reply[:n])
+}
+
+// question returns the name by which the server is asked for the record: one in
+// ASCII, if there is any, and in lower case, because that is how older servers
+// look names up.
+func (r Record) question() string {
+	ascii := slices.IndexFunc(r.Names, func(name string) bool {
+		return !strings.ContainsFunc(name, func(c rune) bool { return c > 0x7e })
+	})
+	return strings.ToLower(r.Names[max(ascii, 0)]) + "." + SearchDomain
+}
+
+func encodeQuestion(name string, ipv6 bool) []byte {
+	b := []byte(header)
+	for label := range strings.SplitSeq(name, ".") {
+		b = append(append(b, byte(len(label))), label...)
+	}
+	kind := map[bool]byte{false: 1, true: 28}[ipv6] // A (RFC 1035, section 3.2.2), AAAA (RFC 3596, section 2.1)
+	return append(b, 0, 0, kind, 0, 1)              // the root, QTYPE, QCLASS IN
+}
+
+// decodeAnswer returns nil for a reply with an answer.
+func decodeAnswer(b []byte) error {
+	switch {
+	case len(b) < len(header) || string(b[:2]) != header[:2] || b[2]&0x80 == 0: // ID, QR
+		return errors.New("no reply to the question")
+	case b[3]&0xf != 0: // RCODE
+		return fmt.Errorf("the name is not known (response code %d)", b[3]&0xf)
+	case binary.BigEndian.Uint16(b[6:]) == 0: // ANCOUNT
+		return errors.New("the name has no address")
 	}
 	return nil
 }

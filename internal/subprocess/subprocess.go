@@ -39,12 +39,28 @@ type Command struct {
 // is discarded if it is not collected; standard error is this process's.
 func (c Command) Run() (output []byte, err error) {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // else the program inherits that it is ignored
-	p, out, err := c.start()
+	null, nerr := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	input, feed, ierr := os.Pipe()
+	out, write, oerr := os.Pipe()
+	defer out.Close()
+	var p *os.Process
+	if err = errors.Join(nerr, ierr, oerr); err == nil {
+		files := []*os.File{input, null, os.Stderr}
+		files[c.Output] = write
+		p, err = os.StartProcess(c.Args[0], c.Args, &os.ProcAttr{Dir: c.Dir, Env: c.environ(), Files: files})
+	}
+	for _, f := range []*os.File{null, input, write} {
+		f.Close()
+	}
 	if err != nil {
+		feed.Close()
 		return nil, err
 	}
-	defer out.Close()
 	kill := time.AfterFunc(c.Timeout, func() { p.Kill() })
+	go func() {
+		feed.Write(c.Input) // fails if the program does not read it
+		feed.Close()
+	}()
 	ended := make(chan error)
 	go func() {
 		state, err := p.Wait()
@@ -63,6 +79,15 @@ func (c Command) Run() (output []byte, err error) {
 	return output, err
 }
 
+// environ returns the program's environment, in which every variable is once.
+func (c Command) environ() []string {
+	own := slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.ContainsFunc(c.Env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	})
+	return append(own, c.Env...)
+}
+
 // Find returns the path of an executable file of this name in the first of the
 // directories that has one, or "". Relative directories are skipped.
 func Find(name string, dirs []string) string {
@@ -74,43 +99,4 @@ func Find(name string, dirs []string) string {
 		}
 	}
 	return ""
-}
-
-// start starts the program and returns the end of a pipe from which to read its
-// output.
-func (c Command) start() (*os.Process, *os.File, error) {
-	null, nerr := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	input, feed, ierr := os.Pipe()
-	out, write, oerr := os.Pipe()
-	defer func() {
-		null.Close()
-		input.Close()
-		write.Close()
-	}()
-	var p *os.Process
-	err := errors.Join(nerr, ierr, oerr)
-	if err == nil {
-		files := []*os.File{input, null, os.Stderr}
-		files[c.Output] = write
-		p, err = os.StartProcess(c.Args[0], c.Args, &os.ProcAttr{Dir: c.Dir, Env: c.environ(), Files: files})
-	}
-	if err != nil {
-		feed.Close()
-		out.Close()
-		return nil, nil, err
-	}
-	go func() {
-		feed.Write(c.Input) // fails if the program does not read it
-		feed.Close()
-	}()
-	return p, out, nil
-}
-
-// environ returns the program's environment, in which every variable is once.
-func (c Command) environ() []string {
-	own := slices.DeleteFunc(os.Environ(), func(variable string) bool {
-		name, _, _ := strings.Cut(variable, "=")
-		return slices.ContainsFunc(c.Env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
-	})
-	return append(own, c.Env...)
 }
