@@ -28,8 +28,16 @@ const MaxPorts = 3 * math.MaxUint16
 
 // Text returns the string of key as parse reads it.
 func Text[T any](o *strictjson.Object, key string, parse func(string) (T, error)) (v T) {
-	if s, ok := o.String(key); ok {
-		v = convert(o, key, s, parse)
+	if _, ok := o.String(key); ok {
+		v = Required(o, key, parse)
+	}
+	return v
+}
+
+// Optional is Text for a key whose empty string means that it is absent.
+func Optional[T any](o *strictjson.Object, key string, parse func(string) (T, error)) (v T) {
+	if s, _ := o.String(key); s != "" {
+		v = Required(o, key, parse)
 	}
 	return v
 }
@@ -37,13 +45,10 @@ func Text[T any](o *strictjson.Object, key string, parse func(string) (T, error)
 // Required is Text for a key that must be present.
 func Required[T any](o *strictjson.Object, key string, parse func(string) (T, error)) T {
 	s, _ := o.String(key)
-	return convert(o, key, s, parse)
-}
-
-// Optional is Text for a key whose empty string means that it is absent.
-func Optional[T any](o *strictjson.Object, key string, parse func(string) (T, error)) (v T) {
-	if s, _ := o.String(key); s != "" {
-		v = convert(o, key, s, parse)
+	v, err := parse(s)
+	if err != nil {
+		o.Fail(key, "%w", err)
+		return *new(T)
 	}
 	return v
 }
@@ -59,15 +64,6 @@ func Texts[T any](o *strictjson.Object, key string, parse func(string) (T, error
 		all = append(all, v)
 	}
 	return all
-}
-
-func convert[T any](o *strictjson.Object, key, s string, parse func(string) (T, error)) T {
-	v, err := parse(s)
-	if err != nil {
-		o.Fail(key, "%w", err)
-		return *new(T)
-	}
-	return v
 }
 
 // Uint returns a whole number up to the type's largest.
@@ -119,40 +115,39 @@ func MAC(o *strictjson.Object, key string) model.HardwareAddr {
 
 // Prefix returns an address and its subnet's length; it requires one.
 func Prefix(o *strictjson.Object, key string) netip.Prefix {
-	return Required(o, key, func(s string) (netip.Prefix, error) {
-		p, err := netip.ParsePrefix(s)
-		if err != nil || p.Addr().Is4In6() {
-			return p, fmt.Errorf("%.60q is not an address and length in the form 10.87.1.2/24", s)
-		}
-		return p, nil
-	})
+	return Required(o, key, prefixIn("an address and length in the form 10.87.1.2/24"))
 }
 
 // Subnet returns a subnet; it requires one. Host bits are masked, as in netavark,
 // and noted.
 func Subnet(o *strictjson.Object, key string) netip.Prefix {
-	s, _ := o.String(key)
-	return subnet(o, key, s)
+	return mask(o, key, Required(o, key, prefixIn(subnetForm)))
 }
 
 // Subnets returns a list of subnets.
 func Subnets(o *strictjson.Object, key string) (all []netip.Prefix) {
-	for i, s := range o.Strings(key) {
-		if p := subnet(o, fmt.Sprintf("%s[%d]", key, i), s); p.IsValid() {
-			all = append(all, p)
-		}
+	for i, p := range Texts(o, key, prefixIn(subnetForm)) {
+		all = append(all, mask(o, fmt.Sprintf("%s[%d]", key, i), p))
 	}
 	return all
 }
 
-func subnet(o *strictjson.Object, key, s string) netip.Prefix {
-	p, err := netip.ParsePrefix(s)
-	if err != nil || p.Addr().Is4In6() {
-		o.Fail(key, "%.60q is not a subnet in the form 10.87.1.0/24", s)
-		return netip.Prefix{}
+const subnetForm = "a subnet in the form 10.87.1.0/24"
+
+// prefixIn reads a prefix of this form.
+func prefixIn(form string) func(s string) (netip.Prefix, error) {
+	return func(s string) (netip.Prefix, error) {
+		p, err := netip.ParsePrefix(s)
+		if err != nil || p.Addr().Is4In6() {
+			return p, fmt.Errorf("%.60q is not %s", s, form)
+		}
+		return p, nil
 	}
+}
+
+func mask(o *strictjson.Object, key string, p netip.Prefix) netip.Prefix {
 	if p != p.Masked() {
-		o.Note(key, "%q has host bits set; it is read as %v", s, p.Masked())
+		o.Note(key, "%q has host bits set; it is read as %v", p, p.Masked())
 	}
 	return p.Masked()
 }
@@ -196,13 +191,9 @@ func HostIP(o *strictjson.Object, key string) netip.Addr {
 // ParseProtocol reads the name of a published port's protocol (IPPROTO_* of
 // linux/in.h).
 func ParseProtocol(s string) (uint8, error) {
-	switch s {
-	case "tcp":
-		return 6, nil
-	case "udp":
-		return 17, nil
-	case "sctp":
-		return 132, nil
+	n, ok := map[string]uint8{"tcp": 6, "udp": 17, "sctp": 132}[s]
+	if !ok {
+		return 0, fmt.Errorf("%.60q is none of tcp, udp, sctp", s)
 	}
-	return 0, fmt.Errorf("%.60q is none of tcp, udp, sctp", s)
+	return n, nil
 }
