@@ -1,6 +1,8 @@
 package records
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -18,12 +20,12 @@ type field struct {
 	required  bool
 }
 
-func text(key string, v *string, valid func(string) error) field {
-	return field{key, *v, func(s string) error { *v = s; return valid(s) }, true}
+func ifName(key string, v *string) field {
+	return field{key, *v, func(s string) error { *v = s; return model.ValidIfName(s) }, true}
 }
 
-func value[T fmt.Stringer](key string, v *T, parse func(string) (T, error)) field {
-	return field{key, (*v).String(), func(s string) (err error) { *v, err = parse(s); return err }, false}
+func mac(key string, v *model.HardwareAddr) field {
+	return field{key, v.String(), func(s string) (err error) { *v, err = model.ParseHardwareAddr(s); return err }, false}
 }
 
 func flag(key string, v *bool) field {
@@ -65,7 +67,7 @@ func list[T any](key string, v *[]T, format func(T) string, parse func(string) (
 // networkFields are those of the record of what a network's attachments share.
 func networkFields(s *model.Shared) []field {
 	return []field{
-		text("bridge", &s.Bridge, model.ValidIfName), value("mac", &s.BridgeMAC, parseMAC), number("mtu", &s.MTU),
+		ifName("bridge", &s.Bridge), mac("mac", &s.BridgeMAC), number("mtu", &s.MTU),
 		flag("isGateway", &s.IsGateway), flag("ipMasq", &s.IPMasq), list("noMasq", &s.Flat, netip.Prefix.String, netip.ParsePrefix),
 		flag("promiscMode", &s.PromiscMode), flag("hairpinMode", &s.HairpinMode),
 		flag("internal", &s.Internal), flag("isolation", &s.Isolated), flag("portIsolation", &s.PortIsolated),
@@ -80,37 +82,20 @@ func networkFields(s *model.Shared) []field {
 // attachmentFields are those of the record of one attachment, beside its name.
 func attachmentFields(a *model.Attachment) []field {
 	return []field{
-		text("hostEnd", &a.HostEnd, model.ValidIfName), value("mac", &a.MAC, parseMAC),
+		ifName("hostEnd", &a.HostEnd), mac("mac", &a.MAC),
 		flag("internal", &a.Internal), flag("macspoofchk", &a.SpoofCheck), flag("disableContainerInterface", &a.NoAddress),
-		list("addresses", &a.Addresses,
-			func(addr model.Address) string {
-				return formatSubnet(model.Subnet{Prefix: addr.Prefix, Gateway: addr.Gateway})
-			},
-			func(s string) (model.Address, error) {
-				sub, err := parseSubnet(s)
-				return model.Address{Prefix: sub.Prefix, Gateway: sub.Gateway}, err
-			}),
+		list("addresses", &a.Addresses, formatSubnet, parseSubnet),
 		number("ingressRate", &a.Bandwidth.Ingress.Rate), number("ingressBurst", &a.Bandwidth.Ingress.Burst),
 		number("egressRate", &a.Bandwidth.Egress.Rate), number("egressBurst", &a.Bandwidth.Egress.Burst),
 		list("ports", &a.Ports, formatPort, parsePort),
 	}
 }
 
-func parseMAC(s string) (model.HardwareAddr, error) {
-	if s == (model.HardwareAddr{}).String() {
-		return model.HardwareAddr{}, nil
-	}
-	return model.ParseHardwareAddr(s)
-}
-
 // none stands for an address that there is not.
 const none = "-"
 
 func formatSubnet(s model.Subnet) string {
-	if !s.Gateway.IsValid() {
-		return s.Prefix.String() + " " + none
-	}
-	return s.Prefix.String() + " " + s.Gateway.String()
+	return s.Prefix.String() + " " + cmp.Or(model.JoinAddrs([]netip.Addr{s.Gateway}), none)
 }
 
 func parseSubnet(text string) (s model.Subnet, err error) {
@@ -122,28 +107,19 @@ func parseSubnet(text string) (s model.Subnet, err error) {
 }
 
 func formatPort(p model.Publication) string {
-	host, local := none, none
-	if p.Host.IsValid() {
-		host = p.Host.String()
-	}
-	if p.Local {
-		local = "local"
-	}
-	return fmt.Sprintf("%d %s %s %s", p.Protocol, host, p.Target, local)
+	host, _ := p.Host.MarshalText() // empty if it is invalid
+	local := map[bool]string{true: "local", false: none}[p.Local]
+	return fmt.Sprintf("%d %s %s %s", p.Protocol, cmp.Or(string(host), none), p.Target, local)
 }
 
 func parsePort(text string) (p model.Publication, err error) {
-	f := strings.Fields(text)
+	f := strings.Split(text, " ")
 	if len(f) != 4 {
 		return p, fmt.Errorf("%q is no published port", text)
 	}
 	protocol, err := strconv.ParseUint(f[0], 10, 8)
 	p.Protocol, p.Local = uint8(protocol), f[3] == "local"
-	if err == nil && f[1] != none {
-		p.Host, err = netip.ParseAddrPort(f[1])
-	}
-	if err == nil {
-		p.Target, err = netip.ParseAddrPort(f[2])
-	}
+	host := strings.TrimPrefix(f[1], none)
+	err = errors.Join(err, p.Host.UnmarshalText([]byte(host)), p.Target.UnmarshalText([]byte(f[2])))
 	return p, err
 }

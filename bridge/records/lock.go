@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -16,38 +17,29 @@ import (
 // Wait is how long a verb waits for another one.
 const Wait = 10 * time.Second
 
-// A Lock is held until it is closed or the process ends. The zero value holds nothing.
-type Lock struct{ f *os.File }
-
-// Close releases the lock. It may be called again.
-func (l Lock) Close() {
-	if l.f != nil {
-		l.f.Close() // nothing was written to it
-	}
-}
+// A Lock is held until it is closed or the process ends. Nil holds nothing. Nothing is
+// written to it, so errors of Close, which may be called again, don't matter.
+type Lock = *os.File
 
 // lock waits for bytes of the file of locks. Only that other holds one for longer is an
 // error, a [model.ErrBusy]: without a lock, after a warning, the verb goes on.
 func (d Dir) lock(other string, wait time.Duration, how int, at ...int64) (Lock, error) {
 	f, err := d.open()
 	for _, offset := range at {
-		if err == nil && f != nil {
+		if err == nil {
 			err = flock.LockByte(f, offset, how, wait)
 		}
 	}
 	if errors.Is(err, flock.ErrHeld) {
-		f.Close() // nothing was written to it
-		return Lock{}, fmt.Errorf("%s has been under way for %v; try again: %w", other, wait, err)
+		f.Close()
+		return nil, fmt.Errorf("%s has been under way for %v; try again: %w", other, wait, err)
 	}
-	d.unlocked(other, err)
-	return Lock{f}, nil
+	d.say(err, noLock, other)
+	return f, nil
 }
 
-func (d Dir) unlocked(other string, err error) {
-	if err != nil {
-		d.say(fmt.Errorf("no lock (continuing; %s at the same moment may conflict): %w", other, err))
-	}
-}
+// noLock warns of the risk of having no lock.
+const noLock = "no lock (continuing; %s at the same moment may conflict)"
 
 // Turn waits until no other process has a verb of the attachment under way, such as an
 // ADD whose runtime was killed.
@@ -59,18 +51,15 @@ func (d Dir) Turn(key model.Key) (Lock, error) {
 // wait.
 func (d Dir) Turns(keys []model.Key) (free, held []model.Key, turns Lock) {
 	f, err := d.open()
-	if err != nil || f == nil {
-		d.unlocked("another call for one of these attachments", err)
-		return keys, nil, Lock{}
-	}
+	d.say(err, noLock, "another call for one of these attachments")
 	for _, key := range keys {
-		if errors.Is(flock.LockByte(f, key.Place(), unix.LOCK_EX, 0), flock.ErrHeld) {
+		if err == nil && errors.Is(flock.LockByte(f, key.Place(), unix.LOCK_EX, 0), flock.ErrHeld) {
 			held = append(held, key)
 		} else {
 			free = append(free, key)
 		}
 	}
-	return free, held, Lock{f}
+	return free, held, f
 }
 
 // Arrive begins an ADD that has no link yet, beside other ADDs of the network and on its
@@ -90,18 +79,11 @@ func (d Dir) Bridge(bridge string) (Lock, error) {
 	return d.lock("an ADD of another network on bridge "+bridge, Wait, unix.LOCK_EX, model.Place(model.SharedMark, bridge))
 }
 
-// open opens the file of locks: nil if nothing is kept.
-func (d Dir) open() (*os.File, error) {
-	if d.path == "" {
-		return nil, nil
-	}
-	if err := os.MkdirAll(d.path, 0o700); err != nil {
+// open opens the file of locks.
+func (d Dir) open() (Lock, error) {
+	err := cmp.Or(os.MkdirAll(d.path, 0o700), d.keepPrivate(filepath.Dir(d.path)), d.keepPrivate(d.path))
+	if err != nil {
 		return nil, err
-	}
-	for _, dir := range []string{filepath.Dir(d.path), d.path} {
-		if err := d.keepPrivate(dir); err != nil {
-			return nil, err
-		}
 	}
 	return os.OpenFile(filepath.Join(d.path, ".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 }
@@ -116,9 +98,9 @@ func (d Dir) keepPrivate(dir string) error {
 	if !st.IsDir() {
 		return model.Errorf(model.ErrConflict, "%s must be a directory", dir)
 	}
-	if err := os.Chmod(dir, 0o700); err != nil {
-		return err
+	if err = os.Chmod(dir, 0o700); err == nil {
+		d.warn(fmt.Sprintf("directory %s was open to other users, who could hold its locks; its mode was %04o and now is 0700",
+			dir, st.Mode().Perm()))
 	}
-	d.say(fmt.Errorf("directory %s was open to other users, who could hold its locks; its mode was %04o and now is 0700", dir, st.Mode().Perm()))
-	return nil
+	return err
 }

@@ -7,7 +7,6 @@ package records
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,7 +32,7 @@ import (
 //	NETWORK/bridge    what the network's attachments share
 //	NETWORK/ID:IFNAME an attachment
 //
-// Where path is empty, nothing is kept.
+// Where there can be no directory, nothing is kept, with a warning.
 type Dir struct {
 	path string
 	warn func(string)
@@ -47,7 +46,7 @@ const root = "/run/flatnet"
 func Own(warn func(string)) Dir {
 	var st unix.Stat_t
 	if unix.Stat("/proc/thread-self/ns/net", &st) != nil {
-		return Dir{"", warn}
+		return Dir{filepath.Join(os.DevNull, "none"), warn}
 	}
 	return Dir{filepath.Join(root, strconv.FormatUint(st.Ino, 10)), warn}
 }
@@ -68,7 +67,7 @@ func (d Dir) Share(s, found *model.Shared) {
 		return
 	}
 	lock, err := d.lock("another ADD", Wait, unix.LOCK_EX, model.Place(networkFile, s.Name))
-	d.say(err)
+	d.say(err, "network %s", s.Name)
 	defer lock.Close()
 	d.Merge(s)
 	d.write(d.networkFile(s.Name), encode(networkFields(s)))
@@ -105,20 +104,15 @@ func (d Dir) Save(a *model.Attachment) {
 }
 
 func (d Dir) write(path string, data []byte) {
-	if d.path == "" {
-		return
-	}
 	err := os.MkdirAll(filepath.Dir(path), 0o700)
 	if err == nil {
 		err = overwrite(path, data)
 	}
-	if err != nil {
-		d.say(fmt.Errorf("flatnet reload will not restore this: %w", err))
-	}
+	d.say(err, "flatnet reload will not restore this")
 }
 
-// overwrite replaces what a file holds by data, with white space up to the old length
-// until it is cut off: a reader never finds less than a whole record.
+// overwrite replaces what a file holds by data, with white space up to the old length:
+// a reader never finds less than a whole record.
 func overwrite(path string, data []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
@@ -128,17 +122,15 @@ func overwrite(path string, data []byte) error {
 	st, err := f.Stat()
 	if err == nil {
 		padding := bytes.Repeat([]byte{' '}, max(0, int(st.Size())-len(data)))
-		_, err = f.WriteAt(slices.Concat(data, padding), 0)
-	}
-	if err == nil {
-		err = f.Truncate(int64(len(data)))
+		_, err = f.WriteAt(append(data, padding...), 0)
 	}
 	return err
 }
 
-func (d Dir) say(err error) {
+// say warns of an error, if there is one, with the text of the format before it.
+func (d Dir) say(err error, format string, args ...any) {
 	if err != nil {
-		d.warn(err.Error())
+		d.warn(fmt.Sprintf(format, args...) + ": " + err.Error())
 	}
 }
 
@@ -155,18 +147,29 @@ func encode(fields []field) []byte {
 // maxSize is more than the record of an attachment with all ports of a host needs.
 const maxSize = 64 << 20
 
-// decode sets the fields. An empty record is about to be written, or was when its
-// writer was killed: like a missing one it is an fs.ErrNotExist.
-func decode(data []byte, fields []field) error {
-	if len(data) == 0 {
-		return fs.ErrNotExist
+// load sets the fields from a record. One that is empty is about to be written, or was
+// when its writer was killed: like a missing one it is not found.
+func load(path string, fields []field) (found bool, err error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
+		return false, nil
 	}
+	if err == nil {
+		err = decode(data, fields)
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", path, err)
+	}
+	return true, nil
+}
+
+func decode(data []byte, fields []field) error {
 	o, err := strictjson.ParseLarge(data, maxSize)
 	if err != nil {
 		return err
 	}
 	for _, f := range fields {
-		if text, _ := o.String(f.key); text != "" || f.required {
+		if text, ok := o.String(f.key); ok && text != f.text || f.required {
 			if err := f.set(text); err != nil {
 				o.Fail(f.key, "%w", err)
 			}
@@ -175,21 +178,10 @@ func decode(data []byte, fields []field) error {
 	return o.Err()
 }
 
-func load(path string, fields []field) error {
-	data, err := os.ReadFile(path)
-	if err == nil {
-		err = decode(data, fields)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
-}
-
 // Network returns what is recorded of a network: nil without a record that can be read.
 func (d Dir) Network(name string) *model.Shared {
 	s := &model.Shared{Network: model.Network{Name: name}}
-	if d.path == "" || load(d.networkFile(name), networkFields(s)) != nil {
+	if found, _ := load(d.networkFile(name), networkFields(s)); !found {
 		return nil
 	}
 	return s
@@ -200,47 +192,44 @@ func (d Dir) Network(name string) *model.Shared {
 func (d Dir) Networks() (all []*model.Shared, err error) {
 	for _, file := range d.glob("*", networkFile) {
 		s := &model.Shared{Network: model.Network{Name: filepath.Base(filepath.Dir(file))}}
-		switch lerr := load(file, networkFields(s)); {
-		case lerr == nil:
+		found, lerr := load(file, networkFields(s))
+		if found {
 			all = append(all, s)
-		case !errors.Is(lerr, fs.ErrNotExist):
-			err = errors.Join(err, lerr)
 		}
+		err = errors.Join(err, lerr)
 	}
 	return all, err
 }
 
 // Attachment returns what is recorded of key: nil without a record that can be read.
 func (d Dir) Attachment(key model.Key) *model.Attachment {
-	all, _ := d.attachments([]string{d.attachmentFile(key)})
-	if d.path == "" || len(all) == 0 {
+	a := &model.Attachment{Key: key}
+	a.Name = key.Network
+	if found, _ := load(d.attachmentFile(key), attachmentFields(a)); !found {
 		return nil
 	}
-	return all[0]
+	return a
 }
 
 // Attachments returns the records of a network, a container or both; "*" stands for all.
 // Those of internal networks come last. What can't be read is reported in the error,
 // and the rest is returned all the same. Others may add and drop records meanwhile.
-func (d Dir) Attachments(network, containerID string) ([]*model.Attachment, error) {
-	// Network names and IDs have no character that a pattern gives a meaning to.
-	return d.attachments(d.glob(network, containerID+":*"))
-}
-
-func (d Dir) attachments(files []string) (all []*model.Attachment, err error) {
+func (d Dir) Attachments(network, containerID string) (all []*model.Attachment, err error) {
 	var internal []*model.Attachment
-	for _, file := range files {
+	// Network names and IDs have no character that a pattern gives a meaning to.
+	for _, file := range d.glob(network, containerID+":*") {
 		id, ifName, _ := strings.Cut(filepath.Base(file), ":")
 		key, kerr := model.NewKey(filepath.Base(filepath.Dir(file)), id, ifName)
 		a := &model.Attachment{Key: key}
 		a.Name = key.Network
-		switch lerr := cmp.Or(kerr, load(file, attachmentFields(a))); {
-		case lerr == nil && a.Internal:
+		found, lerr := load(file, attachmentFields(a))
+		err = errors.Join(err, kerr, lerr)
+		switch {
+		case !found || kerr != nil:
+		case a.Internal:
 			internal = append(internal, a)
-		case lerr == nil:
+		default:
 			all = append(all, a)
-		case !errors.Is(lerr, fs.ErrNotExist):
-			err = errors.Join(err, lerr)
 		}
 	}
 	return append(all, internal...), err
@@ -248,9 +237,6 @@ func (d Dir) attachments(files []string) (all []*model.Attachment, err error) {
 
 // glob lists records by the patterns of their directory and name.
 func (d Dir) glob(network, name string) []string {
-	if d.path == "" { // else the working directory's files would be read
-		return nil
-	}
 	files, _ := filepath.Glob(filepath.Join(d.path, network, name))
 	return files
 }
@@ -259,12 +245,7 @@ func (d Dir) glob(network, name string) []string {
 func (d Dir) Drop(key model.Key) error { return d.remove(d.attachmentFile(key)) }
 
 // DropNetwork removes all records of a network.
-func (d Dir) DropNetwork(network string) (err error) {
-	for _, path := range append(d.glob(network, "*"), filepath.Join(d.path, network)) {
-		err = errors.Join(err, d.remove(path))
-	}
-	return err
-}
+func (d Dir) DropNetwork(network string) error { return d.remove(filepath.Join(d.path, network)) }
 
 // freshRecord is how young a record of a network is kept although no link shows it:
 // an ADD writes it before the link has its alias.
@@ -280,13 +261,10 @@ func (d Dir) DropOld(network string) error {
 	return d.remove(file)
 }
 
-// remove removes a file, if there is one: a read-only file system, or what is no
-// directory, refuse that as well.
+// remove removes a file or directory, if there is one: a read-only file system, or what
+// is no directory, refuse that as well.
 func (d Dir) remove(path string) error {
-	if d.path == "" {
-		return nil
-	}
-	err := os.Remove(path)
+	err := os.RemoveAll(path)
 	if err == nil {
 		return nil
 	}
@@ -301,14 +279,8 @@ func (d Dir) raisedFile() string { return filepath.Join(d.path, ".accept_ra") }
 // Raised lists the interfaces whose accept_ra was raised. The record may be missing or
 // broken.
 func (d Dir) Raised() []string {
-	data, err := os.ReadFile(d.raisedFile())
-	if err != nil || d.path == "" {
-		return nil
-	}
-	o, err := strictjson.Parse(data)
-	if err != nil {
-		return nil
-	}
+	data, _ := os.ReadFile(d.raisedFile())
+	o, _ := strictjson.Parse(data)
 	return o.Strings("interfaces")
 }
 
