@@ -186,8 +186,7 @@ func (w *resultWriter) family(key string, r *model.Result, family func(netip.Add
 }
 
 func (w *resultWriter) dns(d *model.DNS) {
-	empty := len(d.Nameservers)+len(d.Domain)+len(d.Search)+len(d.Options) == 0
-	if empty && w.version >= leaner {
+	if d.Empty() && w.version >= leaner {
 		return
 	}
 	w.Begin("dns", '{')

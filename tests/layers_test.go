@@ -13,7 +13,7 @@ var layers = [][]string{
 	{"flatnet/cni", "flatnet/internal/netavark", "flatnet/internal/cli"},
 	{"flatnet/internal/engine"},
 	{"flatnet/ipam/delegate"},
-	{"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/listeners", "flatnet/internal/fields"},
+	{"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/listeners", "flatnet/internal/fields", "flatnet/internal/resolvconf"},
 	parts,
 	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/internal/lockdir"},
 	{"flatnet/internal/flock"},

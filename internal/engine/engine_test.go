@@ -214,7 +214,7 @@ func TestResolvConf(t *testing.T) {
 	if got, err := e.Add(c); err != nil || !reflect.DeepEqual(got.DNS.Nameservers, []string{"9.9.9.9"}) {
 		t.Errorf("%v, %+v", err, got.DNS)
 	}
-	if err := os.Truncate(file, maxResolvConf+1); err != nil {
+	if err := os.Truncate(file, 1<<20); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := e.Add(c); err == nil || !strings.Contains(err.Error(), "ipam.resolvConf: "+file+" is not a regular file of at most") {

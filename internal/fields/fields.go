@@ -197,3 +197,43 @@ func ParseProtocol(s string) (uint8, error) {
 	}
 	return n, nil
 }
+
+// Suspicion returns why a key looks like a mistake for one of known, or "". hint says
+// where keys of elsewhere belong.
+func Suspicion(key string, known, elsewhere []string, hint string) string {
+	same := func(k string) bool { return strings.EqualFold(k, key) }
+	similar := func(k string) bool {
+		changes := 1
+		if min(len(k), len(key)) >= 8 {
+			changes = 2
+		}
+		return within(changes, strings.ToLower(k), strings.ToLower(key))
+	}
+	if slices.Contains(known, key) {
+		return ""
+	}
+	if i := slices.IndexFunc(known, same); i >= 0 {
+		return fmt.Sprintf("is read as %q", known[i])
+	}
+	if slices.ContainsFunc(elsewhere, same) {
+		return "means nothing " + hint
+	}
+	if i := slices.IndexFunc(known, similar); i >= 0 {
+		return fmt.Sprintf("means nothing to flatnet; did you mean %q?", known[i])
+	}
+	return ""
+}
+
+// within reports whether n changes turn a into b: a letter that is missing, too
+// much, wrong or swapped with the next.
+func within(n int, a, b string) bool {
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	if n == 0 || a == "" || b == "" {
+		return len(a)+len(b) <= n
+	}
+	swapped := len(a) > 1 && len(b) > 1 && a[0] == b[1] && a[1] == b[0]
+	return swapped && within(n-1, a[2:], b[2:]) ||
+		within(n-1, a[1:], b) || within(n-1, a, b[1:]) || within(n-1, a[1:], b[1:])
+}

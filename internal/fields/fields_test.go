@@ -103,3 +103,16 @@ func TestCheckMTU(t *testing.T) {
 		}
 	}
 }
+
+func TestWithin(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"", "ab", 2}, {"subnet", "subnett", 1}, {"subnet", "subent", 1}, {"mtu", "mut", 1}, {"vlan", "wlan", 1}, {"kitten", "sitting", 3}} {
+		for n := range 4 {
+			if got := within(n, c.a, c.b); got != (n >= c.want) || got != within(n, c.b, c.a) {
+				t.Errorf("%s and %s: %v with %d changes", c.a, c.b, got, n)
+			}
+		}
+	}
+}

@@ -43,19 +43,6 @@ func TestSuspiciousKeys(t *testing.T) {
 	}
 }
 
-func TestWithin(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"", "ab", 2}, {"subnet", "subnett", 1}, {"subnet", "subent", 1}, {"mtu", "mut", 1}, {"vlan", "wlan", 1}, {"kitten", "sitting", 3}} {
-		for n := range 4 {
-			if got := within(n, c.a, c.b); got != (n >= c.want) || got != within(n, c.b, c.a) {
-				t.Errorf("%s and %s: %v with %d changes", c.a, c.b, got, n)
-			}
-		}
-	}
-}
-
 // Whatever key of the top level the package reads is in the table.
 func TestAllKeysAreKnown(t *testing.T) {
 	files, _ := filepath.Glob("*.go")
