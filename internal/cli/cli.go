@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"flatnet/bridge/model"
 )
@@ -29,10 +30,7 @@ type Host interface {
 // Main runs the command that args name and returns the process's exit status:
 // 0 for success, 1 for failure, 2 for a command that does not exist.
 func Main(args []string, version string, host Host, stdout, stderr io.Writer) int {
-	command := "help"
-	if len(args) > 0 {
-		command = args[0]
-	}
+	command := append(slices.Clone(args), "help")[0] // without arguments
 	var lines []string
 	var err error
 	switch {

@@ -104,7 +104,7 @@ func (s Server) Keep(network string, valid []model.Key) error {
 // remove withdraws the records that drop selects. Without any it takes no lock.
 func (s Server) remove(network string, drop func(id string) bool) error {
 	edits, err := s.edits(network, drop, nil)
-	if err != nil || len(edits) == 0 || ValidNetwork(network) != nil {
+	if err != nil || len(edits) == 0 || ValidNetwork(network) != nil { // the server's own file
 		return err
 	}
 	return s.locked(func() error { return s.withdraw(network, drop) })

@@ -241,14 +241,6 @@ func TestInvalidNamesAreLeftOut(t *testing.T) {
 	}
 }
 
-func TestQuestionIsInLowerCase(t *testing.T) {
-	r := web
-	r.Names = []string{"Ü", "Web"}
-	if got := r.question(); got != "web.dns.podman" {
-		t.Error(got)
-	}
-}
-
 func TestNetworkOfTheServersOwnFile(t *testing.T) {
 	s := newServer(t)
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {

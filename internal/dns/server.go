@@ -69,7 +69,7 @@ func (s Server) publish(r Record) error {
 		}
 		if err == nil {
 			asked := time.Now()
-			err = ask(netip.AddrPortFrom(addr, port), r.question(), r.Addresses[0].Is6())
+			err = ask(netip.AddrPortFrom(addr, port), r.question())
 			if refused = errors.Is(err, syscall.ECONNREFUSED); !refused {
 				began = asked // a start may take longer than the answer after it
 			}
@@ -181,8 +181,8 @@ const replyWait = 100 * time.Millisecond
 // RD, for the server to forward what it can't answer, and one question.
 const header = "fn\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00"
 
-// ask asks a server for a name's IPv4 or IPv6 address once.
-func ask(server netip.AddrPort, name string, ipv6 bool) error {
+// ask asks a server a question once. It returns nil for a reply with an answer.
+func ask(server netip.AddrPort, question []byte) error {
 	addr, port := server.Addr(), int(server.Port())
 	family, sockaddr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: port, Addr: addr.As16()})
 	if addr.Is4() {
@@ -197,7 +197,7 @@ func ask(server netip.AddrPort, name string, ipv6 bool) error {
 	if err := errors.Join(unix.Connect(fd, sockaddr), c.SetDeadline(time.Now().Add(replyWait))); err != nil {
 		return err
 	}
-	if _, err := c.Write(encodeQuestion(name, ipv6)); err != nil {
+	if _, err := c.Write(question); err != nil {
 		return err
 	}
 	reply := make([]byte, 512) // RFC 1035, section 4.2.1
@@ -208,23 +208,20 @@ func ask(server netip.AddrPort, name string, ipv6 bool) error {
 	return decodeAnswer(reply[:n])
 }
 
-// question returns the name by which the server is asked for the record: one in
-// ASCII, if there is any, and in lower case, because that is how older servers
-// look names up.
-func (r Record) question() string {
+// question returns the question about the record's first address. Its name is one in
+// ASCII, if there is any, and in lower case, because that is how older servers look
+// names up.
+func (r Record) question() []byte {
 	ascii := slices.IndexFunc(r.Names, func(name string) bool {
 		return !strings.ContainsFunc(name, func(c rune) bool { return c > 0x7e })
 	})
-	return strings.ToLower(r.Names[max(ascii, 0)]) + "." + SearchDomain
-}
-
-func encodeQuestion(name string, ipv6 bool) []byte {
 	b := []byte(header)
-	for label := range strings.SplitSeq(name, ".") {
+	for label := range strings.SplitSeq(strings.ToLower(r.Names[max(ascii, 0)])+"."+SearchDomain, ".") {
 		b = append(append(b, byte(len(label))), label...)
 	}
-	kind := map[bool]byte{false: 1, true: 28}[ipv6] // A (RFC 1035, section 3.2.2), AAAA (RFC 3596, section 2.1)
-	return append(b, 0, 0, kind, 0, 1)              // the root, QTYPE, QCLASS IN
+	// A (RFC 1035, section 3.2.2) or AAAA (RFC 3596, section 2.1)
+	kind := map[bool]byte{false: 1, true: 28}[r.Addresses[0].Is6()]
+	return append(b, 0, 0, kind, 0, 1) // the root, QTYPE, QCLASS IN
 }
 
 // decodeAnswer returns nil for a reply with an answer.

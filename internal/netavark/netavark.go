@@ -78,12 +78,9 @@ func (p Plugin) serve(args []string, stdin io.Reader) (reply []byte, attached *m
 	if command == "info" { // api_version is API_VERSION of netavark's plugin.rs
 		return encode("version", p.Version, "api_version", "1.0.0"), nil, nil
 	}
-	data, err := io.ReadAll(io.LimitReader(stdin, strictjson.MaxSize+1))
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading stdin: %w", err)
-	}
+	data, rerr := io.ReadAll(io.LimitReader(stdin, strictjson.MaxSize+1))
 	doc, err := strictjson.Parse(data)
-	if err != nil {
+	if err := cmp.Or(rerr, err); err != nil {
 		return nil, nil, fmt.Errorf("JSON on stdin: %w", err)
 	}
 	switch command {
@@ -198,10 +195,7 @@ func encodeStatus(result *model.Result) []byte {
 		w.Begin("subnets", '[')
 		for _, ip := range result.IPs {
 			if ip.Interface == i {
-				w.Begin("", '{')
-				w.String("ipnet", ip.Address.String())
-				writeAddr(&w, "gateway", ip.Gateway)
-				w.End('}')
+				writeTexts(&w, "", "ipnet", ip.Address.String(), "gateway", text(ip.Gateway)) // "" would be fatal
 			}
 		}
 		w.End(']')
@@ -212,20 +206,24 @@ func encodeStatus(result *model.Result) []byte {
 	return w.Bytes
 }
 
-// writeAddr writes an address, if there is one: "" would be fatal.
-func writeAddr(w *strictjson.Writer, key string, a netip.Addr) {
-	if a.IsValid() {
-		w.String(key, a.String())
-	}
-}
-
 // encode returns an object of strings; keys and values alternate.
 func encode(texts ...string) []byte {
 	var w strictjson.Writer
-	w.Begin("", '{')
-	for i := 0; i < len(texts); i += 2 {
-		w.String(texts[i], texts[i+1])
-	}
-	w.End('}')
+	writeTexts(&w, "", texts...)
 	return w.Bytes
 }
+
+// writeTexts writes an object of strings without those that are empty; keys and values
+// alternate.
+func writeTexts(w *strictjson.Writer, key string, texts ...string) {
+	w.Begin(key, '{')
+	for i := 0; i < len(texts); i += 2 {
+		if texts[i+1] != "" {
+			w.String(texts[i], texts[i+1])
+		}
+	}
+	w.End('}')
+}
+
+// text returns an address, or "" for the zero one.
+func text(a netip.Addr) string { return string(a.AppendTo(nil)) }

@@ -266,18 +266,13 @@ func define(doc *strictjson.Object, c *model.Config) []byte {
 		w.String("subnet", s.Prefix.String())
 		w.String("gateway", s.Gateway.String())
 		if r := c.IPAM.Sets[i][0]; r.Start.IsValid() || r.End.IsValid() {
-			w.Begin("lease_range", '{')
-			writeAddr(&w, "start_ip", r.Start)
-			writeAddr(&w, "end_ip", r.End)
-			w.End('}')
+			writeTexts(&w, "lease_range", "start_ip", text(r.Start), "end_ip", text(r.End))
 		}
 		w.End('}')
 	}
 	w.End(']')
 	w.Bool("ipv6_enabled", hasFamily(c, true))
-	w.Begin("ipam_options", '{')
-	w.String("driver", ipamDriver)
-	w.End('}')
+	writeTexts(&w, "ipam_options", "driver", ipamDriver)
 	w.End('}')
 	return append(w.Bytes, '\n')
 }

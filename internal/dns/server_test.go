@@ -18,10 +18,12 @@ func reply(flags, answers byte) []byte {
 }
 
 func TestQuestion(t *testing.T) {
-	if got := encodeQuestion("web.dns.podman", false); !bytes.Equal(got, question) {
+	r := Record{Names: []string{"Ü", "Web", "db"}, Addresses: addrs("10.87.2.2", "fd87::2")}
+	if got := r.question(); !bytes.Equal(got, question) {
 		t.Errorf("%q, want %q", got, question)
 	}
-	if got := encodeQuestion("web.dns.podman", true); !strings.HasSuffix(string(got), "\x00\x1c\x00\x01") {
+	r.Addresses = addrs("fd87::2")
+	if got := r.question(); !strings.HasSuffix(string(got), "\x00\x1c\x00\x01") {
 		t.Errorf("AAAA: %q", got)
 	}
 }
@@ -66,15 +68,15 @@ func TestAsk(t *testing.T) {
 		}
 	}()
 	replies <- reply(0x80, 1)
-	if err := ask(addr, "web.dns.podman", false); err != nil {
+	if err := ask(addr, question); err != nil {
 		t.Error(err)
 	}
 	replies <- reply(0x83, 0)
-	if err := ask(addr, "web.dns.podman", false); err == nil {
+	if err := ask(addr, question); err == nil {
 		t.Error("an unknown name is found")
 	}
 	server.Close()
-	if err := ask(addr, "web.dns.podman", false); err == nil {
+	if err := ask(addr, question); err == nil {
 		t.Error("nobody answers, and the name is found")
 	}
 }
