@@ -2,12 +2,13 @@ package nft
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"flatnet/internal/nl"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Family is an address family of nf_tables (NFPROTO_* of linux/netfilter.h).
@@ -117,3 +118,186 @@ func (ch Chain) pass(c *nl.Codec) Chain {
 func readChain(family Family, c *nl.Codec) []Chain {
 	return []Chain{Chain{Table: Table{Family: family}}.pass(c)}
 }
+
+// A Type is a data type of nft: its number (enum datatypes of nft's datatype.h) in
+// the upper byte, its size in the lower one. The kernel only keeps the number, so
+// that nft can print elements.
+type Type uint16
+
+// The types of keys and data.
+const (
+	IPv4Addr    Type = 7<<8 | 4   // ipv4_addr
+	IPv6Addr    Type = 8<<8 | 16  // ipv6_addr
+	EtherAddr   Type = 9<<8 | 6   // ether_addr
+	InetProto   Type = 12<<8 | 1  // inet_proto
+	InetService Type = 13<<8 | 2  // inet_service: a port in network byte order
+	IfName      Type = 41<<8 | 16 // ifname: IFNAMSIZ bytes filled up with NUL
+)
+
+// Types are up to three types, which are a concatenation if there are several (see
+// [Concat]).
+type Types [3]Type
+
+// layout returns the number and size in bytes of a type or concatenation.
+func (types Types) layout() (number, size uint32) {
+	padding := uint32(0)
+	if types[1] != 0 {
+		padding = 3 // each field starts at a register of 4 bytes
+	}
+	for _, t := range types {
+		if t != 0 {
+			number = number<<6 | uint32(t>>8) // TYPE_BITS of nft's datatype.h
+		}
+		size += (uint32(t&0xff) + padding) &^ padding
+	}
+	return number, size
+}
+
+// A Set is a named set of keys, or with Data a map.
+type Set struct {
+	Table Table
+	Name  string
+	Key   Types
+	Data  Types // of a map
+}
+
+func (s Set) String() string {
+	kind := "set "
+	if s.Data[0] != 0 {
+		kind = "map "
+	}
+	return kind + s.Table.name() + " " + s.Name
+}
+
+func (s Set) kind() (uint16, Family) { return unix.NFT_MSG_NEWSET, s.Table.Family }
+
+func (s Set) identify(c *nl.Codec) {
+	c.Text(unix.NFTA_SET_TABLE, s.Table.Name)
+	c.Text(unix.NFTA_SET_NAME, s.Name)
+}
+
+func (s Set) define(c *nl.Codec) {
+	s.identify(c)
+	var flags uint32
+	if s.Data[0] != 0 {
+		flags = unix.NFT_SET_MAP
+	}
+	nl.Number(c, unix.NFTA_SET_FLAGS, flags)
+	key, size := s.Key.layout()
+	nl.Number(c, unix.NFTA_SET_KEY_TYPE, key)
+	nl.Number(c, unix.NFTA_SET_KEY_LEN, size)
+	data, size := s.Data.layout()
+	nl.Optional(c, unix.NFTA_SET_DATA_TYPE, data)
+	nl.Optional(c, unix.NFTA_SET_DATA_LEN, size)
+	// Required, though it only serves to refer to a set without a name.
+	nl.Number(c, unix.NFTA_SET_ID, uint32(1))
+	if s.Key[1] == 0 {
+		c.Bytes(unix.NFTA_SET_USERDATA, keyByteOrder(s.Key[0]))
+	}
+}
+
+// keyByteOrder is user data for nft, which prints keys by it: {type, length, value}
+// with NFTNL_UDATA_SET_KEYBYTEORDER of libnftnl's udata.h and nft's enum byteorder.
+func keyByteOrder(t Type) []byte {
+	const keyByteOrder, hostEndian, bigEndian = 0, 1, 2
+	order := uint32(bigEndian)
+	if t == IfName {
+		order = hostEndian
+	}
+	return binary.NativeEndian.AppendUint32([]byte{keyByteOrder, 4}, order)
+}
+
+// An Element is an element of a set or map.
+type Element struct {
+	Set     Set
+	Key     string // see [Concat]
+	Data    string // in a map
+	Comment string // up to 253 bytes, as nft shows it
+}
+
+// Place returns an element without anything that is not part of its identity: a set
+// has one element at a place.
+func (e Element) Place() Element { return Element{Set: e.Set, Key: e.Key} }
+
+// Concat joins the fields of a concatenation: each is filled up with NUL to
+// the 4 bytes of a register.
+func Concat(fields ...[]byte) string {
+	var b []byte
+	for _, f := range fields {
+		b = append(b, f...)
+		b = append(b, make([]byte, -len(b)&3)...)
+	}
+	return string(b)
+}
+
+// Name is an interface name as a key or as data to compare with (IFNAMSIZ).
+func Name(ifname string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, ifname)
+	return b
+}
+
+// Elements are elements to add to their sets, or to delete from these by their keys.
+type Elements []Element
+
+// perMessage bounds the elements of one message, an attribute of less than 64 KiB.
+// The largest has a key and data of 64 bytes each and user data of 256, with seven
+// attribute headers and the alignment of three values.
+const perMessage = 150
+
+// messages divides elements into those of each set that fit into one message.
+func (all Elements) messages() (lists []Elements) {
+	last := map[Set]int{} // index of a set's last list
+	for _, e := range all {
+		i, found := last[e.Set]
+		if !found || len(lists[i]) == perMessage {
+			i = len(lists)
+			last[e.Set] = i
+			lists = append(lists, nil)
+		}
+		lists[i] = append(lists[i], e)
+	}
+	return lists
+}
+
+func (all Elements) String() string {
+	s := "elements of " + all[0].Set.String()
+	if len(all) == 1 && all[0].Comment != "" {
+		s += ` "` + all[0].Comment + `"`
+	}
+	return s
+}
+
+func (all Elements) kind() (uint16, Family) { return unix.NFT_MSG_NEWSETELEM, all[0].Set.Table.Family }
+
+func (all Elements) identify(c *nl.Codec) {
+	places := make(Elements, len(all))
+	for i, e := range all {
+		places[i] = e.Place()
+	}
+	places.define(c)
+}
+
+func (all Elements) define(c *nl.Codec) {
+	c.Text(unix.NFTA_SET_ELEM_LIST_TABLE, all[0].Set.Table.Name)
+	c.Text(unix.NFTA_SET_ELEM_LIST_SET, all[0].Set.Name)
+	passElements(c, all)
+}
+
+func passElements(c *nl.Codec, list []Element) []Element {
+	return nl.List(c, unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM, list, func(c *nl.Codec, e Element) Element {
+		e.Key = value(c, unix.NFTA_SET_ELEM_KEY, e.Key)
+		e.Data = value(c, unix.NFTA_SET_ELEM_DATA, e.Data)
+		e.Comment = comment(c, unix.NFTA_SET_ELEM_USERDATA, e.Comment)
+		return e
+	})
+}
+
+func readElements(_ Family, c *nl.Codec) []Element { return passElements(c, nil) }
+
+// allElements are the elements of a set. NFTA_SET_ELEM_LIST_TABLE and _SET are the
+// numbers by which the set itself is identified.
+type allElements struct{ Set }
+
+func (s allElements) String() string         { return "elements of " + s.Set.String() }
+func (s allElements) kind() (uint16, Family) { return unix.NFT_MSG_NEWSETELEM, s.Table.Family }
