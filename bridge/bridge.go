@@ -18,9 +18,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"flatnet/bridge/antispoof"
 	"flatnet/bridge/host"
@@ -120,10 +122,6 @@ type end struct {
 // recorded of each.
 func (c *call) ends(s *model.Shared, links []rtnl.Link) ([]end, error) {
 	recorded, err := c.records.Attachments(s.Name, "*")
-	byKey := map[model.Key]*model.Attachment{}
-	for _, a := range recorded {
-		byKey[a.Key] = a
-	}
 	var all []end
 	for _, l := range links {
 		for _, o := range host.Owners([]rtnl.Link{l}) {
@@ -131,7 +129,7 @@ func (c *call) ends(s *model.Shared, links []rtnl.Link) ([]end, error) {
 				continue
 			}
 			e := end{&model.Attachment{Key: o.Key}, l, ""}
-			if a := byKey[o.Key]; a != nil {
+			if a := recorded[o.Key]; a != nil {
 				e.Attachment = a
 				if a.HostEnd != l.Name {
 					e.was = a.HostEnd
@@ -179,9 +177,12 @@ func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
 		has = has || a == nil || len(a.Ports) > 0 || a.SpoofCheck
 		if a == nil || len(a.Ports) > 0 {
 			others, _ := c.records.Attachments("*", key.ContainerID) // a reload reports what can't be read
-			heirs = append(heirs, others...)
+			heirs = slices.AppendSeq(heirs, maps.Values(others))
 		}
 	}
+	slices.SortFunc(heirs, func(a, b *model.Attachment) int { // those of internal networks come last
+		return strings.Compare(fmt.Sprint(a.Internal, a.Key), fmt.Sprint(b.Internal, b.Key))
+	})
 	if err := errors.Join(errs...); err != nil || !has {
 		return err
 	}

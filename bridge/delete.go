@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -207,11 +208,7 @@ func (c *call) removeNetwork(network string, links []rtnl.Link) error {
 	if s := c.records.Network(network); s != nil && s.ForwardAccept {
 		foreign.Remove(c.Host, network)
 	}
-	recorded, _ := c.records.Attachments(network, "*") // a reload reports what can't be read
-	dead := map[model.Key]*model.Attachment{}
-	for _, a := range recorded {
-		dead[a.Key] = a
-	}
+	dead, _ := c.records.Attachments(network, "*") // a reload reports what can't be read
 	err := c.removeElements(dead)
 	if err == nil {
 		_, err = c.Transact(func(tx *host.Tx) error { return firewall.Remove(tx, network) })
@@ -307,9 +304,7 @@ func (c *call) known(network string, alloc model.Allocator) ([]model.Key, error)
 		}
 	}
 	recorded, rerr := c.records.Attachments(network, "*")
-	for _, a := range recorded {
-		keys = append(keys, a.Key)
-	}
+	keys = slices.AppendSeq(keys, maps.Keys(recorded))
 	return keys, errors.Join(err, lerr, rerr)
 }
 

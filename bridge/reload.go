@@ -216,17 +216,13 @@ func (c *call) unrecorded() error {
 // sweep removes what attachments have that went without a DEL: those that are recorded
 // or have published ports, and no link.
 func (c *call) sweep() error {
-	recorded, err := c.records.Attachments("*", "*")
-	all := map[model.Key]*model.Attachment{}
+	all, err := c.records.Attachments("*", "*")
 	if rules, rerr := c.Rules(); rerr == nil {
 		owners, oerr := ports.Owners(rules)
 		err = errors.Join(err, oerr)
 		for _, key := range owners {
-			all[key] = nil
+			all[key] = all[key] // nil without a record
 		}
-	}
-	for _, a := range recorded {
-		all[a.Key] = a
 	}
 	links, lerr := c.Links() // after the records: an ADD has its link before its record
 	marks := map[string]bool{}

@@ -212,10 +212,10 @@ func (d Dir) Attachment(key model.Key) *model.Attachment {
 }
 
 // Attachments returns the records of a network, a container or both; "*" stands for all.
-// Those of internal networks come last. What can't be read is reported in the error,
-// and the rest is returned all the same. Others may add and drop records meanwhile.
-func (d Dir) Attachments(network, containerID string) (all []*model.Attachment, err error) {
-	var internal []*model.Attachment
+// What can't be read is reported in the error, and the rest is returned all the same.
+// Others may add and drop records meanwhile.
+func (d Dir) Attachments(network, containerID string) (map[model.Key]*model.Attachment, error) {
+	all, errs := map[model.Key]*model.Attachment{}, []error(nil)
 	// Network names and IDs have no character that a pattern gives a meaning to.
 	for _, file := range d.glob(network, containerID+":*") {
 		id, ifName, _ := strings.Cut(filepath.Base(file), ":")
@@ -223,16 +223,12 @@ func (d Dir) Attachments(network, containerID string) (all []*model.Attachment, 
 		a := &model.Attachment{Key: key}
 		a.Name = key.Network
 		found, lerr := load(file, attachmentFields(a))
-		err = errors.Join(err, kerr, lerr)
-		switch {
-		case !found || kerr != nil:
-		case a.Internal:
-			internal = append(internal, a)
-		default:
-			all = append(all, a)
+		if found && kerr == nil {
+			all[key] = a
 		}
+		errs = append(errs, kerr, lerr)
 	}
-	return append(all, internal...), err
+	return all, errors.Join(errs...)
 }
 
 // glob lists records by the patterns of their directory and name.

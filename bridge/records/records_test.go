@@ -2,6 +2,7 @@ package records
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -246,10 +247,9 @@ func TestChanged(t *testing.T) {
 func TestAttachments(t *testing.T) {
 	d := newDir(t)
 	var keys []model.Key
-	for i, s := range []string{"a/c1/eth0", "a/c2/eth0", "b/c1/eth1", "b/c10/eth0"} {
+	for _, s := range []string{"a/c1/eth0", "a/c2/eth0", "b/c1/eth1", "b/c10/eth0"} {
 		key, _ := model.ParseKey(s)
 		a := fullAttachment(key)
-		a.Internal = i == 0
 		d.Save(a)
 		keys = append(keys, key)
 	}
@@ -258,17 +258,14 @@ func TestAttachments(t *testing.T) {
 		network, id string
 		want        []model.Key
 	}{
-		{"*", "*", []model.Key{keys[1], keys[3], keys[2], keys[0]}}, // internal ones last
-		{"a", "*", []model.Key{keys[1], keys[0]}},
-		{"*", "c1", []model.Key{keys[2], keys[0]}},
+		{"*", "*", keys},
+		{"a", "*", []model.Key{keys[0], keys[1]}},
+		{"*", "c1", []model.Key{keys[0], keys[2]}},
 		{"b", "c10", []model.Key{keys[3]}},
 		{"c", "*", nil},
 	} {
 		all, err := d.Attachments(tt.network, tt.id)
-		var got []model.Key
-		for _, a := range all {
-			got = append(got, a.Key)
-		}
+		got := slices.SortedFunc(maps.Keys(all), func(a, b model.Key) int { return strings.Compare(a.String(), b.String()) })
 		if err != nil || !slices.Equal(got, tt.want) {
 			t.Errorf("%s, %s: got %v, %v, want %v", tt.network, tt.id, got, err, tt.want)
 		}
