@@ -18,11 +18,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 
 	"flatnet/bridge/antispoof"
 	"flatnet/bridge/host"
@@ -169,7 +167,7 @@ func (c *call) removeEnds(key model.Key, ends []rtnl.Link) error {
 // so that no reload brings them back. Each of leaving has what is recorded of it, or
 // nil.
 func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
-	var heirs []*model.Attachment
+	var heirs, internal []*model.Attachment
 	var errs []error
 	has := false
 	for key, a := range leaving {
@@ -177,12 +175,16 @@ func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
 		has = has || a == nil || len(a.Ports) > 0 || a.SpoofCheck
 		if a == nil || len(a.Ports) > 0 {
 			others, _ := c.records.Attachments("*", key.ContainerID) // a reload reports what can't be read
-			heirs = slices.AppendSeq(heirs, maps.Values(others))
+			for _, other := range others {
+				if other.Internal {
+					internal = append(internal, other)
+				} else {
+					heirs = append(heirs, other)
+				}
+			}
 		}
 	}
-	slices.SortFunc(heirs, func(a, b *model.Attachment) int { // those of internal networks come last
-		return strings.Compare(fmt.Sprint(a.Internal, a.Key), fmt.Sprint(b.Internal, b.Key))
-	})
+	heirs = append(heirs, internal...) // which come last
 	if err := errors.Join(errs...); err != nil || !has {
 		return err
 	}

@@ -3,7 +3,6 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -304,7 +303,9 @@ func (c *call) known(network string, alloc model.Allocator) ([]model.Key, error)
 		}
 	}
 	recorded, rerr := c.records.Attachments(network, "*")
-	keys = slices.AppendSeq(keys, maps.Keys(recorded))
+	for key := range recorded {
+		keys = append(keys, key)
+	}
 	return keys, errors.Join(err, lerr, rerr)
 }
 
