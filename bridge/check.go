@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -156,7 +157,12 @@ func (c *call) report(s *model.Shared, ends []end) error {
 	} else if keys := records.Changed(recorded, s); len(keys) > 0 {
 		advice += later + "; it was made with another " + strings.Join(keys, ", ")
 	}
-	return errors.Join(model.JoinFaults(found, advice), err)
+	var errs []error
+	for _, f := range found {
+		f.Advice = cmp.Or(f.Advice, advice)
+		errs = append(errs, f)
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // later is the advice about what is not recorded yet.

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 )
@@ -57,7 +56,7 @@ func (e kindError) Unwrap() []error { return []error{e.error, e.kind} }
 // [ErrChanged].
 type Fault struct {
 	Thing, State string
-	Advice       string // how it is mended; "": see [JoinFaults]
+	Advice       string // how it is mended; CHECK and STATUS fill in one that is missing
 	// Table is the table of nf_tables that the thing is in. A reload names only that.
 	Table string
 }
@@ -72,17 +71,6 @@ func (f Fault) Mended() string {
 		return "mended: " + f.Table + " was not as it should be"
 	}
 	return "mended: " + f.Thing + " was " + f.State
-}
-
-// JoinFaults joins faults into one error. advice is for those that have none of their
-// own.
-func JoinFaults(faults []Fault, advice string) error {
-	var errs []error
-	for _, f := range faults {
-		f.Advice = cmp.Or(f.Advice, advice)
-		errs = append(errs, f)
-	}
-	return errors.Join(errs...)
 }
 
 // A PluginError is what another plugin, to which flatnet delegates, reports of its

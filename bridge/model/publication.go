@@ -29,23 +29,16 @@ type Publication struct {
 	Local bool
 }
 
-// A HostPort is what publications that exclude each other have in common, unless
-// each of them is of one address.
-type HostPort struct {
-	Protocol uint8
-	Port     uint16
-	IPv6     bool
-}
-
-// HostPort returns the port of the host.
-func (p Publication) HostPort() HostPort {
-	return HostPort{p.Protocol, p.Host.Port(), p.Target.Addr().Is6()}
+// HostPort returns the port on all addresses of the host, without a target. Publications
+// that have it in common exclude each other, unless each of them is of one address.
+func (p Publication) HostPort() Publication {
+	return Publication{Protocol: p.Protocol, Host: netip.AddrPortFrom(Unspecified(p.Host.Addr()), p.Host.Port())}
 }
 
 // Everywhere reports whether the port is of all addresses of the host.
 func (p Publication) Everywhere() bool { return p.Host.Addr().IsUnspecified() }
 
-// excludes reports whether only one of two publications of one [HostPort] can be had.
+// excludes reports whether only one of two publications of one [Publication.HostPort] can be had.
 func (p Publication) excludes(o Publication) bool {
 	return p.Host == o.Host || p.Everywhere() || o.Everywhere()
 }
@@ -77,7 +70,7 @@ func publications(ports []PortMapping, addrs []Address) (all []Publication, err 
 	if len(addrs) == 0 {
 		return nil, nil
 	}
-	seen := map[HostPort][]Publication{}
+	seen := map[Publication][]Publication{}
 	for _, p := range ports {
 		if p.HostIP == netip.IPv6Loopback() || linkLocal6.Contains(p.HostIP) {
 			return nil, Errorf(ErrInvalid, "port %d can't be published on hostIP %s: Linux translates nothing "+

@@ -109,7 +109,7 @@ const askedUpTo = 4096
 // number does not grow with the product of ports and addresses: if that is large, the map
 // is listed, and only places of elements that it has are returned.
 func (t *table) rivals(c *nft.Conn, ports []model.Publication, addrs []netip.Addr) (places []nft.Element, err error) {
-	own, everywhere := t.ofFamily(addrs), map[model.HostPort]model.Publication{}
+	own, everywhere := t.ofFamily(addrs), map[model.Publication]model.Publication{}
 	for _, p := range ports {
 		switch {
 		case !t.takes(p) || !p.Host.IsValid():
