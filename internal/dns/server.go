@@ -69,14 +69,13 @@ func (s Server) publish(r Record) error {
 		}
 		if err == nil {
 			asked := time.Now()
-			err = ask(netip.AddrPortFrom(addr, port), r.question())
+			if err = ask(netip.AddrPortFrom(addr, port), r.question()); err == nil {
+				i++
+				continue
+			}
 			if refused = errors.Is(err, syscall.ECONNREFUSED); !refused {
 				began = asked // a start may take longer than the answer after it
 			}
-		}
-		if err == nil {
-			i++
-			continue
 		}
 		<-time.After(pause)
 		failed += time.Since(began)
@@ -99,11 +98,9 @@ func (s Server) publish(r Record) error {
 func (s Server) conflict(addrs []netip.Addr) error {
 	for _, addr := range addrs {
 		socket, err := sockdiag.Receiver(netip.AddrPortFrom(addr, port))
-		if err != nil { // there is none
-			continue
-		}
-		own, err := sockdiag.HeldBy(s.pid()) // later than the socket, which the server may just have made
-		if socket.Addr.Addr().IsUnspecified() || err == nil && !slices.Contains(own, socket.Inode) {
+		own, oerr := sockdiag.HeldBy(s.pid()) // later than the socket, which the server may just have made
+		foreign := oerr == nil && !slices.Contains(own, socket.Inode)
+		if err == nil && (socket.Addr.Addr().IsUnspecified() || foreign) {
 			return fmt.Errorf("aardvark-dns can't listen at %s, because another program listens at %s (UDP)", addr, socket.Addr)
 		}
 	}
