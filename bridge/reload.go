@@ -221,7 +221,9 @@ func (c *call) sweep() error {
 		owners, oerr := ports.Owners(rules)
 		err = errors.Join(err, oerr)
 		for _, key := range owners {
-			all[key] = all[key] // nil without a record
+			if _, recorded := all[key]; !recorded {
+				all[key] = nil
+			}
 		}
 	}
 	links, lerr := c.Links() // after the records: an ADD has its link before its record

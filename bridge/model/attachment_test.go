@@ -26,10 +26,7 @@ func address(prefix, gateway string) Address {
 // list returns prefixes as texts separated by spaces.
 func list(prefixes []netip.Prefix) string { return strings.Trim(fmt.Sprint(prefixes), "[]") }
 
-func subnet(prefix, gateway string) Subnet {
-	a := address(prefix, gateway)
-	return Subnet{a.Prefix, a.Gateway}
-}
+func subnet(prefix, gateway string) Subnet { return address(prefix, gateway) }
 
 func flatNetwork() Network {
 	return Network{

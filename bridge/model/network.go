@@ -123,10 +123,8 @@ type VLANs struct {
 	KeepDefault bool     // the port stays in the bridge's default VLAN as well
 }
 
-const (
-	MaxVLAN     = 4094 // the last that IEEE 802.1Q has room for
-	defaultVLAN = 1    // of untagged frames where a trunk is configured alone
-)
+// defaultVLAN is that of untagged frames where a trunk is configured alone.
+const defaultVLAN = 1
 
 // Any reports whether the port is in any VLAN.
 func (v VLANs) Any() bool { return v.ID != 0 || len(v.Trunk) > 0 }
