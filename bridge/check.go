@@ -103,8 +103,9 @@ func (c *call) faults(s *model.Shared, ends []end) (found []model.Fault, err err
 	for _, e := range ends {
 		add(link.PortFaults(br, s, e.link, ports.NeedsHairpin(c.Host, e.Attachment), vlans), nil)
 		add(shaping.Faults(c.Host, e.Attachment, e.link), nil)
-		add(ports.LoopbackFaults(c.Host, e.Attachment), nil)
 	}
+	all := attachments(ends)
+	add(ports.LoopbackFaults(c.Host, all), nil)
 	rules, rerr := c.Rules()
 	if rerr == nil {
 		var faults []model.Fault
@@ -115,22 +116,10 @@ func (c *call) faults(s *model.Shared, ends []end) (found []model.Fault, err err
 		return found, errors.Join(err, rerr)
 	}
 	if rerr == nil {
-		add(ports.Faults(rules, attachments(ends)...))
-		add(antispoof.Faults(rules, attachments(ends)))
+		add(ports.Faults(rules, all...))
+		add(antispoof.Faults(rules, all))
 	}
-	return unique(found), err
-}
-
-// unique returns the faults without those that are listed already.
-func unique(faults []model.Fault) (found []model.Fault) {
-	seen := map[model.Fault]bool{}
-	for _, f := range faults {
-		if !seen[f] {
-			seen[f] = true
-			found = append(found, f)
-		}
-	}
-	return found
+	return found, err
 }
 
 // report returns the faults of attachments as an error that says what mends each: a

@@ -94,12 +94,13 @@ func OpenLoopback(h *host.Host, a *model.Attachment) error {
 	return h.Sysctl.Ensure(routeLocalnet(a.GatewayName()), "1")
 }
 
-// LoopbackFaults lists what [OpenLoopback] mends.
-func LoopbackFaults(h *host.Host, a *model.Attachment) []model.Fault {
-	if !leadsThere(a) {
+// LoopbackFaults lists what [OpenLoopback] mends for attachments of one network.
+func LoopbackFaults(h *host.Host, all []*model.Attachment) []model.Fault {
+	i := slices.IndexFunc(all, leadsThere)
+	if i < 0 {
 		return nil
 	}
-	name := routeLocalnet(a.GatewayName())
+	name := routeLocalnet(all[i].GatewayName())
 	if v, err := h.Sysctl.Get(name); err != nil || v != "0" { // the interface may be missing
 		return nil
 	}
