@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"flatnet/bridge/antispoof"
+	"flatnet/bridge/conflict"
 	"flatnet/bridge/firewall"
 	"flatnet/bridge/foreign"
 	"flatnet/bridge/forward"
@@ -28,7 +29,7 @@ type adding struct {
 	inside *link.Sandbox
 
 	arrival records.Lock // until the link has its alias
-	before  link.Bridge  // as it was at first
+	before  rtnl.Link    // the bridge as it was at first
 	lease   model.Lease
 	leased  bool
 	made    bool // something that has to be undone
@@ -86,11 +87,11 @@ func (ad *adding) check() (err error) {
 	if ad.arrival, err = ad.records.Arrive(ad.n); err != nil {
 		return err
 	}
-	if ad.before, err = link.FindBridge(ad.Host, ad.n); err != nil {
+	if ad.br, err = link.FindBridge(ad.Host, ad.n); err != nil {
 		return err
 	}
-	ad.br = ad.before
-	err = errors.Join(link.CheckOverlap(ad.Host, ad.br, ad.n, ad.br.Fresh(ad.n)), link.CheckShared(ad.Host, ad.br, ad.n, ad.n.Prefixes()))
+	ad.before = ad.br.Link
+	err = errors.Join(conflict.Overlap(ad.Host, ad.br.Gateway, ad.n, ad.br.Fresh(ad.n)), conflict.Shared(ad.Host, ad.br.Link, ad.n, ad.n.Prefixes()))
 	if err == nil {
 		ad.n, err = ad.resolve(ad.n)
 	}
@@ -278,9 +279,9 @@ func (ad *adding) connect() error {
 func (ad *adding) announce() error { return ad.inside.Announce(ad.a, ad.end.Peer) }
 
 // checkShared looks once more for another network on the bridge whose addresses are in
-// the way: see [link.NeedsRecheck].
+// the way: see [conflict.NeedsRecheck].
 func (ad *adding) checkShared() error {
-	if needs, err := link.NeedsRecheck(ad.Host, ad.before, ad.n); err != nil || !needs {
+	if needs, err := conflict.NeedsRecheck(ad.Host, ad.before, ad.n); err != nil || !needs {
 		return err
 	}
 	lock, err := ad.records.Bridge(ad.n.Bridge)
@@ -288,7 +289,7 @@ func (ad *adding) checkShared() error {
 		return err
 	}
 	defer lock.Close()
-	if err := link.CheckSharedAgain(ad.Host, ad.br, ad.a); err != nil {
+	if err := conflict.SharedAgain(ad.Host, ad.br.Link, ad.a); err != nil {
 		ends, ferr := ad.NamedEnds(ad.a.Key)
 		return errors.Join(err, ferr, ad.removeEnds(ad.a.Key, ends))
 	}

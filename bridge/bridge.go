@@ -2,6 +2,7 @@
 // short walk over the parts, which are packages of their own:
 //
 //	link       the bridge, the veth pair and the container's side of it
+//	conflict   what else has the network's addresses
 //	vlan       VLANs of the bridge's ports
 //	forward    the host as a router
 //	firewall   the network's rules

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"flatnet/bridge/antispoof"
+	"flatnet/bridge/conflict"
 	"flatnet/bridge/firewall"
 	"flatnet/bridge/foreign"
 	"flatnet/bridge/forward"
@@ -242,7 +243,8 @@ func (c *call) available(n *model.Network, alloc model.Allocator) error {
 		return err
 	}
 	resolved, err := c.resolve(n)
-	err = errors.Join(err, resolved.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n))
+	err = errors.Join(err, conflict.Overlap(c.Host, br.Gateway, n, n.Prefixes()), conflict.Shared(c.Host, br.Link, n, n.Prefixes()),
+		resolved.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n))
 	s := &model.Shared{Network: *n, Served: n.Subnets}
 	err = errors.Join(err, forward.Ready(c.Host, s, br.Gateway.Index != 0))
 	if firewall.Required(s) || n.SpoofCheck {

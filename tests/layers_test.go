@@ -25,12 +25,12 @@ var layers = [][]string{
 // parts are what an attachment consists of.
 var parts = []string{
 	"flatnet/bridge/link", "flatnet/bridge/firewall", "flatnet/bridge/ports", "flatnet/bridge/antispoof", "flatnet/bridge/shaping",
-	"flatnet/bridge/vlan", "flatnet/bridge/foreign", "flatnet/bridge/forward", "flatnet/bridge/records",
+	"flatnet/bridge/vlan", "flatnet/bridge/conflict", "flatnet/bridge/dad", "flatnet/bridge/foreign", "flatnet/bridge/forward", "flatnet/bridge/records",
 }
 
 // sideways are the imports within a layer.
 var sideways = map[string][]string{
-	"flatnet/bridge/link": {"flatnet/bridge/vlan"}, // the gateway's interface is a VLAN's
+	"flatnet/bridge/link": {"flatnet/bridge/vlan", "flatnet/bridge/dad"}, // the gateway's interface is a VLAN's
 }
 
 // users are the only packages that may import some.
@@ -39,7 +39,7 @@ var users = map[string][]string{
 	"flatnet/ipam":                {"flatnet/ipam/delegate", "flatnet/internal/engine"},
 	"flatnet/ipam/delegate":       {"flatnet/internal/engine"},
 	"flatnet/internal/subprocess": {"flatnet/ipam/delegate", "flatnet/internal/dns"},
-	"flatnet/ns":                  {"flatnet/bridge/link", "flatnet/bridge/vlan"},
+	"flatnet/ns":                  {"flatnet/bridge/link", "flatnet/bridge/vlan", "flatnet/bridge/dad"},
 
 	"unsafe":                             {},
 	"reflect":                            {},

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -331,4 +332,75 @@ func AnnounceGateways(h *host.Host, br Bridge, s *model.Shared) error {
 		return nil
 	}
 	return announce(h.Conn, h.Sysctl, br.Gateway, gateways)
+}
+
+// Fresh returns those of the network's subnets that the bridge has no address in yet.
+func (b Bridge) Fresh(n *model.Network) (subnets []netip.Prefix) {
+	for _, p := range n.Subnets {
+		if !slices.ContainsFunc(b.Addrs, func(a rtnl.Addr) bool {
+			return p.Contains(a.Prefix.Addr()) || p.Gateway == a.Prefix.Addr()
+		}) {
+			subnets = append(subnets, p.Prefix)
+		}
+	}
+	return subnets
+}
+
+// maxPorts is what find_portno of net/bridge/br_if.c gives out: BR_MAX_PORTS
+// numbers, less 0.
+const maxPorts = 1<<10 - 1
+
+// portError explains why a link can't be made a port of a bridge.
+func portError(bridge string, err error) error {
+	switch {
+	case errors.Is(err, unix.EXFULL):
+		return model.Errorf(model.ErrConflict, "bridge %s has %d ports, and Linux allows no more", bridge, maxPorts)
+	case err != nil:
+		return fmt.Errorf("bridge %s: %w", bridge, err)
+	}
+	return nil
+}
+
+// Ready reports what on the host Ensure and Connect would stumble over, as far as it can
+// be seen beforehand, in the words in which ADD explains the kernel's errors.
+func Ready(h *host.Host, br Bridge, n *model.Network) error {
+	s := &model.Shared{Network: *n, Served: n.Subnets}
+	errs := []error{br.conflict(s)}
+	if br.Index != 0 {
+		links, err := h.Ports(br.Index)
+		if len(links) >= maxPorts {
+			err = portError(br.Name, unix.EXFULL)
+		}
+		errs = append(errs, err)
+	}
+	for _, k := range [...]struct{ kind, config string }{{"bridge", "CONFIG_BRIDGE"}, {"veth", "CONFIG_VETH"}} {
+		has, err := h.HasKind(k.kind)
+		if err == nil && !has {
+			err = model.Unsupported(k.config)
+		}
+		errs = append(errs, err)
+	}
+	if s.Forwards(false) {
+		errs = append(errs, ready6(h, br, n.GatewayName()))
+	}
+	return errors.Join(errs...)
+}
+
+// ready6 reports what keeps the interface of that name, which may have to be made, from
+// having an IPv6 gateway address.
+func ready6(h *host.Host, br Bridge, name string) error {
+	if br.Gateway.Index == 0 {
+		name = "default"
+	} else if br.Gateway.MTU < model.MinMTU6 {
+		return model.Errorf(model.ErrConflict, "interface %s has the MTU %d, and IPv6 needs %d", name, br.Gateway.MTU, model.MinMTU6)
+	}
+	disable := filepath.Join("net/ipv6/conf", name, "disable_ipv6")
+	v, err := h.Sysctl.Get(disable)
+	if errors.Is(err, fs.ErrNotExist) {
+		return model.Unsupported("CONFIG_IPV6")
+	}
+	if err == nil && v != "0" {
+		err = model.Errorf(model.ErrConflict, "the host has disabled IPv6, which the network needs: sysctl %s must be 0", disable)
+	}
+	return err
 }

@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
+	"flatnet/bridge/dad"
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 	"flatnet/internal/sysctl"
@@ -177,9 +177,8 @@ func (s *Sandbox) settleIPv6(a *model.Attachment) error {
 
 func ipv6(a *model.Attachment) []netip.Addr { return slices.DeleteFunc(a.IPs(), netip.Addr.Is4) }
 
-// addAddresses gives the container's end its addresses, and returns when duplicate
-// address detection (RFC 4862, section 5.4) has passed all of them, which takes a
-// second or two.
+// addAddresses gives the container's end its addresses, and returns when all of them
+// can be used.
 func (s *Sandbox) addAddresses(a *model.Attachment, l rtnl.Link) error {
 	add := func() error {
 		for _, addr := range a.Addresses {
@@ -192,53 +191,7 @@ func (s *Sandbox) addAddresses(a *model.Attachment, l rtnl.Link) error {
 	if !a.DAD || len(ipv6(a)) == 0 {
 		return add()
 	}
-	var watch *rtnl.Conn
-	err := s.netns.Do(func() (err error) {
-		watch, err = rtnl.Dial()
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer watch.Close()
-	if err := watch.WatchIPv6(); err != nil {
-		return fmt.Errorf("listen for addresses: %w", err)
-	}
-	if err := add(); err != nil {
-		return err
-	}
-	return awaitDAD(watch, l.Index, ipv6(a))
-}
-
-// dadWait is how long duplicate address detection may take. The container's
-// namespace may ask for any number of probes (dad_transmits), or hold it up in
-// other ways.
-const dadWait = 10 * time.Second
-
-// awaitDAD returns when no address of a link is tentative any more. watch must have
-// been opened before they were added.
-func awaitDAD(watch *rtnl.Conn, index int, tentative []netip.Addr) error {
-	end := time.Now().Add(dadWait)
-	for len(tentative) > 0 {
-		changed, err := watch.Changed(end)
-		switch {
-		case time.Now().After(end):
-			return fmt.Errorf("duplicate address detection of %v has not ended within %v", tentative, dadWait)
-		case err != nil:
-			return fmt.Errorf("wait for duplicate address detection: %w", err)
-		}
-		for _, c := range changed {
-			i := slices.Index(tentative, c.Prefix.Addr())
-			switch {
-			case c.Index != index || i < 0:
-			case c.Flags&unix.IFA_F_DADFAILED != 0:
-				return model.Errorf(model.ErrTaken, "address %s is in use on the bridge (duplicate address detection)", tentative[i])
-			case c.Flags&unix.IFA_F_TENTATIVE == 0:
-				tentative = slices.Delete(tentative, i, i+1)
-			}
-		}
-	}
-	return nil
+	return dad.Await(s.netns, l.Index, ipv6(a), add)
 }
 
 // Announce informs neighbours that know one of the addresses by another MAC, for

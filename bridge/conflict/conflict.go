@@ -1,47 +1,32 @@
-package link
+// Package conflict looks for what else has a network's addresses: interfaces and routes
+// of the host, and other networks behind the same bridge.
+package conflict
 
 import (
 	"cmp"
 	"errors"
-	"fmt"
-	"io/fs"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strconv"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 	"flatnet/rtnl"
-
-	"golang.org/x/sys/unix"
 )
 
-// Fresh returns those of the network's subnets that the bridge has no address in yet.
-func (b Bridge) Fresh(n *model.Network) (subnets []netip.Prefix) {
-	for _, p := range n.Subnets {
-		if !slices.ContainsFunc(b.Addrs, func(a rtnl.Addr) bool {
-			return p.Contains(a.Prefix.Addr()) || p.Gateway == a.Prefix.Addr()
-		}) {
-			subnets = append(subnets, p.Prefix)
-		}
-	}
-	return subnets
-}
-
-// CheckOverlap reports a subnet that is another interface's: it is likely to be a
+// Overlap reports a subnet that is another interface's: it is likely to be a
 // VPN's or the host's own network, which the bridge cuts off or is cut off by. Such
 // are an address whose subnet overlaps with it, and a route to all or a part of it. A
 // route that is wider is not in its way, for the kernel prefers the narrower one. A
 // bridge that is to have no address is in the way of none.
-func CheckOverlap(h *host.Host, br Bridge, n *model.Network, subnets []netip.Prefix) error {
+func Overlap(h *host.Host, gateway rtnl.Link, n *model.Network, subnets []netip.Prefix) error {
 	if len(subnets) == 0 || !n.IsGateway || n.AllowOverlap {
 		return nil
 	}
 	others, err := listOthers(h)
 	for _, o := range others {
 		for _, p := range subnets {
-			if o.Index != 0 && o.Index == br.Gateway.Index || !o.isOn(p) {
+			if o.Index != 0 && o.Index == gateway.Index || !o.isOn(p) {
 				continue
 			}
 			where := "a nexthop object" // the only one to name the interface
@@ -94,29 +79,29 @@ func listOthers(h *host.Host) (others []other, err error) {
 // one has ever had a container behind it: as long as none has, nothing needs to be
 // looked for.
 
-// CheckShared reports another network that has containers behind the bridge with
+// Shared reports another network that has containers behind the bridge with
 // addresses in any of the prefixes. It looks only at a bridge that was made for
 // another network or is shared: an ADD that goes on asks again afterwards. In a
 // VLAN, addresses are in the way of none.
-func CheckShared(h *host.Host, br Bridge, n *model.Network, prefixes []netip.Prefix) error {
-	if !br.ours() || br.Alias == model.BridgeAlias(n.Name) || n.VLANs.ID != 0 {
+func Shared(h *host.Host, br rtnl.Link, n *model.Network, prefixes []netip.Prefix) error {
+	if _, ours := model.MadeFor(br.Alias); !ours || br.Alias == model.BridgeAlias(n.Name) || n.VLANs.ID != 0 {
 		return nil
 	}
-	return checkPorts(h, br.Link, n, prefixes)
+	return checkPorts(h, br, n, prefixes)
 }
 
-// NeedsRecheck reports whether CheckSharedAgain has to be called for an attachment whose
+// NeedsRecheck reports whether SharedAgain has to be called for an attachment whose
 // link shows which addresses it has. Of two networks whose containers come at one
 // moment, the one whose link was there last finds the other's, or both find each other.
 // They look one after the other, and whichever finds another's link takes its own away
 // before the next one looks: so one network is always left. before is the bridge as it
-// was when CheckShared asked.
+// was when Shared asked.
 //
 // A network that the bridge was not made for marks it as shared before it looks. A
 // network that it was made for looks for the mark when its own link can be found:
 // so one of the two sees the other. An ADD that has found no bridge looks in any case.
 // A bridge gets its alias under the lock under which it is made, and so before any looks.
-func NeedsRecheck(h *host.Host, before Bridge, n *model.Network) (bool, error) {
+func NeedsRecheck(h *host.Host, before rtnl.Link, n *model.Network) (bool, error) {
 	if n.VLANs.ID != 0 || before.Index == 0 {
 		return n.VLANs.ID == 0, nil
 	}
@@ -124,9 +109,9 @@ func NeedsRecheck(h *host.Host, before Bridge, n *model.Network) (bool, error) {
 	return br.Alias != model.BridgeAlias(n.Name), err
 }
 
-// CheckSharedAgain is CheckShared for a caller that has the bridge's lock: see
+// SharedAgain is Shared for a caller that has the bridge's lock: see
 // NeedsRecheck.
-func CheckSharedAgain(h *host.Host, br Bridge, a *model.Attachment) error {
+func SharedAgain(h *host.Host, br rtnl.Link, a *model.Attachment) error {
 	prefixes := a.Prefixes()
 	if len(prefixes) == 0 { // of another plugin; another network may have the rest of the subnet
 		for _, ip := range a.IPs() {
@@ -140,7 +125,7 @@ func CheckSharedAgain(h *host.Host, br Bridge, a *model.Attachment) error {
 	if err != nil {
 		return err
 	}
-	return checkPorts(h, br.Link, &a.Network, prefixes)
+	return checkPorts(h, br, &a.Network, prefixes)
 }
 
 // checkPorts looks for other networks' addresses behind a bridge.
@@ -154,65 +139,6 @@ func checkPorts(h *host.Host, br rtnl.Link, n *model.Network, prefixes []netip.P
 					prefixes[i].Masked(), n.Name, o.Key.Network, br.Name, o.Key, a)
 			}
 		}
-	}
-	return err
-}
-
-// maxPorts is what find_portno of net/bridge/br_if.c gives out: BR_MAX_PORTS
-// numbers, less 0.
-const maxPorts = 1<<10 - 1
-
-// portError explains why a link can't be made a port of a bridge.
-func portError(bridge string, err error) error {
-	switch {
-	case errors.Is(err, unix.EXFULL):
-		return model.Errorf(model.ErrConflict, "bridge %s has %d ports, and Linux allows no more", bridge, maxPorts)
-	case err != nil:
-		return fmt.Errorf("bridge %s: %w", bridge, err)
-	}
-	return nil
-}
-
-// Ready reports what on the host Ensure and Connect would stumble over, as far as it can
-// be seen beforehand, in the words in which ADD explains the kernel's errors.
-func Ready(h *host.Host, br Bridge, n *model.Network) error {
-	s := &model.Shared{Network: *n, Served: n.Subnets}
-	errs := []error{CheckOverlap(h, br, n, n.Prefixes()), CheckShared(h, br, n, n.Prefixes()), br.conflict(s)}
-	if br.Index != 0 {
-		links, err := h.Ports(br.Index)
-		if len(links) >= maxPorts {
-			err = portError(br.Name, unix.EXFULL)
-		}
-		errs = append(errs, err)
-	}
-	for _, k := range [...]struct{ kind, config string }{{"bridge", "CONFIG_BRIDGE"}, {"veth", "CONFIG_VETH"}} {
-		has, err := h.HasKind(k.kind)
-		if err == nil && !has {
-			err = model.Unsupported(k.config)
-		}
-		errs = append(errs, err)
-	}
-	if s.Forwards(false) {
-		errs = append(errs, ready6(h, br, n.GatewayName()))
-	}
-	return errors.Join(errs...)
-}
-
-// ready6 reports what keeps the interface of that name, which may have to be made, from
-// having an IPv6 gateway address.
-func ready6(h *host.Host, br Bridge, name string) error {
-	if br.Gateway.Index == 0 {
-		name = "default"
-	} else if br.Gateway.MTU < model.MinMTU6 {
-		return model.Errorf(model.ErrConflict, "interface %s has the MTU %d, and IPv6 needs %d", name, br.Gateway.MTU, model.MinMTU6)
-	}
-	disable := filepath.Join("net/ipv6/conf", name, "disable_ipv6")
-	v, err := h.Sysctl.Get(disable)
-	if errors.Is(err, fs.ErrNotExist) {
-		return model.Unsupported("CONFIG_IPV6")
-	}
-	if err == nil && v != "0" {
-		err = model.Errorf(model.ErrConflict, "the host has disabled IPv6, which the network needs: sysctl %s must be 0", disable)
 	}
 	return err
 }
