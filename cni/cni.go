@@ -113,12 +113,12 @@ func read(call Call) (request, error) {
 	req := request{version: newest}
 	env, err := environment(call.Getenv)
 	if err != nil {
-		return req, failure{codeEnvironment, err}
+		return req, model.WithCode(codeEnvironment, err)
 	}
 	req.command = env.command
 	data, err := io.ReadAll(io.LimitReader(call.Stdin, strictjson.MaxSize+1))
 	if err != nil {
-		return req, failure{codeIO, fmt.Errorf("reading the configuration from stdin: %w", err)}
+		return req, model.WithCode(codeIO, fmt.Errorf("reading the configuration from stdin: %w", err))
 	}
 	doc, err := strictjson.Parse(data)
 	if req.command == "VERSION" {
@@ -128,7 +128,7 @@ func read(call Call) (request, error) {
 		return req, nil // whatever else is in it
 	}
 	if err != nil {
-		return req, failure{codeDecode, fmt.Errorf("configuration on stdin: %w", err)}
+		return req, model.WithCode(codeDecode, fmt.Errorf("configuration on stdin: %w", err))
 	}
 	if req.version, err = configVersion(doc, req.command); err != nil {
 		return req, err
@@ -237,7 +237,7 @@ func parseVersion(s string) (string, error) {
 func configVersion(doc *strictjson.Object, command string) (string, error) {
 	s, _ := doc.String("cniVersion")
 	if err := doc.Err(); err != nil {
-		return newest, failure{codeDecode, err}
+		return newest, model.WithCode(codeDecode, err)
 	}
 	version, err := parseVersion(cmp.Or(s, "0.1.0"))
 	since := map[string]string{"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}[command]
@@ -245,10 +245,10 @@ func configVersion(doc *strictjson.Object, command string) (string, error) {
 	case err != nil && command == "DEL":
 		return newest, nil
 	case err != nil:
-		return newest, failure{codeVersion, fmt.Errorf("cniVersion: %w", err)}
+		return newest, model.WithCode(codeVersion, fmt.Errorf("cniVersion: %w", err))
 	case version < since:
 		err = fmt.Errorf("cniVersion: %q has no %s, which came with %q", version, command, since)
-		return version, failure{codeVersion, err}
+		return version, model.WithCode(codeVersion, err)
 	}
 	return version, nil
 }
@@ -283,22 +283,12 @@ const (
 	codeOther       = 110
 )
 
-// A failure is an error whose code is known.
-type failure struct {
-	code uint64
-	error
-}
-
 // errorCode is the one place where errors become codes. Of the kinds in a
 // joined error the first in the table decides.
 func errorCode(err error) uint64 {
-	var known failure
+	var known model.Coded
 	if errors.As(err, &known) {
-		return known.code
-	}
-	var plugin model.PluginError
-	if errors.As(err, &plugin) {
-		return plugin.Code
+		return known.Code
 	}
 	for _, k := range [...]struct {
 		kind error

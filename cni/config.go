@@ -20,7 +20,7 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 		doc.Fail("name", "%w", err)
 	}
 	if err := doc.Err(); err != nil {
-		return failure{codeConfig, err}
+		return model.WithCode(codeConfig, err)
 	}
 	runtime := doc.Object("runtimeConfig")
 	c.IPAM = readIPAM(doc)
@@ -41,10 +41,10 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 		return nil // must not fail because the configuration changed
 	}
 	if err := parseArgs(e.args, &c.Request); err != nil {
-		return failure{codeEnvironment, fmt.Errorf("CNI_ARGS: %w", err)}
+		return model.WithCode(codeEnvironment, fmt.Errorf("CNI_ARGS: %w", err))
 	}
 	if !own && e.path == "" {
-		return failure{codeEnvironment, fmt.Errorf("CNI_PATH must be set for ipam.type %q", c.IPAM.Type)}
+		return model.WithCode(codeEnvironment, fmt.Errorf("CNI_PATH must be set for ipam.type %q", c.IPAM.Type))
 	}
 	readRequest(doc, runtime, &c.Request)
 	c.Names = doc.Bool("dnsEnabled", false)
@@ -53,7 +53,7 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 	}
 	r.readOutcome(doc)
 	if err := doc.Err(); err != nil {
-		return failure{codeConfig, err}
+		return model.WithCode(codeConfig, err)
 	}
 	if r.command == "ADD" {
 		r.warnings = append(r.warnings, doc.Notes()...)

@@ -73,14 +73,12 @@ func (f Fault) Mended() string {
 	return "mended: " + f.Thing + " was " + f.State
 }
 
-// A PluginError is what another plugin, to which flatnet delegates, reports of its
-// failure (SPEC 1.1.0, section 5, "Error"). Its code is handed on.
-type PluginError struct {
-	Plugin, Command string
-	Code            uint64
-	Msg             string
+// A Coded is an error whose code (SPEC 1.1.0, section 5, "Error") is known: a door found
+// it, or another plugin, to which flatnet delegates, has reported it.
+type Coded struct {
+	error
+	Code uint64
 }
 
-func (e PluginError) Error() string {
-	return fmt.Sprintf("plugin %s: %s: %s", e.Plugin, e.Command, e.Msg)
-}
+// WithCode returns err with a code.
+func WithCode(code uint64, err error) error { return Coded{err, code} }

@@ -123,7 +123,7 @@ type Plugin struct {
 
 // run executes the plugin with the environment and the configuration that this
 // process received; the zero key stands for the network as a whole. An error that
-// the plugin reports is a [model.PluginError].
+// the plugin reports is a [model.Coded].
 func (p Plugin) run(command string, key model.Key) ([]byte, error) {
 	path, err := p.Find()
 	if err != nil {
@@ -162,18 +162,17 @@ func (p Plugin) Find() (string, error) {
 // failure returns the error that a plugin reported (SPEC 1.1.0, section 5,
 // "Error"), or one about a plugin that reported none.
 func (p Plugin) failure(command string, out []byte, err error) error {
-	e := model.PluginError{Plugin: p.Type, Command: command}
 	if o, perr := strictjson.Parse(out); perr == nil {
-		e.Code, _ = o.Uint("code", math.MaxUint64)
-		e.Msg, _ = o.String("msg")
+		code, _ := o.Uint("code", math.MaxUint64)
+		msg, _ := o.String("msg")
 		if details, _ := o.String("details"); details != "" {
-			e.Msg += ": " + details
+			msg += ": " + details
+		}
+		if code != 0 {
+			return model.WithCode(code, fmt.Errorf("plugin %s: %s: %s", p.Type, command, msg))
 		}
 	}
-	if e.Code == 0 {
-		return p.errorf(err, "%s failed without a CNI error (%.100q): %w", command, out, err)
-	}
-	return e
+	return p.errorf(err, "%s failed without a CNI error (%.100q): %w", command, out, err)
 }
 
 // errorf returns an error about the plugin that is also of a kind.
