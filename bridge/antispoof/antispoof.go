@@ -203,19 +203,19 @@ func (t *table) chains() []nft.Ruleset {
 	enter, linkProtocols := chain("prerouting", nft.Prerouting), chain("input", nft.Input)
 
 	// Offsets are of struct ethhdr, arphdr with its addresses, and nd_msg.
-	arpSender, arpTarget := load(nft.NetworkHeader, 14, 4), load(nft.NetworkHeader, 24, 4)
-	sender6, ndTarget := nft.Source.Load(nft.IPv6, nft.Reg2), load(nft.TransportHeader, 8, 16)
+	arpSender, arpTarget := field(nft.NetworkHeader, 14, 4), field(nft.NetworkHeader, 24, 4)
+	sender6, ndTarget := nft.Source.Of(nft.IPv6), field(nft.TransportHeader, 8, 16)
 	arp, ipv4, ipv6 := protocol(unix.ETH_P_ARP), protocol(unix.ETH_P_IP), protocol(unix.ETH_P_IPV6)
 
 	const comment = "flatnet"
 	check.Append(comment,
-		nft.DropIf(not(t.macs, load(nft.LinkHeader, 6, 6))),
-		nft.DropIf(arp, not(t.macs, load(nft.NetworkHeader, 8, 6))),
+		nft.DropIf(not(t.macs, field(nft.LinkHeader, 6, 6))),
+		nft.DropIf(arp, not(t.macs, field(nft.NetworkHeader, 8, 6))),
 		// The outermost tag is off here; nothing has checked the contents of a second one.
 		nft.DropIf(protocol(unix.ETH_P_8021Q)),
 		nft.DropIf(protocol(unix.ETH_P_8021AD)),
 		nft.AcceptIf(portIn(t.anyAddr)),
-		nft.DropIf(ipv4, not(t.addrs4, nft.Source.Load(nft.IPv4, nft.Reg2))),
+		nft.DropIf(ipv4, not(t.addrs4, nft.Source.Of(nft.IPv4))),
 		nft.DropIf(arp, not(t.addrs4, arpSender)),
 		// A probe for an address tells others that probe for it that it is in use (RFC
 		// 5227, section 2.1.1), and so do duplicate address detection's solicitations
@@ -227,41 +227,38 @@ func (t *table) chains() []nft.Ruleset {
 		// A port that may not forward what others send leads to no router.
 		nft.DropIf(ipv6, icmpv6(routerAdvert)))
 
-	toCheck := nft.Verdict{Code: nft.Goto, Chain: check.Name}
-	linkLocal := nft.CompareBits(nft.Payload{Dst: nft.Reg1, Base: nft.LinkHeader, Len: 6},
+	toCheck := nft.Verdict(nft.Goto, check.Name)
+	linkLocal := nft.CompareBits(field(nft.LinkHeader, 0, 6).Load(nft.Reg1),
 		[]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xf0}, nft.Equal, []byte{0x01, 0x80, 0xc2, 0, 0, 0})
 	enter.Append(comment, nft.If(toCheck, portIn(t.guarded)))
 	linkProtocols.Append(comment, nft.If(toCheck, linkLocal, portIn(t.guarded)))
 	return []nft.Ruleset{check, enter, linkProtocols}
 }
 
-// load loads bytes of a frame to where the second field of a key is.
-func load(base nft.Header, offset, size uint32) nft.Payload {
-	return nft.Payload{Dst: nft.Reg2, Base: base, Offset: offset, Len: size}
+func field(base nft.Header, offset, size uint32) nft.Payload {
+	return nft.Payload{Base: base, Offset: offset, Len: size}
 }
 
 // not matches frames with bytes that a set lacks for their port.
 func not(set nft.Set, bytes nft.Payload) []nft.Expr {
-	port := nft.Meta{Key: nft.MetaIifName, Dst: nft.Reg1}
-	return []nft.Expr{port, bytes, nft.Lookup{Set: set.Name, Src: nft.Reg1, Invert: true}}
+	return []nft.Expr{nft.Meta(nft.MetaIifName, nft.Reg1), bytes.Load(nft.Reg2), nft.LookupNot(set.Name, nft.Reg1)}
 }
 
 func portIn(set nft.Set) []nft.Expr {
-	return []nft.Expr{nft.Meta{Key: nft.MetaIifName, Dst: nft.Reg1}, nft.Lookup{Set: set.Name, Src: nft.Reg1}}
+	return []nft.Expr{nft.Meta(nft.MetaIifName, nft.Reg1), nft.Lookup(set.Name, nft.Reg1)}
 }
 
 func is(bytes nft.Payload, value []byte) []nft.Expr {
-	bytes.Dst = nft.Reg1
-	return nft.Compare(bytes, nft.Equal, value)
+	return nft.Compare(bytes.Load(nft.Reg1), nft.Equal, value)
 }
 
 // protocol matches frames of an ETH_P_*.
 func protocol(ethertype uint16) []nft.Expr {
-	return nft.Compare(nft.Meta{Key: nft.MetaProtocol, Dst: nft.Reg1}, nft.Equal, nft.BigEndian(ethertype))
+	return nft.Compare(nft.Meta(nft.MetaProtocol, nft.Reg1), nft.Equal, nft.BigEndian(ethertype))
 }
 
 func icmpv6(kind byte) []nft.Expr {
-	return append(nft.Protocol(unix.IPPROTO_ICMPV6), is(load(nft.TransportHeader, 0, 1), []byte{kind})...)
+	return append(nft.Protocol(unix.IPPROTO_ICMPV6), is(field(nft.TransportHeader, 0, 1), []byte{kind})...)
 }
 
 // Has reports whether a network has a table of checks.

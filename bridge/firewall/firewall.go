@@ -205,7 +205,7 @@ func (r rules) gatewayDNS(sub model.Subnet) []nft.Ruleset {
 	for _, protocol := range nft.DNSProtocols() {
 		rules = append(rules, slices.Concat(
 			nft.Destination.Is(sub.Gateway, nft.Equal), nft.ToPort(protocol, nft.DNS),
-			[]nft.Expr{nft.Immediate{Dst: nft.Reg1, Data: sub.Gateway.AsSlice()}, nft.Translate{Family: family, Addr: nft.Reg1}}))
+			[]nft.Expr{nft.Immediate(nft.Reg1, sub.Gateway.AsSlice()), nft.Translate(family, nft.Reg1, 0)}))
 	}
 	pre := nft.Chain{Name: "dns-prerouting", Type: nft.NAT, Hook: nft.Prerouting, Priority: dnsNAT}
 	out := nft.Chain{Name: "dns-output", Type: nft.NAT, Hook: nft.Output, Priority: dnsNAT}

@@ -124,36 +124,24 @@ func dropsRest(ch nft.Chain, rules []nft.Rule) bool {
 	if ch.Drop || len(rules) == 0 {
 		return ch.Drop
 	}
-	for _, e := range rules[len(rules)-1].Exprs {
-		switch e := e.(type) {
-		case nft.Verdict:
-			return e.Code == nft.Drop
-		case nft.Other:
-			if e.Name != "counter" && e.Name != "log" {
-				return e.Name == "reject"
-			}
-		default:
-			return false
-		}
-	}
-	return false
+	last := slices.DeleteFunc(slices.Clone(rules[len(rules)-1].Exprs), func(e nft.Expr) bool {
+		return e.Name == "counter" || e.Name == "log"
+	})
+	return len(last) > 0 && (last[0].Name == "reject" || last[0].Equal(nft.Verdict(nft.Drop, "")))
 }
 
 // mentions reports whether a rule names the network's interface, or one that begins
 // like it (nft's "flatnet*"), or in the way of queries the port of DNS.
 func mentions(r nft.Rule, s *model.Shared, hook nft.Hook) bool {
+	in, out, port := nft.Meta(nft.MetaIifName, nft.Reg1), nft.Meta(nft.MetaOifName, nft.Reg1), nft.DstPort(nft.Reg1)
 	for i := 1; i < len(r.Exprs); i++ {
-		cmp, _ := r.Exprs[i].(nft.Cmp) // else without Data
-		switch load := r.Exprs[i-1].(type) {
-		case nft.Meta:
-			ofName := load.Key == nft.MetaIifName || load.Key == nft.MetaOifName
-			if ofName && len(cmp.Data) > 0 && bytes.HasPrefix(nft.Name(s.GatewayName()), cmp.Data) {
-				return true
-			}
-		case nft.Payload:
-			if hook == nft.Input && load == nft.DstPort(load.Dst) && bytes.Equal(cmp.Data, nft.BigEndian(nft.DNS)) {
-				return true
-			}
+		load, data := r.Exprs[i-1], r.Exprs[i].Compared()
+		ofName := load.Loads(in) || load.Loads(out)
+		if ofName && len(data) > 0 && bytes.HasPrefix(nft.Name(s.GatewayName()), data) {
+			return true
+		}
+		if hook == nft.Input && load.Loads(port) && bytes.Equal(data, nft.BigEndian(nft.DNS)) {
+			return true
 		}
 	}
 	return false

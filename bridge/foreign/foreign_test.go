@@ -17,7 +17,7 @@ import (
 )
 
 func TestDropsRest(t *testing.T) {
-	accept, drop := nft.Verdict{Code: nft.Accept}, nft.Verdict{Code: nft.Drop}
+	accept, drop := nft.Verdict(nft.Accept, ""), nft.Verdict(nft.Drop, "")
 	rules := func(exprs ...nft.Expr) []nft.Rule { return []nft.Rule{{Exprs: []nft.Expr{accept}}, {Exprs: exprs}} }
 	for _, tt := range []struct {
 		name  string
@@ -29,10 +29,10 @@ func TestDropsRest(t *testing.T) {
 		{"no rule", nft.Chain{}, nil, false},
 		{"last rule accepts", nft.Chain{}, rules(accept), false},
 		{"last rule drops", nft.Chain{}, rules(drop), true},
-		{"last rule counts, logs and rejects", nft.Chain{}, rules(nft.Other{Name: "counter"}, nft.Other{Name: "log"}, nft.Other{Name: "reject"}), true},
-		{"last rule counts", nft.Chain{}, rules(nft.Other{Name: "counter"}), false},
+		{"last rule counts, logs and rejects", nft.Chain{}, rules(nft.Expr{Name: "counter"}, nft.Expr{Name: "log"}, nft.Expr{Name: "reject"}), true},
+		{"last rule counts", nft.Chain{}, rules(nft.Expr{Name: "counter"}), false},
 		{"last rule drops some", nft.Chain{}, rules(nft.DropIf(nft.CompareName(nft.MetaIifName, nft.Equal, "eth0"))...), false},
-		{"last rule drops what some extension says", nft.Chain{}, rules(nft.Other{Name: "match"}, drop), false},
+		{"last rule drops what some extension says", nft.Chain{}, rules(nft.Expr{Name: "match"}, drop), false},
 	} {
 		if got := dropsRest(tt.chain, tt.rules); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
@@ -51,11 +51,11 @@ func TestMentions(t *testing.T) {
 		{"the bridge", nft.Forward, nft.CompareName(nft.MetaOifName, nft.Equal, "flatnet-br0"), true},
 		{"a longer name", nft.Forward, nft.CompareName(nft.MetaOifName, nft.Equal, "flatnet-br01"), false},
 		{"another interface", nft.Forward, nft.CompareName(nft.MetaOifName, nft.Equal, "eth0"), false},
-		{`"flatnet-*"`, nft.Input, []nft.Expr{nft.Meta{Key: nft.MetaIifName}, nft.Cmp{Data: []byte("flatnet-")}}, true},
+		{`"flatnet-*"`, nft.Input, []nft.Expr{nft.Meta(nft.MetaIifName, nft.Reg1), nft.Cmp(nft.Reg1, nft.Equal, []byte("flatnet-"))}, true},
 		{"DNS", nft.Input, nft.ToPort(unix.IPPROTO_UDP, 53), true},
 		{"DNS that is forwarded", nft.Forward, nft.ToPort(unix.IPPROTO_UDP, 53), false},
 		{"SSH", nft.Input, nft.ToPort(unix.IPPROTO_TCP, 22), false},
-		{"nothing", nft.Input, []nft.Expr{nft.Verdict{Code: nft.Drop}}, false},
+		{"nothing", nft.Input, []nft.Expr{nft.Verdict(nft.Drop, "")}, false},
 	} {
 		if got := mentions(nft.Rule{Exprs: tt.exprs}, s, tt.hook); got != tt.want {
 			t.Errorf("a rule about %s: %v", tt.name, got)

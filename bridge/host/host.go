@@ -273,6 +273,6 @@ func ChainFaults(chains []nft.Ruleset) (faults []model.Fault) {
 // Bridges matches packets that come from, or leave by, the bridges of flatnet networks, or
 // other interfaces.
 func Bridges(key nft.MetaKey, op nft.CmpOp) []nft.Expr {
-	return nft.CompareBits(nft.Meta{Key: key, Dst: nft.Reg1}, nft.HostOrder(model.GroupMask),
+	return nft.CompareBits(nft.Meta(key, nft.Reg1), nft.HostOrder(model.GroupMask),
 		op, nft.HostOrder(model.GroupIsolated&model.GroupMask))
 }

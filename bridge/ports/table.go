@@ -117,12 +117,12 @@ func (t *table) chains(noFIB bool) (all []nft.Ruleset) {
 	closed := slices.Concat(host.Bridges(nft.MetaIifGroup, nft.NotEqual), t.load(t.local), []nft.Expr{t.in(t.local)})
 	near := slices.Concat(host.Bridges(nft.MetaOifGroup, nft.Equal), nft.Source.In(t.near, nft.Equal))
 	self := []nft.Expr{nft.Source.Load(t.Family, nft.Reg1), nft.Destination.Load(t.Family, nft.Reg32(t.words)), t.in(t.selves)}
-	chain("local", nft.Filter, nft.Prerouting, beforeNAT, []nft.Expr{nft.Verdict{Code: nft.Drop}}, closed)
+	chain("local", nft.Filter, nft.Prerouting, beforeNAT, []nft.Expr{nft.Verdict(nft.Drop, "")}, closed)
 	chain("prerouting-somewhere", nft.NAT, nft.Prerouting, dstNAT, somewhere, fromOthers...)
 	chain("output-somewhere", nft.NAT, nft.Output, dstNAT, somewhere, fromHost)
 	chain("prerouting", nft.NAT, nft.Prerouting, dstNATLast, everywhere, fromOthers...)
 	chain("output", nft.NAT, nft.Output, dstNATLast, everywhere, fromHost)
-	chain("postrouting", nft.NAT, nft.Postrouting, srcNAT, []nft.Expr{nft.Masquerade{}}, near, self)
+	chain("postrouting", nft.NAT, nft.Postrouting, srcNAT, []nft.Expr{nft.Masquerade()}, near, self)
 	return all
 }
 
@@ -133,7 +133,7 @@ func (t *table) chains(noFIB bool) (all []nft.Ruleset) {
 // forwards packets from link-local addresses only if they leave where they came from
 // (ip6_forward), and routes packets to them only there.
 func (t *table) toHost(noFIB bool) (fromHost []nft.Expr, fromOthers [][]nft.Expr) {
-	own := nft.Compare(nft.Fib{Dst: nft.Reg1}, nft.Equal, nft.HostOrder(unix.RTN_LOCAL))
+	own := nft.Compare(nft.Fib(nft.Reg1), nft.Equal, nft.HostOrder(unix.RTN_LOCAL))
 	if noFIB {
 		own = []nft.Expr{nft.Destination.Load(t.Family, nft.Reg1), t.in(t.host)}
 	}
@@ -149,11 +149,11 @@ func (t *table) toHost(noFIB bool) (fromHost []nft.Expr, fromOthers [][]nft.Expr
 }
 
 // in matches if the set has what is loaded.
-func (*table) in(set nft.Set) nft.Expr { return nft.Lookup{Set: set.Name, Src: nft.Reg1} }
+func (*table) in(set nft.Set) nft.Expr { return nft.Lookup(set.Name, nft.Reg1) }
 
 // load loads the key of a map or set, with the destination's address or without.
 func (t *table) load(set nft.Set) []nft.Expr {
-	protocol := nft.Meta{Key: nft.MetaL4Proto, Dst: nft.Reg1}
+	protocol := nft.Meta(nft.MetaL4Proto, nft.Reg1)
 	if set == t.everywhere {
 		return []nft.Expr{protocol, nft.DstPort(nft.Reg32(1))}
 	}
@@ -164,15 +164,15 @@ func (t *table) load(set nft.Set) []nft.Expr {
 func (t *table) dnat(m nft.Set) []nft.Expr {
 	const target = 8 // the word where the map's data goes
 	return append(t.load(m),
-		nft.Lookup{Set: m.Name, Src: nft.Reg1, Dst: nft.Reg32(target)},
-		nft.Translate{Family: t.Family, Addr: nft.Reg32(target), Port: nft.Reg32(target + t.words)})
+		nft.LookupData(m.Name, nft.Reg1, nft.Reg32(target)),
+		nft.Translate(t.Family, nft.Reg32(target), nft.Reg32(target+t.words)))
 }
 
 // missing returns the chains that are not as they should be, and whether the table is of
 // the kind for a kernel without fib. One that is there decides about its kind.
 func (t *table) missing(c *nft.Conn, noFIB bool) ([]nft.Ruleset, bool, error) {
 	have, err := c.Rules(t.Table, "")
-	noFIB = noFIB || slices.ContainsFunc(have, func(r nft.Rule) bool { return slices.Contains(r.Exprs, t.in(t.host)) })
+	noFIB = noFIB || slices.ContainsFunc(have, func(r nft.Rule) bool { return slices.ContainsFunc(r.Exprs, t.in(t.host).Equal) })
 	return nft.Missing(t.chains(noFIB), have), noFIB, err
 }
 

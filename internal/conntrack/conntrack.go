@@ -56,11 +56,7 @@ type Query struct {
 // the family: then there are others of the protocol, too, and the caller must look at
 // port and server itself.
 func list(c *nl.Conn, q Query) (flows []Flow, err error) {
-	req, err := q.encode()
-	if err != nil {
-		return nil, err
-	}
-	msgs, err := c.Do(msgGet, netlink.Dump, req)
+	msgs, err := c.Do(msgGet, netlink.Dump, q.encode())
 	if errors.Is(err, unix.EINVAL) { // nfnetlink has no such subsystem
 		return nil, errUnsupported
 	}
@@ -81,12 +77,8 @@ func list(c *nl.Conn, q Query) (flows []Flow, err error) {
 func remove(c *nl.Conn, flows []Flow) (first error) {
 	requests := make([]netlink.Message, len(flows))
 	for i, f := range flows {
-		data, err := f.encode()
-		if err != nil {
-			return fmt.Errorf("delete connection %v: %w", f, err)
-		}
 		header := netlink.Header{Type: msgDelete, Flags: netlink.Request | netlink.Acknowledge}
-		requests[i] = netlink.Message{Header: header, Data: data}
+		requests[i] = netlink.Message{Header: header, Data: f.encode()}
 	}
 	for _, err := range c.Each(requests) {
 		if first == nil && err != nil && !errors.Is(err, unix.ENOENT) {
@@ -133,77 +125,56 @@ type Flow struct {
 
 func (f Flow) String() string { return fmt.Sprintf("%d %s > %s", f.Protocol, f.Src, f.Dst) }
 
-func encode(ipv6 bool, pass func(*nl.Codec)) ([]byte, error) {
+func encode(ipv6 bool, attrs ...[]byte) []byte {
 	family := byte(unix.AF_INET)
 	if ipv6 {
 		family = unix.AF_INET6
 	}
-	attrs, err := nl.Encode(pass)
-	return append([]byte{family, unix.NFNETLINK_V0, 0, 0}, attrs...), err
+	return append([]byte{family, unix.NFNETLINK_V0, 0, 0}, slices.Concat(attrs...)...)
 }
 
-func (q Query) encode() ([]byte, error) {
+func (q Query) encode() []byte {
 	original, reply := uint32(filterProtoNum), uint32(0)
-	return encode(q.IPv6, func(c *nl.Codec) {
-		c.Nest(ctaTupleOrig, func(tuple *nl.Codec) {
-			tuple.Nest(ctaTupleProto, func(proto *nl.Codec) {
-				proto.Bytes(ctaProtoNum, []byte{q.Protocol})
-				if q.Port != 0 {
-					original |= filterDstPort
-					proto.Bytes(ctaProtoDstPort, binary.BigEndian.AppendUint16(nil, q.Port))
-				}
-			})
-		})
-		if q.Server.IsValid() {
-			reply = filterIPSrc
-			c.Nest(ctaTupleReply, func(tuple *nl.Codec) {
-				src := uint16(ctaIPv4Src)
-				if q.Server.Is6() {
-					src = ctaIPv6Src
-				}
-				tuple.Nest(ctaTupleIP, func(ip *nl.Codec) { ip.Bytes(src, q.Server.AsSlice()) })
-			})
+	var port, answers []byte
+	if q.Port != 0 {
+		original |= filterDstPort
+		port = nl.Attr(ctaProtoDstPort, binary.BigEndian.AppendUint16(nil, q.Port))
+	}
+	if q.Server.IsValid() {
+		reply = filterIPSrc
+		src := uint16(ctaIPv4Src)
+		if q.Server.Is6() {
+			src = ctaIPv6Src
 		}
-		c.Nest(ctaFilter, func(f *nl.Codec) { // in host byte order, unlike everything else
-			f.Bytes(ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, original))
-			f.Bytes(ctaFilterReplyFlags, binary.NativeEndian.AppendUint32(nil, reply))
-		})
-	})
+		answers = nl.Nest(ctaTupleReply, nl.Nest(ctaTupleIP, nl.Attr(src, q.Server.AsSlice())))
+	}
+	return encode(q.IPv6,
+		nl.Nest(ctaTupleOrig, nl.Nest(ctaTupleProto, nl.Attr(ctaProtoNum, []byte{q.Protocol}), port)), answers,
+		nl.Nest(ctaFilter, // in host byte order, unlike everything else
+			nl.Attr(ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, original)),
+			nl.Attr(ctaFilterReplyFlags, binary.NativeEndian.AppendUint32(nil, reply))))
 }
 
-func (f Flow) encode() ([]byte, error) {
-	return encode(f.Dst.Addr().Is6(), func(c *nl.Codec) {
-		c.Bytes(ctaTupleOrig|unix.NLA_F_NESTED, f.original)
-		c.Bytes(ctaID, f.id)
-	})
+func (f Flow) encode() []byte {
+	return encode(f.Dst.Addr().Is6(), nl.Attr(ctaTupleOrig|unix.NLA_F_NESTED, f.original), nl.Attr(ctaID, f.id))
 }
-
-var errShort = errors.New("conntrack message without a header")
 
 func decode(b []byte) (f Flow, err error) {
-	if len(b) < headerSize {
-		return f, errShort
-	}
-	err = nl.Decode(b[headerSize:], func(c *nl.Codec) {
-		f.original = c.Bytes(ctaTupleOrig, nil)
-		f.id = c.Bytes(ctaID, nil)
-		c.Fail(nl.Decode(f.original, func(tuple *nl.Codec) { f.Protocol, f.Src, f.Dst = readTuple(tuple) }))
-		c.Nest(ctaTupleReply, func(tuple *nl.Codec) { _, f.Server, _ = readTuple(tuple) })
-	})
-	return f, err
+	_, r := nl.Read(b, headerSize)
+	f.original, f.id = r.Octets(ctaTupleOrig), r.Octets(ctaID)
+	f.Protocol, f.Src, f.Dst = readTuple(r.Nest(ctaTupleOrig))
+	_, f.Server, _ = readTuple(r.Nest(ctaTupleReply))
+	return f, r.Err()
 }
 
-func readTuple(c *nl.Codec) (protocol uint8, src, dst netip.AddrPort) {
-	var srcIP, dstIP netip.Addr
-	c.Nest(ctaTupleIP, func(ip *nl.Codec) {
-		srcIP, _ = netip.AddrFromSlice(ip.Bytes(ctaIPv4Src, ip.Bytes(ctaIPv6Src, nil)))
-		dstIP, _ = netip.AddrFromSlice(ip.Bytes(ctaIPv4Dst, ip.Bytes(ctaIPv6Dst, nil)))
-	})
-	c.Nest(ctaTupleProto, func(proto *nl.Codec) {
-		port := func(typ uint16) uint16 { return binary.BigEndian.Uint16(proto.Fixed(typ, []byte{0, 0})) }
-		protocol = proto.Fixed(ctaProtoNum, []byte{0})[0]
-		src = netip.AddrPortFrom(srcIP, port(ctaProtoSrcPort))
-		dst = netip.AddrPortFrom(dstIP, port(ctaProtoDstPort))
-	})
-	return protocol, src, dst
+func readTuple(r nl.Reader) (protocol uint8, src, dst netip.AddrPort) {
+	ip, proto := r.Nest(ctaTupleIP), r.Nest(ctaTupleProto)
+	end := func(v4, v6, port uint16) netip.AddrPort {
+		addr, ok := netip.AddrFromSlice(ip.Octets(v4))
+		if !ok {
+			addr, _ = netip.AddrFromSlice(ip.Octets(v6))
+		}
+		return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(proto.Fixed(port, 2)))
+	}
+	return proto.Fixed(ctaProtoNum, 1)[0], end(ctaIPv4Src, ctaIPv6Src, ctaProtoSrcPort), end(ctaIPv4Dst, ctaIPv6Dst, ctaProtoDstPort)
 }

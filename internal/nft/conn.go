@@ -5,6 +5,7 @@
 package nft
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -44,47 +45,52 @@ const attrsAt = unix.NLMSG_HDRLEN + headerSize
 
 // encode returns the message about an object: msg is the distance from its
 // NFT_MSG_NEW*.
-func encode(o Object, msg uint16, flags netlink.HeaderFlags) (netlink.Message, error) {
+func encode(o Object, msg uint16, flags netlink.HeaderFlags) netlink.Message {
 	kind, family := o.kind()
-	pass := o.identify
+	attrs := o.identify
 	if msg == newMsg {
-		pass = o.define
+		attrs = o.define
 	}
-	attrs, err := nl.Encode(pass)
 	return netlink.Message{
 		Header: netlink.Header{Type: msgType(kind + msg), Flags: netlink.Request | flags},
-		Data:   append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, attrs...),
-	}, err
+		Data:   append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, attrs()...),
+	}
 }
+
+// number encodes a NLA_U32 in network byte order, as everywhere in nfnetlink, and
+// nonzero one that is left out if it is zero.
+func number[T ~uint32 | ~int32](typ uint16, v T) []byte {
+	return nl.Attr(typ, binary.BigEndian.AppendUint32(nil, uint32(v)))
+}
+
+func nonzero[T ~uint32 | ~int32](typ uint16, v T) []byte {
+	if v == 0 {
+		return nil
+	}
+	return number(typ, v)
+}
+
+func u32(r nl.Reader, typ uint16) uint32 { return binary.BigEndian.Uint32(r.Fixed(typ, 4)) }
 
 func msgType(msg uint16) netlink.HeaderType {
 	return netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | msg)
 }
 
-var errShort = errors.New("message without a nfgenmsg header")
-
-// decode reads the objects of messages.
-func decode[T any](msgs []netlink.Message, read func(Family, *nl.Codec) []T) (all []T, err error) {
+// read passes each message's family and attributes on.
+func read(msgs []netlink.Message, each func(Family, nl.Reader)) error {
 	for _, m := range msgs {
-		if len(m.Data) < headerSize {
-			return nil, errShort
-		}
-		err := nl.Decode(m.Data[headerSize:], func(c *nl.Codec) {
-			all = append(all, read(Family(m.Data[0]), c)...)
-		})
-		if err != nil {
-			return nil, err
+		header, r := nl.Read(m.Data, headerSize)
+		each(Family(header[0]), r)
+		if err := r.Err(); err != nil {
+			return err
 		}
 	}
-	return all, nil
+	return nil
 }
 
 // ask sends a request that changes nothing about an object, and returns the answers.
 func (c *Conn) ask(o Object, flags netlink.HeaderFlags) ([]netlink.Message, error) {
-	m, err := encode(o, getMsg, flags)
-	if err != nil {
-		return nil, err
-	}
+	m := encode(o, getMsg, flags)
 	answers, err := c.nl.Do(m.Header.Type, flags, m.Data)
 	return answers, c.explain(err)
 }
@@ -108,10 +114,7 @@ func (c *Conn) generation() (id uint32, err error) {
 	if errors.Is(err, unix.EINVAL) {
 		return 0, unsupported("CONFIG_NF_TABLES", err)
 	}
-	_, derr := decode(answers, func(_ Family, c *nl.Codec) []uint32 {
-		id = nl.Number(c, unix.NFTA_GEN_ID, id)
-		return nil
-	})
+	derr := read(answers, func(_ Family, r nl.Reader) { id = u32(r, unix.NFTA_GEN_ID) })
 	if err = errors.Join(err, derr); err != nil {
 		return 0, fmt.Errorf("generation of the ruleset: %w", err)
 	}
@@ -132,9 +135,9 @@ func (c *Conn) Has(o Object) (bool, error) {
 }
 
 // list returns the objects that a dump finds.
-func list[T any](c *Conn, o Object, read func(Family, *nl.Codec) []T) ([]T, error) {
+func list[T any](c *Conn, o Object, decode func(Family, nl.Reader) T) (all []T, err error) {
 	answers, err := c.ask(o, netlink.Dump)
-	all, derr := decode(answers, read)
+	derr := read(answers, func(f Family, r nl.Reader) { all = append(all, decode(f, r)) })
 	if err = errors.Join(err, derr); err != nil {
 		return nil, fmt.Errorf("list %v: %w", o, err)
 	}
@@ -149,7 +152,7 @@ func (c *Conn) Chains(family Family) ([]Chain, error) {
 
 // Rules lists the rules of a chain in their order, with their handles; without a
 // name of a chain, those of all chains of the table. One that doesn't exist has
-// none. Expressions that can't be decoded are each an [Other].
+// none.
 func (c *Conn) Rules(t Table, chain string) ([]Rule, error) {
 	return list(c, allRules{Chain{Table: t, Name: chain}}, readRule)
 }
@@ -157,11 +160,12 @@ func (c *Conn) Rules(t Table, chain string) ([]Rule, error) {
 // Elements lists the elements of a set, in no particular order. A set that
 // doesn't exist is ENOENT.
 func (c *Conn) Elements(s Set) ([]Element, error) {
-	all, err := list(c, allElements{s}, readElements)
-	for i := range all {
-		all[i].Set = s
+	answers, err := c.ask(allElements{s}, netlink.Dump)
+	all, derr := elementsIn(answers, s)
+	if err = errors.Join(err, derr); err != nil {
+		return nil, fmt.Errorf("list elements of %v: %w", s, err)
 	}
-	return all, err
+	return all, nil
 }
 
 // Find returns the elements that are at the places of others, each once and in their
@@ -169,33 +173,27 @@ func (c *Conn) Elements(s Set) ([]Element, error) {
 // only.
 func (c *Conn) Find(at []Element) (found []Element, err error) {
 	var requests []netlink.Message
-	var places []Element // of the requests
+	var sets []Set // of the requests
 	asked := map[Element]bool{}
 	for _, e := range at {
-		if asked[e.Place()] {
-			continue
+		if !asked[e.Place()] {
+			asked[e.Place()] = true
+			requests, sets = append(requests, encode(Elements{e}, getMsg, 0)), append(sets, e.Set)
 		}
-		asked[e.Place()] = true
-		m, err := encode(Elements{e}, getMsg, 0)
-		if err != nil {
-			return nil, fmt.Errorf("get element of %v: %w", e.Set, err)
-		}
-		requests, places = append(requests, m), append(places, e)
 	}
-	i := -1
 	for replies, err := range c.nl.Each(requests) {
-		i++
+		set := sets[0]
+		sets = sets[1:]
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
-		elements, derr := decode(replies, readElements)
+		elements, derr := elementsIn(replies, set)
 		if err = errors.Join(err, derr); err == nil && len(elements) != 1 {
 			err = fmt.Errorf("the kernel returned %d", len(elements))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("get element of %v: %w", places[i].Set, c.explain(err))
+			return nil, fmt.Errorf("get element of %v: %w", set, c.explain(err))
 		}
-		elements[0].Set = places[i].Set
 		found = append(found, elements[0])
 	}
 	return found, nil
@@ -213,8 +211,8 @@ const (
 type Object interface {
 	fmt.Stringer
 	kind() (msg uint16, family Family) // NFT_MSG_NEW*
-	identify(c *nl.Codec)              // appends the attributes that get and delete go by
-	define(c *nl.Codec)                // appends all attributes
+	identify() []byte                  // the attributes that get and delete go by
+	define() []byte                    // all attributes
 }
 
 // A Batch is a transaction: the kernel does all of it, in order, or nothing.
@@ -222,7 +220,6 @@ type Object interface {
 type Batch struct {
 	ops  []op
 	base uint32 // NFTA_GEN_ID that the ruleset must still have; 0: any
-	err  error
 }
 
 // An op is one message of a batch.
@@ -238,7 +235,7 @@ func (o op) String() string { return o.verb + " " + o.object.String() }
 // rule is always appended. An existing chain's policy is set. To add what exists
 // costs time for nothing, see [Conn.Close].
 func (b *Batch) Add(objects ...Object) {
-	b.put("add", newMsg, netlink.Create, objects...)
+	b.put("add", newMsg, netlink.Create|netlink.Append, objects...)
 }
 
 // Create adds objects that must not exist: else Commit's error is EEXIST.
@@ -262,27 +259,16 @@ func (b *Batch) Insert(rules ...Rule) {
 }
 
 func (b *Batch) put(verb string, msg uint16, flags netlink.HeaderFlags, objects ...Object) {
+	add := func(o Object) { b.ops = append(b.ops, op{verb, o, encode(o, msg, flags)}) }
 	for _, o := range objects {
 		all, ok := o.(Elements)
 		if !ok {
-			b.append(verb, msg, flags, o)
+			add(o)
 		}
 		for _, some := range all.messages() {
-			b.append(verb, msg, flags, some)
+			add(some)
 		}
 	}
-}
-
-func (b *Batch) append(verb string, msg uint16, flags netlink.HeaderFlags, o Object) {
-	if _, ok := o.(Rule); ok && verb == "add" {
-		flags |= netlink.Append
-	}
-	m, err := encode(o, msg, flags)
-	op := op{verb, o, m}
-	if err != nil {
-		b.err = errors.Join(b.err, fmt.Errorf("%v: %w", op, err))
-	}
-	b.ops = append(b.ops, op)
 }
 
 // Len returns the number of messages so far.
@@ -296,8 +282,7 @@ func (b *Batch) Len() int { return len(b.ops) }
 func (b *Batch) messages() []netlink.Message {
 	mark := func(typ netlink.HeaderType, base uint32) netlink.Message {
 		header := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
-		attrs, _ := nl.Encode(func(c *nl.Codec) { nl.Optional(c, unix.NFNL_BATCH_GENID, base) }) // a number can't fail
-		return netlink.Message{Header: netlink.Header{Type: typ, Flags: netlink.Request}, Data: append(header, attrs...)}
+		return netlink.Message{Header: netlink.Header{Type: typ, Flags: netlink.Request}, Data: append(header, nonzero(unix.NFNL_BATCH_GENID, base)...)}
 	}
 	msgs := []netlink.Message{mark(unix.NFNL_MSG_BATCH_BEGIN, b.base)}
 	for _, o := range b.ops {
@@ -372,8 +357,8 @@ func (c *Conn) attempt(fill func(*Batch) error) error {
 // Nothing has been done then. A refused batch costs some 15 ms (the kernel
 // waits for all CPUs), so what may exist is better asked for with [Conn.Has].
 func (c *Conn) Commit(b *Batch) error {
-	if b.err != nil || len(b.ops) == 0 {
-		return b.err
+	if len(b.ops) == 0 {
+		return nil
 	}
 	sent, err := c.nl.Send(b.messages())
 	if err == nil {

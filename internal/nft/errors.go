@@ -65,8 +65,7 @@ func (r Rule) missing(at int) string {
 	var configs []string
 	for i, e := range r.Exprs {
 		before := Rule{Table: r.Table, Chain: r.Chain, Exprs: r.Exprs[:i]}
-		attrs, _ := nl.Encode(before.define) // it could be encoded before
-		if config := module(e, r.Table.Family); config != "" && (at == 0 || at == attrsAt+len(attrs)) {
+		if config := module(e, r.Table.Family); config != "" && (at == 0 || at == attrsAt+len(before.define())) {
 			configs = append(configs, config)
 		}
 	}
@@ -76,7 +75,7 @@ func (r Rule) missing(at int) string {
 // module is the option that builds an expression which nf_tables itself does
 // not have built in.
 func module(e Expr, f Family) string {
-	switch name := e.expr(); name {
+	switch e.Name {
 	case "bitwise", "cmp", "immediate", "lookup", "payload":
 		return ""
 	case "meta":
@@ -85,10 +84,10 @@ func module(e Expr, f Family) string {
 		}
 		return ""
 	case "ct", "masq", "nat":
-		return "CONFIG_NFT_" + strings.ToUpper(name)
+		return "CONFIG_NFT_" + strings.ToUpper(e.Name)
 	case "fib":
 		return "CONFIG_NFT_FIB_" + f.option()
 	default:
-		return "expression " + name
+		return "expression " + e.Name
 	}
 }

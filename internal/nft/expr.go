@@ -2,71 +2,82 @@ package nft
 
 import (
 	"bytes"
-	"errors"
+	"cmp"
+	"slices"
 
 	"flatnet/internal/nl"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// An Expr is an expression of a rule. The kernel gives rules back with the
-// registers under other names (see [Reg32]), with defaults spelled out and
-// with what follows from other attributes; here they are read as they were
-// written, so that they can be compared. An expression that has more to it than
-// its type here is read as an [Other].
-type Expr interface {
-	expr() string // NFTA_EXPR_NAME
-	pass(*nl.Codec) Expr
+// An Expr is an expression of a rule: one that this package makes, or any that the kernel
+// gives back.
+type Expr struct {
+	Name string // NFTA_EXPR_NAME
+	Data []byte // the attributes inside of NFTA_EXPR_DATA
 }
 
-// An Other is an expression that this package can't express.
-type Other struct {
-	Name string
-	Data []byte // the inside of NFTA_EXPR_DATA
+func expr(name string, attrs ...[]byte) Expr { return Expr{name, slices.Concat(attrs...)} }
+
+func readExpr(r nl.Reader) Expr {
+	return Expr{r.Text(unix.NFTA_EXPR_NAME), r.Octets(unix.NFTA_EXPR_DATA)}
 }
 
-func (o Other) expr() string        { return o.Name }
-func (o Other) pass(*nl.Codec) Expr { return o }
-
-func passExpr(c *nl.Codec, e Expr) Expr {
-	if c.Reading() {
-		return readExpr(c.Text(unix.NFTA_EXPR_NAME, ""), c.Bytes(unix.NFTA_EXPR_DATA, nil))
-	}
-	c.Text(unix.NFTA_EXPR_NAME, e.expr())
-	if o, ok := e.(Other); ok {
-		c.Bytes(unix.NFTA_EXPR_DATA, o.Data)
-	} else {
-		c.Nest(unix.NFTA_EXPR_DATA, func(n *nl.Codec) { e.pass(n) })
-	}
-	return e
+func (e Expr) encode() []byte {
+	return nl.Nest(unix.NFTA_LIST_ELEM, nl.Text(unix.NFTA_EXPR_NAME, e.Name), nl.Nest(unix.NFTA_EXPR_DATA, e.Data))
 }
 
-func readExpr(name string, data []byte) Expr {
-	for _, e := range []Expr{
-		Meta{}, Payload{}, Immediate{}, Ct{}, Fib{}, Cmp{}, Bitwise{}, Lookup{}, Translate{}, Masquerade{},
-	} {
-		if e.expr() != name {
-			continue
-		}
-		complete := false
-		err := nl.Decode(data, func(n *nl.Codec) {
-			e = e.pass(n)
-			complete = n.OnlyZeros()
-		})
-		if err == nil && complete {
-			return e
-		}
-	}
-	return Other{name, data}
+// Equal reports whether two expressions do the same.
+func (e Expr) Equal(o Expr) bool {
+	return e.Name == o.Name && bytes.Equal(e.canonical(0), o.canonical(0))
 }
 
-// value passes over a nft_data_attributes nest that contains a value, or is left
-// out if that is empty.
-func value[T string | []byte](c *nl.Codec, typ uint16, v T) T {
-	if c.Reading() || len(v) > 0 {
-		c.Nest(typ, func(n *nl.Codec) { v = T(n.Bytes(unix.NFTA_DATA_VALUE, []byte(v))) })
+// dst is the attribute of the register that an expression loads into, in all of those that
+// this package makes: NFTA_PAYLOAD_DREG, NFTA_CT_DREG, NFTA_FIB_DREG and so on.
+const dst = unix.NFTA_META_DREG
+
+// Loads reports whether two expressions load the same, into whatever register.
+func (e Expr) Loads(o Expr) bool {
+	return e.Name == o.Name && bytes.Equal(e.canonical(dst), o.canonical(dst))
+}
+
+// Compared returns the bytes that a comparison has; nil if the expression is none.
+func (e Expr) Compared() []byte {
+	if e.Name != "cmp" {
+		return nil
 	}
-	return v
+	_, r := nl.Read(e.Data, 0)
+	return r.Nest(unix.NFTA_CMP_DATA).Octets(unix.NFTA_DATA_VALUE)
+}
+
+// canonical returns the attributes other than one type in a form in which those that the
+// kernel gives back are the same as those that it was given. It has an order of its own,
+// and spells out defaults, which are zeros; a newer one may have more of these. Only in
+// a lookup, a register 0 is no default: the verdict. What is malformed stays as it is.
+func (e Expr) canonical(without uint16) []byte {
+	attrs, err := netlink.UnmarshalAttributes(e.Data)
+	if err != nil {
+		return e.Data
+	}
+	for i := range attrs {
+		attrs[i].Type &^= netlink.Nested | netlink.NetByteOrder
+	}
+	attrs = slices.DeleteFunc(attrs, func(a netlink.Attribute) bool {
+		zero := len(bytes.Trim(a.Data, "\x00")) == 0
+		return a.Type == without || zero && !(e.Name == "lookup" && a.Type == unix.NFTA_LOOKUP_DREG)
+	})
+	slices.SortStableFunc(attrs, func(a, b netlink.Attribute) int { return cmp.Compare(a.Type, b.Type) })
+	b, _ := netlink.MarshalAttributes(attrs) // their lengths are those that were read
+	return b
+}
+
+// value encodes a nft_data_attributes nest that contains a value. An empty one is left out.
+func value[T string | []byte](typ uint16, v T) []byte {
+	if len(v) == 0 {
+		return nil
+	}
+	return nl.Nest(typ, nl.Attr(unix.NFTA_DATA_VALUE, []byte(v)))
 }
 
 // A Reg is a register of a rule's virtual machine (enum nft_registers). There
@@ -104,18 +115,9 @@ const (
 	MetaOifGroup MetaKey = unix.NFT_META_OIFGROUP // output interface's group
 )
 
-// A Meta loads a property into Dst.
-type Meta struct {
-	Key MetaKey
-	Dst Reg
-}
-
-func (Meta) expr() string { return "meta" }
-
-func (e Meta) pass(c *nl.Codec) Expr {
-	e.Key = nl.Number(c, unix.NFTA_META_KEY, e.Key)
-	e.Dst = nl.Number(c, unix.NFTA_META_DREG, e.Dst)
-	return e
+// Meta loads a property into a register.
+func Meta(key MetaKey, into Reg) Expr {
+	return expr("meta", number(unix.NFTA_META_KEY, key), number(unix.NFTA_META_DREG, into))
 }
 
 // A Header is where a [Payload] counts from (enum nft_payload_bases).
@@ -128,40 +130,22 @@ const (
 	TransportHeader               // NFT_PAYLOAD_TRANSPORT_HEADER
 )
 
-// A Payload loads bytes of the packet into Dst.
+// A Payload is bytes of the packet.
 type Payload struct {
-	Dst    Reg
 	Base   Header
 	Offset uint32
 	Len    uint32
 }
 
-func (Payload) expr() string { return "payload" }
-
-func (e Payload) pass(c *nl.Codec) Expr {
-	e.Dst = nl.Number(c, unix.NFTA_PAYLOAD_DREG, e.Dst)
-	e.Base = nl.Number(c, unix.NFTA_PAYLOAD_BASE, e.Base)
-	e.Offset = nl.Number(c, unix.NFTA_PAYLOAD_OFFSET, e.Offset)
-	e.Len = nl.Number(c, unix.NFTA_PAYLOAD_LEN, e.Len)
-	return e
+// Load loads the bytes into a register.
+func (p Payload) Load(into Reg) Expr {
+	return expr("payload", number(unix.NFTA_PAYLOAD_DREG, into), number(unix.NFTA_PAYLOAD_BASE, p.Base),
+		number(unix.NFTA_PAYLOAD_OFFSET, p.Offset), number(unix.NFTA_PAYLOAD_LEN, p.Len))
 }
 
-// An Immediate loads constant bytes into Dst. A constant verdict is a
-// [Verdict].
-type Immediate struct {
-	Dst  Reg
-	Data []byte
-}
-
-func (Immediate) expr() string { return "immediate" }
-
-func (e Immediate) pass(c *nl.Codec) Expr {
-	e.Dst = nl.Number(c, unix.NFTA_IMMEDIATE_DREG, e.Dst)
-	if c.Reading() && e.Dst == verdictReg {
-		return Verdict{}.pass(c)
-	}
-	e.Data = value(c, unix.NFTA_IMMEDIATE_DATA, e.Data)
-	return e
+// Immediate loads constant bytes into a register.
+func Immediate(into Reg, data []byte) Expr {
+	return expr("immediate", number(unix.NFTA_IMMEDIATE_DREG, into), value(unix.NFTA_IMMEDIATE_DATA, data))
 }
 
 // A CtKey is a property of a packet's connection (enum nft_ct_keys).
@@ -173,34 +157,17 @@ const (
 	CtStatus CtKey = unix.NFT_CT_STATUS // IPS_* of linux/netfilter/nf_conntrack_common.h
 )
 
-// A Ct loads a property of the packet's connection into Dst. It needs
+// Ct loads a property of the packet's connection into a register. It needs
 // CONFIG_NFT_CT.
-type Ct struct {
-	Key CtKey
-	Dst Reg
+func Ct(key CtKey, into Reg) Expr {
+	return expr("ct", number(unix.NFTA_CT_KEY, key), number(unix.NFTA_CT_DREG, into))
 }
 
-func (Ct) expr() string { return "ct" }
-
-func (e Ct) pass(c *nl.Codec) Expr {
-	e.Key = nl.Number(c, unix.NFTA_CT_KEY, e.Key)
-	e.Dst = nl.Number(c, unix.NFTA_CT_DREG, e.Dst)
-	return e
-}
-
-// A Fib loads the type of the packet's destination address (RTN_*, 4 bytes in
-// host byte order) into Dst. It needs CONFIG_NFT_FIB_IPV4 or CONFIG_NFT_FIB_IPV6.
-type Fib struct {
-	Dst Reg
-}
-
-func (Fib) expr() string { return "fib" }
-
-func (e Fib) pass(c *nl.Codec) Expr {
-	c.Constant(unix.NFTA_FIB_FLAGS, unix.NFTA_FIB_F_DADDR)
-	c.Constant(unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_ADDRTYPE)
-	e.Dst = nl.Number(c, unix.NFTA_FIB_DREG, e.Dst)
-	return e
+// Fib loads the type of the packet's destination address (RTN_*, 4 bytes in host byte
+// order) into a register. It needs CONFIG_NFT_FIB_IPV4 or CONFIG_NFT_FIB_IPV6.
+func Fib(into Reg) Expr {
+	return expr("fib", number(unix.NFTA_FIB_FLAGS, uint32(unix.NFTA_FIB_F_DADDR)),
+		number(unix.NFTA_FIB_RESULT, uint32(unix.NFT_FIB_RESULT_ADDRTYPE)), number(unix.NFTA_FIB_DREG, into))
 }
 
 // A CmpOp is a comparison (enum nft_cmp_ops).
@@ -212,73 +179,31 @@ const (
 	NotEqual              // NFT_CMP_NEQ
 )
 
-// A Cmp ends the rule unless Src compares to Data.
-type Cmp struct {
-	Src  Reg
-	Op   CmpOp
-	Data []byte
+// Cmp ends the rule unless a register compares to data.
+func Cmp(src Reg, op CmpOp, data []byte) Expr {
+	return expr("cmp", number(unix.NFTA_CMP_SREG, src), number(unix.NFTA_CMP_OP, op), value(unix.NFTA_CMP_DATA, data))
 }
 
-func (Cmp) expr() string { return "cmp" }
+// Bitwise applies a mask to a register.
+func Bitwise(reg Reg, mask []byte) Expr {
+	return expr("bitwise", number(unix.NFTA_BITWISE_SREG, reg), number(unix.NFTA_BITWISE_DREG, reg),
+		number(unix.NFTA_BITWISE_LEN, uint32(len(mask))),
+		value(unix.NFTA_BITWISE_MASK, mask), value(unix.NFTA_BITWISE_XOR, make([]byte, len(mask))))
+}
 
-func (e Cmp) pass(c *nl.Codec) Expr {
-	e.Src = nl.Number(c, unix.NFTA_CMP_SREG, e.Src)
-	e.Op = nl.Number(c, unix.NFTA_CMP_OP, e.Op)
-	e.Data = value(c, unix.NFTA_CMP_DATA, e.Data)
+// Lookup ends the rule unless the set of a name has the key that is in a register, and
+// LookupNot if it does. LookupData loads the map's data for the key as well.
+func Lookup(set string, src Reg) Expr { return LookupData(set, src, verdictReg) }
+
+func LookupNot(set string, src Reg) Expr {
+	e := Lookup(set, src)
+	e.Data = append(e.Data, number(unix.NFTA_LOOKUP_FLAGS, uint32(unix.NFT_LOOKUP_F_INV))...)
 	return e
 }
 
-var errBitwise = errors.New("bitwise operation other than AND")
-
-// A Bitwise sets Dst to Src & Mask.
-type Bitwise struct {
-	Src, Dst Reg
-	Mask     []byte
-}
-
-func (Bitwise) expr() string { return "bitwise" }
-
-func (e Bitwise) pass(c *nl.Codec) Expr {
-	e.Src = nl.Number(c, unix.NFTA_BITWISE_SREG, e.Src)
-	e.Dst = nl.Number(c, unix.NFTA_BITWISE_DREG, e.Dst)
-	size := nl.Number(c, unix.NFTA_BITWISE_LEN, uint32(len(e.Mask)))
-	e.Mask = value(c, unix.NFTA_BITWISE_MASK, e.Mask)
-	zero := make([]byte, len(e.Mask))
-	if xor := value(c, unix.NFTA_BITWISE_XOR, zero); size != uint32(len(e.Mask)) || !bytes.Equal(xor, zero) {
-		c.Fail(errBitwise)
-	}
-	return e
-}
-
-var errLookup = errors.New("lookup in a verdict map")
-
-// A Lookup ends the rule unless the set has the key that is in Src (or with Invert,
-// if it does). With Dst it loads a map's data.
-type Lookup struct {
-	Set    string
-	Src    Reg
-	Dst    Reg
-	Invert bool
-}
-
-func (Lookup) expr() string { return "lookup" }
-
-func (e Lookup) pass(c *nl.Codec) Expr {
-	const absent = ^verdictReg
-	if c.Reading() {
-		e.Dst = absent
-	}
-	e.Src = nl.Number(c, unix.NFTA_LOOKUP_SREG, e.Src)
-	e.Dst = nl.Optional(c, unix.NFTA_LOOKUP_DREG, e.Dst)
-	e.Set = c.Text(unix.NFTA_LOOKUP_SET, e.Set)
-	e.Invert = c.Flag(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV, e.Invert)
-	if c.Reading() && e.Dst == verdictReg {
-		c.Fail(errLookup)
-	}
-	if e.Dst == absent {
-		e.Dst = 0
-	}
-	return e
+func LookupData(set string, src, into Reg) Expr {
+	return expr("lookup", number(unix.NFTA_LOOKUP_SREG, src), nonzero(unix.NFTA_LOOKUP_DREG, into),
+		nl.Text(unix.NFTA_LOOKUP_SET, set))
 }
 
 // A VerdictCode is a NF_* verdict or a NFT_* one (enum nft_verdicts).
@@ -288,57 +213,32 @@ type VerdictCode int32
 const (
 	Drop   VerdictCode = 0  // NF_DROP
 	Accept VerdictCode = 1  // NF_ACCEPT
-	Goto   VerdictCode = -4 // NFT_GOTO, to Verdict.Chain
+	Goto   VerdictCode = -4 // NFT_GOTO
 )
 
-// A Verdict ends a rule and decides about the packet.
-type Verdict struct {
-	Code  VerdictCode
-	Chain string // of Goto only
+// Verdict ends a rule and decides about the packet, with the name of the chain that [Goto]
+// needs. The kernel gives the inner nest back without NLA_F_NESTED.
+func Verdict(code VerdictCode, chain string) Expr {
+	verdict := slices.Concat(number(unix.NFTA_VERDICT_CODE, code), nl.Text(unix.NFTA_VERDICT_CHAIN, chain))
+	return expr("immediate", number(unix.NFTA_IMMEDIATE_DREG, verdictReg),
+		nl.Nest(unix.NFTA_IMMEDIATE_DATA, nl.Attr(unix.NFTA_DATA_VERDICT, verdict)))
 }
 
-func (Verdict) expr() string { return "immediate" }
-
-func (v Verdict) pass(c *nl.Codec) Expr {
-	nl.Number(c, unix.NFTA_IMMEDIATE_DREG, verdictReg)
-	c.Nest(unix.NFTA_IMMEDIATE_DATA, func(data *nl.Codec) {
-		data.Nest(unix.NFTA_DATA_VERDICT, func(n *nl.Codec) {
-			v.Code = nl.Number(n, unix.NFTA_VERDICT_CODE, v.Code)
-			v.Chain = n.Text(unix.NFTA_VERDICT_CHAIN, v.Chain)
-		})
-	})
-	return v
-}
-
-// A Translate gives the packet's connection another destination, in prerouting and
-// output (dnat). It needs CONFIG_NFT_NAT.
-type Translate struct {
-	Family Family // IPv4 or IPv6
-	Addr   Reg    // contains the address
-	Port   Reg    // contains the port, in network byte order; 0 leaves it
-}
-
-func (Translate) expr() string { return "nat" }
-
-func (e Translate) pass(c *nl.Codec) Expr {
-	c.Constant(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
-	e.Family = nl.Number(c, unix.NFTA_NAT_FAMILY, e.Family)
-	e.Addr = nl.Optional(c, unix.NFTA_NAT_REG_ADDR_MIN, e.Addr)
-	e.Port = nl.Optional(c, unix.NFTA_NAT_REG_PROTO_MIN, e.Port)
-	if c.Reading() {
-		// The kernel spells out that the range ends where it begins, and below as flags
-		// which of the registers are given.
-		c.Constant(unix.NFTA_NAT_REG_ADDR_MAX, uint32(e.Addr))
-		c.Constant(unix.NFTA_NAT_REG_PROTO_MAX, uint32(e.Port))
+// Translate gives the packet's connection another destination, in prerouting and output
+// (dnat): an address in a register and a port, in network byte order, in another; 0 leaves
+// the port. It needs CONFIG_NFT_NAT. Ends of ranges and flags are those that the kernel
+// would add.
+func Translate(family Family, addr, port Reg) Expr {
+	flags := uint32(unix.NF_NAT_RANGE_MAP_IPS)
+	if port != 0 {
+		flags |= unix.NF_NAT_RANGE_PROTO_SPECIFIED
 	}
-	c.Flag(unix.NFTA_NAT_FLAGS, unix.NF_NAT_RANGE_MAP_IPS|unix.NF_NAT_RANGE_PROTO_SPECIFIED, false)
-	return e
+	return expr("nat", number(unix.NFTA_NAT_TYPE, uint32(unix.NFT_NAT_DNAT)), number(unix.NFTA_NAT_FAMILY, family),
+		number(unix.NFTA_NAT_REG_ADDR_MIN, addr), number(unix.NFTA_NAT_REG_ADDR_MAX, addr),
+		nonzero(unix.NFTA_NAT_REG_PROTO_MIN, port), nonzero(unix.NFTA_NAT_REG_PROTO_MAX, port),
+		number(unix.NFTA_NAT_FLAGS, flags))
 }
 
-// A Masquerade gives the packet's connection the source address of the
-// interface that it leaves by, in postrouting. It needs CONFIG_NFT_MASQ.
-type Masquerade struct{}
-
-func (Masquerade) expr() string { return "masq" }
-
-func (e Masquerade) pass(*nl.Codec) Expr { return e }
+// Masquerade gives the packet's connection the source address of the interface that it
+// leaves by, in postrouting. It needs CONFIG_NFT_MASQ.
+func Masquerade() Expr { return expr("masq") }

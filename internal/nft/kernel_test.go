@@ -95,27 +95,27 @@ func rules() []Rule {
 	on := func(ch Chain, comment string, exprs ...Expr) Rule {
 		return Rule{Table: ch.Table, Chain: ch.Name, Exprs: exprs, Comment: comment}
 	}
-	saddr := Payload{Reg1, NetworkHeader, 12, 4}
-	daddr := Payload{Reg1, NetworkHeader, 16, 4}
+	saddr := Payload{NetworkHeader, 12, 4}.Load(Reg1)
+	daddr := Payload{NetworkHeader, 16, 4}.Load(Reg1)
 	return []Rule{
 		on(postrouting, "flatnet",
-			Payload{Reg1, NetworkHeader, 12, 3}, Cmp{Reg1, Equal, []byte{10, 87, 1}},
-			daddr, Lookup{Set: "flat", Src: Reg1, Invert: true},
-			daddr, Bitwise{Reg1, Reg1, []byte{0xf0, 0, 0, 0}}, Cmp{Reg1, NotEqual, []byte{0xe0, 0, 0, 0}},
-			Masquerade{}),
-		on(postrouting, "", Meta{Key: MetaOifName, Dst: Reg1}, Cmp{Reg1, Equal, Name("eth0")}, Masquerade{}),
-		on(prerouting, "", Immediate{Reg1, addr("10.87.1.1")}, Translate{Family: IPv4, Addr: Reg1}),
+			Payload{NetworkHeader, 12, 3}.Load(Reg1), Cmp(Reg1, Equal, []byte{10, 87, 1}),
+			daddr, LookupNot("flat", Reg1),
+			daddr, Bitwise(Reg1, []byte{0xf0, 0, 0, 0}), Cmp(Reg1, NotEqual, []byte{0xe0, 0, 0, 0}),
+			Masquerade()),
+		on(postrouting, "", Meta(MetaOifName, Reg1), Cmp(Reg1, Equal, Name("eth0")), Masquerade()),
+		on(prerouting, "", Immediate(Reg1, addr("10.87.1.1")), Translate(IPv4, Reg1, 0)),
 		on(prerouting, "",
-			Meta{Key: MetaL4Proto, Dst: Reg1}, Payload{Reg32(1), NetworkHeader, 16, 4}, Payload{Reg32(2), TransportHeader, 2, 2},
-			Lookup{Set: "ports", Src: Reg1, Dst: Reg1}, Translate{Family: IPv4, Addr: Reg1, Port: Reg32(1)}),
-		on(forward, "", Ct{Key: CtStatus, Dst: Reg1}, Bitwise{Reg1, Reg1, []byte{0x20, 0, 0, 0}}, Cmp{Reg1, NotEqual, make([]byte, 4)},
-			Verdict{Code: Accept}),
-		on(forward, "", Fib{Reg1}, Cmp{Reg1, Equal, []byte{unix.RTN_LOCAL, 0, 0, 0}}, Verdict{Code: unix.NFT_RETURN}),
-		on(forward, "", saddr, Cmp{Reg1, unix.NFT_CMP_GTE, addr("10.87.1.7")}, Cmp{Reg1, unix.NFT_CMP_LTE, addr("10.87.1.9")}, Verdict{Code: Drop}),
-		on(forward, "", Meta{Key: MetaIifName, Dst: Reg1}, Cmp{Reg1, Equal, Name("fn-1")}, Verdict{Goto, "masq-x"}),
-		on(own, "", Meta{Key: unix.NFT_META_IIF, Dst: Reg1}, Cmp{Reg1, Equal, []byte{1, 0, 0, 0}}, Verdict{Code: Accept}),
-		on(output6, "", Payload{Reg1, NetworkHeader, 8, 16}, Lookup{Set: "hosts", Src: Reg1}, Verdict{Code: Accept}),
-		on(spoofing, "", Meta{Key: MetaIifName, Dst: Reg1}, Payload{Reg32(4), LinkHeader, 6, 6}, Lookup{Set: "macs", Src: Reg1}, Verdict{Code: Accept}),
+			Meta(MetaL4Proto, Reg1), Payload{NetworkHeader, 16, 4}.Load(Reg32(1)), Payload{TransportHeader, 2, 2}.Load(Reg32(2)),
+			LookupData("ports", Reg1, Reg1), Translate(IPv4, Reg1, Reg32(1))),
+		on(forward, "", Ct(CtStatus, Reg1), Bitwise(Reg1, []byte{0x20, 0, 0, 0}), Cmp(Reg1, NotEqual, make([]byte, 4)),
+			Verdict(Accept, "")),
+		on(forward, "", Fib(Reg1), Cmp(Reg1, Equal, []byte{unix.RTN_LOCAL, 0, 0, 0}), Verdict(unix.NFT_RETURN, "")),
+		on(forward, "", saddr, Cmp(Reg1, unix.NFT_CMP_GTE, addr("10.87.1.7")), Cmp(Reg1, unix.NFT_CMP_LTE, addr("10.87.1.9")), Verdict(Drop, "")),
+		on(forward, "", Meta(MetaIifName, Reg1), Cmp(Reg1, Equal, Name("fn-1")), Verdict(Goto, "masq-x")),
+		on(own, "", Meta(unix.NFT_META_IIF, Reg1), Cmp(Reg1, Equal, []byte{1, 0, 0, 0}), Verdict(Accept, "")),
+		on(output6, "", Payload{NetworkHeader, 8, 16}.Load(Reg1), Lookup("hosts", Reg1), Verdict(Accept, "")),
+		on(spoofing, "", Meta(MetaIifName, Reg1), Payload{LinkHeader, 6, 6}.Load(Reg32(4)), Lookup("macs", Reg1), Verdict(Accept, "")),
 	}
 }
 
@@ -256,15 +256,19 @@ func TestKernelRefuses(t *testing.T) {
 			"create chain ip flatnet masq-x: file exists"},
 		{"a chain without its table", func(b *Batch) { b.Add(spoofing) }, unix.ENOENT,
 			"add chain bridge flatnet prerouting: no such file or directory"},
-		{"a set that does not exist", func(b *Batch) { b.Add(in(own, Lookup{Set: "flat", Src: Reg1})) }, unix.ENOENT,
+		{"a set that does not exist", func(b *Batch) { b.Add(in(own, Lookup("flat", Reg1))) }, unix.ENOENT,
 			"add rule ip flatnet masq-x: no such file or directory"},
 		{"an element that does not exist", func(b *Batch) { b.Add(ports); b.Delete(elements()[2]) }, unix.ENOENT,
 			`delete elements of map ip flatnet ports "flatnet/c/eth0": no such file or directory`},
+		{"a rule without its handle", func(b *Batch) { b.Delete(Rule{Table: ip, Chain: "masq-x"}) }, unix.ENOENT,
+			"delete rule ip flatnet masq-x: no such file or directory"},
+		{"a comment that is too long", func(b *Batch) { b.Add(Rule{Table: ip, Chain: "masq-x", Comment: strings.Repeat("x", 254)}) }, unix.ERANGE,
+			"add rule ip flatnet masq-x \"" + strings.Repeat("x", 254) + "\": numerical result out of range (Attribute failed policy validation)"},
 		{"a rule that does not exist", func(b *Batch) { b.Delete(nowhere) }, unix.ENOENT,
 			"delete rule ip flatnet masq-x: no such file or directory"},
-		{"a chain that is used", func(b *Batch) { b.Add(forward, in(forward, Verdict{unix.NFT_JUMP, "masq-x"})); b.Delete(own) }, unix.EBUSY,
+		{"a chain that is used", func(b *Batch) { b.Add(forward, in(forward, Verdict(unix.NFT_JUMP, "masq-x"))); b.Delete(own) }, unix.EBUSY,
 			"delete chain ip flatnet masq-x: device or resource busy"},
-		{"an unknown expression", func(b *Batch) { b.Add(in(own, accept, Other{Name: "nosuch"})) }, ErrUnsupported,
+		{"an unknown expression", func(b *Batch) { b.Add(in(own, accept, Expr{Name: "nosuch"})) }, ErrUnsupported,
 			"add rule ip flatnet masq-x: expression nosuch: not supported by this kernel (no such file or directory)"},
 		{"an unknown chain type", func(b *Batch) { b.Add(Chain{Table: ip, Name: "x", Type: "nosuch"}) }, ErrUnsupported,
 			"add chain ip flatnet x: CONFIG_NF_TABLES_IPV4: not supported by this kernel (no such file or directory)"},
@@ -329,10 +333,16 @@ func TestRulesOfOthersAreNotEqual(t *testing.T) {
 			return
 		}
 		for i, at := range []int{1, 1, 0, 0, 0, 1, 1, 0, 1} {
-			if other, ok := rules[i].Exprs[at].(Other); !ok {
-				t.Errorf("rule %d was read as %+v", i, rules[i].Exprs)
-			} else if len(other.Data) == 0 {
+			if len(rules[i].Exprs[at].Data) == 0 {
 				t.Errorf("rule %d lost its data", i)
+			}
+			for _, similar := range []Expr{
+				Bitwise(Reg1, []byte{1, 0, 0, 0}), Fib(Reg1), Ct(CtStatus, Reg1), Meta(unix.NFT_META_MARK, Reg1),
+				Lookup("links", Reg1), LookupData("links", Reg1, Reg1), Masquerade(), Translate(IPv4, Reg1, 0),
+			} {
+				if rules[i].Exprs[at].Equal(similar) {
+					t.Errorf("rule %d has %v", i, similar)
+				}
 			}
 			if !rules[i].Equal(rules[i]) || rules[i].Equal(rules[i+1]) {
 				t.Errorf("rule %d is not like itself only", i)

@@ -1,10 +1,7 @@
 package nft
 
 import (
-	"bytes"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -33,44 +30,41 @@ func (r Rule) String() string {
 
 func (r Rule) kind() (uint16, Family) { return unix.NFT_MSG_NEWRULE, r.Table.Family }
 
-var errHandle = errors.New("no handle")
+// identify always includes the handle: without, the kernel would take all rules of the chain.
+func (r Rule) identify() []byte {
+	handle := binary.BigEndian.AppendUint64(nil, r.Handle)
+	return append(r.place().identify(), nl.Attr(unix.NFTA_RULE_HANDLE, handle)...)
+}
 
-func (r Rule) identify(c *nl.Codec) {
-	if r.Handle == 0 {
-		c.Fail(errHandle) // the kernel would take all rules of the chain
+func (r Rule) define() []byte {
+	var exprs []byte
+	for _, e := range r.Exprs {
+		exprs = append(exprs, e.encode()...)
 	}
-	allRules{Chain{Table: r.Table, Name: r.Chain}}.identify(c)
-	r.handle(c)
+	return slices.Concat(r.place().identify(), nl.Nest(unix.NFTA_RULE_EXPRESSIONS, exprs),
+		comment(unix.NFTA_RULE_USERDATA, r.Comment))
 }
 
-func (r Rule) define(c *nl.Codec) { r.pass(c) }
+func (r Rule) place() allRules { return allRules{Chain{Table: r.Table, Name: r.Chain}} }
 
-// pass leaves the table's family out, which is in the header.
-func (r Rule) pass(c *nl.Codec) Rule {
-	r.Table.Name = c.Text(unix.NFTA_RULE_TABLE, r.Table.Name)
-	r.Chain = c.Text(unix.NFTA_RULE_CHAIN, r.Chain)
-	if c.Reading() {
-		r.Handle = r.handle(c)
+func readRule(family Family, r nl.Reader) Rule {
+	rule := Rule{
+		Table:   Table{family, r.Text(unix.NFTA_RULE_TABLE)},
+		Chain:   r.Text(unix.NFTA_RULE_CHAIN),
+		Comment: commentIn(r.Octets(unix.NFTA_RULE_USERDATA)),
+		Handle:  binary.BigEndian.Uint64(r.Fixed(unix.NFTA_RULE_HANDLE, 8)),
 	}
-	r.Exprs = nl.List(c, unix.NFTA_RULE_EXPRESSIONS, unix.NFTA_LIST_ELEM, r.Exprs, passExpr)
-	r.Comment = comment(c, unix.NFTA_RULE_USERDATA, r.Comment)
-	return r
-}
-
-func (r Rule) handle(c *nl.Codec) uint64 {
-	return binary.BigEndian.Uint64(c.Fixed(unix.NFTA_RULE_HANDLE, binary.BigEndian.AppendUint64(nil, r.Handle)))
-}
-
-func readRule(family Family, c *nl.Codec) []Rule {
-	return []Rule{Rule{Table: Table{Family: family}}.pass(c)}
+	for _, e := range r.List(unix.NFTA_RULE_EXPRESSIONS) {
+		rule.Exprs = append(rule.Exprs, readExpr(e))
+	}
+	return rule
 }
 
 // Equal reports whether two rules do the same and have the same comment. Handles
 // don't count.
 func (r Rule) Equal(o Rule) bool {
-	a, err := encode(r, newMsg, 0)
-	b, err2 := encode(o, newMsg, 0)
-	return err == nil && err2 == nil && bytes.Equal(a.Data, b.Data)
+	same := r.Table == o.Table && r.Chain == o.Chain && r.Comment == o.Comment
+	return same && slices.EqualFunc(r.Exprs, o.Exprs, Expr.Equal)
 }
 
 // allRules are the rules of a chain, or without its name of a table.
@@ -78,35 +72,26 @@ type allRules struct{ Chain }
 
 func (r allRules) kind() (uint16, Family) { return unix.NFT_MSG_NEWRULE, r.Table.Family }
 
-func (r allRules) identify(c *nl.Codec) {
-	c.Text(unix.NFTA_RULE_TABLE, r.Table.Name)
-	c.Text(unix.NFTA_RULE_CHAIN, r.Name)
+func (r allRules) identify() []byte {
+	return append(nl.Text(unix.NFTA_RULE_TABLE, r.Table.Name), nl.Text(unix.NFTA_RULE_CHAIN, r.Name)...)
 }
 
-const (
-	// userDataSize is NFT_USERDATA_MAXLEN, which the kernel enforces.
-	userDataSize = 256
-	// commentTag is the type of a comment in nft's own user data, which is a
-	// series of {type, length, value}: NFTNL_UDATA_RULE_COMMENT and
-	// NFTNL_UDATA_SET_ELEM_COMMENT of libnftnl's udata.h.
-	commentTag = 0
-)
+// commentTag is the type of a comment in nft's own user data, which is a series of
+// {type, length, value}: NFTNL_UDATA_RULE_COMMENT and NFTNL_UDATA_SET_ELEM_COMMENT of
+// libnftnl's udata.h.
+const commentTag = 0
 
-// comment passes over user data that contains a comment as nft writes and shows
-// it. An empty one is left out. Other programs keep what they like there: user
-// data of another form has no comment.
-func comment(c *nl.Codec, typ uint16, s string) string {
-	if c.Reading() {
-		return commentIn(c.Bytes(typ, nil))
+// comment encodes user data that contains a comment as nft writes and shows it. An empty
+// one is left out. The kernel refuses more than NFT_USERDATA_MAXLEN.
+func comment(typ uint16, s string) []byte {
+	if s == "" {
+		return nil
 	}
-	if len(s) > userDataSize-3 {
-		c.Fail(fmt.Errorf("comment of %d bytes is too long: %.20q", len(s), s))
-	} else if s != "" {
-		c.Bytes(typ, append(append([]byte{commentTag, byte(len(s) + 1)}, s...), 0))
-	}
-	return s
+	return nl.Attr(typ, append(append([]byte{commentTag, byte(len(s) + 1)}, s...), 0))
 }
 
+// commentIn returns the comment in user data. Other programs keep what they like there:
+// user data of another form has no comment.
 func commentIn(userData []byte) string {
 	for b := userData; len(b) >= 2; b = b[2+int(b[1]):] {
 		end := 2 + int(b[1])
@@ -187,9 +172,9 @@ func FamilyOf(a netip.Addr) Family {
 
 // MasqueradeIf, DropIf and AcceptIf return a rule's expressions: the conditions, and
 // then what is done.
-func MasqueradeIf(conditions ...[]Expr) []Expr { return If(Masquerade{}, conditions...) }
-func DropIf(conditions ...[]Expr) []Expr       { return If(Verdict{Code: Drop}, conditions...) }
-func AcceptIf(conditions ...[]Expr) []Expr     { return If(Verdict{Code: Accept}, conditions...) }
+func MasqueradeIf(conditions ...[]Expr) []Expr { return If(Masquerade(), conditions...) }
+func DropIf(conditions ...[]Expr) []Expr       { return If(Verdict(Drop, ""), conditions...) }
+func AcceptIf(conditions ...[]Expr) []Expr     { return If(Verdict(Accept, ""), conditions...) }
 
 // If returns the conditions' expressions followed by end.
 func If(end Expr, conditions ...[]Expr) (exprs []Expr) {
@@ -201,26 +186,26 @@ func If(end Expr, conditions ...[]Expr) (exprs []Expr) {
 
 // Compare compares what an expression loads into Reg1 with data.
 func Compare(load Expr, op CmpOp, data []byte) []Expr {
-	return []Expr{load, Cmp{Src: Reg1, Op: op, Data: data}}
+	return []Expr{load, Cmp(Reg1, op, data)}
 }
 
 // CompareBits is Compare under a mask.
 func CompareBits(load Expr, mask []byte, op CmpOp, data []byte) []Expr {
-	return []Expr{load, Bitwise{Src: Reg1, Dst: Reg1, Mask: mask}, Cmp{Src: Reg1, Op: op, Data: data}}
+	return []Expr{load, Bitwise(Reg1, mask), Cmp(Reg1, op, data)}
 }
 
 // CompareName compares the name of an interface, CompareMeta a number in host order.
 func CompareName(key MetaKey, op CmpOp, name string) []Expr {
-	return Compare(Meta{Key: key, Dst: Reg1}, op, Name(name))
+	return Compare(Meta(key, Reg1), op, Name(name))
 }
 
 func CompareMeta(key MetaKey, op CmpOp, n uint32) []Expr {
-	return Compare(Meta{Key: key, Dst: Reg1}, op, HostOrder(n))
+	return Compare(Meta(key, Reg1), op, HostOrder(n))
 }
 
 // Protocol matches packets of an IPPROTO_*.
 func Protocol(protocol byte) []Expr {
-	return Compare(Meta{Key: MetaL4Proto, Dst: Reg1}, Equal, []byte{protocol})
+	return Compare(Meta(MetaL4Proto, Reg1), Equal, []byte{protocol})
 }
 
 // Bits of a packet's connection: NF_CT_STATE_BIT of net/netfilter/nf_conntrack.h
@@ -233,7 +218,7 @@ const (
 
 // CtBits matches packets of connections that have any of the bits.
 func CtBits(key CtKey, bits uint32) []Expr {
-	return CompareBits(Ct{Key: key, Dst: Reg1}, HostOrder(bits), NotEqual, HostOrder(0))
+	return CompareBits(Ct(key, Reg1), HostOrder(bits), NotEqual, HostOrder(0))
 }
 
 // HostOrder and BigEndian encode numbers as the kernel compares them.
@@ -248,30 +233,33 @@ const (
 	Destination
 )
 
-// Load loads an address of struct iphdr or struct ipv6hdr.
-func (s Side) Load(family Family, dst Reg) Payload {
+// Of returns where a packet of a family has the address: in struct iphdr or struct ipv6hdr.
+func (s Side) Of(family Family) Payload {
 	size, first := uint32(4), uint32(12)
 	if family == IPv6 {
 		size, first = 16, 8
 	}
-	return Payload{Dst: dst, Base: NetworkHeader, Offset: first + uint32(s)*size, Len: size}
+	return Payload{Base: NetworkHeader, Offset: first + uint32(s)*size, Len: size}
 }
+
+// Load loads the address into a register.
+func (s Side) Load(family Family, into Reg) Expr { return s.Of(family).Load(into) }
 
 // In compares an address of the packet with a prefix. Whole bytes of it are compared
 // without a mask, as nft does, so that rules which nft has saved and loaded are the
 // same.
 func (s Side) In(p netip.Prefix, op CmpOp) []Expr {
 	addr := p.Masked().Addr().AsSlice()
-	load := s.Load(FamilyOf(p.Addr()), Reg1)
+	field := s.Of(FamilyOf(p.Addr()))
 	if n := p.Bits() / 8; n > 0 && p.Bits()%8 == 0 {
-		load.Len = uint32(n)
-		return Compare(load, op, addr[:n])
+		field.Len = uint32(n)
+		return Compare(field.Load(Reg1), op, addr[:n])
 	}
 	mask := make([]byte, len(addr))
 	for i := range p.Bits() {
 		mask[i/8] |= 0x80 >> (i % 8)
 	}
-	return CompareBits(load, mask, op, addr)
+	return CompareBits(field.Load(Reg1), mask, op, addr)
 }
 
 // Is compares an address of the packet with one.
@@ -280,8 +268,8 @@ func (s Side) Is(a netip.Addr, op CmpOp) []Expr {
 }
 
 // DstPort loads the destination port of struct tcphdr, udphdr or sctphdr.
-func DstPort(dst Reg) Payload {
-	return Payload{Dst: dst, Base: TransportHeader, Offset: 2, Len: 2}
+func DstPort(into Reg) Expr {
+	return Payload{Base: TransportHeader, Offset: 2, Len: 2}.Load(into)
 }
 
 // ToPort matches packets to a port of a protocol.

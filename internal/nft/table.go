@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"flatnet/internal/nl"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,11 +45,9 @@ func (t Table) name() string   { return t.Family.String() + " " + t.Name }
 func (t Table) String() string { return "table " + t.name() }
 
 func (t Table) kind() (uint16, Family) { return unix.NFT_MSG_NEWTABLE, t.Family }
-func (t Table) identify(c *nl.Codec)   { c.Text(unix.NFTA_TABLE_NAME, t.Name) }
-
-func (t Table) define(c *nl.Codec) {
-	t.identify(c)
-	nl.Number(c, unix.NFTA_TABLE_FLAGS, uint32(0))
+func (t Table) identify() []byte       { return nl.Text(unix.NFTA_TABLE_NAME, t.Name) }
+func (t Table) define() []byte {
+	return append(t.identify(), number(unix.NFTA_TABLE_FLAGS, uint32(0))...)
 }
 
 // A Hook is where packets enter a base chain (enum nf_inet_hooks; the numbers
@@ -88,35 +88,32 @@ func (ch Chain) String() string { return "chain " + ch.Table.name() + " " + ch.N
 
 func (ch Chain) kind() (uint16, Family) { return unix.NFT_MSG_NEWCHAIN, ch.Table.Family }
 
-func (ch Chain) identify(c *nl.Codec) {
-	c.Text(unix.NFTA_CHAIN_TABLE, ch.Table.Name)
-	c.Text(unix.NFTA_CHAIN_NAME, ch.Name)
+func (ch Chain) identify() []byte {
+	return append(nl.Text(unix.NFTA_CHAIN_TABLE, ch.Table.Name), nl.Text(unix.NFTA_CHAIN_NAME, ch.Name)...)
 }
 
-func (ch Chain) define(c *nl.Codec) { ch.pass(c) }
-
-// pass leaves the table's family out, which is in the header.
-func (ch Chain) pass(c *nl.Codec) Chain {
-	ch.Table.Name = c.Text(unix.NFTA_CHAIN_TABLE, ch.Table.Name)
-	ch.Name = c.Text(unix.NFTA_CHAIN_NAME, ch.Name)
-	if !c.Reading() && ch.Type == "" {
-		return ch
+func (ch Chain) define() []byte {
+	if ch.Type == "" {
+		return ch.identify()
 	}
 	policy := Accept
 	if ch.Drop {
 		policy = Drop
 	}
-	ch.Type = ChainType(c.Text(unix.NFTA_CHAIN_TYPE, string(ch.Type)))
-	ch.Drop = nl.Number(c, unix.NFTA_CHAIN_POLICY, policy) == Drop
-	c.Nest(unix.NFTA_CHAIN_HOOK, func(n *nl.Codec) {
-		ch.Hook = nl.Number(n, unix.NFTA_HOOK_HOOKNUM, ch.Hook)
-		ch.Priority = nl.Number(n, unix.NFTA_HOOK_PRIORITY, ch.Priority)
-	})
-	return ch
+	return slices.Concat(ch.identify(), nl.Text(unix.NFTA_CHAIN_TYPE, string(ch.Type)), number(unix.NFTA_CHAIN_POLICY, policy),
+		nl.Nest(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, ch.Hook), number(unix.NFTA_HOOK_PRIORITY, ch.Priority)))
 }
 
-func readChain(family Family, c *nl.Codec) []Chain {
-	return []Chain{Chain{Table: Table{Family: family}}.pass(c)}
+func readChain(family Family, r nl.Reader) Chain {
+	hook := r.Nest(unix.NFTA_CHAIN_HOOK)
+	return Chain{
+		Table:    Table{family, r.Text(unix.NFTA_CHAIN_TABLE)},
+		Name:     r.Text(unix.NFTA_CHAIN_NAME),
+		Type:     ChainType(r.Text(unix.NFTA_CHAIN_TYPE)),
+		Hook:     Hook(u32(hook, unix.NFTA_HOOK_HOOKNUM)),
+		Priority: int32(u32(hook, unix.NFTA_HOOK_PRIORITY)),
+		Drop:     r.Octets(unix.NFTA_CHAIN_POLICY) != nil && u32(r, unix.NFTA_CHAIN_POLICY) == uint32(Drop),
+	}
 }
 
 // A Type is a data type of nft: its number (enum datatypes of nft's datatype.h) in
@@ -171,29 +168,26 @@ func (s Set) String() string {
 
 func (s Set) kind() (uint16, Family) { return unix.NFT_MSG_NEWSET, s.Table.Family }
 
-func (s Set) identify(c *nl.Codec) {
-	c.Text(unix.NFTA_SET_TABLE, s.Table.Name)
-	c.Text(unix.NFTA_SET_NAME, s.Name)
+func (s Set) identify() []byte {
+	return append(nl.Text(unix.NFTA_SET_TABLE, s.Table.Name), nl.Text(unix.NFTA_SET_NAME, s.Name)...)
 }
 
-func (s Set) define(c *nl.Codec) {
-	s.identify(c)
+func (s Set) define() []byte {
 	var flags uint32
 	if s.Data[0] != 0 {
 		flags = unix.NFT_SET_MAP
 	}
-	nl.Number(c, unix.NFTA_SET_FLAGS, flags)
-	key, size := s.Key.layout()
-	nl.Number(c, unix.NFTA_SET_KEY_TYPE, key)
-	nl.Number(c, unix.NFTA_SET_KEY_LEN, size)
-	data, size := s.Data.layout()
-	nl.Optional(c, unix.NFTA_SET_DATA_TYPE, data)
-	nl.Optional(c, unix.NFTA_SET_DATA_LEN, size)
-	// Required, though it only serves to refer to a set without a name.
-	nl.Number(c, unix.NFTA_SET_ID, uint32(1))
+	key, keySize := s.Key.layout()
+	data, dataSize := s.Data.layout()
+	b := slices.Concat(s.identify(), number(unix.NFTA_SET_FLAGS, flags),
+		number(unix.NFTA_SET_KEY_TYPE, key), number(unix.NFTA_SET_KEY_LEN, keySize),
+		nonzero(unix.NFTA_SET_DATA_TYPE, data), nonzero(unix.NFTA_SET_DATA_LEN, dataSize),
+		// Required, though it only serves to refer to a set without a name.
+		number(unix.NFTA_SET_ID, uint32(1)))
 	if s.Key[1] == 0 {
-		c.Bytes(unix.NFTA_SET_USERDATA, keyByteOrder(s.Key[0]))
+		b = append(b, nl.Attr(unix.NFTA_SET_USERDATA, keyByteOrder(s.Key[0]))...)
 	}
+	return b
 }
 
 // keyByteOrder is user data for nft, which prints keys by it: {type, length, value}
@@ -270,33 +264,40 @@ func (all Elements) String() string {
 
 func (all Elements) kind() (uint16, Family) { return unix.NFT_MSG_NEWSETELEM, all[0].Set.Table.Family }
 
-func (all Elements) identify(c *nl.Codec) {
+func (all Elements) identify() []byte {
 	places := make(Elements, len(all))
 	for i, e := range all {
 		places[i] = e.Place()
 	}
-	places.define(c)
+	return places.define()
 }
 
-func (all Elements) define(c *nl.Codec) {
-	c.Text(unix.NFTA_SET_ELEM_LIST_TABLE, all[0].Set.Table.Name)
-	c.Text(unix.NFTA_SET_ELEM_LIST_SET, all[0].Set.Name)
-	passElements(c, all)
+func (all Elements) define() []byte {
+	var items []byte
+	for _, e := range all {
+		items = append(items, nl.Nest(unix.NFTA_LIST_ELEM, value(unix.NFTA_SET_ELEM_KEY, e.Key),
+			value(unix.NFTA_SET_ELEM_DATA, e.Data), comment(unix.NFTA_SET_ELEM_USERDATA, e.Comment))...)
+	}
+	return append(all[0].Set.identify(), nl.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, items)...)
 }
 
-func passElements(c *nl.Codec, list []Element) []Element {
-	return nl.List(c, unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM, list, func(c *nl.Codec, e Element) Element {
-		e.Key = value(c, unix.NFTA_SET_ELEM_KEY, e.Key)
-		e.Data = value(c, unix.NFTA_SET_ELEM_DATA, e.Data)
-		e.Comment = comment(c, unix.NFTA_SET_ELEM_USERDATA, e.Comment)
-		return e
+// elementsIn decodes messages about elements of a set.
+func elementsIn(msgs []netlink.Message, set Set) (found []Element, err error) {
+	err = read(msgs, func(_ Family, r nl.Reader) {
+		for _, e := range r.List(unix.NFTA_SET_ELEM_LIST_ELEMENTS) {
+			found = append(found, Element{
+				Set:     set,
+				Key:     string(e.Nest(unix.NFTA_SET_ELEM_KEY).Octets(unix.NFTA_DATA_VALUE)),
+				Data:    string(e.Nest(unix.NFTA_SET_ELEM_DATA).Octets(unix.NFTA_DATA_VALUE)),
+				Comment: commentIn(e.Octets(unix.NFTA_SET_ELEM_USERDATA)),
+			})
+		}
 	})
+	return found, err
 }
 
-func readElements(_ Family, c *nl.Codec) []Element { return passElements(c, nil) }
-
-// allElements are the elements of a set. NFTA_SET_ELEM_LIST_TABLE and _SET are the
-// numbers by which the set itself is identified.
+// allElements are the elements of a set, which is identified as the set itself is:
+// NFTA_SET_ELEM_LIST_TABLE and _SET are the same numbers.
 type allElements struct{ Set }
 
 func (s allElements) String() string         { return "elements of " + s.Set.String() }

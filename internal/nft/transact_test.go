@@ -146,7 +146,7 @@ func TestLargeBatch(t *testing.T) {
 func TestCappedRefusalsPointAtTheirCause(t *testing.T) {
 	inNamespace(t, func(c *Conn) {
 		err := commit(c, func(b *Batch) {
-			b.Add(ip, own, Rule{Table: ip, Chain: own.Name, Comment: strings.Repeat("x", 200), Exprs: []Expr{Other{Name: "nonesuch"}}})
+			b.Add(ip, own, Rule{Table: ip, Chain: own.Name, Comment: strings.Repeat("x", 200), Exprs: []Expr{Expr{Name: "nonesuch"}}})
 		})
 		if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "expression nonesuch") {
 			t.Errorf("got %v", err)

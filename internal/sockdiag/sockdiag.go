@@ -117,18 +117,14 @@ func request(ipv6 bool, protocol uint8, states uint32) []byte {
 	return b
 }
 
-var errShort = errors.New("sock_diag message is too short")
-
 // decode reads a struct inet_diag_msg and its attributes.
 func decode(b []byte) (Socket, error) {
-	if len(b) < replySize {
-		return Socket{}, errShort
-	}
+	b, r := nl.Read(b, replySize)
 	addr := netip.AddrFrom16([16]byte(b[8:24])).Unmap()
 	if b[0] == unix.AF_INET {
 		addr = netip.AddrFrom4([4]byte(b[8:12]))
 	}
 	s := Socket{Addr: netip.AddrPortFrom(addr, binary.BigEndian.Uint16(b[4:])), Inode: binary.NativeEndian.Uint32(b[68:])}
-	err := nl.Decode(b[replySize:], func(c *nl.Codec) { s.OnlyIPv6 = c.Fixed(onlyIPv6, []byte{0})[0] != 0 })
-	return s, err
+	s.OnlyIPv6 = r.Fixed(onlyIPv6, 1)[0] != 0
+	return s, r.Err()
 }

@@ -1,0 +1,103 @@
+package nl
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Attr encodes an attribute (struct nlattr), whose payload must be shorter than 64 KiB.
+func Attr(typ uint16, payload []byte) []byte {
+	b := binary.NativeEndian.AppendUint16(nil, uint16(unix.NLA_HDRLEN+len(payload)))
+	b = append(binary.NativeEndian.AppendUint16(b, typ), payload...)
+	return append(b, make([]byte, align(len(b))-len(b))...)
+}
+
+// Text encodes a NLA_STRING with the NUL byte at its end. An empty one is left out.
+func Text(typ uint16, s string) []byte {
+	if s == "" {
+		return nil
+	}
+	return Attr(typ, append([]byte(s), 0))
+}
+
+// Nest encodes a NLA_NESTED that contains encoded attributes.
+func Nest(typ uint16, attrs ...[]byte) []byte {
+	return Attr(typ|unix.NLA_F_NESTED, slices.Concat(attrs...))
+}
+
+// A Reader decodes the attributes of a message or of a nest. Its getters return the last
+// one of a type, and what is zero if there is none. The first error of a message and its
+// nests sticks.
+type Reader struct {
+	attrs []netlink.Attribute
+	err   *error
+}
+
+// Read returns a message's fixed header, which has a size, and its attributes. The header
+// of a message that is too short is zero.
+func Read(b []byte, size int) (header []byte, r Reader) {
+	r.err = new(error)
+	if len(b) < size {
+		r.Fail(errors.New("the message is shorter than its header"))
+		b = make([]byte, size)
+	}
+	return b[:size], r.inside(b[size:])
+}
+
+func (r Reader) inside(b []byte) Reader {
+	attrs, err := netlink.UnmarshalAttributes(b)
+	r.Fail(err)
+	return Reader{attrs, r.err}
+}
+
+// Fail adds an error, or nil.
+func (r Reader) Fail(err error) {
+	if *r.err == nil {
+		*r.err = err
+	}
+}
+
+// Err returns the first error.
+func (r Reader) Err() error { return *r.err }
+
+// Octets returns a payload of any length, or nil.
+func (r Reader) Octets(typ uint16) (payload []byte) {
+	for _, a := range r.attrs {
+		if a.Type&^(netlink.Nested|netlink.NetByteOrder) == typ {
+			payload = a.Data
+		}
+	}
+	return payload
+}
+
+// Fixed returns a payload that must have a size.
+func (r Reader) Fixed(typ uint16, size int) []byte {
+	b := r.Octets(typ)
+	if len(b) == size {
+		return b
+	}
+	if b != nil {
+		r.Fail(fmt.Errorf("attribute %d has %d bytes instead of %d", typ, len(b), size))
+	}
+	return make([]byte, size)
+}
+
+// Text returns a NLA_STRING.
+func (r Reader) Text(typ uint16) string { return strings.TrimRight(string(r.Octets(typ)), "\x00") }
+
+// Nest returns a reader of a NLA_NESTED.
+func (r Reader) Nest(typ uint16) Reader { return r.inside(r.Octets(typ)) }
+
+// List returns readers of the nests inside of a NLA_NESTED.
+func (r Reader) List(typ uint16) (items []Reader) {
+	for _, a := range r.Nest(typ).attrs {
+		items = append(items, r.inside(a.Data))
+	}
+	return items
+}
