@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
 )
 
 // Protocols whose ports can be published (IANA's protocol numbers, IPPROTO_* of
@@ -38,11 +37,6 @@ func (p Publication) HostPort() Publication {
 // Everywhere reports whether the port is of all addresses of the host.
 func (p Publication) Everywhere() bool { return p.Host.Addr().IsUnspecified() }
 
-// excludes reports whether only one of two publications of one [Publication.HostPort] can be had.
-func (p Publication) excludes(o Publication) bool {
-	return p.Host == o.Host || p.Everywhere() || o.Everywhere()
-}
-
 // Loopback reports whether 127.0.0.1 leads there, too.
 func (p Publication) Loopback() bool {
 	a := p.Host.Addr()
@@ -70,7 +64,7 @@ func publications(ports []PortMapping, addrs []Address) (all []Publication, err 
 	if len(addrs) == 0 {
 		return nil, nil
 	}
-	seen := map[Publication][]Publication{}
+	seen := map[Publication]Publication{} // by place, and any of a port by that on all addresses
 	for _, p := range ports {
 		if p.HostIP == netip.IPv6Loopback() || linkLocal6.Contains(p.HostIP) {
 			return nil, Errorf(ErrInvalid, "port %d can't be published on hostIP %s: Linux translates nothing "+
@@ -83,16 +77,17 @@ func publications(ports []PortMapping, addrs []Address) (all []Publication, err 
 				continue
 			}
 			found = true
-			pub := Publication{Protocol: p.Protocol, Host: netip.AddrPortFrom(host, p.HostPort)}
+			place := Publication{Protocol: p.Protocol, Host: netip.AddrPortFrom(host, p.HostPort)}
+			pub, port := place, place.HostPort()
 			pub.Target = netip.AddrPortFrom(to, p.ContainerPort)
-			same := seen[pub.HostPort()]
-			if slices.Contains(same, pub) {
+			old, twice := seen[place]
+			if old == pub {
 				continue
 			}
-			if slices.ContainsFunc(same, pub.excludes) {
+			if twice || seen[port].Everywhere() {
 				return nil, Errorf(ErrInvalid, "%v is to be published twice", pub)
 			}
-			seen[pub.HostPort()] = append(same, pub)
+			seen[place], seen[port] = pub, pub
 			all = append(all, pub)
 		}
 		if !found {
