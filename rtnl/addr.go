@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"flatnet/internal/nl"
+
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -74,9 +76,9 @@ func ifAddr(index int, p netip.Prefix, flags byte) []byte {
 	}
 	a := p.Addr()
 	b[0], b[1], b[2] = family(a), byte(p.Bits()), flags
-	b = slices.Concat(b, octets(unix.IFA_LOCAL, a.AsSlice()), octets(unix.IFA_ADDRESS, a.AsSlice()))
+	b = slices.Concat(b, nl.Attr(unix.IFA_LOCAL, a.AsSlice()), nl.Attr(unix.IFA_ADDRESS, a.AsSlice()))
 	if a.Is4() && p.Bits() < 31 { // RFC 3021: a /31 has no broadcast address.
-		b = append(b, octets(unix.IFA_BROADCAST, broadcast(p))...)
+		b = append(b, nl.Attr(unix.IFA_BROADCAST, broadcast(p))...)
 	}
 	return b
 }
@@ -89,5 +91,5 @@ func decodeAddr(b []byte) (Addr, error) {
 		Prefix: r.prefix(h, cmp.Or(r.addr(unix.IFA_LOCAL), r.addr(unix.IFA_ADDRESS))),
 		Flags:  uint32(h[2]) | r.u32(unix.IFA_FLAGS), // the header has the lowest 8 of them
 	}
-	return a, *r.err
+	return a, r.Err()
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"flatnet/internal/nl"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -21,9 +23,9 @@ func TestDecodeLinkInfo(t *testing.T) {
 		{"veth", "bond", nil, u8(unix.IFLA_BRPORT_MODE, 1), Link{}},
 		{"vxlan", "", u8(unix.IFLA_BR_VLAN_FILTERING, 1), nil, Link{}},
 	} {
-		b := slices.Concat(ifInfo(3, 0, 0), nest(unix.IFLA_LINKINFO,
-			text(unix.IFLA_INFO_KIND, tt.kind), nest(unix.IFLA_INFO_DATA, tt.data),
-			text(unix.IFLA_INFO_SLAVE_KIND, tt.master), nest(unix.IFLA_INFO_SLAVE_DATA, tt.port)))
+		b := slices.Concat(ifInfo(3, 0, 0), nl.Nest(unix.IFLA_LINKINFO,
+			nl.Text(unix.IFLA_INFO_KIND, tt.kind), nl.Nest(unix.IFLA_INFO_DATA, tt.data),
+			nl.Text(unix.IFLA_INFO_SLAVE_KIND, tt.master), nl.Nest(unix.IFLA_INFO_SLAVE_DATA, tt.port)))
 		got, err := decodeLink(b)
 		tt.want.Index, tt.want.Kind, tt.want.PeerNS = 3, tt.kind, got.PeerNS
 		if err != nil || !reflect.DeepEqual(got, tt.want) {

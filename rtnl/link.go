@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 
+	"flatnet/internal/nl"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -45,7 +47,7 @@ const skipStats = 1 << 3
 
 // LinkByName finds a link. It returns the zero Link if there is none.
 func (c *Conn) LinkByName(name string) (Link, error) {
-	return c.findLink(name, ifInfo(0, 0, 0), text(unix.IFLA_IFNAME, name))
+	return c.findLink(name, ifInfo(0, 0, 0), nl.Text(unix.IFLA_IFNAME, name))
 }
 
 // LinkByIndex finds a link. It returns the zero Link if there is none.
@@ -97,10 +99,10 @@ func (c *Conn) SetLink(l Link, ch LinkChange) error {
 		mask |= unix.IFF_UP
 	}
 	err := c.do(unix.RTM_SETLINK, 0, ifInfo(l.Index, flags, mask),
-		octets(unix.IFLA_ADDRESS, ch.MAC),
+		nl.Attr(unix.IFLA_ADDRESS, ch.MAC),
 		nonzero(unix.IFLA_MASTER, uint32(ch.Master)),
 		nonzero(unix.IFLA_GROUP, ch.Group),
-		octets(unix.IFLA_IFALIAS, []byte(ch.Alias)))
+		nl.Attr(unix.IFLA_IFALIAS, []byte(ch.Alias)))
 	return c.wrap(err, "change link %s to %+v", l.Name, ch)
 }
 
@@ -128,7 +130,7 @@ const sizeofRtGenMsg = 4
 
 func decodeNetNSID(b []byte) (int, error) {
 	_, r := read(b, sizeofRtGenMsg)
-	return r.nsid(unix.NETNSA_NSID), *r.err
+	return r.nsid(unix.NETNSA_NSID), r.Err()
 }
 
 // ifInfo is struct ifinfomsg of linux/rtnetlink.h, of family AF_UNSPEC.
@@ -146,11 +148,11 @@ func decodeLink(b []byte) (Link, error) {
 	l := Link{
 		Index:  int(int32(native.Uint32(h[4:]))),
 		Flags:  native.Uint32(h[8:]),
-		Name:   r.text(unix.IFLA_IFNAME),
-		Alias:  r.text(unix.IFLA_IFALIAS),
-		Kind:   info.text(unix.IFLA_INFO_KIND),
-		Qdisc:  r.text(unix.IFLA_QDISC),
-		MAC:    r.octets(unix.IFLA_ADDRESS),
+		Name:   r.Text(unix.IFLA_IFNAME),
+		Alias:  r.Text(unix.IFLA_IFALIAS),
+		Kind:   info.Text(unix.IFLA_INFO_KIND),
+		Qdisc:  r.Text(unix.IFLA_QDISC),
+		MAC:    r.Octets(unix.IFLA_ADDRESS),
 		MTU:    r.u32(unix.IFLA_MTU),
 		Master: int(r.u32(unix.IFLA_MASTER)),
 		Group:  r.u32(unix.IFLA_GROUP),
@@ -161,15 +163,15 @@ func decodeLink(b []byte) (Link, error) {
 		data := info.nest(unix.IFLA_INFO_DATA)
 		l.VLANFiltering = data.flag(unix.IFLA_BR_VLAN_FILTERING)
 		// struct br_boolopt_multi: the values, and a mask of those that are meant.
-		if options := data.octets(unix.IFLA_BR_MULTI_BOOLOPT); len(options) >= 8 {
+		if options := data.Octets(unix.IFLA_BR_MULTI_BOOLOPT); len(options) >= 8 {
 			l.LearnsLinkLocal = native.Uint32(options)&noLinkLocalLearn == 0
 		}
 	}
-	if info.text(unix.IFLA_INFO_SLAVE_KIND) == "bridge" {
+	if info.Text(unix.IFLA_INFO_SLAVE_KIND) == "bridge" {
 		port := info.nest(unix.IFLA_INFO_SLAVE_DATA)
 		l.Hairpin, l.Isolated = port.flag(unix.IFLA_BRPORT_MODE), port.flag(unix.IFLA_BRPORT_ISOLATED)
 	}
-	return l, *r.err
+	return l, r.Err()
 }
 
 // AddLink makes a link of a kind, up. A name that exists is EEXIST. With a MAC of
@@ -178,7 +180,7 @@ func decodeLink(b []byte) (Link, error) {
 // device: its qdisc can hold back what is redirected to it.
 func (c *Conn) AddLink(kind, name string, mac net.HardwareAddr, mtu uint32) error {
 	err := c.create(unix.RTM_NEWLINK, ifInfo(0, unix.IFF_UP, unix.IFF_UP),
-		octets(unix.IFLA_ADDRESS, mac), nonzero(unix.IFLA_MTU, mtu), text(unix.IFLA_IFNAME, name), linkInfo(kind))
+		nl.Attr(unix.IFLA_ADDRESS, mac), nonzero(unix.IFLA_MTU, mtu), nl.Text(unix.IFLA_IFNAME, name), linkInfo(kind))
 	return c.wrap(err, "make %s %s", kind, name)
 }
 
@@ -202,27 +204,27 @@ func (c *Conn) AddVeth(v Veth) error {
 	end := func(mac net.HardwareAddr) []byte {
 		// The default is one queue per possible CPU, which costs time and memory
 		// and serves nobody: a veth has no hardware behind it.
-		return slices.Concat(octets(unix.IFLA_ADDRESS, mac), nonzero(unix.IFLA_MTU, v.MTU),
+		return slices.Concat(nl.Attr(unix.IFLA_ADDRESS, mac), nonzero(unix.IFLA_MTU, v.MTU),
 			u32(unix.IFLA_NUM_TX_QUEUES, 1), u32(unix.IFLA_NUM_RX_QUEUES, 1))
 	}
 	// The peer can't be raised here: veth_open wants both ends.
-	peer := nest(vethInfoPeer, ifInfo(0, 0, 0), end(v.PeerMAC),
-		u32(unix.IFLA_NET_NS_FD, uint32(v.PeerNS)), text(unix.IFLA_IFNAME, v.Peer))
+	peer := nl.Nest(vethInfoPeer, ifInfo(0, 0, 0), end(v.PeerMAC),
+		u32(unix.IFLA_NET_NS_FD, uint32(v.PeerNS)), nl.Text(unix.IFLA_IFNAME, v.Peer))
 	err := c.create(unix.RTM_NEWLINK, ifInfo(0, 0, 0),
-		end(v.MAC), text(unix.IFLA_IFNAME, v.Name), linkInfo("veth", peer))
+		end(v.MAC), nl.Text(unix.IFLA_IFNAME, v.Name), linkInfo("veth", peer))
 	return c.wrap(err, "make veth %s with the peer %s", v.Name, v.Peer)
 }
 
 // linkInfo is IFLA_LINKINFO: a link's kind, and that kind's own data.
 func linkInfo(kind string, data ...[]byte) []byte {
-	return nest(unix.IFLA_LINKINFO, octets(unix.IFLA_INFO_KIND, []byte(kind)), nest(unix.IFLA_INFO_DATA, data...))
+	return nl.Nest(unix.IFLA_LINKINFO, nl.Attr(unix.IFLA_INFO_KIND, []byte(kind)), nl.Nest(unix.IFLA_INFO_DATA, data...))
 }
 
 // HasKind reports whether the kernel can make links of a kind, loading a module
 // for it if need be. It asks for one with a multicast address, which no kernel
 // that has the kind makes (EADDRNOTAVAIL).
 func (c *Conn) HasKind(kind string) (bool, error) {
-	multicast := octets(unix.IFLA_ADDRESS, []byte{1, 0, 0, 0, 0, 0})
+	multicast := nl.Attr(unix.IFLA_ADDRESS, []byte{1, 0, 0, 0, 0, 0})
 	return c.probe("link kind "+kind, unix.EADDRNOTAVAIL, ifInfo(0, 0, 0), multicast, linkInfo(kind))
 }
 
@@ -232,7 +234,7 @@ func (c *Conn) HasKind(kind string) (bool, error) {
 // EPROTONOSUPPORT, others find that lo exists.
 func (c *Conn) HasVLANFiltering() (bool, error) {
 	const lo = 1 // LOOPBACK_IFINDEX of net/net_namespace.h, in every namespace
-	invalid := linkInfo("bridge", octets(unix.IFLA_BR_VLAN_PROTOCOL, []byte{0, 0}))
+	invalid := linkInfo("bridge", nl.Attr(unix.IFLA_BR_VLAN_PROTOCOL, []byte{0, 0}))
 	return c.probe("VLAN filtering", unix.EPROTONOSUPPORT, ifInfo(lo, 0, 0), invalid)
 }
 
@@ -259,7 +261,7 @@ func (c *Conn) SetNoLinkLocalLearn(bridge Link) error {
 	// struct br_boolopt_multi: the values, and a mask of those that are meant.
 	options := native.AppendUint32(nil, noLinkLocalLearn)
 	options = native.AppendUint32(options, noLinkLocalLearn)
-	return c.setBridge("no_linklocal_learn", bridge, octets(unix.IFLA_BR_MULTI_BOOLOPT, options))
+	return c.setBridge("no_linklocal_learn", bridge, nl.Attr(unix.IFLA_BR_MULTI_BOOLOPT, options))
 }
 
 // SetVLANFiltering makes a bridge keep VLANs apart. A kernel that can't is
@@ -286,7 +288,7 @@ func (c *Conn) IsolatePort(port Link) error {
 }
 
 func (c *Conn) setPort(option string, port Link, flag uint16) error {
-	err := c.do(unix.RTM_SETLINK, 0, portInfo(port.Index), nest(unix.IFLA_PROTINFO, u8(flag, 1)))
+	err := c.do(unix.RTM_SETLINK, 0, portInfo(port.Index), nl.Nest(unix.IFLA_PROTINFO, u8(flag, 1)))
 	return c.wrap(err, "set %s of port %s", option, port.Name)
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math"
 
+	"flatnet/internal/nl"
+
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -42,8 +44,8 @@ func (c *Conn) SetTokenBucket(link int, t TokenBucket) error {
 	native.PutUint32(parms[8:], uint32(min(t.Rate, math.MaxUint32)))
 	native.PutUint32(parms[24:], t.Limit)
 	return c.do(unix.RTM_NEWQDISC, netlink.Create|netlink.Replace,
-		tcMsg(link, tbfHandle, tcRoot, 0), text(unix.TCA_KIND, "tbf"),
-		nest(unix.TCA_OPTIONS, octets(tbfParms, parms), octets(tbfRate64, native.AppendUint64(nil, t.Rate)), u32(tbfBurst, t.Burst)))
+		tcMsg(link, tbfHandle, tcRoot, 0), nl.Text(unix.TCA_KIND, "tbf"),
+		nl.Nest(unix.TCA_OPTIONS, nl.Attr(tbfParms, parms), nl.Attr(tbfRate64, native.AppendUint64(nil, t.Rate)), u32(tbfBurst, t.Burst)))
 }
 
 // RedirectIngress sends all that a link receives to another link first, and
@@ -63,9 +65,9 @@ func (c *Conn) RedirectIngress(from, to int) error {
 	// packet. u32 is in more kernels than matchall.
 	everything := make([]byte, 32)
 	everything[0], everything[2] = u32Terminal, 1
-	action := nest(1, text(actKind, "mirred"), nest(actOptions, octets(mirredParms, redirect)))
-	return c.create(unix.RTM_NEWTFILTER, tcMsg(from, 0, ingressHandle, info), text(unix.TCA_KIND, "u32"),
-		nest(unix.TCA_OPTIONS, nest(u32Act, action), octets(u32Sel, everything)))
+	action := nl.Nest(1, nl.Text(actKind, "mirred"), nl.Nest(actOptions, nl.Attr(mirredParms, redirect)))
+	return c.create(unix.RTM_NEWTFILTER, tcMsg(from, 0, ingressHandle, info), nl.Text(unix.TCA_KIND, "u32"),
+		nl.Nest(unix.TCA_OPTIONS, nl.Nest(u32Act, action), nl.Attr(u32Sel, everything)))
 }
 
 // DeleteIngress removes what RedirectIngress made. A link without it is ENOENT or
@@ -82,7 +84,7 @@ func (c *Conn) HasIngressFilter(link int) (bool, error) {
 }
 
 func ingress(link int) [][]byte {
-	return [][]byte{tcMsg(link, ingressHandle, tcIngress, 0), text(unix.TCA_KIND, "ingress")}
+	return [][]byte{tcMsg(link, ingressHandle, tcIngress, 0), nl.Text(unix.TCA_KIND, "ingress")}
 }
 
 // tcMsg is struct tcmsg of linux/rtnetlink.h, of family AF_UNSPEC.

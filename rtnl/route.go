@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"flatnet/internal/nl"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -109,11 +111,11 @@ func (c *Conn) AddRoute(r Route) error {
 	h := rtMsg(r.Dst)
 	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, r.Scope, unix.RTN_UNICAST
 	err := c.create(unix.RTM_NEWROUTE, h,
-		octets(unix.RTA_GATEWAY, r.Gateway.AsSlice()),
+		nl.Attr(unix.RTA_GATEWAY, r.Gateway.AsSlice()),
 		nonzero(unix.RTA_PRIORITY, r.Priority),
 		nonzero(unix.RTA_TABLE, r.Table), // else that of the header
 		u32(unix.RTA_OIF, uint32(r.Index)),
-		nest(unix.RTA_METRICS, nonzero(unix.RTAX_MTU, r.MTU), nonzero(unix.RTAX_ADVMSS, r.AdvMSS)))
+		nl.Nest(unix.RTA_METRICS, nonzero(unix.RTAX_MTU, r.MTU), nonzero(unix.RTAX_ADVMSS, r.AdvMSS)))
 	if r.Gateway.IsValid() {
 		return c.wrap(err, "add the route to %s via %s", r.Dst, r.Gateway)
 	}
@@ -127,7 +129,7 @@ func rtMsg(dst netip.Prefix) []byte {
 	if dst.Bits() == 0 {
 		return b
 	}
-	return append(b, octets(unix.RTA_DST, dst.Addr().AsSlice())...)
+	return append(b, nl.Attr(unix.RTA_DST, dst.Addr().AsSlice())...)
 }
 
 func unspecified(ipv6 bool) netip.Addr {
@@ -149,8 +151,8 @@ func decodeRoute(b []byte) (Route, error) {
 		Protocol: h[5],
 	}
 	// struct rtnexthop: length (2), flags, hops, index (4).
-	if hops := r.octets(unix.RTA_MULTIPATH); route.Index == 0 && len(hops) >= unix.SizeofRtNexthop {
+	if hops := r.Octets(unix.RTA_MULTIPATH); route.Index == 0 && len(hops) >= unix.SizeofRtNexthop {
 		route.Index = int(native.Uint32(hops[4:]))
 	}
-	return route, *r.err
+	return route, r.Err()
 }

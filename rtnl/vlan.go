@@ -1,6 +1,10 @@
 package rtnl
 
-import "golang.org/x/sys/unix"
+import (
+	"flatnet/internal/nl"
+
+	"golang.org/x/sys/unix"
+)
 
 // Of linux/if_bridge.h.
 const (
@@ -21,20 +25,20 @@ func (c *Conn) AddVLANs(port Link, pvid uint16, trunk []uint16) error {
 	for _, vid := range trunk {
 		spec = append(spec, vlan(0, vid)...)
 	}
-	err := c.do(unix.RTM_SETLINK, 0, portInfo(port.Index), octets(unix.IFLA_AF_SPEC, spec))
+	err := c.do(unix.RTM_SETLINK, 0, portInfo(port.Index), nl.Attr(unix.IFLA_AF_SPEC, spec))
 	return c.wrap(err, "put port %s into VLANs", port.Name)
 }
 
 // ClearVLANs takes a bridge port out of all VLANs.
 func (c *Conn) ClearVLANs(port Link) error {
 	all := append(vlan(vlanRangeBegin, 1), vlan(vlanRangeEnd, 4094)...)
-	err := c.do(unix.RTM_DELLINK, 0, portInfo(port.Index), octets(unix.IFLA_AF_SPEC, all))
+	err := c.do(unix.RTM_DELLINK, 0, portInfo(port.Index), nl.Attr(unix.IFLA_AF_SPEC, all))
 	return c.wrap(err, "take port %s out of all VLANs", port.Name)
 }
 
 // vlan encodes a struct bridge_vlan_info.
 func vlan(flags, vid uint16) []byte {
-	return octets(bridgeVLANInfo, native.AppendUint16(native.AppendUint16(nil, flags), vid))
+	return nl.Attr(bridgeVLANInfo, native.AppendUint16(native.AppendUint16(nil, flags), vid))
 }
 
 // A PortVLANs is the VLANs that a bridge port belongs to.
@@ -62,15 +66,15 @@ const filterVLANs = 1 << 1
 func decodePortVLANs(b []byte) (PortVLANs, error) {
 	h, r := read(b, unix.SizeofIfInfomsg)
 	p := PortVLANs{index: int(int32(native.Uint32(h[4:])))}
-	for _, info := range r.nest(unix.IFLA_AF_SPEC).attrs {
-		if info.Type != bridgeVLANInfo || len(info.Data) < 4 {
+	for _, info := range r.Nest(unix.IFLA_AF_SPEC).All(bridgeVLANInfo) {
+		if len(info) < 4 {
 			continue
 		}
-		vid := native.Uint16(info.Data[2:])
-		if native.Uint16(info.Data)&vlanPVID != 0 {
+		vid := native.Uint16(info[2:])
+		if native.Uint16(info)&vlanPVID != 0 {
 			p.PVID = vid
 		}
 		p.VIDs = append(p.VIDs, vid)
 	}
-	return p, *r.err
+	return p, r.Err()
 }

@@ -64,8 +64,9 @@ func missing(o Object, err error) string {
 func (r Rule) missing(at int) string {
 	var configs []string
 	for i, e := range r.Exprs {
-		before := Rule{Table: r.Table, Chain: r.Chain, Exprs: r.Exprs[:i]}
-		if config := module(e, r.Table.Family); config != "" && (at == 0 || at == attrsAt+len(before.define())) {
+		upTo := Rule{Table: r.Table, Chain: r.Chain, Exprs: r.Exprs[:i+1]}
+		here := attrsAt + len(upTo.define()) - len(e.encode())
+		if config := module(e, r.Table.Family); config != "" && (at == 0 || at == here) {
 			configs = append(configs, config)
 		}
 	}

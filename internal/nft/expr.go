@@ -73,12 +73,7 @@ func (e Expr) canonical(without uint16) []byte {
 }
 
 // value encodes a nft_data_attributes nest that contains a value. An empty one is left out.
-func value[T string | []byte](typ uint16, v T) []byte {
-	if len(v) == 0 {
-		return nil
-	}
-	return nl.Nest(typ, nl.Attr(unix.NFTA_DATA_VALUE, []byte(v)))
-}
+func value(typ uint16, v []byte) []byte { return nl.Nest(typ, nl.Attr(unix.NFTA_DATA_VALUE, v)) }
 
 // A Reg is a register of a rule's virtual machine (enum nft_registers). There
 // are 64 bytes, named in words of 4 or of 16 bytes.

@@ -54,7 +54,7 @@ func readRule(family Family, r nl.Reader) Rule {
 		Comment: commentIn(r.Octets(unix.NFTA_RULE_USERDATA)),
 		Handle:  binary.BigEndian.Uint64(r.Fixed(unix.NFTA_RULE_HANDLE, 8)),
 	}
-	for _, e := range r.List(unix.NFTA_RULE_EXPRESSIONS) {
+	for _, e := range r.List(unix.NFTA_RULE_EXPRESSIONS, unix.NFTA_LIST_ELEM) {
 		rule.Exprs = append(rule.Exprs, readExpr(e))
 	}
 	return rule

@@ -275,8 +275,8 @@ func (all Elements) identify() []byte {
 func (all Elements) define() []byte {
 	var items []byte
 	for _, e := range all {
-		items = append(items, nl.Nest(unix.NFTA_LIST_ELEM, value(unix.NFTA_SET_ELEM_KEY, e.Key),
-			value(unix.NFTA_SET_ELEM_DATA, e.Data), comment(unix.NFTA_SET_ELEM_USERDATA, e.Comment))...)
+		items = append(items, nl.Nest(unix.NFTA_LIST_ELEM, value(unix.NFTA_SET_ELEM_KEY, []byte(e.Key)),
+			value(unix.NFTA_SET_ELEM_DATA, []byte(e.Data)), comment(unix.NFTA_SET_ELEM_USERDATA, e.Comment))...)
 	}
 	return append(all[0].Set.identify(), nl.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, items)...)
 }
@@ -284,7 +284,7 @@ func (all Elements) define() []byte {
 // elementsIn decodes messages about elements of a set.
 func elementsIn(msgs []netlink.Message, set Set) (found []Element, err error) {
 	err = read(msgs, func(_ Family, r nl.Reader) {
-		for _, e := range r.List(unix.NFTA_SET_ELEM_LIST_ELEMENTS) {
+		for _, e := range r.List(unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM) {
 			found = append(found, Element{
 				Set:     set,
 				Key:     string(e.Nest(unix.NFTA_SET_ELEM_KEY).Octets(unix.NFTA_DATA_VALUE)),

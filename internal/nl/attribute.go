@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -11,8 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Attr encodes an attribute (struct nlattr), whose payload must be shorter than 64 KiB.
+// Attr encodes an attribute (struct nlattr). One without a payload is left out. A payload
+// that is too long for an attribute is cut: nothing that is longer than the kernel accepts
+// comes near that.
 func Attr(typ uint16, payload []byte) []byte {
+	if len(payload) == 0 {
+		return nil
+	}
+	payload = payload[:min(len(payload), math.MaxUint16-unix.NLA_HDRLEN)]
 	b := binary.NativeEndian.AppendUint16(nil, uint16(unix.NLA_HDRLEN+len(payload)))
 	b = append(binary.NativeEndian.AppendUint16(b, typ), payload...)
 	return append(b, make([]byte, align(len(b))-len(b))...)
@@ -26,7 +33,7 @@ func Text(typ uint16, s string) []byte {
 	return Attr(typ, append([]byte(s), 0))
 }
 
-// Nest encodes a NLA_NESTED that contains encoded attributes.
+// Nest encodes a NLA_NESTED that contains encoded attributes. One without any is left out.
 func Nest(typ uint16, attrs ...[]byte) []byte {
 	return Attr(typ|unix.NLA_F_NESTED, slices.Concat(attrs...))
 }
@@ -66,12 +73,19 @@ func (r Reader) Fail(err error) {
 // Err returns the first error.
 func (r Reader) Err() error { return *r.err }
 
-// Octets returns a payload of any length, or nil.
-func (r Reader) Octets(typ uint16) (payload []byte) {
+// All returns the payloads of the attributes of a type.
+func (r Reader) All(typ uint16) (payloads [][]byte) {
 	for _, a := range r.attrs {
 		if a.Type&^(netlink.Nested|netlink.NetByteOrder) == typ {
-			payload = a.Data
+			payloads = append(payloads, a.Data)
 		}
+	}
+	return payloads
+}
+
+// Octets returns a payload of any length, or nil.
+func (r Reader) Octets(typ uint16) (payload []byte) {
+	for _, payload = range r.All(typ) {
 	}
 	return payload
 }
@@ -94,10 +108,10 @@ func (r Reader) Text(typ uint16) string { return strings.TrimRight(string(r.Octe
 // Nest returns a reader of a NLA_NESTED.
 func (r Reader) Nest(typ uint16) Reader { return r.inside(r.Octets(typ)) }
 
-// List returns readers of the nests inside of a NLA_NESTED.
-func (r Reader) List(typ uint16) (items []Reader) {
-	for _, a := range r.Nest(typ).attrs {
-		items = append(items, r.inside(a.Data))
+// List returns readers of the nests of a type inside of a NLA_NESTED.
+func (r Reader) List(typ, item uint16) (items []Reader) {
+	for _, b := range r.Nest(typ).All(item) {
+		items = append(items, r.inside(b))
 	}
 	return items
 }
