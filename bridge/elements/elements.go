@@ -5,6 +5,7 @@ package elements
 
 import (
 	"errors"
+	"slices"
 
 	"flatnet/internal/nft"
 
@@ -33,24 +34,19 @@ func Look(c *nft.Conn, at []nft.Element) (View, error) {
 func (v View) Has(e nft.Element) bool { return v[e.Place()] == e }
 
 // Put adds to a batch the elements that are not there as they should be, in place of
-// stale ones. An earlier owner's under their keys is replaced only in sets, whose keys
+// stale ones, which the view loses. An earlier owner's under their keys is replaced only in sets, whose keys
 // are addresses and bridge ports: these are the attachment's own now.
 func (v View) Put(b *nft.Batch, wanted, stale []nft.Element) {
-	removed := map[nft.Element]bool{}
 	for _, e := range stale {
-		removed[e.Place()] = true
+		delete(v, e.Place())
 	}
-	var missing nft.Elements
-	for _, e := range wanted {
+	missing := nft.Elements(slices.DeleteFunc(slices.Clone(wanted), v.Has))
+	for _, e := range missing {
 		old, found := v[e.Place()]
-		if v.Has(e) {
-			continue
-		}
-		if found && !removed[e.Place()] && (e.Data == "" || old.Comment == e.Comment) {
-			removed[e.Place()] = true
+		if found && (e.Data == "" || old.Comment == e.Comment) {
+			delete(v, e.Place())
 			stale = append(stale, e)
 		}
-		missing = append(missing, e)
 	}
 	b.Delete(nft.Elements(stale))
 	b.Create(missing)

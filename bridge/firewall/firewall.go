@@ -23,12 +23,8 @@ const (
 	srcNAT    = 100  // NF_IP_PRI_NAT_SRC
 )
 
-// Purposes of chains, with which their names begin.
-const (
-	masquerading = "masquerade"
-	isolating    = "isolation"
-	forwarding   = "forward"
-)
+// isolating begins the names of chains that each subnet has.
+const isolating = "isolation"
 
 // rules are a network's, as they are derived from what its attachments share.
 type rules struct {
@@ -41,10 +37,25 @@ type rules struct {
 // rules as they are: by both it is known in which families the network has subnets.
 func chains(s *model.Shared, have []nft.Rule) (all []nft.Ruleset) {
 	r := rules{s, s.GatewayName(), map[nft.Family]bool{}}
+	add := func(family nft.Family, place string, ch nft.Chain, rules [][]nft.Expr) {
+		ch.Table = host.Table(family, r.Name)
+		ch.Name += "-" + strings.Map(readable, place)
+		set := nft.Ruleset{Chain: ch}
+		set.Append(r.comment(), rules...)
+		all = append(all, set)
+	}
 	for _, sub := range s.Served {
-		r.served[nft.FamilyOf(sub.Addr())] = true
-		all = append(all, r.gatewayDNS(sub)...)
-		all = append(all, r.postrouting(sub), r.prerouting(sub))
+		family, place := nft.FamilyOf(sub.Addr()), sub.Prefix.String()
+		r.served[family] = true
+		if sub.Gateway.IsValid() {
+			dns := gatewayDNS(sub.Gateway)
+			add(family, place, nft.Chain{Name: "dns-prerouting", Type: nft.NAT, Hook: nft.Prerouting, Priority: dnsNAT}, dns)
+			add(family, place, nft.Chain{Name: "dns-output", Type: nft.NAT, Hook: nft.Output, Priority: dnsNAT}, dns)
+		}
+		masquerade := nft.Chain{Name: "masquerade", Type: nft.NAT, Hook: nft.Postrouting, Priority: srcNAT}
+		isolation := nft.Chain{Name: isolating, Type: nft.Filter, Hook: nft.Prerouting, Priority: beforeNAT}
+		add(family, place, masquerade, r.postrouting(sub))
+		add(family, place, isolation, r.prerouting(sub))
 	}
 	for _, rule := range have {
 		if strings.HasPrefix(rule.Chain, isolating+"-") {
@@ -54,26 +65,18 @@ func chains(s *model.Shared, have []nft.Rule) (all []nft.Ruleset) {
 	if len(r.served) == 0 { // leased by another plugin, in any family
 		r.served = map[nft.Family]bool{nft.IPv4: true, nft.IPv6: true}
 	}
-	return append(all, r.forward(nft.IPv4), r.forward(nft.IPv6))
+	forward := nft.Chain{Name: "forward", Type: nft.Filter, Hook: nft.Forward, Priority: filter}
+	add(nft.IPv4, r.iface, forward, r.forward(nft.IPv4))
+	add(nft.IPv6, r.iface, forward, r.forward(nft.IPv6))
+	return all
 }
 
-// ofSubnet makes a base chain for a purpose and a subnet.
-func (r rules) ofSubnet(sub model.Subnet, ch nft.Chain, rules ...[]nft.Expr) nft.Ruleset {
-	return r.chain(nft.FamilyOf(sub.Addr()), sub.Prefix.String(), ch, rules...)
-}
-
-// chain makes a base chain for a purpose and a place, under a name that nft can read.
-func (r rules) chain(family nft.Family, place string, ch nft.Chain, rules ...[]nft.Expr) nft.Ruleset {
-	ch.Table = host.Table(family, r.Name)
-	ch.Name += "-" + strings.Map(func(c rune) rune {
-		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || strings.ContainsRune("_.-/", c) {
-			return c
-		}
-		return '_'
-	}, place)
-	set := nft.Ruleset{Chain: ch}
-	set.Append(r.comment(), rules...)
-	return set
+// readable returns a character that nft can read in the name of a chain.
+func readable(c rune) rune {
+	if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || strings.ContainsRune("_.-/", c) {
+		return c
+	}
+	return '_'
 }
 
 // comment is that of the network's own rules. It names what the rules themselves
@@ -112,7 +115,7 @@ func (r rules) to(op nft.CmpOp) []nft.Expr   { return nft.CompareName(nft.MetaOi
 // must come back here instead of going to the container directly, or against
 // the isolation. What bridges merely forward has no input interface here, even
 // with br_netfilter.
-func (r rules) postrouting(sub model.Subnet) nft.Ruleset {
+func (r rules) postrouting(sub model.Subnet) [][]nft.Expr {
 	toBridge, fromBridge := r.to(nft.Equal), r.from(nft.Equal)
 	fromOthers := r.others(nft.MetaIifGroup)
 	if r.Isolated {
@@ -130,14 +133,14 @@ func (r rules) postrouting(sub model.Subnet) nft.Ruleset {
 	case r.IPMasq:
 		rules = append(rules, nft.MasqueradeIf(r.outward(sub)))
 	}
-	return r.ofSubnet(sub, nft.Chain{Name: masquerading, Type: nft.NAT, Hook: nft.Postrouting, Priority: srcNAT}, rules...)
+	return rules
 }
 
 // outward matches what is to have the host's address. What goes back to the
 // bridge is for another subnet of the network.
 func (r rules) outward(sub model.Subnet) []nft.Expr {
-	exprs := slices.Concat(nft.Source.In(sub.Prefix, nft.Equal), r.to(nft.NotEqual), nft.Destination.In(sub.Prefix, nft.NotEqual))
-	for _, p := range slices.Concat(r.Flat, local) {
+	exprs := append(nft.Source.In(sub.Prefix, nft.Equal), r.to(nft.NotEqual)...)
+	for _, p := range slices.Concat([]netip.Prefix{sub.Prefix}, r.Flat, local) {
 		if p.Addr().Is4() == sub.Addr().Is4() {
 			exprs = append(exprs, nft.Destination.In(p, nft.NotEqual)...)
 		}
@@ -167,9 +170,8 @@ var loopback4 = netip.MustParsePrefix("127.0.0.0/8")
 //
 // And since published ports need route_localnet on the bridge, it takes care
 // that no container gets at the host's 127.0.0.0/8 by it.
-func (r rules) prerouting(sub model.Subnet) nft.Ruleset {
+func (r rules) prerouting(sub model.Subnet) (rules [][]nft.Expr) {
 	fromBridge, is4 := r.from(nft.Equal), sub.Addr().Is4()
-	var rules [][]nft.Expr
 	if is4 {
 		rules = append(rules,
 			nft.DropIf(fromBridge, nft.Destination.In(loopback4, nft.Equal)),
@@ -186,7 +188,7 @@ func (r rules) prerouting(sub model.Subnet) nft.Ruleset {
 		}
 		rules = append(rules, nft.DropIf(fromBridge, to))
 	}
-	return r.ofSubnet(sub, nft.Chain{Name: isolating, Type: nft.Filter, Hook: nft.Prerouting, Priority: beforeNAT}, rules...)
+	return rules
 }
 
 // gatewayDNS keeps queries to port 53 of the gateway from being translated to a
@@ -196,20 +198,13 @@ func (r rules) prerouting(sub model.Subnet) nft.Ruleset {
 //
 //	ip daddr 10.87.1.1 udp dport 53 dnat to 10.87.1.1
 //	ip daddr 10.87.1.1 tcp dport 53 dnat to 10.87.1.1
-func (r rules) gatewayDNS(sub model.Subnet) []nft.Ruleset {
-	if !sub.Gateway.IsValid() {
-		return nil
-	}
-	family := nft.FamilyOf(sub.Gateway)
-	var rules [][]nft.Expr
+func gatewayDNS(gateway netip.Addr) (rules [][]nft.Expr) {
+	toItself := []nft.Expr{nft.Immediate(nft.Reg1, gateway.AsSlice()), nft.Translate(nft.FamilyOf(gateway), nft.Reg1, 0)}
 	for _, protocol := range nft.DNSProtocols() {
 		rules = append(rules, slices.Concat(
-			nft.Destination.Is(sub.Gateway, nft.Equal), nft.ToPort(protocol, nft.DNS),
-			[]nft.Expr{nft.Immediate(nft.Reg1, sub.Gateway.AsSlice()), nft.Translate(family, nft.Reg1, 0)}))
+			nft.Destination.Is(gateway, nft.Equal), nft.ToPort(protocol, nft.DNS), toItself))
 	}
-	pre := nft.Chain{Name: "dns-prerouting", Type: nft.NAT, Hook: nft.Prerouting, Priority: dnsNAT}
-	out := nft.Chain{Name: "dns-output", Type: nft.NAT, Hook: nft.Output, Priority: dnsNAT}
-	return []nft.Ruleset{r.ofSubnet(sub, pre, rules...), r.ofSubnet(sub, out, rules...)}
+	return rules
 }
 
 // forward keeps an internal network to itself and the host, whatever addresses
@@ -224,9 +219,8 @@ func (r rules) gatewayDNS(sub model.Subnet) []nft.Ruleset {
 //	iifname != "flatnet-br0" oifname "flatnet-br0" ct state established,related accept
 //	iifname != "flatnet-br0" oifname "flatnet-br0" ct status dnat accept
 //	iifname != "flatnet-br0" oifname "flatnet-br0" drop
-func (r rules) forward(family nft.Family) nft.Ruleset {
+func (r rules) forward(family nft.Family) (rules [][]nft.Expr) {
 	from, notFrom, to, notTo := r.from(nft.Equal), r.from(nft.NotEqual), r.to(nft.Equal), r.to(nft.NotEqual)
-	var rules [][]nft.Expr
 	if r.Internal {
 		rules = append(rules, nft.DropIf(from, notTo), nft.DropIf(notFrom, to))
 	}
@@ -243,8 +237,7 @@ func (r rules) forward(family nft.Family) nft.Ruleset {
 			nft.AcceptIf(notFrom, to, nft.CtBits(nft.CtStatus, nft.CtDNAT)),
 			nft.DropIf(notFrom, to))
 	}
-	ch := nft.Chain{Name: forwarding, Type: nft.Filter, Hook: nft.Forward, Priority: filter}
-	return r.chain(family, r.iface, ch, rules...)
+	return rules
 }
 
 // Missing returns the chains that are not as they should be, by what the network has in

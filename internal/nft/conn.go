@@ -125,13 +125,10 @@ func (c *Conn) generation() (id uint32, err error) {
 // doesn't grow with their number. Its inside is not compared.
 func (c *Conn) Has(o Object) (bool, error) {
 	_, err := c.ask(o, 0)
-	if errors.Is(err, unix.ENOENT) {
-		return false, nil
+	if err == nil || errors.Is(err, unix.ENOENT) {
+		return err == nil, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("get %v: %w", o, err)
-	}
-	return true, nil
+	return false, fmt.Errorf("get %v: %w", o, err)
 }
 
 // list returns the objects that a dump finds.

@@ -76,13 +76,11 @@ func (r Rule) missing(at int) string {
 // module is the option that builds an expression which nf_tables itself does
 // not have built in.
 func module(e Expr, f Family) string {
+	if e.Name == "meta" && f == Bridge { // nft_meta_get_init leaves all keys to nft_meta_bridge, if that is a module
+		return "CONFIG_NFT_BRIDGE_META"
+	}
 	switch e.Name {
-	case "bitwise", "cmp", "immediate", "lookup", "payload":
-		return ""
-	case "meta":
-		if f == Bridge { // nft_meta_get_init leaves all keys to nft_meta_bridge, if that is a module
-			return "CONFIG_NFT_BRIDGE_META"
-		}
+	case "bitwise", "cmp", "immediate", "lookup", "meta", "payload":
 		return ""
 	case "ct", "masq", "nat":
 		return "CONFIG_NFT_" + strings.ToUpper(e.Name)

@@ -118,13 +118,6 @@ func (r *Ruleset) Append(comment string, rules ...[]Expr) {
 	}
 }
 
-// In reports whether rules, which may be of several chains, are for this chain
-// exactly its own.
-func (r Ruleset) In(rules []Rule) bool {
-	have := slices.DeleteFunc(slices.Clone(rules), func(o Rule) bool { return o.Table != r.Table || o.Chain != r.Name })
-	return slices.EqualFunc(have, r.Rules, Rule.Equal)
-}
-
 // Put adds the chain with its rules to a batch, in place of the rules that are there.
 // A chain that is to have none is deleted.
 func (b *Batch) Put(r Ruleset) {
@@ -142,7 +135,10 @@ func (b *Batch) Put(r Ruleset) {
 
 // Missing returns the chains that are not among rules as they should be.
 func Missing(chains []Ruleset, rules []Rule) []Ruleset {
-	return slices.DeleteFunc(chains, func(r Ruleset) bool { return r.In(rules) })
+	return slices.DeleteFunc(chains, func(r Ruleset) bool {
+		have := slices.DeleteFunc(slices.Clone(rules), func(o Rule) bool { return o.Table != r.Table || o.Chain != r.Name })
+		return slices.EqualFunc(have, r.Rules, Rule.Equal)
+	})
 }
 
 // PutMissing adds a table with sets and its missing chains to a batch. If no chain is
