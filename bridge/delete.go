@@ -64,11 +64,13 @@ func (c *call) deleteEnds(key model.Key, ends []rtnl.Link) (finish func() error,
 	if err != nil {
 		return nil, err
 	}
-	done := make(chan error, 1)
+	begun, done := make(chan bool), make(chan error, 1)
 	go func() {
+		close(begun)
 		done <- (&call{Host: own}).removeEnds(key, ends)
 		own.Close()
 	}()
+	<-begun
 	for range maxAsked {
 		if len(ends) == 0 || len(done) > 0 {
 			break

@@ -19,10 +19,12 @@ func Attr(typ uint16, payload []byte) []byte {
 	if len(payload) == 0 {
 		return nil
 	}
-	payload = payload[:min(len(payload), math.MaxUint16-unix.NLA_HDRLEN)]
-	b := binary.NativeEndian.AppendUint16(nil, uint16(unix.NLA_HDRLEN+len(payload)))
-	b = append(binary.NativeEndian.AppendUint16(b, typ), payload...)
-	return append(b, make([]byte, align(len(b))-len(b))...)
+	length := min(unix.NLA_HDRLEN+len(payload), math.MaxUint16)
+	b := make([]byte, align(length))
+	binary.NativeEndian.PutUint16(b, uint16(length))
+	binary.NativeEndian.PutUint16(b[2:], typ)
+	copy(b[unix.NLA_HDRLEN:length], payload)
+	return b
 }
 
 // Text encodes a NLA_STRING with the NUL byte at its end. An empty one is left out.
@@ -85,7 +87,10 @@ func (r Reader) All(typ uint16) (payloads [][]byte) {
 
 // Octets returns a payload of any length, or nil.
 func (r Reader) Octets(typ uint16) (payload []byte) {
-	for _, payload = range r.All(typ) {
+	for _, a := range r.attrs {
+		if a.Type&^(netlink.Nested|netlink.NetByteOrder) == typ {
+			payload = a.Data
+		}
 	}
 	return payload
 }
