@@ -158,7 +158,7 @@ func equal(a, b []netip.Addr) bool {
 // describe sets the network's subnet and gateway, unless sets is empty.
 func (l *leases) describe(sets Sets) {
 	if len(sets.all) > 0 {
-		l.subnet, l.gateway = sets.all[0].subnet, sets.all[0].gateway
+		l.subnet, l.gateway = sets.all[0].Subnet, sets.all[0].Gateway
 	}
 }
 

@@ -28,7 +28,7 @@ func addrs(ss ...string) []netip.Addr {
 func rng(t testing.TB, ss ...string) Range {
 	t.Helper()
 	s := append(ss, "", "", "")
-	r, err := NewRange(netip.MustParsePrefix(s[0]), addr(s[1]), addr(s[2]), addr(s[3]))
+	r, err := NewRange(model.Range{Subnet: netip.MustParsePrefix(s[0]), Start: addr(s[1]), End: addr(s[2]), Gateway: addr(s[3])})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,11 +37,23 @@ func rng(t testing.TB, ss ...string) Range {
 
 func sets(t testing.TB, ss ...[]Range) Sets {
 	t.Helper()
-	s, err := NewSets(ss...)
+	s, err := NewSets(plain(ss...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// plain are the sets as a configuration has them.
+func plain(ss ...[]Range) (sets [][]model.Range) {
+	for _, set := range ss {
+		var ranges []model.Range
+		for _, r := range set {
+			ranges = append(ranges, model.Range(r))
+		}
+		sets = append(sets, ranges)
+	}
+	return sets
 }
 
 func TestNewRange(t *testing.T) {
@@ -60,13 +72,13 @@ func TestNewRange(t *testing.T) {
 		{"fd00::/64", "", "", "fe80::1", "fd00::1-fd00::ffff:ffff:ffff:ffff", "fe80::1"},
 		{"fd00::2/127", "", "", "", "fd00::2-fd00::3", "fd00::2"},
 	} {
-		r, err := NewRange(netip.MustParsePrefix(tt.subnet), addr(tt.start), addr(tt.end), addr(tt.gateway))
+		r, err := NewRange(model.Range{Subnet: netip.MustParsePrefix(tt.subnet), Start: addr(tt.start), End: addr(tt.end), Gateway: addr(tt.gateway)})
 		if err != nil {
 			t.Errorf("%v: %v", tt, err)
 			continue
 		}
-		if r.String() != tt.want || r.Gateway().String() != tt.wantGateway || r.Subnet().String() != tt.subnet {
-			t.Errorf("%v: %s, gateway %s, subnet %s", tt, r, r.Gateway(), r.Subnet())
+		if r.String() != tt.want || r.Gateway.String() != tt.wantGateway || r.Subnet.String() != tt.subnet {
+			t.Errorf("%v: %s, gateway %s, subnet %s", tt, r, r.Gateway, r.Subnet)
 		}
 	}
 }
@@ -93,13 +105,13 @@ func TestNewRangeRefuses(t *testing.T) {
 		{"gateway only", "10.87.1.0/24", "10.87.1.1", "10.87.1.1", "", "range 10.87.1.1-10.87.1.1 of subnet 10.87.1.0/24 has no address to lease"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := NewRange(netip.MustParsePrefix(tt.subnet), addr(tt.start), addr(tt.end), addr(tt.gateway))
+			_, err := NewRange(model.Range{Subnet: netip.MustParsePrefix(tt.subnet), Start: addr(tt.start), End: addr(tt.end), Gateway: addr(tt.gateway)})
 			if !errors.Is(err, model.ErrInvalid) || err.Error() != tt.text {
 				t.Errorf("got %v", err)
 			}
 		})
 	}
-	if _, err := NewRange(netip.Prefix{}, addr(""), addr(""), addr("")); !errors.Is(err, model.ErrInvalid) {
+	if _, err := NewRange(model.Range{}); !errors.Is(err, model.ErrInvalid) {
 		t.Errorf("no subnet: %v", err)
 	}
 }

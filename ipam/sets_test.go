@@ -25,7 +25,7 @@ func TestNewSetsRefuses(t *testing.T) {
 			"ranges 10.0.0.1-10.255.255.254 and 10.9.0.1-10.9.255.254 overlap"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := NewSets(tt.sets...); !errors.Is(err, model.ErrInvalid) || err.Error() != tt.text {
+			if _, err := NewSets(plain(tt.sets...)); !errors.Is(err, model.ErrInvalid) || err.Error() != tt.text {
 				t.Errorf("got %v", err)
 			}
 		})

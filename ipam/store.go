@@ -107,7 +107,7 @@ func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (go
 	got.Flight = flight
 	for _, a := range addrs {
 		_, r, _ := s.cfg.Sets.locate(a)
-		got.Addresses = append(got.Addresses, model.Address{Prefix: netip.PrefixFrom(a, r.subnet.Bits()), Gateway: r.gateway})
+		got.Addresses = append(got.Addresses, model.Address{Prefix: netip.PrefixFrom(a, r.Subnet.Bits()), Gateway: r.Gateway})
 	}
 	return got, nil
 }
@@ -419,5 +419,5 @@ func (s *Store) replace(d *lockdir.Dir, l *leases, changed int, wrong error) err
 func (s *Store) inSubnet(l *leases) bool {
 	ranges := s.cfg.Sets.all
 	return !l.subnet.IsValid() || len(ranges) == 0 ||
-		slices.ContainsFunc(ranges, func(r Range) bool { return r.subnet.Overlaps(l.subnet) })
+		slices.ContainsFunc(ranges, func(r Range) bool { return r.Subnet.Overlaps(l.subnet) })
 }

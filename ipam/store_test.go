@@ -240,7 +240,7 @@ func TestLeaseAgain(t *testing.T) {
 			if got := listed(t, s); got != "c1/eth0="+tt.want {
 				t.Errorf("file has %s", got)
 			}
-			subnet := tt.sets.Ranges()[0].Subnet().String()
+			subnet := tt.sets.Ranges()[0].Subnet.String()
 			if got := readFile(t, dir+"/allocations.json"); !strings.HasPrefix(got, "{\n  \"subnet\": \""+subnet+"\",") {
 				t.Errorf("file is of another subnet: %s", got)
 			}

@@ -86,11 +86,11 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 // work leases and releases in turn, four attachments at a time, until it is
 // killed. A link named by the address says that it is in use, and by whom.
 func work(dir, id string) error {
-	r, err := NewRange(netip.MustParsePrefix("10.87.1.0/24"), netip.Addr{}, addr("10.87.1.60"), netip.Addr{})
+	r, err := NewRange(model.Range{Subnet: netip.MustParsePrefix("10.87.1.0/24"), End: addr("10.87.1.60")})
 	if err != nil {
 		return err
 	}
-	all, err := NewSets([]Range{r})
+	all, err := NewSets(plain([]Range{r}))
 	if err != nil {
 		return err
 	}

@@ -70,17 +70,15 @@ func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator
 		return n, nil, err
 	}
 	cfg := ipam.Config{Network: n.Name, Dir: cmp.Or(c.IPAM.DataDir, ipam.DefaultDir), Warn: e.Warn}
-	if len(c.IPAM.Sets) > 0 { // DEL has none
-		if cfg.Sets, err = rangeSets(c.IPAM.Sets); err != nil {
-			return n, nil, err
-		}
+	if cfg.Sets, err = ipam.NewSets(c.IPAM.Sets); err != nil { // none for DEL
+		return n, nil, err
 	}
 	n.Subnets = nil
 	for _, r := range cfg.Sets.Ranges() {
-		if n.MTU != 0 && n.MTU < model.MinMTU6 && r.Subnet().Addr().Is6() {
+		if n.MTU != 0 && n.MTU < model.MinMTU6 && r.Subnet.Addr().Is6() {
 			return n, nil, model.Errorf(model.ErrInvalid, "mtu: %d is less than %d, the least for IPv6", n.MTU, model.MinMTU6)
 		}
-		n.Subnets = append(n.Subnets, model.Subnet{Prefix: r.Subnet(), Gateway: r.Gateway()})
+		n.Subnets = append(n.Subnets, model.Subnet{Prefix: r.Subnet, Gateway: r.Gateway})
 	}
 	if c.Names {
 		if err := dns.ValidNetwork(n.Name); err != nil {
@@ -94,20 +92,6 @@ func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator
 	}
 	plugin := delegate.Plugin{Type: c.IPAM.Type, Path: c.IPAM.Path, Conf: c.IPAM.Conf, Decode: e.Decode}
 	return n, delegate.Allocator{Plugin: plugin, Store: store}, nil
-}
-
-func rangeSets(in [][]model.Range) (ipam.Sets, error) {
-	sets := make([][]ipam.Range, len(in))
-	for i, set := range in {
-		for _, r := range set {
-			valid, err := ipam.NewRange(r.Subnet, r.Start, r.End, r.Gateway)
-			if err != nil {
-				return ipam.Sets{}, err
-			}
-			sets[i] = append(sets[i], valid)
-		}
-	}
-	return ipam.NewSets(sets...)
 }
 
 // Add makes an attachment, or leaves nothing behind. With names, the result

@@ -49,7 +49,7 @@ func flatnet(stdin []byte, args string) (*model.Config, [][]ipam.Range, string) 
 	for _, set := range e.config.IPAM.Sets {
 		var ranges []ipam.Range
 		for _, r := range set {
-			valid, err := ipam.NewRange(r.Subnet, r.Start, r.End, r.Gateway)
+			valid, err := ipam.NewRange(r)
 			if err != nil {
 				return nil, nil, err.Error()
 			}
@@ -57,10 +57,8 @@ func flatnet(stdin []byte, args string) (*model.Config, [][]ipam.Range, string) 
 		}
 		sets = append(sets, ranges)
 	}
-	if len(sets) > 0 {
-		if _, err := ipam.NewSets(sets...); err != nil {
-			return nil, nil, err.Error()
-		}
+	if _, err := ipam.NewSets(e.config.IPAM.Sets); err != nil {
+		return nil, nil, err.Error()
 	}
 	return e.config, sets, ""
 }
@@ -247,7 +245,7 @@ func compare(got *model.Config, sets [][]ipam.Range, want reading) (diff string)
 func describe(sets [][]ipam.Range) (all []string) {
 	for _, set := range sets {
 		for _, r := range set {
-			all = append(all, fmt.Sprint(r.Subnet(), " ", r, " ", r.Gateway()))
+			all = append(all, fmt.Sprint(r.Subnet, " ", r, " ", r.Gateway))
 		}
 		all = append(all, ";")
 	}
