@@ -98,7 +98,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"no leases", `{"subnet": "10.0.0.0/24"}`, "not a lease file: allocations: missing"},
 		{"null leases", `{"allocations": null}`, "not a lease file: allocations: missing"},
 		{"leases of another type", `{"allocations": {"c1": 7}}`, `not a lease file: allocations: c1: not a string`},
-		{"subnet", `{"subnet": "10.0.0.0", "allocations": {}}`, `not a lease file: subnet: "10.0.0.0" is not a subnet`},
+		{"subnet", `{"subnet": "10.0.0.0", "allocations": {}}`, `not a lease file: subnet: netip.ParsePrefix("10.0.0.0"): no '/'`},
 		{"subnet of another type", `{"subnet": {}, "allocations": {}}`, "not a lease file: subnet: want a string, got an object"},
 		{"gateway", `{"gateway": "10.0.0", "allocations": {}}`, `not a lease file: gateway: "10.0.0" is not a plain IP address`},
 		{"gateway with a zone", `{"gateway": "fe80::1%\"", "allocations": {}}`, `not a lease file: gateway: "fe80::1%\"" is not a plain IP address`},

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/fields"
 	"flatnet/internal/strictjson"
 )
 
@@ -120,22 +121,6 @@ func (l *leases) adopt(owners []model.Owner) (changed int) {
 	return changed
 }
 
-// check reports a [model.ErrChanged] unless key has exactly addrs.
-func (l *leases) check(key model.Key, addrs []netip.Addr) error {
-	if has := l.byName[l.find(key)].addrs; has != nil {
-		if !equal(has, addrs) {
-			return model.Errorf(model.ErrChanged, "%s has leased %v, not %v", key, has, addrs)
-		}
-		return nil
-	}
-	for _, a := range addrs {
-		if name, ok := l.byAddr[a]; ok {
-			return model.Errorf(model.ErrChanged, "address %s of %s is leased to %s", a, key, l.byName[name].key)
-		}
-	}
-	return model.Errorf(model.ErrChanged, "lease of %s is missing", key)
-}
-
 func (l *leases) keys() (keys []model.Key) {
 	for _, name := range l.names() {
 		keys = append(keys, l.byName[name].key)
@@ -143,11 +128,7 @@ func (l *leases) keys() (keys []model.Key) {
 	return keys
 }
 
-func (l *leases) names() []string {
-	names := slices.AppendSeq(make([]string, 0, len(l.byName)), maps.Keys(l.byName))
-	slices.Sort(names)
-	return names
-}
+func (l *leases) names() []string { return slices.Sorted(maps.Keys(l.byName)) }
 
 // equal compares two lists of addresses regardless of their order.
 func equal(a, b []netip.Addr) bool {
@@ -185,6 +166,9 @@ func checkKey(network string, key model.Key) error {
 // mention, as other tools write it.
 const usualIfName = "eth0"
 
+// bytesPerLease is about the length of a lease's line in the file.
+const bytesPerLease = 90
+
 // errBroken reports a file that neither we nor a tool that keeps to the promised
 // format can have written.
 var errBroken = errors.New("not a lease file")
@@ -197,31 +181,20 @@ func decode(network string, data []byte) (*leases, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errBroken, err)
 	}
-	var subnet netip.Prefix
-	if s, _ := doc.String("subnet"); s != "" {
-		if subnet, err = netip.ParsePrefix(s); err != nil {
-			doc.Fail("subnet", "%q is not a subnet", s)
-		}
-	}
-	var gateway netip.Addr
-	if s, _ := doc.String("gateway"); s != "" {
-		if gateway, err = parseAddr(s); err != nil {
-			doc.Fail("gateway", "%w", err)
-		}
-	}
+	l := newLeases(network, len(data)/bytesPerLease)
+	l.subnet = fields.Optional(doc, "subnet", netip.ParsePrefix)
+	l.gateway = fields.Optional(doc, "gateway", parseAddr)
 	allocations := doc.Object("allocations")
 	if allocations == nil {
 		doc.Fail("allocations", "missing")
 	}
-	if err := doc.Err(); err != nil {
-		return nil, fmt.Errorf("%w: %w", errBroken, err)
-	}
-	l := newLeases(network, allocations.Len())
-	l.subnet, l.gateway = subnet, gateway
 	for name, value := range allocations.All() {
 		if err := l.read(name, value); err != nil {
-			return nil, fmt.Errorf("%w: allocations: %w", errBroken, err)
+			doc.Fail("allocations", "%w", err)
 		}
+	}
+	if err := doc.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errBroken, err)
 	}
 	l.readOurs(doc)
 	return l, nil

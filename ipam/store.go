@@ -13,7 +13,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -28,7 +27,7 @@ const DefaultDir = "/var/lib/flatnet/ipam"
 
 // A Config describes the addresses of a network.
 type Config struct {
-	Network string       // CNI network name
+	Network string       // a name that [ValidNetwork] accepts
 	Dir     string       // data directory, absolute, see [DefaultDir]
 	Sets    Sets         // may be zero, but for leasing
 	Warn    func(string) // receives what was wrong with the lease file; may be nil
@@ -200,7 +199,18 @@ func (s *Store) Check(key model.Key, addrs []netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	return l.check(key, addrs)
+	switch has := l.byName[l.find(key)].addrs; {
+	case has != nil && !equal(has, addrs):
+		return model.Errorf(model.ErrChanged, "%s has leased %v, not %v", key, has, addrs)
+	case has != nil:
+		return nil
+	}
+	for _, a := range addrs {
+		if name, ok := l.byAddr[a]; ok {
+			return model.Errorf(model.ErrChanged, "address %s of %s is leased to %s", a, key, l.byName[name].key)
+		}
+	}
+	return model.Errorf(model.ErrChanged, "lease of %s is missing", key)
 }
 
 // peek reads the leases without lock. Without a file there are none.
@@ -272,12 +282,6 @@ func ValidNetwork(network string) error {
 
 // folder opens the network's folder, which is the data directory or one in it.
 func (s *Store) folder(open func(lockdir.Place) (*lockdir.Dir, error)) (*lockdir.Dir, error) {
-	if err := ValidNetwork(s.cfg.Network); err != nil {
-		return nil, err
-	}
-	if !filepath.IsAbs(s.cfg.Dir) {
-		return nil, model.Errorf(model.ErrInvalid, "data directory %q is not an absolute path", s.cfg.Dir)
-	}
 	p := lockdir.Place{Base: s.cfg.Dir, Sub: s.cfg.Network, Own: s.cfg.Dir == DefaultDir, File: fileName, Warn: s.say}
 	if p.Sub == plainNetwork {
 		p.Sub = ""
