@@ -134,13 +134,12 @@ func dropsRest(ch nft.Chain, rules []nft.Rule) bool {
 // like it (nft's "flatnet*"), or in the way of queries the port of DNS.
 func mentions(r nft.Rule, s *model.Shared, hook nft.Hook) bool {
 	in, out, port := nft.Meta(nft.MetaIifName, nft.Reg1), nft.Meta(nft.MetaOifName, nft.Reg1), nft.DstPort(nft.Reg1)
+	name := nft.Name(s.GatewayName())
 	for i := 1; i < len(r.Exprs); i++ {
 		load, data := r.Exprs[i-1], r.Exprs[i].Compared()
-		ofName := load.Loads(in) || load.Loads(out)
-		if ofName && len(data) > 0 && bytes.HasPrefix(nft.Name(s.GatewayName()), data) {
-			return true
-		}
-		if hook == nft.Input && load.Loads(port) && bytes.Equal(data, nft.BigEndian(nft.DNS)) {
+		ofName := (load.Loads(in) || load.Loads(out)) && len(data) > 0 && bytes.HasPrefix(name, data)
+		ofDNS := hook == nft.Input && load.Loads(port) && bytes.Equal(data, nft.BigEndian(nft.DNS))
+		if ofName || ofDNS {
 			return true
 		}
 	}

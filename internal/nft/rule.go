@@ -72,9 +72,7 @@ type allRules struct{ Chain }
 
 func (r allRules) kind() (uint16, Family) { return unix.NFT_MSG_NEWRULE, r.Table.Family }
 
-func (r allRules) identify() []byte {
-	return append(nl.Text(unix.NFTA_RULE_TABLE, r.Table.Name), nl.Text(unix.NFTA_RULE_CHAIN, r.Name)...)
-}
+func (r allRules) identify() []byte { return r.Table.with(unix.NFTA_RULE_CHAIN, r.Name) }
 
 // commentTag is the type of a comment in nft's own user data, which is a series of
 // {type, length, value}: NFTNL_UDATA_RULE_COMMENT and NFTNL_UDATA_SET_ELEM_COMMENT of

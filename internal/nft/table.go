@@ -50,6 +50,12 @@ func (t Table) define() []byte {
 	return append(t.identify(), number(unix.NFTA_TABLE_FLAGS, uint32(0))...)
 }
 
+// with identifies an object of the table, whose name has the same number in all messages:
+// NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE and so on.
+func (t Table) with(typ uint16, name string) []byte {
+	return append(t.identify(), nl.Text(typ, name)...)
+}
+
 // A Hook is where packets enter a base chain (enum nf_inet_hooks; the numbers
 // of the bridge family's NF_BR_* are the same).
 type Hook uint32
@@ -88,9 +94,7 @@ func (ch Chain) String() string { return "chain " + ch.Table.name() + " " + ch.N
 
 func (ch Chain) kind() (uint16, Family) { return unix.NFT_MSG_NEWCHAIN, ch.Table.Family }
 
-func (ch Chain) identify() []byte {
-	return append(nl.Text(unix.NFTA_CHAIN_TABLE, ch.Table.Name), nl.Text(unix.NFTA_CHAIN_NAME, ch.Name)...)
-}
+func (ch Chain) identify() []byte { return ch.Table.with(unix.NFTA_CHAIN_NAME, ch.Name) }
 
 func (ch Chain) define() []byte {
 	if ch.Type == "" {
@@ -168,9 +172,7 @@ func (s Set) String() string {
 
 func (s Set) kind() (uint16, Family) { return unix.NFT_MSG_NEWSET, s.Table.Family }
 
-func (s Set) identify() []byte {
-	return append(nl.Text(unix.NFTA_SET_TABLE, s.Table.Name), nl.Text(unix.NFTA_SET_NAME, s.Name)...)
-}
+func (s Set) identify() []byte { return s.Table.with(unix.NFTA_SET_NAME, s.Name) }
 
 func (s Set) define() []byte {
 	var flags uint32
@@ -194,11 +196,10 @@ func (s Set) define() []byte {
 // with NFTNL_UDATA_SET_KEYBYTEORDER of libnftnl's udata.h and nft's enum byteorder.
 func keyByteOrder(t Type) []byte {
 	const keyByteOrder, hostEndian, bigEndian = 0, 1, 2
-	order := uint32(bigEndian)
 	if t == IfName {
-		order = hostEndian
+		return binary.NativeEndian.AppendUint32([]byte{keyByteOrder, 4}, hostEndian)
 	}
-	return binary.NativeEndian.AppendUint32([]byte{keyByteOrder, 4}, order)
+	return binary.NativeEndian.AppendUint32([]byte{keyByteOrder, 4}, bigEndian)
 }
 
 // An Element is an element of a set or map.
