@@ -33,11 +33,12 @@ func (e Expr) Equal(o Expr) bool {
 	return e.Name == o.Name && bytes.Equal(e.canonical(0), o.canonical(0))
 }
 
-// dst is the attribute of the register that an expression loads into, in all of those that
-// this package makes: NFTA_PAYLOAD_DREG, NFTA_CT_DREG, NFTA_FIB_DREG and so on.
+// dst is the attribute of the register that something of the packet is loaded into:
+// NFTA_META_DREG, NFTA_PAYLOAD_DREG, NFTA_CT_DREG and NFTA_FIB_DREG.
 const dst = unix.NFTA_META_DREG
 
-// Loads reports whether two expressions load the same, into whatever register.
+// Loads reports whether two expressions load the same of the packet, into whatever
+// register.
 func (e Expr) Loads(o Expr) bool {
 	return e.Name == o.Name && bytes.Equal(e.canonical(dst), o.canonical(dst))
 }
