@@ -75,11 +75,11 @@ func takes(p model.PortMapping, s sockdiag.Socket, ipv4, ipv6 bool) bool {
 // no other program takes them, and the network's own gateway keeps its DNS server.
 func sharing() map[uint32]bool {
 	inodes := map[uint32]bool{}
-	processes, _ := os.ReadDir("/proc") // among other things
+	processes, _ := sockdiag.Names("/proc") // among other things
 	for _, p := range processes {
-		comm, _ := os.ReadFile("/proc/" + p.Name() + "/comm")
+		comm, _ := os.ReadFile("/proc/" + p + "/comm")
 		if slices.Contains([]string{"conmon", "podman", "aardvark-dns"}, strings.TrimSpace(string(comm))) {
-			held, _ := sockdiag.HeldBy(p.Name()) // it may have ended
+			held, _ := sockdiag.HeldBy(p) // it may have ended
 			for _, inode := range held {
 				inodes[inode] = true
 			}

@@ -194,12 +194,17 @@ type taken struct {
 // others lists all that networks other than the one of that name have. A definition
 // that can't be read is ignored, as by Podman.
 func (p Plugin) others(name string) (all []taken, err error) {
-	entries, err := os.ReadDir(p.Networks)
+	var files []string
+	dir, err := os.Open(p.Networks)
+	if err == nil {
+		files, err = dir.Readdirnames(-1)
+		dir.Close()
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	for _, e := range entries {
-		data, _ := os.ReadFile(filepath.Join(p.Networks, e.Name()))
+	for _, file := range files {
+		data, _ := os.ReadFile(filepath.Join(p.Networks, file))
 		doc, err := strictjson.Parse(data)
 		if err != nil {
 			continue

@@ -43,15 +43,25 @@ const (
 // in /proc must be readable.
 func HeldBy(pid string) (inodes []uint32, err error) {
 	dir := filepath.Join("/proc", pid, "fd")
-	files, err := os.ReadDir(dir)
+	files, err := Names(dir)
 	for _, f := range files {
-		link, _ := os.Readlink(filepath.Join(dir, f.Name())) // it may be closed again
+		link, _ := os.Readlink(filepath.Join(dir, f)) // it may be closed again
 		number, isSocket := strings.CutPrefix(strings.TrimSuffix(link, "]"), "socket:[")
 		if inode, err := strconv.ParseUint(number, 10, 32); isSocket && err == nil {
 			inodes = append(inodes, uint32(inode))
 		}
 	}
 	return inodes, err
+}
+
+// Names lists a directory, unlike os.ReadDir in any order.
+func Names(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
 }
 
 // ask sends requests, as dumps or not, in the calling thread's network namespace.
