@@ -22,7 +22,7 @@ func BenchmarkLease(b *testing.B) {
 				id := fmt.Sprintf("%x", sha256.Sum256([]byte{byte(i), byte(i >> 8)}))
 				p.leases.put(key(id), addrs(fmt.Sprintf("10.87.%d.%d", 1+i/256, i%256)))
 			}
-			if err := p.leases.save(p.dir); err != nil {
+			if err := p.dir.Replace(p.leases.encode()); err != nil {
 				b.Fatal(err)
 			}
 			p.dir.Close()

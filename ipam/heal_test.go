@@ -31,7 +31,7 @@ func save(t *testing.T, dir string, l *leases) {
 	t.Helper()
 	d := mustLock(t, dir)
 	defer d.Close()
-	if err := l.save(d); err != nil {
+	if err := d.Replace(l.encode()); err != nil {
 		t.Fatal(err)
 	}
 }

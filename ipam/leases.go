@@ -31,10 +31,6 @@ type leases struct {
 	last    []netip.Addr // next-fit: the address leased last, by range set; invalid: none
 	byName  map[string]lease
 	byAddr  map[netip.Addr]string // names
-
-	// unsure: an ADD is in flight whose lease was lost, so that the next process
-	// must compare these leases with the links once more.
-	unsure bool
 }
 
 // newLeases has room for n leases.
@@ -89,24 +85,23 @@ func (l *leases) removeAddr(a netip.Addr) {
 // show, and returns how many had others. Other leases lose these addresses. Of two
 // links with one address, the first by key has it.
 func (l *leases) adopt(owners []model.Owner) (changed int) {
-	byKey := map[string][]model.Owner{}
+	byKey := map[string]model.Owner{} // a key's links as one
 	for _, o := range owners {
 		if checkKey(l.network, o.Key) == nil {
-			byKey[o.Key.String()] = append(byKey[o.Key.String()], o)
+			o.Addresses = slices.Concat(byKey[o.Key.String()].Addresses, o.Addresses)
+			byKey[o.Key.String()] = o
 		}
 	}
 	taken := map[netip.Addr]bool{}
 	for _, name := range slices.Sorted(maps.Keys(byKey)) {
 		var addrs []netip.Addr
-		for _, o := range byKey[name] {
-			for _, a := range o.Addresses {
-				if isPlain(a) && !taken[a] {
-					taken[a] = true
-					addrs = append(addrs, a)
-				}
+		for _, a := range byKey[name].Addresses {
+			if isPlain(a) && !taken[a] {
+				taken[a] = true
+				addrs = append(addrs, a)
 			}
 		}
-		key := byKey[name][0].Key
+		key := byKey[name].Key
 		old := l.find(key)
 		if len(addrs) == 0 || equal(l.byName[old].addrs, addrs) {
 			continue

@@ -93,7 +93,7 @@ func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (go
 			return nil, err
 		}
 		written = true
-		return addrs, p.leases.save(p.dir)
+		return addrs, p.dir.Replace(p.leases.encode())
 	})
 	if err != nil {
 		flight.Close()
@@ -123,7 +123,7 @@ func (s *Store) Record(key model.Key, addrs []netip.Addr, locals model.Locals) e
 			return nil, err
 		}
 		p.leases.put(key, addrs)
-		return addrs, p.leases.save(p.dir)
+		return addrs, p.dir.Replace(p.leases.encode())
 	})
 }
 
@@ -161,9 +161,8 @@ func (p *pool) release(keys []model.Key) error {
 	case d == nil || len(l.byName) == before:
 		return nil
 	}
-	err := l.save(d)
+	err := d.Replace(l.encode())
 	if lockdir.IsFull(err) && d.Overwrite(l.encode()) {
-		l.sign(d)
 		return nil
 	}
 	return err
@@ -306,23 +305,6 @@ func (s *Store) read(d *lockdir.Dir) (*leases, error) {
 	return l, nil
 }
 
-// save replaces the lease file by l.
-func (l *leases) save(d *lockdir.Dir) error {
-	err := d.Replace(l.encode())
-	if err == nil {
-		l.sign(d)
-	}
-	return err
-}
-
-// sign notes that the lease file was written here or compared with the links. While
-// l is unsure it is not, so that the next process compares it.
-func (l *leases) sign(d *lockdir.Dir) {
-	if !l.unsure {
-		d.Sign()
-	}
-}
-
 // An ADD is in flight from when its lease is written until its link is made, or
 // never will be. It shows that by locks of bytes of the folder, which the kernel
 // drops with the process, however that ends: so there is no file to make or to
@@ -384,9 +366,11 @@ func (s *Store) load(d *lockdir.Dir) (*leases, error) {
 		l.describe(s.cfg.Sets)
 		changed = l.adopt(owners)
 	}
-	l.unsure = l.lacksAny(inFlight)
+	// If the lease of an ADD in flight is lost, the next process must compare with
+	// the links once more.
+	d.Unsure = l.lacksAny(inFlight)
 	if changed == 0 && (wrong == nil || missing) {
-		l.sign(d)
+		d.Sign()
 		return l, nil
 	}
 	return l, s.replace(d, l, changed, wrong)
@@ -408,7 +392,7 @@ func (s *Store) replace(d *lockdir.Dir, l *leases, changed int, wrong error) err
 			kept = ", and the old one kept as " + aside
 		}
 	}
-	if err := l.save(d); err != nil {
+	if err := d.Replace(l.encode()); err != nil {
 		if aside != "" {
 			err = errors.Join(err, d.Remove(aside))
 		}

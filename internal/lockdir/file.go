@@ -39,7 +39,7 @@ func (d *Dir) Read(limit int64) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// Replace replaces the file: after a crash there is the old or the new one.
+// Replace replaces and signs the file: after a crash there is the old or the new one.
 //
 // The directory is not synced, which would double the wait. A power cut may
 // then bring back the file of some seconds before.
@@ -52,6 +52,7 @@ func (d *Dir) Replace(data []byte) error {
 	if err != nil {
 		return errors.Join(err, d.Remove(d.temp()))
 	}
+	d.Sign()
 	return nil
 }
 
@@ -69,15 +70,19 @@ func (d *Dir) writeTemp(data []byte) error {
 	return d.write(d.temp(), os.O_CREATE|os.O_EXCL, data)
 }
 
-// Overwrite writes over the present content, and over what remains of it line feeds.
-// It reports whether it could. On a full disk most file systems need no space for
-// that, if the file does not grow; and there it is the last resort: a process that
-// reads without the lock may find the file half written, and a power cut may leave it
-// so.
+// Overwrite writes over the present content, and over what remains of it line feeds,
+// and signs the file. It reports whether it could. On a full disk most file systems
+// need no space for that, if the file does not grow; and there it is the last resort: a
+// process that reads without the lock may find the file half written, and a power cut
+// may leave it so.
 func (d *Dir) Overwrite(data []byte) bool {
 	st, err := d.stat(d.File)
 	room := int(st.Size) - len(data)
-	return err == nil && room >= 0 && d.write(d.File, 0, append(data, bytes.Repeat([]byte{'\n'}, room)...)) == nil
+	done := err == nil && room >= 0 && d.write(d.File, 0, append(data, bytes.Repeat([]byte{'\n'}, room)...)) == nil
+	if done {
+		d.Sign()
+	}
+	return done
 }
 
 // IsFull reports whether an error means that there is no space left.
@@ -155,11 +160,12 @@ func pathError(op, path string, err error) error {
 // nobody can set it, the time of its last change (ctime) matter most. If the whole
 // directory was restored, the copy of the file has others, too.
 
-// stamp describes the file as it is now; empty if that is unknown. Its length is always
-// the same, so that one can be written over another even if the disk is full.
+// stamp describes the file as it is now; empty if that is unknown or d is Unsure. Its
+// length is always the same, so that one can be written over another even if the disk is
+// full.
 func (d *Dir) stamp() string {
 	st, err := d.stat(d.File)
-	if err != nil || d.boot == "" {
+	if err != nil || d.boot == "" || d.Unsure {
 		return ""
 	}
 	return fmt.Sprintf("%36.36s %016x %016x %016x %016x.%08x %016x.%08x\n",

@@ -9,6 +9,7 @@
 package lockdir
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -39,6 +40,8 @@ type Place struct {
 // A Dir is an open directory. A nil Dir has nothing to close.
 type Dir struct {
 	Place
+	Unsure bool // the file is not signed from now on
+
 	path string
 	dir  *os.File
 	lock *os.File // nil: not locked, for reading only
@@ -201,31 +204,30 @@ func (d *Dir) checkPath() error {
 // could replace it in its directory. The path may have "..", which must not be
 // resolved before the links are.
 func checkLinks(path string) error {
-	for slash := strings.LastIndexByte(path, '/'); slash >= 0; slash = strings.LastIndexByte(path, '/') {
-		target, err := os.Readlink(path)
-		dir := path[:slash]
-		if err == nil { // a link
-			if _, err := os.Stat(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err // such as ELOOP: else it leads to an end
-			}
-			var in, of unix.Stat_t
-			if err := errors.Join(unix.Stat(dir+"/", &in), unix.Lstat(path, &of)); err != nil {
-				return pathError("stat", path, err)
-			}
-			if isOthers(of) || isOthers(in) || in.Mode&0o022 != 0 && in.Mode&unix.S_ISVTX == 0 {
-				return model.Errorf(model.ErrConflict,
-					"%s is a symbolic link that other users can change, so it is not followed; name the directory that it leads to", path)
-			}
-			if !filepath.IsAbs(target) {
-				target = dir + "/" + target
-			}
-			if err := checkLinks(target); err != nil {
-				return err
-			}
-		}
-		path = dir
+	slash := strings.LastIndexByte(path, '/')
+	if slash < 0 {
+		return nil
 	}
-	return nil
+	dir := path[:slash]
+	target, err := os.Readlink(path)
+	if err != nil { // no link
+		return checkLinks(dir)
+	}
+	if _, err := os.Stat(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // such as ELOOP: else it leads to an end
+	}
+	var in, of unix.Stat_t
+	if err := errors.Join(unix.Stat(dir+"/", &in), unix.Lstat(path, &of)); err != nil {
+		return pathError("stat", path, err)
+	}
+	if isOthers(of) || isOthers(in) || in.Mode&0o022 != 0 && in.Mode&unix.S_ISVTX == 0 {
+		return model.Errorf(model.ErrConflict,
+			"%s is a symbolic link that other users can change, so it is not followed; name the directory that it leads to", path)
+	}
+	if !filepath.IsAbs(target) {
+		target = dir + "/" + target
+	}
+	return cmp.Or(checkLinks(target), checkLinks(dir))
 }
 
 // isOthers reports whether a file belongs to another user than root and the caller.

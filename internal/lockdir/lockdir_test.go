@@ -93,10 +93,11 @@ func TestSigned(t *testing.T) {
 		want   bool
 	}{
 		{"nothing yet", func() error { return nil }, false},
-		{"not signed", func() error { return d.Replace([]byte("a")) }, false},
-		{"signed", func() error { d.Sign(); return nil }, true},
-		{"the same again", func() error { return d.Replace([]byte("a")) }, false},
-		{"signed again", func() error { d.Sign(); return nil }, true},
+		{"unsure", func() error { d.Unsure = true; return d.Replace([]byte("a")) }, false},
+		{"unsure, and nothing new", func() error { d.Sign(); return nil }, false},
+		{"sure again", func() error { d.Unsure = false; d.Sign(); return nil }, true},
+		{"by another", func() error { return errors.Join(d.Remove("file"), os.WriteFile(d.FilePath(), []byte("a"), 0o600)) }, false},
+		{"replaced", func() error { return d.Replace([]byte("a")) }, true},
 		{"another boot", func() error { d.boot = strings.Repeat("0", 36); return nil }, false},
 		{"a boot that is unknown", func() error { d.boot = ""; d.Sign(); return nil }, false},
 	} {

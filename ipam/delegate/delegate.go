@@ -51,16 +51,15 @@ func (d Allocator) Lease(key model.Key, want []netip.Addr, locals model.Locals) 
 	got.Routes, got.DNS = res.Routes, res.DNS
 	var addrs []netip.Addr
 	for _, ip := range res.IPs {
-		addrs = append(addrs, ip.Address.Addr())
+		a := ip.Address.Addr()
+		if slices.Contains(addrs, a) {
+			return got, d.Plugin.errorf(model.ErrInvalid, "result of ADD has %s twice", a)
+		}
+		addrs = append(addrs, a)
 		got.Addresses = append(got.Addresses, model.Address{Prefix: ip.Address, Gateway: ip.Gateway})
 	}
 	if len(addrs) == 0 {
 		return got, d.Plugin.errorf(model.ErrInvalid, "result of ADD has no address")
-	}
-	for i, a := range addrs {
-		if slices.Contains(addrs[:i], a) {
-			return got, d.Plugin.errorf(model.ErrInvalid, "result of ADD has %s twice", a)
-		}
 	}
 	for _, a := range want {
 		if !slices.Contains(addrs, a) {
