@@ -138,17 +138,6 @@ func (l *leases) describe(sets Sets) {
 	}
 }
 
-// lacksAny reports whether an ADD is in flight with an address that has no lease.
-func (l *leases) lacksAny(flights map[int64]bool) bool {
-	known := 0
-	for a := range l.byAddr {
-		if flights[placeOf(a)] {
-			known++
-		}
-	}
-	return known < len(flights)
-}
-
 // checkKey reports a [model.ErrInvalid] unless key is a valid one of the network.
 func checkKey(network string, key model.Key) error {
 	if k, err := model.NewKey(network, key.ContainerID, key.IfName); err != nil || k != key {

@@ -10,6 +10,7 @@ package ipam
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -315,14 +316,11 @@ func (s *Store) read(d *lockdir.Dir) (*leases, error) {
 // firstPlace and places are the bytes of addresses. Older versions lock others, too.
 const firstPlace, places = 1 << 62, 1<<62 - 1
 
-// placeOf returns the place of an address: a hash (FNV-1a).
+// placeOf returns the place of an address: a hash.
 func placeOf(a netip.Addr) int64 {
-	const offset, prime = 14695981039346656037, 1099511628211
-	hash := uint64(offset)
-	for _, b := range a.AsSlice() {
-		hash = (hash ^ uint64(b)) * prime
-	}
-	return int64(firstPlace | hash>>2)
+	hash := fnv.New64a()
+	hash.Write(a.AsSlice())
+	return int64(firstPlace | hash.Sum64()>>2)
 }
 
 // inFlight reports whether an ADD is in flight with an address, also if that is
@@ -366,9 +364,12 @@ func (s *Store) load(d *lockdir.Dir) (*leases, error) {
 		l.describe(s.cfg.Sets)
 		changed = l.adopt(owners)
 	}
-	// If the lease of an ADD in flight is lost, the next process must compare with
-	// the links once more.
-	d.Unsure = l.lacksAny(inFlight)
+	for a := range l.byAddr {
+		delete(inFlight, placeOf(a))
+	}
+	// If an ADD in flight has lost its lease, the next process must compare the leases
+	// with the links once more.
+	d.Unsure = len(inFlight) > 0
 	if changed == 0 && (wrong == nil || missing) {
 		d.Sign()
 		return l, nil

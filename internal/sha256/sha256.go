@@ -9,9 +9,6 @@ import (
 	"math/bits"
 )
 
-// Size is the length of a hash, in bytes.
-const Size = 32
-
 // blockSize is the length of a block of the message, in bytes.
 const blockSize = 64
 
@@ -29,7 +26,7 @@ var constants = [64]uint32{
 }
 
 // Sum returns the hash of a message.
-func Sum(message string) (hash [Size]byte) {
+func Sum(message string) (hash [32]byte) {
 	state := [8]uint32{ // section 5.3.3
 		0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
 	}
@@ -50,11 +47,10 @@ func Sum(message string) (hash [Size]byte) {
 // compress takes one block into the state (section 6.2.2).
 func compress(state *[8]uint32, block []byte) {
 	var w [64]uint32 // the message schedule
-	for t := range w {
-		if t < 16 {
-			w[t] = binary.BigEndian.Uint32(block[4*t:])
-			continue
-		}
+	for t := range 16 {
+		w[t] = binary.BigEndian.Uint32(block[4*t:])
+	}
+	for t := 16; t < len(w); t++ {
 		sigma0 := rotate(w[t-15], 7, 18) ^ w[t-15]>>3
 		sigma1 := rotate(w[t-2], 17, 19) ^ w[t-2]>>10
 		w[t] = sigma1 + w[t-7] + sigma0 + w[t-16]
