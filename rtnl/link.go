@@ -2,7 +2,6 @@ package rtnl
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -220,35 +219,35 @@ func linkInfo(kind string, data ...[]byte) []byte {
 	return nl.Nest(unix.IFLA_LINKINFO, nl.Attr(unix.IFLA_INFO_KIND, []byte(kind)), nl.Nest(unix.IFLA_INFO_DATA, data...))
 }
 
-// HasKind reports whether the kernel can make links of a kind, loading a module
-// for it if need be. It asks for one with a multicast address, which no kernel
+// CheckKind returns EOPNOTSUPP unless the kernel can make links of a kind, loading a
+// module for it if need be. It asks for one with a multicast address, which no kernel
 // that has the kind makes (EADDRNOTAVAIL).
-func (c *Conn) HasKind(kind string) (bool, error) {
+func (c *Conn) CheckKind(kind string) error {
 	multicast := nl.Attr(unix.IFLA_ADDRESS, []byte{1, 0, 0, 0, 0, 0})
 	return c.probe("link kind "+kind, unix.EADDRNOTAVAIL, ifInfo(0, 0, 0), multicast, linkInfo(kind))
 }
 
-// HasVLANFiltering reports whether the kernel's bridges can keep VLANs apart. It
-// asks for a bridge in lo's place with an invalid protocol: kernels that can look
+// CheckVLANFiltering returns EOPNOTSUPP unless the kernel's bridges can keep VLANs
+// apart. It asks for a bridge in lo's place with an invalid protocol: kernels that can look
 // at the protocol first (br_validate of net/bridge/br_netlink.c) and return
 // EPROTONOSUPPORT, others find that lo exists.
-func (c *Conn) HasVLANFiltering() (bool, error) {
+func (c *Conn) CheckVLANFiltering() error {
 	const lo = 1 // LOOPBACK_IFINDEX of net/net_namespace.h, in every namespace
 	invalid := linkInfo("bridge", nl.Attr(unix.IFLA_BR_VLAN_PROTOCOL, []byte{0, 0}))
 	return c.probe("VLAN filtering", unix.EPROTONOSUPPORT, ifInfo(lo, 0, 0), invalid)
 }
 
 // probe asks for a link that can't be made. A kernel that supports the feature
-// refuses it with one error, and other kernels with another.
-func (c *Conn) probe(feature string, supported unix.Errno, parts ...[]byte) (bool, error) {
+// refuses it with one error, and other kernels with EEXIST or EOPNOTSUPP.
+func (c *Conn) probe(feature string, supported unix.Errno, parts ...[]byte) error {
 	err := c.create(unix.RTM_NEWLINK, parts...)
 	switch {
 	case errors.Is(err, supported):
-		return true, nil
-	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.EOPNOTSUPP):
-		return false, nil
+		return nil
+	case errors.Is(err, unix.EEXIST):
+		err = unix.EOPNOTSUPP
 	}
-	return false, fmt.Errorf("look for %s: %w", feature, err)
+	return c.wrap(err, "look for %s", feature)
 }
 
 // noLinkLocalLearn is the bit BR_BOOLOPT_NO_LL_LEARN of linux/if_bridge.h.

@@ -82,13 +82,12 @@ func (c *Conn) Local(a netip.Addr) (Route, error) {
 	r, err := c.routeTo(a, unix.RTM_F_FIB_MATCH)
 	// There is no route; or it is of the type unreachable, prohibit, blackhole or
 	// throw (fib_props of net/ipv4/fib_semantics.c); or the kernel lacks the family.
-	for _, errno := range [...]unix.Errno{
-		unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.EAGAIN,
-		unix.EOPNOTSUPP, unix.EAFNOSUPPORT,
-	} {
-		if errors.Is(err, errno) {
-			return Route{}, nil
-		}
+	var errno unix.Errno
+	errors.As(err, &errno)
+	switch errno {
+	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL, unix.EAGAIN,
+		unix.EOPNOTSUPP, unix.EAFNOSUPPORT:
+		return Route{}, nil
 	}
 	if err != nil || !slices.Contains([]uint8{unix.RTN_LOCAL, unix.RTN_BROADCAST, unix.RTN_ANYCAST}, r.Type) {
 		return Route{}, err

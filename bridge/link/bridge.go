@@ -373,13 +373,9 @@ func Ready(h *host.Host, br Bridge, n *model.Network) error {
 		}
 		errs = append(errs, err)
 	}
-	for _, k := range [...]struct{ kind, config string }{{"bridge", "CONFIG_BRIDGE"}, {"veth", "CONFIG_VETH"}} {
-		has, err := h.HasKind(k.kind)
-		if err == nil && !has {
-			err = model.Unsupported(k.config)
-		}
-		errs = append(errs, err)
-	}
+	errs = append(errs,
+		host.Lacking("CONFIG_BRIDGE", h.CheckKind("bridge")),
+		host.Lacking("CONFIG_VETH", h.CheckKind("veth")))
 	if s.Forwards(false) {
 		errs = append(errs, ready6(h, br, n.GatewayName()))
 	}

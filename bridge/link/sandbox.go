@@ -96,22 +96,18 @@ func (s *Sandbox) Configure(a *model.Attachment, index int) error {
 	if err := s.SetLink(lo, rtnl.LinkChange{Up: true}); err != nil || a.NoAddress {
 		return err
 	}
-	if err := s.settleIPv6(a); err != nil {
-		return err
-	}
 	l := inner(a, index)
-	if err := s.SetLink(l, rtnl.LinkChange{Up: true}); err != nil {
-		return err
+	err := s.settleIPv6(a)
+	if err == nil {
+		err = s.SetLink(l, rtnl.LinkChange{Up: true})
 	}
-	if err := s.addAddresses(a, l); err != nil {
-		return err
+	if err == nil {
+		err = s.addAddresses(a, l)
 	}
-	for i := range a.Routes {
-		if err := s.addRoute(index, &a.Routes[i]); err != nil {
-			return err
-		}
+	for i := 0; err == nil && i < len(a.Routes); i++ {
+		err = s.addRoute(index, &a.Routes[i])
 	}
-	return nil
+	return err
 }
 
 // inner describes the container's end as ADD made it.

@@ -80,8 +80,7 @@ func Put(h *host.Host, a *model.Attachment, index int) error {
 
 func put(h *host.Host, a *model.Attachment, index int) error {
 	if a.Bandwidth.Ingress.Rate > 0 {
-		err := h.SetTokenBucket(index, bucket(a.Bandwidth.Ingress, a.MTU))
-		if err != nil {
+		if err := h.SetTokenBucket(index, bucket(a.Bandwidth.Ingress, a.MTU)); err != nil {
 			return failed("limit the rate to the container", "CONFIG_NET_SCH_TBF", err)
 		}
 	}

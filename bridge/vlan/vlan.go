@@ -11,8 +11,6 @@ import (
 	"flatnet/internal/sha256"
 	"flatnet/ns"
 	"flatnet/rtnl"
-
-	"golang.org/x/sys/unix"
 )
 
 // unsupported names the option of kernels whose bridges can't keep VLANs apart.
@@ -23,11 +21,7 @@ func Ready(h *host.Host, n *model.Network) error {
 	if !n.VLANs.Any() {
 		return nil
 	}
-	has, err := h.HasVLANFiltering()
-	if err == nil && !has {
-		err = unsupported(unix.EOPNOTSUPP)
-	}
-	return err
+	return unsupported(h.CheckVLANFiltering())
 }
 
 // Filter makes a bridge keep VLANs apart.

@@ -33,11 +33,7 @@ func (d Dir) Pin(name string) (Dir, *os.File, error) {
 // do: an interface name may have some.)
 func (d Dir) Get(name string) (string, error) {
 	b := make([]byte, 4096) // a page is the most that a sysctl gives at once
-	n := 0
-	err := d.open(name, unix.O_RDONLY, func(fd int) (err error) {
-		n, err = unix.Read(fd, b)
-		return err
-	})
+	n, err := d.call(unix.Read, name, unix.O_RDONLY, b)
 	if err != nil {
 		return "", fmt.Errorf("sysctl %s: %w", name, err)
 	}
@@ -46,36 +42,35 @@ func (d Dir) Get(name string) (string, error) {
 
 // Ensure makes a sysctl have a value. It writes only what differs, so a
 // read-only /proc/sys with the right value is fine.
-func (d Dir) Ensure(name, value string) error {
-	return d.ensure(name, value, func(fd int) error {
-		_, err := unix.Write(fd, []byte(value))
-		return err
-	})
-}
+func (d Dir) Ensure(name, value string) error { return d.ensure(unix.Write, name, value) }
 
 // CanEnsure returns the error of Ensure, as far as it can be found out without
 // writing: by opening the sysctl for that.
 func (d Dir) CanEnsure(name, value string) error {
-	return d.ensure(name, value, func(int) error { return nil })
+	return d.ensure(func(int, []byte) (int, error) { return 0, nil }, name, value)
 }
 
-func (d Dir) ensure(name, value string, write func(fd int) error) error {
+func (d Dir) ensure(write systemCall, name, value string) error {
 	got, err := d.Get(name)
 	if err != nil || got == value {
 		return err
 	}
-	if err := d.open(name, unix.O_WRONLY, write); err != nil {
+	if _, err := d.call(write, name, unix.O_WRONLY, []byte(value)); err != nil {
 		return fmt.Errorf("sysctl %s is %q and must be %q: %w", name, got, value, err)
 	}
 	return nil
 }
 
-// open opens a sysctl for one system call. It is not an [os.File], which would
+// A systemCall is read(2) or write(2).
+type systemCall func(fd int, b []byte) (n int, err error)
+
+// call opens a sysctl for one system call. It is not an [os.File], which would
 // begin to poll it.
-func (d Dir) open(name string, flags int, call func(fd int) error) error {
+func (d Dir) call(do systemCall, name string, flags int, b []byte) (int, error) {
 	fd, err := unix.Open(filepath.Join(string(d), name), flags|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return errors.Join(call(fd), unix.Close(fd))
+	n, err := do(fd, b)
+	return n, errors.Join(err, unix.Close(fd))
 }
