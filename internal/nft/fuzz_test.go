@@ -36,6 +36,9 @@ func FuzzRule(f *testing.F) {
 		if len(data) > 1<<16-1<<10 {
 			return // with what is added it may not fit into an attribute
 		}
+		if slices.ContainsFunc(r.Exprs, func(e Expr) bool { return e.Name == "" && len(e.Data) == 0 }) {
+			return // what is empty is not written
+		}
 		again, err := one(encode(r, newMsg, 0), readRule)
 		if err != nil || !again.Equal(r) {
 			t.Errorf("got %+v, %v, want %+v", again, err, r)
@@ -47,7 +50,7 @@ func FuzzElements(f *testing.F) {
 	seed(f, unix.NFT_MSG_NEWSETELEM)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		elements, err := elementsIn([]netlink.Message{{Data: data}}, ports)
-		if err != nil || elements == nil || len(data) > 1<<14 {
+		if err != nil || elements == nil || len(data) > 1<<14 || slices.Contains(elements, Element{Set: ports}) {
 			return
 		}
 		m := encode(Elements(elements), newMsg, 0)
