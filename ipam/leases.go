@@ -218,10 +218,7 @@ func (l *leases) read(name string, value any) error {
 func (l *leases) readOurs(doc *strictjson.Object) {
 	last, _ := doc.String("last")
 	for s := range strings.SplitSeq(last, ",") {
-		a, err := parseAddr(s)
-		if err != nil {
-			a = netip.Addr{} // next-fit then begins at the start
-		}
+		a, _ := parseAddr(s) // zero: next-fit then begins at the start
 		l.last = append(l.last, a)
 	}
 	for name, value := range doc.Object("details").All() {
@@ -269,7 +266,7 @@ func (l *leases) encode() []byte {
 func parseAddr(s string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || !isPlain(a) {
-		return a, fmt.Errorf("%q is not a plain IP address", s)
+		return netip.Addr{}, fmt.Errorf("%q is not a plain IP address", s)
 	}
 	return a, nil
 }
