@@ -24,7 +24,7 @@ LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels|TestThousandsOfPor
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help go build release install uninstall demo test audit long cover bench fuzz lint vuln clean
+.PHONY: help go build release install uninstall demo test audit long cover bench performance fuzz lint vuln clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -75,9 +75,13 @@ cover: build ## test coverage by package, of unit and end-to-end tests together
 	@tests/setup.sh test
 	@tests/cover.sh
 
-bench: build ## ADD and DEL beside the floor (tests/bench/floor) and Debian's bridge plugin
+bench: build ## times and costs beside the floor (tests/bench/floor), Debian's plugins and netavark; BENCH=quick: in two minutes
 	@tests/setup.sh bench
-	@cd tests && go run ./bench
+	@cd tests && go run ./bench $(addprefix -,$(BENCH))
+
+performance: build ## make bench, written to docs/performance.md
+	@tests/setup.sh bench
+	@cd tests && go run ./bench $(addprefix -,$(BENCH)) -write ../docs/performance.md
 
 fuzz: go ## every fuzz target, for FUZZTIME each
 	@FUZZTIME=$(FUZZTIME) tests/fuzz.sh

@@ -72,8 +72,17 @@ $runtimes
 $tools"
 	provide "$kernels" || echo "going on without kernels in virtual machines"
 	;;
-bench) provide "$base
+bench)
+	provide "$base
 $tools
-time /usr/bin/time" ;;
+time /usr/bin/time"
+	peers=${XDG_CACHE_HOME:-$HOME/.cache}/flatnet-tests/bench
+	mkdir -p "$peers"
+	plugins='containernetworking-plugins iptables nftables'
+	for suite in stable sid; do
+		[ $suite = stable ] || plugins="$plugins netavark"
+		"$(dirname "$0")/bench/peers.sh" $suite "$peers/$suite" $plugins >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+	done
+	;;
 *) exit 2 ;;
 esac

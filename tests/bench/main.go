@@ -1,134 +1,113 @@
-// Command bench compares flatnet's ADD and DEL with floor/floor.c, the same
-// work with the fewest system calls, and with Debian's bridge + host-local:
-// whole processes, interleaved, medians. It asserts nothing about time.
+// Command bench compares flatnet with floor/floor.c, the same work with the
+// fewest system calls, with Debian's reference plugins and with netavark: whole
+// processes, in turn, on hosts of their own, in one world. It asserts nothing.
 package main
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"flatnet/tests/lab"
 )
 
-// floorSource is the yardstick.
-const floorSource = "bench/floor/floor.c"
+// A report is all that was measured.
+type report struct {
+	Rows     []row
+	Start    []row // programs that do nothing, VERSION and STATUS
+	Scale    []point
+	Parallel []point
+	Ports    []fact
+	Path     []flow
+	Quick    bool
+}
+
+// A fact is one measured number.
+type fact struct {
+	Name  string
+	Value float64
+	Unit  string
+}
 
 func main() {
 	lab.Main()
-	if len(os.Args) == 2 { // in the world: measure, and tell the rows
-		var rivals []rival
-		if err := json.Unmarshal([]byte(os.Args[1]), &rivals); err != nil {
-			fail(err)
-		}
-		rows, err := measure(rivals)
-		if err != nil {
-			fail(err)
-		}
-		if err := json.NewEncoder(os.Stdout).Encode(rows); err != nil {
-			fail(err)
+	quick := flag.Bool("quick", false, "a minute or two instead of a quarter of an hour")
+	write := flag.String("write", "", "also write the results to this document, and the plot beside it")
+	inside := flag.String("inside", "", "measure; only for bench itself")
+	flag.Parse()
+	if *inside != "" {
+		if err := beInside(*inside); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
 		}
 		return
 	}
 	var s lab.Script
 	defer s.Close()
-	if err := compare(&s); err != nil {
+	if err := compare(&s, *quick, *write); err != nil {
 		s.Fatalf("bench: %v", err)
 	}
 }
 
-func fail(err error) {
-	fmt.Fprintln(os.Stderr, "bench:", err)
-	os.Exit(1)
-}
-
-func compare(s *lab.Script) error {
-	rivals, err := field(s)
+func compare(s *lab.Script, quick bool, write string) error {
+	w, err := prepare(s)
 	if err != nil {
 		return err
 	}
+	w.Quick = quick
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	arg, err := json.Marshal(rivals)
+	arg, err := json.Marshal(w)
 	if err != nil {
 		return err
 	}
-	var rows []row
-	if err := json.Unmarshal([]byte(lab.New(s).Run(self, string(arg))), &rows); err != nil {
+	cmd := lab.New(s).Cmd(self, "-inside", string(arg))
+	cmd.Env = append(os.Environ(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
 		return err
 	}
-	show(rows)
-	return facts()
+	var r report
+	if err := json.Unmarshal(out, &r); err != nil {
+		return err
+	}
+	text := r.text()
+	fmt.Print(text)
+	if write == "" {
+		return nil
+	}
+	return r.document(write, text)
 }
 
-// A rival is a plugin to measure.
-type rival struct {
-	Name, Program, Conf string
-	Env                 []string
-}
-
-// field is who takes part; all keep their leases on the same file system.
-func field(s *lab.Script) ([]rival, error) {
+// prepare builds the small programs and finds the others.
+func prepare(s *lab.Script) (world, error) {
 	dir := s.TempDir()
-	program, err := filepath.Abs("../bin/flatnet")
+	var w world
+	cache, err := os.UserCacheDir()
 	if err != nil {
-		return nil, err
+		return w, err
 	}
-	bridge := func(name, masq string) rival {
-		return rival{Name: name, Program: "/usr/lib/cni/bridge", Conf: fmt.Sprintf(`{"cniVersion":"1.0.0","name":"debian%s","type":"bridge",
-			"bridge":"deb-%s","isGateway":true,"isDefaultGateway":true,"ipMasq":%s,
-			"ipam":{"type":"host-local","subnet":"10.89.0.0/16","dataDir":"%s/%s"}}`, masq, masq, masq, dir, name)}
-	}
-	rivals := []rival{
-		{Name: "flatnet", Program: program, Conf: fmt.Sprintf(`{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet",
-			"ipam":{"type":"flatnet-ipam","subnet":"10.87.0.0/16","dataDir":"%s/flatnet"}}`, dir)},
-		bridge("bridge+host-local", "false"),
-		bridge("the same with ipMasq", "true"),
-	}
-	floor := filepath.Join(dir, "floor")
-	if out, err := exec.Command("gcc", "-O2", "-static", "-s", "-o", floor, floorSource).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("floor.c: %w: %s", err, out)
-	}
-	if err := os.Mkdir(filepath.Join(dir, "floor.d"), 0o700); err != nil {
-		return nil, err
-	}
-	f := rival{Name: "floor", Program: floor, Env: []string{"FLOOR_BRIDGE=floor0", "FLOOR_LEASES=" + dir + "/floor.d"}}
-	return append([]rival{f}, rivals...), nil
-}
-
-func show(rows []row) {
-	fmt.Printf("%-22s %8s %8s %8s %8s %9s %9s %8s\n", "medians of "+fmt.Sprint(rounds), "ADD ms", "x first", "DEL ms", "x first", "syscalls", "children", "RSS MB")
-	for _, r := range rows {
-		fmt.Printf("%-22s %8.2f %8.2f %8.2f %8.2f %9d %9d %8.1f\n", r.Name, r.Add, r.Add/rows[0].Add, r.Del, r.Del/rows[0].Del,
-			r.Syscalls, r.Children, float64(r.RSS)/1024)
-	}
-}
-
-// facts prints the sizes of the binary and of the code.
-func facts() error {
-	info, err := os.Stat("../bin/flatnet")
+	flatnet, err := filepath.Abs("../bin/flatnet")
 	if err != nil {
-		return err
+		return w, err
 	}
-	var code, tests int
-	err = filepath.WalkDir("..", func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		lines := strings.Count(string(content), "\n")
-		if strings.HasPrefix(path, "../tests/") || strings.HasSuffix(path, "_test.go") {
-			tests += lines
-		} else {
-			code += lines
-		}
-		return err
-	})
-	fmt.Printf("binary %d bytes; %d lines of code, %d of tests\n", info.Size(), code, tests)
-	return err
+	peers := filepath.Join(cache, "flatnet-tests", "bench")
+	w = world{Flatnet: flatnet, Floor: filepath.Join(dir, "floor"), Empty: filepath.Join(dir, "empty"), Stable: filepath.Join(peers, "stable"),
+		Sid: filepath.Join(peers, "sid"), Leases: filepath.Join(dir, "leases")}
+	if out, err := exec.Command("gcc", "-O2", "-static", "-s", "-o", w.Floor, "bench/floor/floor.c").CombinedOutput(); err != nil {
+		return w, fmt.Errorf("floor.c: %w: %s", err, out)
+	}
+	// As the Makefile does: a copy of what the linker wrote starts faster.
+	build := exec.Command("sh", "-ec", `go build -trimpath -ldflags "-s -w" -o "$1.linked" ./bench/empty && cp "$1.linked" "$1"`, "sh", w.Empty)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return w, fmt.Errorf("empty: %w: %s", err, out)
+	}
+	return w, os.MkdirAll(w.leases("floor"), 0o700)
 }

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// beInside measures in the lab's world and writes a report to stdout.
+func beInside(arg string) error {
+	var w world
+	if err := json.Unmarshal([]byte(arg), &w); err != nil {
+		return err
+	}
+	if err := w.mount(); err != nil {
+		return err
+	}
+	r := report{Quick: w.Quick}
+	for _, part := range []struct {
+		name    string
+		measure func(world, *report) error
+	}{{"rounds", measureRounds}, {"start", measureStart}, {"scale", measureScale}, {"parallel", measureParallel}, {"ports", measurePorts}, {"data path", measurePath}} {
+		if only := os.Getenv("BENCH_ONLY"); only != "" && only != part.name {
+			continue
+		}
+		begin := time.Now()
+		if err := part.measure(w, &r); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s: measured in %v\n", part.name, time.Since(begin).Round(time.Second))
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// mount gives the peers' roots the world's /run, /proc, /sys and leases.
+// Namespaces that are made later appear there, too, because /run is shared.
+func (w world) mount() error {
+	for _, dir := range []string{"/run/io", "/run/netns"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount("", "/run", "", unix.MS_SHARED, ""); err != nil {
+		return fmt.Errorf("share /run: %w", err)
+	}
+	for _, root := range []string{w.Stable, w.Sid} {
+		for _, dir := range []string{"/run", "/proc", "/sys", "/dev"} {
+			if err := unix.Mount(dir, root+dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+				return fmt.Errorf("%s in %s: %w", dir, root, err)
+			}
+		}
+		if err := unix.Mount("tmpfs", root+"/tmp", "tmpfs", 0, ""); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Join(root, w.Leases), 0o700); err != nil {
+			return err
+		}
+		if err := unix.Mount(w.Leases, filepath.Join(root, w.Leases), "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("leases: %w", err)
+		}
+	}
+	return nil
+}
+
+// pick is one of two numbers, for the quick run or the full one.
+func (w world) pick(quick, full int) int {
+	if w.Quick {
+		return quick
+	}
+	return full
+}
+
+func measureRounds(w world, r *report) (err error) {
+	r.Rows, err = rounds(w.rivals(), w.pick(5, 25))
+	return err
+}
+
+// measureStart compares programs that do nothing with VERSION and STATUS.
+func measureStart(w world, r *report) error {
+	const host = "start"
+	if err := newHost(host); err != nil {
+		return err
+	}
+	flatnet := w.rivals()[1]
+	programs := []struct {
+		name, program, verb, conf string
+	}{
+		{"empty C program", w.Floor, "", ""},
+		{"empty Go program", w.Empty, "", ""},
+		{"VERSION", w.Flatnet, "VERSION", `{"cniVersion":"1.0.0"}`},
+		{"STATUS", w.Flatnet, "STATUS", strings.Replace(flatnet.Conf, "1.0.0", "1.1.0", 1)},
+		{"bridge 1.9.1 VERSION", "bridge", "VERSION", `{"cniVersion":"1.0.0"}`},
+	}
+	r.Start = make([]row, len(programs))
+	for range w.pick(11, 51) {
+		for i, p := range programs {
+			one := rival{Name: p.name, Program: p.program}
+			if p.program == "bridge" {
+				one.Program, one.Root = "/usr/lib/cni/bridge", w.Sid
+			}
+			args := []string{one.Program}
+			if p.program == w.Floor {
+				args = append(args, "nothing")
+			}
+			s, _, err := one.run(container{id: "start", host: host}, step{args: args, env: []string{"CNI_COMMAND=" + p.verb, "CNI_PATH=/usr/lib/cni"}, stdin: p.conf}, nil)
+			if err != nil {
+				return err
+			}
+			if r.Start[i].Samples == nil {
+				r.Start[i] = row{Name: p.name, Samples: map[string][]sample{}}
+			}
+			r.Start[i].Samples[""] = append(r.Start[i].Samples[""], s)
+		}
+	}
+	return nil
+}
+
+func measureScale(w world, r *report) error {
+	levels := []int{1, 100}
+	if !w.Quick {
+		levels = []int{1, 100, 500, 1000}
+	}
+	for _, ports := range []bool{false, true} {
+		if w.Quick && ports {
+			levels = levels[:1]
+		}
+		points, err := scale(w.few(), levels, w.pick(5, 25), ports)
+		if err != nil {
+			return err
+		}
+		r.Scale = append(r.Scale, points...)
+	}
+	return nil
+}
+
+func measureParallel(w world, r *report) error {
+	for _, ports := range []bool{false, true} {
+		for _, n := range []int{1, 32, 100} {
+			if w.Quick && (n == 100 || ports) {
+				continue
+			}
+			points, err := parallel(w.few(), n, w.pick(1, 3), ports)
+			if err != nil {
+				return err
+			}
+			r.Parallel = append(r.Parallel, points...)
+		}
+	}
+	return nil
+}
+
+// few are the rivals that the plot shows.
+func (w world) few() []rival {
+	var few []rival
+	for _, r := range w.rivals() {
+		switch r.Name {
+		case floorName, flatnetCNI, "flatnet, netavark's plugin", "bridge 1.9.1, iptables", "netavark, no firewall", "netavark, nftables":
+			few = append(few, r)
+		}
+	}
+	return few
+}
+
+// size is that of a program in bytes.
+func size(program string) float64 {
+	info, err := os.Stat(program)
+	if err != nil {
+		return 0
+	}
+	return float64(info.Size())
+}
+
+// output is what a command of the machine prints, on one line.
+func output(args ...string) string {
+	out, _ := exec.Command(args[0], args[1:]...).Output()
+	return strings.TrimSpace(string(out))
+}
