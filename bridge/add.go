@@ -104,7 +104,7 @@ func (ad *adding) check() (err error) {
 // takeLease leases addresses and plans the attachment with them.
 func (ad *adding) takeLease() (err error) {
 	ad.leased = ad.made // a plugin that failed may have leased something
-	ad.lease, err = ad.alloc.Lease(ad.r.Key, ad.r.IPs, ad.locals(ad.br))
+	ad.lease, err = ad.alloc.Lease(ad.r.Key, ad.r.IPs, ad.Locals(ad.br.Gateway, ad.br.Addrs))
 	if err != nil {
 		return err
 	}

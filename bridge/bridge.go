@@ -16,12 +16,10 @@
 package bridge
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 
 	"flatnet/bridge/antispoof"
 	"flatnet/bridge/host"
@@ -92,22 +90,6 @@ func (c *call) resolve(n *model.Network) (*model.Network, error) {
 		resolved.MTU, err = link.InheritedMTU(c.Host)
 	}
 	return &resolved, err
-}
-
-// locals looks up addresses of the host. Those of the bridge are known already, and
-// some have no route: tentative ones, or those in a VRF.
-func (c *call) locals(br link.Bridge) model.Locals {
-	return func(a netip.Addr) (model.Local, error) {
-		if slices.ContainsFunc(br.Addrs, func(own rtnl.Addr) bool { return own.Prefix.Addr() == a }) {
-			return model.Local{Prefix: netip.PrefixFrom(a, a.BitLen()), Link: br.Gateway.Name}, nil
-		}
-		r, err := c.Local(a)
-		if err != nil || !r.Dst.IsValid() {
-			return model.Local{}, err
-		}
-		l, _ := c.LinkByIndex(r.Index) // it may have gone
-		return model.Local{Prefix: r.Dst, Link: cmp.Or(l.Name, fmt.Sprintf("with index %d", r.Index))}, nil
-	}
 }
 
 // An end is the host's side of an attachment: what is to be there, and its link.

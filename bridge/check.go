@@ -259,7 +259,7 @@ func (c *call) available(n *model.Network, alloc model.Allocator) error {
 		}))
 	}
 	if !n.NoAddress {
-		err = errors.Join(err, alloc.Free(c.locals(link.Bridge{})))
+		err = errors.Join(err, alloc.Free(c.Locals(rtnl.Link{}, nil)))
 	}
 	return err
 }

@@ -205,6 +205,22 @@ func (h *Host) Addrs() (addrs []netip.Addr, err error) {
 	return addrs, err
 }
 
+// Locals looks up addresses of the host. Those of an interface are known already, and
+// some have no route: tentative ones, or those in a VRF.
+func (h *Host) Locals(l rtnl.Link, known []rtnl.Addr) model.Locals {
+	return func(a netip.Addr) (model.Local, error) {
+		if slices.ContainsFunc(known, func(own rtnl.Addr) bool { return own.Prefix.Addr() == a }) {
+			return model.Local{Prefix: netip.PrefixFrom(a, a.BitLen()), Link: l.Name}, nil
+		}
+		r, err := h.Local(a)
+		if err != nil || !r.Dst.IsValid() {
+			return model.Local{}, err
+		}
+		l, _ := h.LinkByIndex(r.Index) // it may have gone
+		return model.Local{Prefix: r.Dst, Link: cmp.Or(l.Name, fmt.Sprintf("with index %d", r.Index))}, nil
+	}
+}
+
 // Advertised lists the interfaces on which the host has a route or an address by
 // router advertisements. (An address that is not permanent may be a DHCPv6 client's as
 // well; there, too, the routes are a router's.)
