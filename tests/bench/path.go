@@ -59,7 +59,7 @@ func measurePath(w world, r *report) error {
 				if way == toPort && !s.ports {
 					continue
 				}
-				if err := s.measure(r, way, time.Duration(w.pick(200, 700))*time.Millisecond); err != nil {
+				if err := s.measure(r, way, time.Duration(w.pick(200, 500))*time.Millisecond); err != nil {
 					return fmt.Errorf("%s, %s: %w", s.name, way, err)
 				}
 			}

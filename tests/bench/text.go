@@ -153,7 +153,7 @@ func (r report) flows(b *strings.Builder) {
 func machine() string {
 	model := output("sh", "-c", "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1")
 	memory := output("sh", "-c", "awk '/MemTotal/ {printf \"%.0f GiB\", $2 / 1048576}' /proc/meminfo")
-	return fmt.Sprintf("Linux %s, %s cores (%s), %s of memory, %s, flatnet %s, %s", output("uname", "-r"), output("nproc"), model, memory,
+	return fmt.Sprintf("Linux %s, %s cores (%s), %s of memory, %s, %s, %s", output("uname", "-r"), output("nproc"), model, memory,
 		output("sh", "-c", ". /etc/os-release && echo $PRETTY_NAME"), output("../bin/flatnet", "version"), time.Now().Format(time.DateOnly))
 }
 
