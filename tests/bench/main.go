@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"flatnet/tests/lab"
 )
@@ -23,6 +24,7 @@ type report struct {
 	Ports    []fact
 	Path     []flow
 	Quick    bool
+	Peers    []string // packages
 }
 
 // A fact is one measured number.
@@ -77,12 +79,35 @@ func compare(s *lab.Script, quick bool, write string) error {
 	if err := json.Unmarshal(out, &r); err != nil {
 		return err
 	}
+	if r.Peers, err = w.packages(); err != nil {
+		return err
+	}
 	text := r.text()
 	fmt.Print(text)
 	if write == "" {
 		return nil
 	}
 	return r.document(write, text)
+}
+
+// packages are Debian's packages of the rivals, with their versions.
+func (w world) packages() ([]string, error) {
+	var found []string
+	for _, root := range []string{w.Stable, w.Sid} {
+		list, err := os.ReadFile(filepath.Join(root, "packages"))
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range strings.Fields(string(list)) {
+			name, rest, _ := strings.Cut(file, "_")
+			version, _, _ := strings.Cut(rest, "_")
+			switch name {
+			case "containernetworking-plugins", "netavark", "iptables", "nftables":
+				found = append(found, filepath.Base(root)+": "+name+" "+version)
+			}
+		}
+	}
+	return found, nil
 }
 
 // prepare builds the small programs and finds the others.

@@ -20,6 +20,9 @@ func (r report) text() string {
 	r.facts(&b)
 	r.flows(&b)
 	r.goals(&b)
+	if len(r.Peers) > 0 {
+		fmt.Fprintf(&b, "Debian's packages: %s\n", strings.Join(r.Peers, ", "))
+	}
 	return b.String()
 }
 
