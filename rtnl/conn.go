@@ -97,6 +97,14 @@ func decodeAll[T any](msgs []netlink.Message, decode func([]byte) (T, error)) []
 
 var native = binary.NativeEndian
 
+// words encodes a structure of 32-bit fields.
+func words(fields ...uint32) (b []byte) {
+	for _, v := range fields {
+		b = native.AppendUint32(b, v)
+	}
+	return b
+}
+
 func u8(typ uint16, v uint8) []byte   { return nl.Attr(typ, []byte{v}) }
 func u32(typ uint16, v uint32) []byte { return nl.Attr(typ, native.AppendUint32(nil, v)) }
 

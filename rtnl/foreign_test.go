@@ -9,6 +9,7 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"github.com/mdlayher/netlink/nltest"
+	"golang.org/x/sys/unix"
 )
 
 // lists is a kernel that lists objects of those bytes.
@@ -55,7 +56,7 @@ func TestListsGoOnAfterWhatTheyCannotRead(t *testing.T) {
 		"02180000fe03000100000000 080001000a570500 0600150009000000 08001680"+ // RTA_ENCAP_TYPE, RTA_ENCAP
 			"04000100 0800040005000000",
 		"02180000fe03000100000000 080001000a570600 0a001200 0a00fd870000 0000", // RTA_VIA
-	).Routes(false, 0)
+	).Routes(unix.AF_UNSPEC, 0)
 	var got []string
 	for _, r := range routes {
 		got = append(got, r.Dst.String())

@@ -76,7 +76,7 @@ var golden = []row{
 	{
 		"bridge link set dev fn-0123abcd hairpin on",
 		"13000500 07000000020000000000000000000000 0c000c80 0500040001 000000",
-		func(c *Conn) { c.SetHairpin(Link{Index: 2}) },
+		func(c *Conn) { c.SetPort("hairpin mode", Link{Index: 2}, unix.IFLA_BRPORT_MODE) },
 	},
 	{
 		"ip link del dev fn-0123abcd",
@@ -122,7 +122,7 @@ var golden = []row{
 	{
 		"ip -4 route show table all dev flatnet-br0",
 		"1a000103 020000000000000000000000 0800040003000000",
-		func(c *Conn) { c.Routes(false, 3) },
+		func(c *Conn) { c.Routes(unix.AF_INET, 3) },
 	},
 	{
 		"ip netns list", // with the namespace's file as descriptor 6

@@ -31,7 +31,7 @@ type Link struct {
 	LearnsLinkLocal bool
 	VLANFiltering   bool // of a bridge: it keeps VLANs apart (IFLA_BR_VLAN_FILTERING)
 	Hairpin         bool // of a bridge port: it may send frames back (IFLA_BRPORT_MODE)
-	Isolated        bool // of a bridge port: see IsolatePort (IFLA_BRPORT_ISOLATED)
+	Isolated        bool // of a bridge port: it exchanges no frames with others of that kind (IFLA_BRPORT_ISOLATED)
 }
 
 // Up reports whether the link is administratively up.
@@ -134,11 +134,7 @@ func decodeNetNSID(b []byte) (int, error) {
 
 // ifInfo is struct ifinfomsg of linux/rtnetlink.h, of family AF_UNSPEC.
 func ifInfo(index int, flags, mask uint32) []byte {
-	b := make([]byte, unix.SizeofIfInfomsg)
-	native.PutUint32(b[4:], uint32(index))
-	native.PutUint32(b[8:], flags)
-	native.PutUint32(b[12:], mask)
-	return b
+	return words(unix.AF_UNSPEC, uint32(index), flags, mask)
 }
 
 func decodeLink(b []byte) (Link, error) {
@@ -258,8 +254,7 @@ const noLinkLocalLearn = 1 << 0
 // br_input.c).
 func (c *Conn) SetNoLinkLocalLearn(bridge Link) error {
 	// struct br_boolopt_multi: the values, and a mask of those that are meant.
-	options := native.AppendUint32(nil, noLinkLocalLearn)
-	options = native.AppendUint32(options, noLinkLocalLearn)
+	options := words(noLinkLocalLearn, noLinkLocalLearn)
 	return c.setBridge("no_linklocal_learn", bridge, nl.Attr(unix.IFLA_BR_MULTI_BOOLOPT, options))
 }
 
@@ -274,19 +269,10 @@ func (c *Conn) setBridge(option string, bridge Link, data []byte) error {
 	return c.wrap(err, "set %s of bridge %s", option, bridge.Name)
 }
 
-// SetHairpin lets a bridge port send frames back to where they came from
-// (IFLA_BRPORT_MODE).
-func (c *Conn) SetHairpin(port Link) error {
-	return c.setPort("hairpin mode", port, unix.IFLA_BRPORT_MODE)
-}
-
-// IsolatePort keeps a bridge port from exchanging frames with other isolated
-// ports (IFLA_BRPORT_ISOLATED).
-func (c *Conn) IsolatePort(port Link) error {
-	return c.setPort("isolation", port, unix.IFLA_BRPORT_ISOLATED)
-}
-
-func (c *Conn) setPort(option string, port Link, flag uint16) error {
+// SetPort turns a flag (IFLA_BRPORT_*) of a bridge port on; option is its name in an
+// error. IFLA_BRPORT_MODE lets the port send frames back to where they came from,
+// IFLA_BRPORT_ISOLATED keeps it from exchanging frames with other isolated ports.
+func (c *Conn) SetPort(option string, port Link, flag uint16) error {
 	err := c.do(unix.RTM_SETLINK, 0, portInfo(port.Index), nl.Nest(unix.IFLA_PROTINFO, u8(flag, 1)))
 	return c.wrap(err, "set %s of port %s", option, port.Name)
 }

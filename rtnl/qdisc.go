@@ -57,10 +57,7 @@ func (c *Conn) RedirectIngress(from, to int) error {
 	all := binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL)
 	info := 1<<16 | uint32(native.Uint16(all)) // priority 1, every protocol
 	// struct tc_mirred: index, capab, action, refcnt, bindcnt, eaction, ifindex.
-	redirect := make([]byte, 28)
-	native.PutUint32(redirect[8:], stolen)
-	native.PutUint32(redirect[20:], egressRedirect)
-	native.PutUint32(redirect[24:], uint32(to))
+	redirect := words(0, 0, stolen, 0, 0, egressRedirect, uint32(to))
 	// struct tc_u32_sel with one key, whose mask is zero, so that it matches every
 	// packet. u32 is in more kernels than matchall.
 	everything := make([]byte, 32)
@@ -89,10 +86,5 @@ func ingress(link int) [][]byte {
 
 // tcMsg is struct tcmsg of linux/rtnetlink.h, of family AF_UNSPEC.
 func tcMsg(link int, handle, parent, info uint32) []byte {
-	b := make([]byte, 20)
-	native.PutUint32(b[4:], uint32(link))
-	native.PutUint32(b[8:], handle)
-	native.PutUint32(b[12:], parent)
-	native.PutUint32(b[16:], info)
-	return b
+	return words(unix.AF_UNSPEC, uint32(link), handle, parent, info)
 }

@@ -1,6 +1,10 @@
 package rtnl
 
-import "testing"
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
 
 // As in golden, of iproute2 6.1.
 var goldenQdisc = []row{
@@ -54,7 +58,7 @@ var goldenQdisc = []row{
 	{
 		"bridge link set dev d0 isolated on",
 		"13000500 07000000030000000000000000000000 0c000c80 0500210001000000",
-		func(c *Conn) { c.IsolatePort(Link{Index: 3}) },
+		func(c *Conn) { c.SetPort("isolation", Link{Index: 3}, unix.IFLA_BRPORT_ISOLATED) },
 	},
 }
 

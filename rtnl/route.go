@@ -29,22 +29,23 @@ type Route struct {
 	AdvMSS uint32 // RTAX_ADVMSS
 }
 
-// Routes lists the unicast routes of one family in all tables, or only those that
-// lead out of a link unless index is 0.
-func (c *Conn) Routes(ipv6 bool, index int) ([]Route, error) {
-	h := rtMsg(netip.PrefixFrom(unspecified(ipv6), 0))
+// Routes lists the unicast routes of a family, or with AF_UNSPEC of both, in all
+// tables; or only those that lead out of a link unless index is 0.
+func (c *Conn) Routes(family byte, index int) ([]Route, error) {
+	h := make([]byte, unix.SizeofRtMsg)
+	h[0] = family
 	all, err := dump(c, "routes", unix.RTM_GETROUTE, decodeRoute, h, nonzero(unix.RTA_OIF, uint32(index)))
 	return slices.DeleteFunc(all, func(r Route) bool { return r.Type != unix.RTN_UNICAST }), err
 }
 
 // DefaultRouteLink returns the link that the default route leads out of, or the zero
 // Link if there is none.
-func (c *Conn) DefaultRouteLink(ipv6 bool) (Link, error) {
+func (c *Conn) DefaultRouteLink(ipv6 bool) (l Link, err error) {
 	index, err := c.defaultRoute(ipv6)
-	if err != nil || index == 0 {
-		return Link{}, err
+	if err == nil && index != 0 {
+		l, err = c.LinkByIndex(index)
 	}
-	return c.LinkByIndex(index)
+	return l, err
 }
 
 func (c *Conn) defaultRoute(ipv6 bool) (index int, err error) {
@@ -64,7 +65,7 @@ func (c *Conn) defaultRoute(ipv6 bool) (index int, err error) {
 		return r.Index, err
 	}
 	// Somebody has a route for just that address, or a rule.
-	routes, err := c.Routes(ipv6, 0)
+	routes, err := c.Routes(family(nobody), 0)
 	routes = slices.DeleteFunc(routes, func(r Route) bool {
 		return r.Dst.Bits() != 0 || r.Table != unix.RT_TABLE_MAIN || r.Index == 0
 	})
@@ -131,17 +132,14 @@ func rtMsg(dst netip.Prefix) []byte {
 	return append(b, nl.Attr(unix.RTA_DST, dst.Addr().AsSlice())...)
 }
 
-func unspecified(ipv6 bool) netip.Addr {
-	if ipv6 {
-		return netip.IPv6Unspecified()
-	}
-	return netip.IPv4Unspecified()
-}
-
 func decodeRoute(b []byte) (Route, error) {
 	h, r := read(b, unix.SizeofRtMsg)
+	all := netip.IPv4Unspecified() // the default route has no RTA_DST
+	if h[0] == unix.AF_INET6 {
+		all = netip.IPv6Unspecified()
+	}
 	route := Route{
-		Dst:      r.prefix(h, cmp.Or(r.addr(unix.RTA_DST), unspecified(h[0] == unix.AF_INET6))),
+		Dst:      r.prefix(h, cmp.Or(r.addr(unix.RTA_DST), all)),
 		Gateway:  r.addr(unix.RTA_GATEWAY),
 		Index:    int(r.u32(unix.RTA_OIF)),
 		Table:    cmp.Or(r.u32(unix.RTA_TABLE), uint32(h[4])),

@@ -12,6 +12,8 @@ import (
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
 )
 
 // Overlap reports a subnet that is another interface's: it is likely to be a
@@ -64,14 +66,11 @@ func listOthers(h *host.Host) (others []other, err error) {
 	for _, a := range addrs {
 		others = append(others, other{a, "address"})
 	}
-	for _, ipv6 := range []bool{false, true} {
-		routes, rerr := h.Routes(ipv6, 0)
-		for _, r := range routes {
-			others = append(others, other{rtnl.Addr{Index: r.Index, Prefix: r.Dst}, route})
-		}
-		err = errors.Join(err, rerr)
+	routes, rerr := h.Routes(unix.AF_UNSPEC, 0)
+	for _, r := range routes {
+		others = append(others, other{rtnl.Addr{Index: r.Index, Prefix: r.Dst}, route})
 	}
-	return others, err
+	return others, errors.Join(err, rerr)
 }
 
 // Networks keep their leases apart, so several on one bridge need subnets of their

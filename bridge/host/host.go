@@ -225,7 +225,7 @@ func (h *Host) Locals(l rtnl.Link, known []rtnl.Addr) model.Locals {
 // router advertisements. (An address that is not permanent may be a DHCPv6 client's as
 // well; there, too, the routes are a router's.)
 func (h *Host) Advertised() (indexes []int, err error) {
-	routes, err := h.Routes(true, 0)
+	routes, err := h.Routes(unix.AF_INET6, 0)
 	for _, r := range routes {
 		if r.Protocol == unix.RTPROT_RA && !slices.Contains(indexes, r.Index) {
 			indexes = append(indexes, r.Index)

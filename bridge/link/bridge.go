@@ -165,7 +165,7 @@ func (b Bridge) Faults(h *host.Host, s *model.Shared) (found []model.Fault, err 
 	}
 	var routes []rtnl.Route
 	if len(s.HostRoutes()) > 0 && b.Gateway.Index != 0 {
-		if routes, err = h.Routes(true, b.Gateway.Index); err != nil {
+		if routes, err = h.Routes(unix.AF_INET6, b.Gateway.Index); err != nil {
 			return nil, err
 		}
 	}

@@ -92,10 +92,10 @@ func Connect(h *host.Host, br Bridge, a *model.Attachment, end rtnl.Link, hairpi
 		err = h.SetLink(end, rtnl.LinkChange{Up: true, Master: br.Index, Alias: end.Alias})
 	}
 	if err == nil && (a.HairpinMode || hairpin) {
-		err = h.SetHairpin(end)
+		err = h.SetPort("hairpin mode", end, unix.IFLA_BRPORT_MODE)
 	}
 	if err == nil && a.PortIsolated {
-		err = h.IsolatePort(end)
+		err = h.SetPort("isolation", end, unix.IFLA_BRPORT_ISOLATED)
 	}
 	return portError(a.Bridge, err)
 }

@@ -217,12 +217,8 @@ func (s *Sandbox) Check(h *host.Host, a *model.Attachment, ends []rtnl.Link, lis
 		return err
 	}
 	addrs, err := s.Addresses(l.Index)
-	var routes []rtnl.Route
-	for _, ipv6 := range []bool{false, true} {
-		some, rerr := s.Routes(ipv6, l.Index)
-		routes, err = append(routes, some...), errors.Join(err, rerr)
-	}
-	if err != nil {
+	routes, rerr := s.Routes(unix.AF_UNSPEC, l.Index)
+	if err = errors.Join(err, rerr); err != nil {
 		return err
 	}
 	var errs []error
