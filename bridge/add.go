@@ -113,15 +113,7 @@ func (ad *adding) takeLease() (err error) {
 		err = ad.removeEarlier(ad.lease.Had, ad.NamedEnds)
 	}
 	if err == nil {
-		err = ad.plan()
-	}
-	return err
-}
-
-func (ad *adding) plan() error {
-	a, err := model.Plan(ad.n, ad.r, &ad.lease)
-	if err == nil {
-		ad.a = a
+		ad.a, err = model.Plan(ad.n, ad.r, &ad.lease)
 	}
 	return err
 }
@@ -130,15 +122,15 @@ func (ad *adding) plan() error {
 // namespace that was renamed must be found now, for DEL looks no further when it has
 // found the new one. But to list all links takes long on a host with thousands, and a
 // key without a lease has none, unless its network gives no addresses.
-func (ad *adding) withoutLease() error {
+func (ad *adding) withoutLease() (err error) {
 	find := ad.Ends
 	if leases, err := ad.alloc.Keys(); err == nil && !ad.n.NoAddress && !slices.Contains(leases, ad.r.Key) {
 		find = ad.NamedEnds
 	}
-	if err := ad.removeEarlier(false, find); err != nil {
-		return err
+	if err = ad.removeEarlier(false, find); err == nil {
+		ad.a, err = model.Plan(ad.n, ad.r, &ad.lease)
 	}
-	return ad.plan()
+	return err
 }
 
 // removeEarlier removes links of an earlier namespace of this container, for which no
@@ -299,7 +291,7 @@ func (ad *adding) checkShared() error {
 // cause returns why a step failed: err, unless the container has taken the interface
 // away. Another network in the way is a conflict, for which the ADD itself deletes it.
 func (ad *adding) cause(err error) error {
-	if ad.end.Index != 0 && !errors.Is(err, model.ErrConflict) {
+	if ad.end.Index != 0 && ad.a != nil && !errors.Is(err, model.ErrConflict) {
 		if taken := link.CheckPair(ad.Host, ad.inside, ad.a, ad.end); errors.Is(taken, model.ErrChanged) {
 			return taken
 		}

@@ -130,13 +130,6 @@ func (c *call) ends(s *model.Shared, links []rtnl.Link) ([]end, error) {
 	return all, err
 }
 
-func attachments(ends []end) (all []*model.Attachment) {
-	for _, e := range ends {
-		all = append(all, e.Attachment)
-	}
-	return all
-}
-
 // removeEnds deletes host ends of key and what belongs to them.
 func (c *call) removeEnds(key model.Key, ends []rtnl.Link) error {
 	err := shaping.Remove(c.Host, key)

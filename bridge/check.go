@@ -101,11 +101,12 @@ func (c *call) faults(s *model.Shared, ends []end) (found []model.Fault, err err
 	if verr != nil {
 		return found, errors.Join(err, verr)
 	}
+	var all []*model.Attachment
 	for _, e := range ends {
+		all = append(all, e.Attachment)
 		add(link.PortFaults(br, s, e.link, ports.NeedsHairpin(c.Host, e.Attachment), vlans), nil)
 		add(shaping.Faults(c.Host, e.Attachment, e.link), nil)
 	}
-	all := attachments(ends)
 	add(ports.LoopbackFaults(c.Host, all), nil)
 	rules, rerr := c.Rules()
 	if rerr == nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"flatnet/bridge/antispoof"
@@ -286,7 +285,7 @@ func (h *Host) GC(network string, valid []model.Key, alloc model.Allocator) erro
 			stale = append(stale, key)
 		}
 	}
-	err = errors.Join(err, h.removeAll(c, stale, alloc))
+	err = errors.Join(err, c.removeAll(stale, alloc))
 	leases, lerr := alloc.Keys()
 	if lerr == nil {
 		lerr = c.leave(network, leases, false)
@@ -317,28 +316,19 @@ const atOnce = 64
 
 // removeAll removes attachments in batches that read and write the leases once. One
 // that has another call under way is waited for at the end.
-func (h *Host) removeAll(c *call, keys []model.Key, alloc model.Allocator) error {
+func (c *call) removeAll(keys []model.Key, alloc model.Allocator) error {
 	var errs []error
-	hosts := make([]*call, min(deleters, len(keys)))
-	for i := range hosts {
-		own, err := h.open()
-		if err != nil {
-			return err
-		}
-		defer own.Close()
-		hosts[i] = own
-	}
 	var later []model.Key
 	for batch := range slices.Chunk(keys, atOnce) {
 		free, held, turns := c.records.Turns(batch)
-		errs = append(errs, c.removeBatch(hosts, free, alloc))
+		errs = append(errs, c.removeBatch(free, alloc))
 		turns.Close()
 		later = append(later, held...)
 	}
 	for _, key := range later {
 		turn, err := c.records.Turn(key)
 		if err == nil {
-			err = c.removeBatch(hosts, []model.Key{key}, alloc)
+			err = c.removeBatch([]model.Key{key}, alloc)
 			turn.Close()
 		}
 		errs = append(errs, err)
@@ -346,14 +336,12 @@ func (h *Host) removeAll(c *call, keys []model.Key, alloc model.Allocator) error
 	return errors.Join(errs...)
 }
 
-// deleters is how many links a GC deletes at a time: the kernel waits some
-// milliseconds after each deletion, and without a lock (rcu_barrier in
-// netdev_run_todo of net/core/dev.c).
-const deleters = 4
+// deleting is how many deletions of links a GC waits for at a time.
+const deleting = 32
 
 // removeBatch removes attachments whose turns the caller has, so that their links
-// don't change after they are listed. Each of hosts deletes links.
-func (c *call) removeBatch(hosts []*call, keys []model.Key, alloc model.Allocator) error {
+// don't change after they are listed.
+func (c *call) removeBatch(keys []model.Key, alloc model.Allocator) error {
 	links, err := c.Links()
 	if err != nil || len(keys) == 0 {
 		return err
@@ -366,29 +354,27 @@ func (c *call) removeBatch(hosts []*call, keys []model.Key, alloc model.Allocato
 		mark := key.Mark()
 		return host.EndsAmong(marked[string(mark[:])], key), nil
 	})
-	gone, errs := make([][]model.Key, len(hosts)), make([]error, len(hosts))
-	var workers sync.WaitGroup
-	next := make(chan model.Key)
-	for i, own := range hosts {
-		workers.Go(func() {
-			for key := range next {
-				if err := own.removeEnds(key, ends[key]); err != nil {
-					errs[i] = errors.Join(errs[i], fmt.Errorf("remove %s: %w", key, err))
-				} else {
-					gone[i] = append(gone[i], key)
-				}
-			}
-		})
-	}
-	for key := range ends {
-		next <- key
-	}
-	close(next)
-	workers.Wait()
-	if all := slices.Concat(gone...); len(all) > 0 {
-		if _, rerr := alloc.Release(all); rerr != nil {
-			err = errors.Join(err, fmt.Errorf("give back the leases of %v: %w", all, rerr))
+	errs := []error{err}
+	var gone []model.Key
+	var waits []func() error
+	for key, links := range ends {
+		finish, err := c.deleteEnds(key, links)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", key, err))
+			continue
+		}
+		gone, waits = append(gone, key), append(waits, finish)
+		if len(waits) == deleting {
+			errs, waits = append(errs, waits[0]()), waits[1:]
 		}
 	}
-	return errors.Join(append(errs, err)...)
+	for _, finish := range waits {
+		errs = append(errs, finish())
+	}
+	if len(gone) > 0 {
+		if _, err := alloc.Release(gone); err != nil {
+			errs = append(errs, fmt.Errorf("give back the leases of %v: %w", gone, err))
+		}
+	}
+	return errors.Join(errs...)
 }

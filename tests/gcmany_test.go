@@ -32,7 +32,7 @@ func TestGCOfMany(t *testing.T) {
 		}
 	})
 	calls := b.Read(trace)
-	if sockets := strings.Count(calls, "AF_NETLINK"); sockets > 10 {
+	if sockets := strings.Count(calls, "AF_NETLINK"); sockets > n/2+10 { // one for each deletion, which waits in the kernel
 		t.Errorf("%d netlink sockets for one GC", sockets)
 	}
 	if reads := strings.Count(calls, "allocations.json\", O_RDONLY"); reads == 0 || reads > 10 {
