@@ -2,13 +2,13 @@ package main
 
 // The limits in lines of code; of a function in lines from func to brace.
 const (
-	maxCore     = 7_450  // on the way to 6,500
-	maxAll      = 11_950 // on the way to 10,000
+	maxCore     = 6_500
+	maxAll      = 11_150 // on the way to 10,000
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
 
-	maxBinary = 3_530_000 // bytes; on the way to 3,500,000
+	maxBinary = 3_500_000 // bytes
 )
 
 const program = "bin/flatnet"
