@@ -235,26 +235,21 @@ func (b Bridge) missing(s *model.Shared) []netip.Prefix {
 }
 
 // conflict reports what somebody else has set and Ensure does not replace.
-func (b Bridge) conflict(s *model.Shared) error {
-	err := checkGroup(b.Gateway, s.Group())
+func (b Bridge) conflict(s *model.Shared) (err error) {
+	gw, group := b.Gateway, s.Group()
+	if !slices.Contains([]uint32{group, 0, model.GroupIsolated, model.GroupOpen}, gw.Group) {
+		err = model.Errorf(model.ErrConflict, "interface %s is in the group %d and must be in %d", gw.Name, gw.Group, group)
+	}
+	if s.ForceAddress {
+		return err
+	}
 	for _, want := range b.missing(s) {
 		for _, have := range b.inTheWay(s, want) {
-			if !s.ForceAddress {
-				err = errors.Join(err, model.Errorf(model.ErrConflict,
-					"bridge %s has the address %s and not %s (forceAddress would replace it)", b.Name, have, want))
-			}
+			err = errors.Join(err, model.Errorf(model.ErrConflict,
+				"bridge %s has the address %s and not %s (forceAddress would replace it)", b.Name, have, want))
 		}
 	}
 	return err
-}
-
-// checkGroup rejects an interface that somebody else has put into a group.
-func checkGroup(l rtnl.Link, group uint32) error {
-	switch l.Group {
-	case group, 0, model.GroupIsolated, model.GroupOpen:
-		return nil
-	}
-	return model.Errorf(model.ErrConflict, "interface %s is in the group %d and must be in %d", l.Name, l.Group, group)
 }
 
 // addGateway gives the host a gateway address, in place of those that are in its way.
@@ -392,11 +387,11 @@ func ready6(h *host.Host, br Bridge, name string) error {
 	}
 	disable := filepath.Join("net/ipv6/conf", name, "disable_ipv6")
 	v, err := h.Sysctl.Get(disable)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return model.Unsupported("CONFIG_IPV6")
-	}
-	if err == nil && v != "0" {
-		err = model.Errorf(model.ErrConflict, "the host has disabled IPv6, which the network needs: sysctl %s must be 0", disable)
+	case err == nil && v != "0":
+		return model.Errorf(model.ErrConflict, "the host has disabled IPv6, which the network needs: sysctl %s must be 0", disable)
 	}
 	return err
 }

@@ -26,25 +26,21 @@ func MakePair(h *host.Host, inside *Sandbox, a *model.Attachment) (rtnl.Link, er
 			Name: name, MAC: mark[:], MTU: a.MTU,
 			Peer: a.Key.IfName, PeerMAC: a.MAC[:], PeerNS: inside.netns.FD(),
 		}))
+		if errors.Is(err, unix.EEXIST) {
+			continue
+		}
+		var l rtnl.Link
 		if err == nil {
-			return findEnd(h, a.Key, name)
+			l, err = h.LinkByName(name)
 		}
-		if !errors.Is(err, unix.EEXIST) {
-			return rtnl.Link{}, err
+		if err == nil && (l.Kind != "veth" || !host.Owns(a.Key, l)) {
+			err = takenAway(a.Key, "deleted")
 		}
+		return l, err
 	}
 	// The container may have made an interface of that name just now.
 	return rtnl.Link{}, cmp.Or(inside.CheckVacant(a.Key.IfName),
 		model.Errorf(model.ErrConflict, "interfaces %v of the host belong to others", names))
-}
-
-// findEnd looks up the host end that this ADD has made.
-func findEnd(h *host.Host, key model.Key, name string) (rtnl.Link, error) {
-	l, err := h.LinkByName(name)
-	if err == nil && (l.Kind != "veth" || !host.Owns(key, l)) {
-		err = takenAway(key, "deleted")
-	}
-	return l, err
 }
 
 // CheckPair reports an [model.ErrChanged] unless end is still the attachment's host end,
@@ -57,12 +53,10 @@ func CheckPair(h *host.Host, inside *Sandbox, a *model.Attachment, end rtnl.Link
 	switch err := errors.Join(err, herr, lerr); {
 	case err != nil:
 		return err
-	case !host.Owns(a.Key, now):
+	case !host.Owns(a.Key, now), here && l.Index == 0:
 		return takenAway(a.Key, "deleted")
 	case !here:
 		return takenAway(a.Key, "moved to another network namespace")
-	case l.Index == 0:
-		return takenAway(a.Key, "deleted")
 	case l.Name != a.Key.IfName:
 		return takenAway(a.Key, "renamed to "+l.Name)
 	case string(l.MAC) != string(a.MAC[:]):

@@ -31,12 +31,25 @@ type Sandbox struct {
 
 // Enter opens the namespace at a path, which must not be the host's own.
 func Enter(file string) (*Sandbox, error) {
-	netns, err := open(file)
+	own, err := ns.Current()
 	if err != nil {
 		return nil, err
 	}
-	s := &Sandbox{netns: netns}
-	err = netns.Do(func() (err error) {
+	defer own.Close()
+	s := &Sandbox{}
+	s.netns, err = ns.Open(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, model.Errorf(model.ErrNoContainer, "network namespace %q does not exist", file)
+	case errors.Is(err, ns.ErrNotNetNS):
+		return nil, fmt.Errorf("%q: %w", file, model.ErrNetNS)
+	case err != nil:
+		return nil, err
+	case s.netns.Same(own):
+		s.Close()
+		return nil, model.Errorf(model.ErrNetNS, "%q is the host's own network namespace", file)
+	}
+	err = s.netns.Do(func() (err error) {
 		if s.conf6, s.pin, err = sysctl.Proc.Pin("net/ipv6/conf"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -63,27 +76,6 @@ func (s *Sandbox) Close() {
 
 // Path returns the path that the namespace was opened by.
 func (s *Sandbox) Path() string { return s.netns.Path() }
-
-func open(file string) (*ns.NS, error) {
-	own, err := ns.Current()
-	if err != nil {
-		return nil, err
-	}
-	defer own.Close()
-	n, err := ns.Open(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, model.Errorf(model.ErrNoContainer, "network namespace %q does not exist", file)
-	case errors.Is(err, ns.ErrNotNetNS):
-		return nil, fmt.Errorf("%q: %w", file, model.ErrNetNS)
-	case err != nil:
-		return nil, err
-	case n.Same(own):
-		n.Close()
-		return nil, model.Errorf(model.ErrNetNS, "%q is the host's own network namespace", file)
-	}
-	return n, nil
-}
 
 // loopbackIndex is LOOPBACK_IFINDEX of net/net_namespace.h: lo has it in every
 // namespace.
@@ -203,18 +195,17 @@ func (s *Sandbox) Announce(a *model.Attachment, index int) error {
 func (s *Sandbox) Check(h *host.Host, a *model.Attachment, ends []rtnl.Link, listed []model.Route) error {
 	name := a.Key.IfName
 	l, err := s.LinkByName(name)
-	if err == nil && l.Index == 0 {
-		err = model.Errorf(model.ErrChanged, "interface %s is missing in the container", name)
-	}
 	here := true
 	if err == nil && len(ends) > 0 {
 		here, err = s.isPeer(h, ends[0], l.Index)
 	}
-	if err == nil && !here {
-		err = model.Errorf(model.ErrChanged, "interface %s in the container is not the one that %s leads to", name, ends[0].Name)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case l.Index == 0:
+		return model.Errorf(model.ErrChanged, "interface %s is missing in the container", name)
+	case !here:
+		return model.Errorf(model.ErrChanged, "interface %s in the container is not the one that %s leads to", name, ends[0].Name)
 	}
 	addrs, err := s.Addresses(l.Index)
 	routes, rerr := s.Routes(unix.AF_UNSPEC, l.Index)
