@@ -101,8 +101,10 @@ func ValidName(s string) error { return validID(s, maxNetworkName) }
 func ValidContainerID(s string) error { return validID(s, maxContainerID) }
 
 func validID(s string, limit int) error {
-	const inner, alphanumeric = "_.-", "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-	bad := strings.Trim(s, alphanumeric+inner) != "" || strings.TrimLeft(s, inner) != s
+	const inner = "_.-"
+	letter := func(r rune) bool { return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' }
+	bad := strings.TrimLeft(s, inner) != s ||
+		strings.ContainsFunc(s, func(r rune) bool { return !letter(r) && !strings.ContainsRune(inner, r) })
 	return valid(s, limit, bad, "must be letters, digits, '_', '.' and '-', and start with a letter or digit")
 }
 
