@@ -42,7 +42,6 @@ func (c Command) Run() (output []byte, err error) {
 	null, nerr := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	input, feed, ierr := os.Pipe()
 	out, write, oerr := os.Pipe()
-	defer out.Close()
 	var p *os.Process
 	if err = errors.Join(nerr, ierr, oerr); err == nil {
 		files := []*os.File{input, null, os.Stderr}
@@ -54,6 +53,7 @@ func (c Command) Run() (output []byte, err error) {
 	}
 	if err != nil {
 		feed.Close()
+		out.Close()
 		return nil, err
 	}
 	kill := time.AfterFunc(c.Timeout, func() { p.Kill() })
