@@ -13,12 +13,12 @@ var layers = [][]string{
 	{"flatnet/cni", "flatnet/internal/netavark", "flatnet/internal/cli"},
 	{"flatnet/internal/engine"},
 	{"flatnet/ipam/delegate"},
-	{"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/listeners", "flatnet/internal/resolvconf"},
+	{"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf"},
 	parts,
-	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/internal/lockdir", "flatnet/internal/fields"},
+	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/listeners"},
 	{"flatnet/internal/flock"},
 	{"flatnet/bridge/model"},
-	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack", "flatnet/internal/sockdiag"},
+	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack"},
 	{"flatnet/internal/nl", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/sha256", "flatnet/internal/subprocess"},
 }
 
@@ -44,10 +44,10 @@ var users = map[string][]string{
 	"unsafe":                             {},
 	"reflect":                            {},
 	"os/exec":                            {},
-	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/sockdiag", "flatnet/rtnl"},
+	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/listeners", "flatnet/rtnl"},
 	"github.com/mdlayher/netlink/nltest": {},
 	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/rtnl", "flatnet/ns",
-		"flatnet/internal/nft", "flatnet/internal/nl", "flatnet/internal/conntrack", "flatnet/internal/sockdiag",
+		"flatnet/internal/nft", "flatnet/internal/nl", "flatnet/internal/conntrack", "flatnet/internal/listeners",
 		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns"}),
 }
 

@@ -24,110 +24,100 @@ type Replaceable func(owner string) (bool, error)
 // container: then the port stays there. addrs are the host's addresses. Ports that
 // were taken from others are returned: see [Forget].
 func Put(tx *host.Tx, a *model.Attachment, addrs []netip.Addr, r Replaceable) (replaced []model.Publication, err error) {
-	for _, t := range tables() {
-		stale, err := t.claim(tx, a, addrs, r)
+	for _, t := range using(a) {
+		if err := t.ensure(tx, addrs); err != nil {
+			return nil, err
+		}
+		rivals, err := t.rivals(tx.Conn, addrs)
 		if err != nil {
 			return nil, err
 		}
-		replaced = append(replaced, t.publications(stale)...)
+		found, err := tx.Find(slices.Concat(t.wanted, rivals))
+		if err != nil {
+			return nil, err
+		}
+		keeps, err := keepers(found, a.Key, r)
+		if err != nil {
+			return nil, err
+		}
+		stale := slices.DeleteFunc(slices.Clone(found), func(e nft.Element) bool { // those of others who keep nothing
+			stays, other := keeps[e.Comment]
+			return e.Data == "" || stays || !other
+		})
+		have := elements.ViewOf(found)
+		wanted := slices.DeleteFunc(t.wanted, func(e nft.Element) bool {
+			return e.Data != "" && keeps[have[e.Place()].Comment]
+		})
+		have.Put(tx.Batch, wanted, stale)
+		replaced = append(replaced, publications(stale)...)
 	}
 	return replaced, nil
+}
+
+// keepers returns the owners of ports that key's are in the way of, and whether they keep
+// them.
+func keepers(found []nft.Element, key model.Key, r Replaceable) (map[string]bool, error) {
+	keeps := map[string]bool{}
+	for _, e := range found {
+		_, asked := keeps[e.Comment]
+		if asked || e.Data == "" || e.Comment == key.String() {
+			continue
+		}
+		old, err := r(e.Comment)
+		if err != nil {
+			return nil, err
+		}
+		if !old && !key.SharesContainer(e.Comment) {
+			p, _ := publication(e)
+			return nil, model.Errorf(model.ErrTaken, "%v is published by %s", p, e.Comment)
+		}
+		keeps[e.Comment] = !old
+	}
+	return keeps, nil
 }
 
 // Restore adds what the ports of attachments lack, if any are published, and takes
 // nothing from others: of several attachments that want a port, the first one gets it.
 func Restore(tx *host.Tx, all []*model.Attachment, addrs []netip.Addr) error {
-	for _, t := range tables() {
-		wanted := t.elements(all...)
-		if len(wanted) == 0 {
-			continue
-		}
+	for _, t := range using(all...) {
 		if err := t.ensure(tx, addrs); err != nil {
 			return err
 		}
-		have, err := elements.Look(tx.Conn, wanted)
+		have, err := elements.Look(tx.Conn, t.wanted)
 		if err != nil {
 			return err
 		}
-		have.Fill(tx.Batch, wanted)
+		have.Fill(tx.Batch, t.wanted)
 	}
 	return nil
-}
-
-// claim adds what an attachment's ports lack, and returns elements of others that it
-// replaces.
-func (t *table) claim(tx *host.Tx, a *model.Attachment, addrs []netip.Addr, r Replaceable) (stale []nft.Element, err error) {
-	wanted := t.elements(a)
-	if len(wanted) == 0 {
-		return nil, nil
-	}
-	if err := t.ensure(tx, addrs); err != nil {
-		return nil, err
-	}
-	rivals, err := t.rivals(tx.Conn, a.Ports, addrs)
-	if err != nil {
-		return nil, err
-	}
-	found, err := tx.Find(slices.Concat(wanted, rivals))
-	if err != nil {
-		return nil, err
-	}
-	keeps := map[string]bool{} // owners, and whether their elements stay
-	for _, e := range found {
-		if e.Data == "" || e.Comment == a.Key.String() {
-			continue
-		}
-		if _, asked := keeps[e.Comment]; !asked {
-			old, err := r(e.Comment)
-			if err != nil {
-				return nil, err
-			}
-			if !old && !a.Key.SharesContainer(e.Comment) {
-				p, _ := t.publication(e)
-				return nil, model.Errorf(model.ErrTaken, "%v is published by %s", p, e.Comment)
-			}
-			keeps[e.Comment] = !old
-		}
-		if !keeps[e.Comment] {
-			stale = append(stale, e)
-		}
-	}
-	have := elements.ViewOf(found)
-	wanted = slices.DeleteFunc(wanted, func(e nft.Element) bool {
-		return e.Data != "" && keeps[have[e.Place()].Comment]
-	})
-	have.Put(tx.Batch, wanted, stale)
-	return stale, nil
 }
 
 // askedUpTo is the number of places of rivals up to which all are returned. There may be
 // many times the number of elements that the map has.
 const askedUpTo = 4096
 
-// rivals returns the places where elements of others would be in the way of ports: on all
-// addresses, of a port of one address; on any address of the host, of a port of all. Their
-// number does not grow with the product of ports and addresses: if that is large, the map
-// is listed, and only places of elements that it has are returned.
-func (t *table) rivals(c *nft.Conn, ports []model.Publication, addrs []netip.Addr) (places []nft.Element, err error) {
-	own, everywhere := t.ofFamily(addrs), map[model.Publication]model.Publication{}
-	for _, p := range ports {
-		switch {
-		case !t.takes(p) || !p.Host.IsValid():
-		case p.Everywhere():
-			everywhere[p.HostPort()] = p
-		default:
-			places = append(places, t.element(p.On(model.Unspecified(p.Host.Addr())), ""))
+// rivals returns the places where elements of others would be in the way of wanted ones: on
+// all addresses, of a port of one address; on any address of the host, of a port of all.
+// Their number does not grow with the product of ports and addresses: if that is large, the
+// map is listed, and only places of elements that it has are returned.
+func (t *table) rivals(c *nft.Conn, addrs []netip.Addr) (places []nft.Element, err error) {
+	own, everywhere := t.ofFamily(addrs), map[model.Publication]bool{}
+	for _, e := range t.wanted {
+		switch p, ok := publication(e); {
+		case ok && p.Everywhere():
+			everywhere[p.HostPort()] = true
+		case ok:
+			places = append(places, t.element(p.HostPort(), ""))
 		}
 	}
 	if len(everywhere)*len(own) > askedUpTo {
 		all, err := elements.List(c, t.somewhere)
 		return append(places, slices.DeleteFunc(all, func(e nft.Element) bool {
-			p, _ := t.publication(e)
-			_, wanted := everywhere[p.HostPort()]
-			return !wanted || !slices.Contains(own, p.Host.Addr())
+			p, _ := publication(e)
+			return !everywhere[p.HostPort()] || !slices.Contains(own, p.Host.Addr())
 		})...), err
 	}
-	for _, p := range everywhere {
+	for p := range everywhere {
 		for _, addr := range own {
 			places = append(places, t.element(p.On(addr), ""))
 		}
@@ -142,16 +132,12 @@ const someFaults = 10
 // Faults lists what the ports of attachments lack. A port that another attachment of
 // the container has is not missing.
 func Faults(c *nft.Conn, all ...*model.Attachment) (found []model.Fault, err error) {
-	for _, t := range tables() {
-		wanted := t.elements(all...)
-		if len(wanted) == 0 {
-			continue
-		}
+	for _, t := range using(all...) {
 		chains, _, err := t.missing(c, false)
 		if err != nil {
 			return nil, err
 		}
-		have, err := elements.Look(c, wanted)
+		have, err := elements.Look(c, t.wanted)
 		if err != nil {
 			return nil, err
 		}
@@ -159,7 +145,7 @@ func Faults(c *nft.Conn, all ...*model.Attachment) (found []model.Fault, err err
 		add := func(thing, state string) {
 			found = append(found, model.Fault{Thing: thing, State: state, Table: t.String()})
 		}
-		lost := slices.DeleteFunc(wanted, func(e nft.Element) bool {
+		lost := slices.DeleteFunc(t.wanted, func(e nft.Element) bool {
 			if owner := have[e.Place()].Comment; owner != e.Comment {
 				key, _ := model.ParseKey(e.Comment)
 				return key.SharesContainer(owner)
@@ -167,7 +153,7 @@ func Faults(c *nft.Conn, all ...*model.Attachment) (found []model.Fault, err err
 			return have.Has(e)
 		})
 		for _, e := range lost[:min(len(lost), someFaults)] {
-			if p, ok := t.publication(e); ok {
+			if p, ok := publication(e); ok {
 				add(p.String(), "not forwarded to "+p.Target.String())
 			} else {
 				add(e.Set.String(), "without an element of "+e.Comment)
@@ -201,7 +187,7 @@ func Remove(tx *host.Tx, l Leaving, heirs []*model.Attachment) (gone []model.Pub
 		if err != nil {
 			return nil, err
 		}
-		gone = append(gone, t.publications(mine)...)
+		gone = append(gone, publications(mine)...)
 		wanted := slices.DeleteFunc(t.elements(heirs...), func(e nft.Element) bool { return !l.stays(e) })
 		if last && len(wanted) == 0 {
 			tx.Delete(t.Table)

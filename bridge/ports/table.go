@@ -70,6 +70,18 @@ type table struct {
 	near  netip.Prefix // addresses that are not routed
 
 	somewhere, everywhere, selves, local, host nft.Set
+
+	wanted []nft.Element // see [using]
+}
+
+// using returns the tables in which attachments have elements, with these.
+func using(all ...*model.Attachment) (used []*table) {
+	for _, t := range tables() {
+		if t.wanted = t.elements(all...); len(t.wanted) > 0 {
+			used = append(used, t)
+		}
+	}
+	return used
 }
 
 func tables() []*table {
@@ -201,12 +213,11 @@ func (t *table) follow(tx *host.Tx, addrs []netip.Addr) error {
 		now = append(now, nft.Element{Set: t.host, Key: string(a.AsSlice())})
 	}
 	old, err := elements.List(tx.Conn, t.host)
-	have := elements.ViewOf(old)
-	if err != nil || len(old) == len(now) && !slices.ContainsFunc(now, func(e nft.Element) bool { return !have.Has(e) }) {
+	if err != nil {
 		return err
 	}
-	tx.Delete(nft.Elements(old))
-	tx.Add(nft.Elements(now))
+	have := elements.ViewOf(old)
+	have.Put(tx.Batch, now, slices.DeleteFunc(old, elements.ViewOf(now).Has))
 	return nil
 }
 
@@ -220,14 +231,10 @@ func (t *table) takes(p model.Publication) bool { return nft.FamilyOf(p.Target.A
 
 // element returns the map's element that leads to a port.
 func (t *table) element(p model.Publication, owner string) nft.Element {
-	e := nft.Element{Set: t.somewhere, Comment: owner}
+	e := nft.Element{Set: t.somewhere, Key: portAt(p.Protocol, p.Host), Data: endpoint(p.Target), Comment: owner}
 	if p.Everywhere() {
-		e.Set = t.everywhere
-		e.Key = nft.Concat([]byte{p.Protocol}, nft.BigEndian(p.Host.Port()))
-	} else {
-		e.Key = portAt(p.Protocol, p.Host)
+		e.Set, e.Key = t.everywhere, nft.Concat([]byte{p.Protocol}, nft.BigEndian(p.Host.Port()))
 	}
-	e.Data = nft.Concat(p.Target.Addr().AsSlice(), nft.BigEndian(p.Target.Port()))
 	return e
 }
 
@@ -236,28 +243,34 @@ func portAt(protocol byte, at netip.AddrPort) string {
 	return nft.Concat([]byte{protocol}, at.Addr().AsSlice(), nft.BigEndian(at.Port()))
 }
 
+// endpoint is an address and a port, as they are in keys and data.
+func endpoint(at netip.AddrPort) string {
+	return nft.Concat(at.Addr().AsSlice(), nft.BigEndian(at.Port()))
+}
+
 // publication is the inverse of element: false for an element of a set.
-func (t *table) publication(e nft.Element) (p model.Publication, ok bool) {
+func publication(e nft.Element) (p model.Publication, ok bool) {
 	if len(e.Key) < 8 || len(e.Data) < 8 {
 		return p, false
 	}
-	return model.Publication{Protocol: e.Key[0], Host: t.endpoint(e.Key[4:]), Target: t.endpoint(e.Data)}, true
+	p = model.Publication{Protocol: e.Key[0], Host: readEndpoint(e.Key[4:]), Target: readEndpoint(e.Data)}
+	if !p.Host.Addr().IsValid() {
+		p = p.On(model.Unspecified(p.Target.Addr()))
+	}
+	return p, true
 }
 
-// endpoint reads the end of a key or the data: a port, after an address or none.
-func (t *table) endpoint(s string) netip.AddrPort {
+// readEndpoint reads an address, or none, and a port.
+func readEndpoint(s string) netip.AddrPort {
 	port := len(s) - 4
-	addr, ok := netip.AddrFromSlice([]byte(s[:port]))
-	if !ok {
-		addr = model.Unspecified(t.near.Addr())
-	}
+	addr, _ := netip.AddrFromSlice([]byte(s[:port]))
 	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16([]byte(s[port:])))
 }
 
 // publications returns the ports that elements of the maps lead to.
-func (t *table) publications(all []nft.Element) (ports []model.Publication) {
+func publications(all []nft.Element) (ports []model.Publication) {
 	for _, e := range all {
-		if p, ok := t.publication(e); ok {
+		if p, ok := publication(e); ok {
 			ports = append(ports, p)
 		}
 	}

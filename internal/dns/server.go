@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"flatnet/internal/sockdiag"
+	"flatnet/internal/listeners"
 	"flatnet/internal/subprocess"
 
 	"golang.org/x/sys/unix"
@@ -97,8 +97,8 @@ func (s Server) publish(r Record) error {
 // binds.
 func (s Server) conflict(addrs []netip.Addr) error {
 	for _, addr := range addrs {
-		socket, err := sockdiag.Receiver(netip.AddrPortFrom(addr, port))
-		own, oerr := sockdiag.HeldBy(s.pid()) // later than the socket, which the server may just have made
+		socket, err := listeners.Receiver(netip.AddrPortFrom(addr, port))
+		own, oerr := listeners.HeldBy(s.pid()) // later than the socket, which the server may just have made
 		foreign := oerr == nil && !slices.Contains(own, socket.Inode)
 		if err == nil && (socket.Addr.Addr().IsUnspecified() || foreign) {
 			return fmt.Errorf("aardvark-dns can't listen at %s, because another program listens at %s (UDP)", addr, socket.Addr)

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"flatnet/bridge/model"
-	"flatnet/internal/sockdiag"
 )
 
 func TestTakes(t *testing.T) {
@@ -37,7 +36,7 @@ func TestTakes(t *testing.T) {
 		if c.hostIP != "" {
 			p.HostIP = netip.MustParseAddr(c.hostIP)
 		}
-		s := sockdiag.Socket{Addr: netip.MustParseAddrPort(c.socket), OnlyIPv6: c.only}
+		s := Socket{Addr: netip.MustParseAddrPort(c.socket), OnlyIPv6: c.only}
 		if got := takes(p, s, c.families[0] == '4', c.families != "4"); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}

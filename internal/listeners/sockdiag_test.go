@@ -1,4 +1,4 @@
-package sockdiag
+package listeners
 
 import (
 	"errors"
@@ -45,7 +45,7 @@ func TestListeners(t *testing.T) {
 		{"udp6", "[::1]:0", unix.IPPROTO_UDP, true},
 	} {
 		addr := listen(t, l.network, l.addr)
-		list, err := Listeners(l.protocol)
+		list, err := listeners(l.protocol)
 		if err != nil {
 			t.Fatal(err)
 		}
