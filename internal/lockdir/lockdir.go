@@ -271,7 +271,7 @@ func (d *Dir) secureDir(dir *os.File, mask uint32) error {
 		return nil
 	}
 	if path == d.Base && !d.Own {
-		if err := d.checkContent(mode); err != nil {
+		if err := d.checkContent(dir, mode); err != nil {
 			return err
 		}
 	}
@@ -283,17 +283,18 @@ func (d *Dir) secureDir(dir *os.File, mask uint32) error {
 	return nil
 }
 
-// checkContent reports an error if Base has anything in it that is not of a Dir, for
-// which other users may need it.
-func (d *Dir) checkContent(mode uint32) error {
-	entries, err := os.ReadDir(d.Base)
+// checkContent reports an error if Base, which is open, has anything in it that is not of a
+// Dir, for which other users may need it.
+func (d *Dir) checkContent(base *os.File, mode uint32) error {
+	names, err := base.Readdirnames(-1)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		name, path := e.Name(), filepath.Join(d.Base, e.Name())
-		_, err := os.Lstat(filepath.Join(path, lockName))
-		isDir := path == d.path || e.IsDir() && err == nil
+	for _, name := range names {
+		path := filepath.Join(d.Base, name)
+		info, err := os.Lstat(path)
+		_, lerr := os.Lstat(filepath.Join(path, lockName))
+		isDir := path == d.path || err == nil && info.IsDir() && lerr == nil
 		if !isDir && !strings.HasPrefix(name, d.File) && name != lockName {
 			return model.Errorf(model.ErrConflict,
 				"%s is open to other users (mode %04o), so they could hold the locks in it, but it is used for %s as well; "+

@@ -2,7 +2,6 @@ package nft
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 
 	"flatnet/internal/nl"
@@ -30,7 +29,7 @@ func (e Expr) encode() []byte {
 
 // Equal reports whether two expressions do the same.
 func (e Expr) Equal(o Expr) bool {
-	return e.Name == o.Name && bytes.Equal(e.canonical(0), o.canonical(0))
+	return e.Name == o.Name && slices.Equal(e.canonical(0), o.canonical(0))
 }
 
 // dst is the attribute of the register that something of the packet is loaded into:
@@ -40,7 +39,7 @@ const dst = unix.NFTA_META_DREG
 // Loads reports whether two expressions load the same of the packet, into whatever
 // register.
 func (e Expr) Loads(o Expr) bool {
-	return e.Name == o.Name && bytes.Equal(e.canonical(dst), o.canonical(dst))
+	return e.Name == o.Name && slices.Equal(e.canonical(dst), o.canonical(dst))
 }
 
 // Compared returns the bytes that a comparison has; nil if the expression is none.
@@ -53,24 +52,24 @@ func (e Expr) Compared() []byte {
 }
 
 // canonical returns the attributes other than one type in a form in which those that the
-// kernel gives back are the same as those that it was given. It has an order of its own,
-// and spells out defaults, which are zeros; a newer one may have more of these. Only in
-// a lookup, a register 0 is no default: the verdict. What is malformed stays as it is.
-func (e Expr) canonical(without uint16) []byte {
+// kernel gives back are the same as those that it was given: encoded one by one, and
+// sorted. The kernel has an order of its own, and spells out defaults, which are zeros; a
+// newer one may have more of these. Only in a lookup, a register 0 is no default: the
+// verdict. What is malformed stays as it is.
+func (e Expr) canonical(without uint16) (encoded []string) {
 	attrs, err := netlink.UnmarshalAttributes(e.Data)
 	if err != nil {
-		return e.Data
+		return []string{string(e.Data)}
 	}
-	for i := range attrs {
-		attrs[i].Type &^= netlink.Nested | netlink.NetByteOrder
-	}
-	attrs = slices.DeleteFunc(attrs, func(a netlink.Attribute) bool {
+	for _, a := range attrs {
+		typ := a.Type &^ (netlink.Nested | netlink.NetByteOrder)
 		zero := len(bytes.Trim(a.Data, "\x00")) == 0
-		return a.Type == without || zero && !(e.Name == "lookup" && a.Type == unix.NFTA_LOOKUP_DREG)
-	})
-	slices.SortStableFunc(attrs, func(a, b netlink.Attribute) int { return cmp.Compare(a.Type, b.Type) })
-	b, _ := netlink.MarshalAttributes(attrs) // their lengths are those that were read
-	return b
+		if typ != without && (!zero || e.Name == "lookup" && typ == unix.NFTA_LOOKUP_DREG) {
+			encoded = append(encoded, string(nl.Attr(typ, a.Data)))
+		}
+	}
+	slices.Sort(encoded)
+	return encoded
 }
 
 // value encodes a nft_data_attributes nest that contains a value. An empty one is left out.

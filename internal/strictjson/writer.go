@@ -1,6 +1,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -98,16 +99,16 @@ func (w *Writer) next() {
 	}
 }
 
-// follows reports whether the last byte is one of these, or there is none.
-func (w *Writer) follows(bytes string) bool {
+// follows reports whether the last byte is one of some, or there is none.
+func (w *Writer) follows(some string) bool {
 	n := len(w.Bytes)
-	return n == 0 || strings.IndexByte(bytes, w.Bytes[n-1]) >= 0
+	return n == 0 || strings.IndexByte(some, w.Bytes[n-1]) >= 0
 }
 
 // line begins a line, if there are any.
 func (w *Writer) line() {
 	if w.Lines {
-		w.Bytes = append(append(w.Bytes, '\n'), strings.Repeat("  ", w.depth)...)
+		w.Bytes = append(append(w.Bytes, '\n'), bytes.Repeat([]byte("  "), w.depth)...)
 	}
 }
 
