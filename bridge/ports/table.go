@@ -231,11 +231,12 @@ func (t *table) takes(p model.Publication) bool { return nft.FamilyOf(p.Target.A
 
 // element returns the map's element that leads to a port.
 func (t *table) element(p model.Publication, owner string) nft.Element {
-	e := nft.Element{Set: t.somewhere, Key: portAt(p.Protocol, p.Host), Data: endpoint(p.Target), Comment: owner}
+	data := nft.Concat(p.Target.Addr().AsSlice(), nft.BigEndian(p.Target.Port()))
 	if p.Everywhere() {
-		e.Set, e.Key = t.everywhere, nft.Concat([]byte{p.Protocol}, nft.BigEndian(p.Host.Port()))
+		key := nft.Concat([]byte{p.Protocol}, nft.BigEndian(p.Host.Port()))
+		return nft.Element{Set: t.everywhere, Key: key, Data: data, Comment: owner}
 	}
-	return e
+	return nft.Element{Set: t.somewhere, Key: portAt(p.Protocol, p.Host), Data: data, Comment: owner}
 }
 
 // portAt is the key of a port of one address.
@@ -243,25 +244,20 @@ func portAt(protocol byte, at netip.AddrPort) string {
 	return nft.Concat([]byte{protocol}, at.Addr().AsSlice(), nft.BigEndian(at.Port()))
 }
 
-// endpoint is an address and a port, as they are in keys and data.
-func endpoint(at netip.AddrPort) string {
-	return nft.Concat(at.Addr().AsSlice(), nft.BigEndian(at.Port()))
-}
-
 // publication is the inverse of element: false for an element of a set.
 func publication(e nft.Element) (p model.Publication, ok bool) {
 	if len(e.Key) < 8 || len(e.Data) < 8 {
 		return p, false
 	}
-	p = model.Publication{Protocol: e.Key[0], Host: readEndpoint(e.Key[4:]), Target: readEndpoint(e.Data)}
+	p = model.Publication{Protocol: e.Key[0], Host: endpoint(e.Key[4:]), Target: endpoint(e.Data)}
 	if !p.Host.Addr().IsValid() {
 		p = p.On(model.Unspecified(p.Target.Addr()))
 	}
 	return p, true
 }
 
-// readEndpoint reads an address, or none, and a port.
-func readEndpoint(s string) netip.AddrPort {
+// endpoint reads a port, after an address or none.
+func endpoint(s string) netip.AddrPort {
 	port := len(s) - 4
 	addr, _ := netip.AddrFromSlice([]byte(s[:port]))
 	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16([]byte(s[port:])))
