@@ -18,8 +18,11 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 
 	"flatnet/bridge/antispoof"
 	"flatnet/bridge/host"
@@ -143,7 +146,7 @@ func (c *call) removeEnds(key model.Key, ends []rtnl.Link) error {
 // so that no reload brings them back. Each of leaving has what is recorded of it, or
 // nil.
 func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
-	var heirs, internal []*model.Attachment
+	var heirs []*model.Attachment
 	var errs []error
 	has := false
 	for key, a := range leaving {
@@ -151,16 +154,18 @@ func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
 		has = has || a == nil || len(a.Ports) > 0 || a.SpoofCheck
 		if a == nil || len(a.Ports) > 0 {
 			others, _ := c.records.Attachments("*", key.ContainerID) // a reload reports what can't be read
-			for _, other := range others {
-				if other.Internal {
-					internal = append(internal, other)
-				} else {
-					heirs = append(heirs, other)
-				}
-			}
+			heirs = slices.AppendSeq(heirs, maps.Values(others))
 		}
 	}
-	heirs = append(heirs, internal...) // which come last
+	slices.SortFunc(heirs, func(a, b *model.Attachment) int {
+		switch {
+		case a.Internal == b.Internal:
+			return strings.Compare(a.Key.String(), b.Key.String())
+		case a.Internal: // where ports are of less use
+			return 1
+		}
+		return -1
+	})
 	if err := errors.Join(errs...); err != nil || !has {
 		return err
 	}

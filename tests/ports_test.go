@@ -512,6 +512,30 @@ func inTwoNetworks(t *testing.T, conf1, conf2 string) {
 	b.clean()
 }
 
+// Of several networks that a container is left in, the first by name gets a port that is
+// free now, and an internal one only if there is no other.
+func TestHeirsOfAPort(t *testing.T) {
+	b := newBox(t)
+	place := b.NetNS("web")
+	attach := func(i int, network, more string) container {
+		c := container{Place: place, add: call("ADD", "web")}
+		c.add.IfName = fmt.Sprint("eth", i)
+		c.add.Conf = publish(fmt.Sprintf(`{"cniVersion":"1.0.0","name":%q,"type":"flatnet","bridge":"br%d",%s"ipam":{"subnet":"10.87.%d.0/24"}}`,
+			network, i, more, 10+i), mapping(8080, 80, ""))
+		c.result = b.do(c.add)
+		return c
+	}
+	first := attach(0, "n", "")
+	attach(1, "a", `"internal":true,`)
+	for i, network := range []string{"z", "m", "b", "k", "c", "y"} {
+		attach(2+i, network, "")
+	}
+	b.do(first.then("DEL"))
+	if list := b.Run("nft", "list", "map", "ip", "flatnet.ports", "everywhere"); !strings.Contains(list, `"b/web/eth4"`) {
+		t.Errorf("not the first by name has the port: %s", list)
+	}
+}
+
 // Containers reach published ports by the link-local addresses of their bridge.
 // Linux forwards nothing else from a link-local address: so that no other client
 // waits in vain, the host itself answers it, with br_netfilter or without.
