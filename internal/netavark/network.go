@@ -171,6 +171,8 @@ func (p Plugin) complete(c *model.Config, others []taken) (err error) {
 		if o.bridge == c.Network.Bridge {
 			return model.Errorf(model.ErrConflict, "interface %s is the one of %s", o.bridge, o.owner)
 		}
+	}
+	for _, o := range others {
 		for _, set := range c.IPAM.Sets {
 			if s := set[0].Subnet; s.Overlaps(o.prefix) {
 				return model.Errorf(model.ErrConflict, "subnet %s overlaps with %s of %s", s, o.prefix, o.owner)
