@@ -135,9 +135,12 @@ func (c *call) ends(s *model.Shared, links []rtnl.Link) ([]end, error) {
 
 // removeEnds deletes host ends of key and what belongs to them.
 func (c *call) removeEnds(key model.Key, ends []rtnl.Link) error {
-	err := shaping.Remove(c.Host, key)
-	for _, l := range ends {
-		err = errors.Join(err, c.DeleteLink(l))
+	return errors.Join(shaping.Remove(c.Host, key), deleteLinks(c.Host, ends))
+}
+
+func deleteLinks(h *host.Host, links []rtnl.Link) (err error) {
+	for _, l := range links {
+		err = errors.Join(err, h.DeleteLink(l))
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"flatnet/bridge/model"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
+	"flatnet/bridge/shaping"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -57,18 +58,20 @@ const maxAsked = 100
 
 // deleteEnds is removeEnds that returns when the host has none of the links any more.
 // The kernel then goes on to wait until nothing refers to them, for some milliseconds
-// (netdev_run_todo of net/core/dev.c), and finish waits for that.
+// (netdev_run_todo of net/core/dev.c), and finish waits for that. What belongs to the
+// links is gone before: nobody could find it without them and the lease.
 func (c *call) deleteEnds(key model.Key, ends []rtnl.Link) (finish func() error, err error) {
 	own, err := host.Open(c.Warn)
 	if err != nil {
 		return nil, err
 	}
+	err = shaping.Remove(c.Host, key)
 	begun, done := make(chan bool), make(chan error, 1)
-	go func() {
+	go func(ends []rtnl.Link) { // its own: c's are counted down meanwhile
 		close(begun)
-		done <- (&call{Host: own}).removeEnds(key, ends)
+		done <- deleteLinks(own, ends)
 		own.Close()
-	}()
+	}(ends)
 	<-begun
 	for range maxAsked {
 		if len(ends) == 0 || len(done) > 0 {
@@ -78,10 +81,10 @@ func (c *call) deleteEnds(key model.Key, ends []rtnl.Link) (finish func() error,
 			ends = ends[1:]
 		}
 	}
-	if len(ends) == 0 {
+	if len(ends) == 0 && err == nil {
 		return func() error { return <-done }, nil
 	}
-	return func() error { return nil }, <-done
+	return func() error { return nil }, errors.Join(err, <-done)
 }
 
 // removeKernel removes all that the kernel has of an attachment.
@@ -357,7 +360,11 @@ func (c *call) removeBatch(keys []model.Key, alloc model.Allocator) error {
 	errs := []error{err}
 	var gone []model.Key
 	var waits []func() error
-	for key, links := range ends {
+	for _, key := range keys {
+		links, detached := ends[key]
+		if !detached {
+			continue
+		}
 		finish, err := c.deleteEnds(key, links)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", key, err))

@@ -1,0 +1,80 @@
+package bridge
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"testing"
+
+	"flatnet/bridge/host"
+	"flatnet/bridge/model"
+	"flatnet/bridge/records"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
+)
+
+var testKey = model.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth0"}
+
+// inNamespace runs fn in a new network namespace, on a thread that ends with it.
+func inNamespace(t *testing.T, fn func(*call)) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace of its own")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Errorf("unshare: %v", err)
+			return
+		}
+		h, err := host.Open(func(text string) { t.Errorf("warning: %s", text) })
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer h.Close()
+		fn(&call{h, records.Dir{}})
+	}()
+	<-done
+}
+
+// A container that ends takes its links along while they are deleted; the race detector
+// sees whether the two sides share anything.
+func TestDeleteEndsThatGo(t *testing.T) {
+	inNamespace(t, func(c *call) {
+		gone := []rtnl.Link{{Index: 1000, Name: "fn-c1"}, {Index: 1001, Name: "fn-c2"}}
+		for range 20 {
+			finish, err := c.deleteEnds(testKey, gone)
+			if err = errors.Join(err, finish()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// The lease of an attachment is given back when deleteEnds returns. What has its name by
+// the key alone must be gone by then.
+func TestDeleteEndsOfALimit(t *testing.T) {
+	inNamespace(t, func(c *call) {
+		mark := testKey.Mark()
+		for range 5 {
+			if err := c.AddLink("ifb", testKey.IFBName(), mark[:], 0); err != nil {
+				t.Error(err)
+				return
+			}
+			finish, err := c.deleteEnds(testKey, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			if l, err := c.LinkByName(testKey.IFBName()); err != nil || l.Index != 0 {
+				t.Errorf("%s is there, %v", l.Name, err)
+			}
+			if err := finish(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
