@@ -148,6 +148,12 @@ func (c *call) report(s *model.Shared, ends []end) error {
 	} else if keys := records.Changed(recorded, s); len(keys) > 0 {
 		advice += later + "; it was made with another " + strings.Join(keys, ", ")
 	}
+	for _, e := range ends {
+		r := cmp.Or(c.records.Attachment(e.Key), &model.Attachment{})
+		if len(e.Ports) > 0 && !slices.Equal(r.Ports, e.Ports) || e.Bandwidth != (model.Bandwidth{}) && r.Bandwidth != e.Bandwidth {
+			advice += ", but not ports and limits of " + e.Key.String() + ", which are not recorded"
+		}
+	}
 	var errs []error
 	for _, f := range found {
 		f.Advice = cmp.Or(f.Advice, advice)

@@ -100,3 +100,18 @@ func TestAdviceAfterAChange(t *testing.T) {
 	check.Conf = lab.WithPrev(changed, b.do(add))
 	b.do(check)
 }
+
+// A reload restores ports and limits by the attachment's own record: without that, CHECK
+// does not promise them.
+func TestAdviceWithoutARecord(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1", func(c *lab.Call) { c.Conf = withKeys(c.Conf, shaped) })
+	b.Sh("nft flush ruleset; tc qdisc del dev fn-c1 root")
+	b.refused(c1.then("CHECK"), 104, "not forwarded to "+c1.addr+":80 (flatnet reload mends that)")
+	b.Sh("rm /run/flatnet/*/flatnet/c1:eth0")
+	for range 2 {
+		b.refused(c1.then("CHECK"), 104,
+			"not forwarded to "+c1.addr+":80 (flatnet reload mends that, but not ports and limits of flatnet/c1/eth0, which are not recorded)")
+		b.Run(program, "reload") // which does not
+	}
+}
