@@ -78,3 +78,31 @@ func TestDeleteEndsOfALimit(t *testing.T) {
 		}
 	})
 }
+
+// A removal needs no further socket: the undo of an ADD may have none because that was
+// what failed.
+func TestDeleteEndsWithoutASocket(t *testing.T) {
+	inNamespace(t, func(c *call) {
+		mark := testKey.Mark()
+		if err := c.AddLink("bridge", "fn-c1", mark[:], 0); err != nil {
+			t.Error(err)
+			return
+		}
+		l, err := c.LinkByName("fn-c1")
+		var was unix.Rlimit
+		if err = errors.Join(err, unix.Getrlimit(unix.RLIMIT_NOFILE, &was)); err != nil {
+			t.Error(err)
+			return
+		}
+		unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: was.Max})
+		finish, err := c.deleteEnds(testKey, []rtnl.Link{l})
+		unix.Setrlimit(unix.RLIMIT_NOFILE, &was)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if l, err = c.LinkByName("fn-c1"); err != nil || l.Index != 0 || finish() != nil {
+			t.Errorf("%s is there, %v", l.Name, err)
+		}
+	})
+}
