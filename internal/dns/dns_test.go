@@ -162,10 +162,14 @@ func TestServerThatDoesNotStart(t *testing.T) {
 	s := newServer(t)
 	var said []string
 	s.Warn = func(text string) { said = append(said, text) }
-	s.install(t, `echo "$@" >&2; echo no port >&2; exit 1`)
+	s.install(t, `echo x >>"$0.starts"; echo "$@" >&2; echo no port >&2; exit 1`)
 	servers, err := s.Add(web)
 	if want := "--config " + s.Dir + " -p 53 run; no port"; err != nil || servers != nil || len(said) != 1 || !strings.HasSuffix(said[0], want) {
 		t.Errorf("%v, %v, %q; want a warning that ends in %s", servers, err, said, want)
+	}
+	starts, err := os.ReadFile(s.Program + ".starts")
+	if n := strings.Count(string(starts), "\n"); err != nil || n < 2 || n > int(bindWait/restartPause) {
+		t.Errorf("started %d times in %v: %v", n, bindWait, err)
 	}
 	if got := s.content(t); got != "" {
 		t.Errorf("left is %q", got)

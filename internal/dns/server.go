@@ -37,8 +37,9 @@ const (
 	// reloadWait is the time after which the server is signaled again:
 	// aardvark-dns 1.4 misses a signal that arrives while it reads its files.
 	reloadWait = 100 * time.Millisecond
-	// pause is the time between two questions, or two starts.
-	pause = 10 * time.Millisecond
+	// pause is the time between two questions, restartPause that after a failed start.
+	pause        = 10 * time.Millisecond
+	restartPause = 50 * time.Millisecond
 	// startWait is how long the server may take to start.
 	startWait = 10 * time.Second
 	// maxMessage limits the output of a failing start, in bytes.
@@ -162,6 +163,7 @@ func (s Server) start() error {
 	env := []string{"RUST_LOG=error"} // else it warns that it has no level
 	stderr, err := subprocess.Command{Args: args, Dir: "/", Env: env, Output: 2, Limit: maxMessage, Timeout: startWait}.Run()
 	if err != nil {
+		<-time.After(restartPause)
 		message := strings.ReplaceAll(strings.TrimSpace(string(stderr)), "\n", "; ")
 		return fmt.Errorf("start %s: %w: %s", s.Program, err, message)
 	}
