@@ -215,7 +215,9 @@ func (p Plugin) others(name string) (all []taken, err error) {
 		bridge, _ := doc.String("network_interface")
 		list := []taken{{bridge: bridge, owner: "network " + defined}}
 		for _, s := range doc.Objects("subnets") {
-			list = append(list, taken{prefix: fields.Subnet(s, "subnet"), owner: list[0].owner})
+			text, _ := s.String("subnet")
+			prefix, _ := netip.ParsePrefix(text) // zero: the rest is taken all the same
+			list = append(list, taken{prefix: prefix.Masked(), owner: list[0].owner})
 		}
 		if doc.Err() == nil && defined != name {
 			all = append(all, list...)

@@ -181,6 +181,7 @@ func TestCreateChooses(t *testing.T) {
 func TestCreateRefusesCollisions(t *testing.T) {
 	b := newBench(t)
 	b.store(t, `{"name":"a","network_interface":"br-a","subnets":[{"subnet":"10.99.0.0/16"},{"subnet":"fd00:a::/64"}]}`)
+	b.store(t, `{"name":"odd","network_interface":"br-odd","subnets":[{},{"subnet":"::ffff:10.0.0.0/112"},{"subnet":"10.97.0.1/16"}]}`)
 	b.host.owners = []model.Owner{{Key: model.Key{Network: "cni", ContainerID: "0d8d354710ce77", IfName: "eth0"}, Addresses: []netip.Addr{netip.MustParseAddr("10.50.0.9")}}}
 	b.host.taken = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	for _, c := range []struct{ name, stdin, want string }{
@@ -189,6 +190,8 @@ func TestCreateRefusesCollisions(t *testing.T) {
 		{"with a container", `{"name":"b","subnets":[{"subnet":"10.50.0.0/24"}]}`, "subnet 10.50.0.0/24 overlaps with 10.50.0.9/32 of container 0d8d354710ce in network cni"},
 		{"with the host", `{"name":"b","subnets":[{"subnet":"192.0.2.128/25"}]}`, "192.0.2.128/25 overlaps with 192.0.2.0/24"},
 		{"of a bridge", `{"name":"b","network_interface":"br-a"}`, "interface br-a is the one of network a"},
+		{"of the bridge of an odd one", `{"name":"b","network_interface":"br-odd"}`, "interface br-odd is the one of network odd"},
+		{"with an odd one", `{"name":"b","subnets":[{"subnet":"10.97.7.0/24"}]}`, "overlaps with 10.97.0.0/16 of network odd"},
 		{"with itself", `{"name":"b","subnets":[{"subnet":"10.1.0.0/24"},{"subnet":"10.1.0.0/16"}]}`, "subnets[1]: 10.1.0.0/16 overlaps with subnets[0], 10.1.0.0/24"},
 	} {
 		t.Run(c.name, func(t *testing.T) { b.refused(t, c.want, c.stdin, "create") })
