@@ -53,7 +53,10 @@ func (p Plugin) Main(args []string, stdin io.Reader, stdout io.Writer) int {
 	if err != nil {
 		reply = encode("error", err.Error())
 	}
-	_, werr := stdout.Write(reply)
+	var werr error
+	if len(reply) > 0 { // a teardown has none, and stdout may be full
+		_, werr = stdout.Write(reply)
+	}
 	if werr != nil {
 		p.Engine.Warn(fmt.Sprintf("can't write the reply %s: %v", reply, werr))
 	}
