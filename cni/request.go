@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"flatnet/bridge/model"
@@ -19,17 +18,17 @@ func parseArgs(s string, req *model.Request) error {
 	if s == "" {
 		return nil
 	}
-	var seen []string
+	seen := map[string]bool{}
 	unknown, ignore := "", false
 	for pair := range strings.SplitSeq(s, ";") {
 		key, value, ok := strings.Cut(pair, "=")
 		switch {
 		case !ok || key == "" || strings.Contains(value, "="):
 			return fmt.Errorf("%.60q is not of the form KEY=VALUE", pair)
-		case slices.Contains(seen, key):
+		case seen[key]:
 			return fmt.Errorf("%.60q is given twice", key)
 		}
-		seen = append(seen, key)
+		seen[key] = true
 		var err error
 		switch {
 		case key == "IP" && value != "":

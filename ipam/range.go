@@ -93,6 +93,9 @@ type Sets struct {
 	all  []Range // of all sets, in order
 }
 
+// maxRanges bounds the ranges of a network, each of which is compared with all others.
+const maxRanges = 1 << 10
+
 // NewSets returns the sets, or a [model.ErrInvalid] if a range is refused (see
 // [NewRange]), a set is empty or mixes IPv4 and IPv6, or two ranges overlap.
 func NewSets(sets [][]model.Range) (s Sets, err error) {
@@ -102,6 +105,9 @@ func NewSets(sets [][]model.Range) (s Sets, err error) {
 		}
 		known := len(s.all)
 		for _, plain := range set {
+			if len(s.all) == maxRanges {
+				return Sets{}, invalid("more than %d ranges", maxRanges)
+			}
 			r, err := NewRange(plain)
 			if err != nil {
 				return Sets{}, err

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -10,6 +11,10 @@ import (
 
 func TestNewSetsRefuses(t *testing.T) {
 	four := rng(t, "10.0.0.0/24", "10.0.0.10", "10.0.0.20")
+	var many [][]Range
+	for i := range maxRanges + 1 {
+		many = append(many, []Range{rng(t, fmt.Sprintf("10.%d.%d.0/24", i/256, i%256))})
+	}
 	for _, tt := range []struct {
 		name string
 		sets [][]Range
@@ -23,6 +28,7 @@ func TestNewSetsRefuses(t *testing.T) {
 			"ranges 10.0.0.15-10.0.0.16 and 10.0.0.10-10.0.0.20 overlap"},
 		{"overlap of subnets", [][]Range{{rng(t, "10.0.0.0/8")}, {rng(t, "10.9.0.0/16")}},
 			"ranges 10.0.0.1-10.255.255.254 and 10.9.0.1-10.9.255.254 overlap"},
+		{"too many", many, "more than 1024 ranges"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := NewSets(plain(tt.sets...)); !errors.Is(err, model.ErrInvalid) || err.Error() != tt.text {

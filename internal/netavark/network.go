@@ -194,7 +194,7 @@ type taken struct {
 }
 
 // others lists all that networks other than the one of that name have. A definition
-// that can't be read is ignored, as by Podman.
+// that can't be read, or is not called NAME.json, is ignored, as by Podman.
 func (p Plugin) others(name string) (all []taken, err error) {
 	var files []string
 	dir, err := os.Open(p.Networks)
@@ -219,7 +219,7 @@ func (p Plugin) others(name string) (all []taken, err error) {
 			prefix, _ := netip.ParsePrefix(text) // zero: the rest is taken all the same
 			list = append(list, taken{prefix: prefix.Masked(), owner: list[0].owner})
 		}
-		if doc.Err() == nil && defined != name {
+		if doc.Err() == nil && defined != name && file == defined+".json" { // else it is none of Podman's
 			all = append(all, list...)
 		}
 	}

@@ -3,6 +3,8 @@ package netavark
 import (
 	"encoding/json"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -198,6 +200,13 @@ func TestCreateRefusesCollisions(t *testing.T) {
 	}
 	t.Run("but not with its own definition", func(t *testing.T) {
 		b.must(t, `{"name":"a","network_interface":"br-a","subnets":[{"subnet":"10.99.0.0/16"}]}`, "create")
+	})
+	t.Run("nor with what is no definition of Podman's", func(t *testing.T) {
+		copied := []byte(`{"name":"old","network_interface":"br-old","subnets":[{"subnet":"10.96.0.0/16"}]}`)
+		if err := os.WriteFile(filepath.Join(b.Networks, "old.json.bak"), copied, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.must(t, `{"name":"b","network_interface":"br-old","subnets":[{"subnet":"10.96.0.0/16"}]}`, "create")
 	})
 	t.Run("when nothing is free", func(t *testing.T) {
 		b.host.taken = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
