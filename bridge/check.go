@@ -131,16 +131,6 @@ func (c *call) report(s *model.Shared, ends []end) error {
 	if len(found) == 0 {
 		return err
 	}
-	for _, e := range ends {
-		without := antispoof.Without(e.Key)
-		i := slices.IndexFunc(found, func(f model.Fault) bool { return f.Thing == without.Thing })
-		if i < 0 {
-			continue
-		}
-		if r := c.records.Attachment(e.Key); r == nil || !r.SpoofCheck {
-			found[i] = without
-		}
-	}
 	advice := "flatnet reload mends that"
 	recorded := c.records.Network(s.Name)
 	if recorded == nil {
@@ -150,6 +140,11 @@ func (c *call) report(s *model.Shared, ends []end) error {
 	}
 	for _, e := range ends {
 		r := cmp.Or(c.records.Attachment(e.Key), &model.Attachment{})
+		without := antispoof.Without(e.Key)
+		i := slices.IndexFunc(found, func(f model.Fault) bool { return f.Thing == without.Thing })
+		if i >= 0 && !r.SpoofCheck {
+			found[i] = without
+		}
 		if len(e.Ports) > 0 && !slices.Equal(r.Ports, e.Ports) || e.Bandwidth != (model.Bandwidth{}) && r.Bandwidth != e.Bandwidth {
 			advice += ", but not ports and limits of " + e.Key.String() + ", which are not recorded"
 		}

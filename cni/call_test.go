@@ -127,6 +127,7 @@ func TestVersion(t *testing.T) {
 		{`{"cniVersion":17}`, "1.1.0"},
 		{`{"cniVersion":"1.0"}`, "1.1.0"},
 		{`{"cniVersion":"1.0.x"}`, "1.1.0"},
+		{`{"cniVersion":".."}`, "1.1.0"},
 		{`not JSON`, "1.1.0"},
 	} {
 		var f fake

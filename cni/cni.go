@@ -257,7 +257,8 @@ func configVersion(doc *strictjson.Object, command string) (string, error) {
 // one.
 func requestedVersion(doc *strictjson.Object) string {
 	version, _ := doc.String("cniVersion")
-	if strings.Trim(version, ".0123456789") != "" || strings.Count(version, ".") != 2 {
+	parts := strings.Split(version, ".")
+	if strings.Trim(version, ".0123456789") != "" || len(parts) != 3 || slices.Contains(parts, "") {
 		return newest
 	}
 	return version

@@ -216,8 +216,8 @@ func (h *Host) Locals(l rtnl.Link, known []rtnl.Addr) model.Locals {
 		if err != nil || !r.Dst.IsValid() {
 			return model.Local{}, err
 		}
-		l, _ := h.LinkByIndex(r.Index) // it may have gone
-		return model.Local{Prefix: r.Dst, Link: cmp.Or(l.Name, fmt.Sprintf("with index %d", r.Index))}, nil
+		other, _ := h.LinkByIndex(r.Index) // it may have gone
+		return model.Local{Prefix: r.Dst, Link: cmp.Or(other.Name, fmt.Sprintf("with index %d", r.Index))}, nil
 	}
 }
 

@@ -13,19 +13,24 @@ import (
 // listen opens a TCP or UDP socket, and returns its address.
 func listen(t *testing.T, network, addr string) netip.AddrPort {
 	t.Helper()
+	check := func(err error) {
+		t.Helper()
+		if addr[0] == '[' && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)) {
+			t.Skip("needs IPv6 on lo: sysctl net.ipv6.conf.lo.disable_ipv6=0")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	if network[:3] == "tcp" {
 		l, err := net.Listen(network, addr)
-		if err != nil {
-			t.Skip(err)
-		}
+		check(err)
 		t.Cleanup(func() { l.Close() })
 		a := l.Addr().(*net.TCPAddr).AddrPort()
 		return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 	}
 	l, err := net.ListenPacket(network, addr)
-	if err != nil {
-		t.Skip(err)
-	}
+	check(err)
 	t.Cleanup(func() { l.Close() })
 	a := l.LocalAddr().(*net.UDPAddr).AddrPort()
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())

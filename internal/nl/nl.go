@@ -1,7 +1,7 @@
 // Package nl is the one way from flatnet to a netlink socket: it dials,
 // exchanges messages under a deadline, restarts interrupted dumps and reports
-// the kernel's errors in the kernel's words. It also passes over attributes
-// (see [Codec]). The meaning of messages is left to rtnl, nft and conntrack.
+// the kernel's errors in the kernel's words. It also encodes and reads attributes
+// (see [Attr] and [Reader]). The meaning of messages is left to rtnl, nft and conntrack.
 package nl
 
 import (

@@ -3,7 +3,7 @@ package main
 // The limits in lines of code; of a function in lines from func to brace.
 const (
 	maxCore     = 6_500
-	maxAll      = 11_100 // on the way to 10,000
+	maxAll      = 11_070 // on the way to 10,000
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
