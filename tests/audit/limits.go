@@ -2,13 +2,13 @@ package main
 
 // The limits in lines of code; of a function in lines from func to brace.
 const (
-	maxCore     = 6_500
-	maxAll      = 11_070 // on the way to 10,000
+	maxCore     = 6_750
+	maxAll      = 13_000
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
 
-	maxBinary = 3_500_000 // bytes
+	maxBinary = 3_750_000 // bytes
 )
 
 const program = "bin/flatnet"
