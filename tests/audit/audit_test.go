@@ -3,8 +3,10 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const root = "../.."
@@ -74,16 +76,56 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// Other documents name files and tests, too.
+// documents returns the names of all that is written for people.
+func documents(t *testing.T) []string {
+	t.Helper()
+	names := []string{"README.md", "CHANGELOG.md", ".github/SECURITY.md"}
+	found, err := filepath.Glob(filepath.Join(root, "docs/*.md"))
+	if err != nil || len(found) < 5 {
+		t.Fatalf("documents: %q, %v", found, err)
+	}
+	for _, path := range found {
+		names = append(names, "docs/"+filepath.Base(path))
+	}
+	return names
+}
+
+// Documents name files and tests that exist, and link to what exists.
 func TestNamesInDocuments(t *testing.T) {
 	files := repository(t)
-	for _, name := range []string{"README.md", ".github/SECURITY.md"} {
+	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	for _, name := range documents(t) {
 		content, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range append(missing(string(content), files), undeclared(string(content), files)...) {
 			t.Errorf("%s: %s", name, p)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(content), -1) {
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(name), m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", name, m[1], err)
+			}
+		}
+	}
+}
+
+// The README is read in five minutes, and all text in a terminal of 100 columns.
+// Tables can't be wrapped.
+func TestTextWidth(t *testing.T) {
+	for _, name := range documents(t) {
+		content, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(content), "\n")
+		if name == "README.md" && len(lines) > 120 {
+			t.Errorf("%s has %d lines, 120 are allowed", name, len(lines))
+		}
+		for i, line := range lines {
+			if utf8.RuneCountInString(line) > 100 && !strings.HasPrefix(line, "|") {
+				t.Errorf("%s:%d is longer than 100 columns: %s", name, i+1, line)
+			}
 		}
 	}
 }
