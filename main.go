@@ -17,6 +17,7 @@ import (
 	"flatnet/internal/cli"
 	"flatnet/internal/engine"
 	"flatnet/internal/netavark"
+	"flatnet/internal/podman"
 )
 
 // version is set by the Makefile.
@@ -26,7 +27,7 @@ func main() {
 	e := engine.New()
 	isCNI := os.Getenv("CNI_COMMAND") != ""
 	if !isCNI && (len(os.Args) < 2 || !netavark.IsCommand(os.Args[1])) {
-		os.Exit(cli.Main(os.Args[1:], version, e.Host, os.Stdout, os.Stderr))
+		os.Exit(cli.Main(&cli.Call{Args: os.Args[1:], Version: version, Host: e.Host, Names: podman.Names, Stdout: os.Stdout, Stderr: os.Stderr}))
 	}
 	// A reply that is not read must be an error, and not end the process: see cni.Main.
 	// This costs 0.1 ms less than signal.Notify. Children inherit ignored signals, so

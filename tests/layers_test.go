@@ -15,7 +15,7 @@ var layers = [][]string{
 	{"flatnet/ipam/delegate"},
 	{"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf"},
 	parts,
-	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/listeners"},
+	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/listeners", "flatnet/internal/podman"},
 	{"flatnet/internal/flock"},
 	{"flatnet/bridge/model"},
 	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack"},

@@ -27,6 +27,14 @@ type Attachment struct {
 	HostEnd   string // name of the veth pair's end on the host, once there is one
 }
 
+// A Survey is what a host shows of one network that has attachments.
+type Survey struct {
+	Shared                    // no more than its name, unless it is recorded
+	Recorded    bool          // a reload can restore it
+	Attachments []*Attachment // those that are not recorded have no MAC
+	Faults      error         // what a deep look found missing
+}
+
 // routed returns the served subnets that the bridge leads to: those of the
 // configuration, if it has any. One that it no longer has may have containers left.
 func (s *Shared) routed() []Subnet {

@@ -50,8 +50,12 @@ func (p Publication) On(host netip.Addr) Publication {
 }
 
 func (p Publication) String() string {
-	name := map[uint8]string{TCP: "tcp", UDP: "udp", SCTP: "sctp"}[p.Protocol]
-	return fmt.Sprintf("host port %s/%s", p.Host, name)
+	return fmt.Sprintf("host port %s/%s", p.Host, ProtocolName(p.Protocol))
+}
+
+// ProtocolName returns the name of a protocol whose ports can be published.
+func ProtocolName(protocol uint8) string {
+	return map[uint8]string{TCP: "tcp", UDP: "udp", SCTP: "sctp"}[protocol]
 }
 
 // linkLocal6 is RFC 4291's.

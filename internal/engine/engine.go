@@ -26,6 +26,7 @@ type Host interface {
 	GC(network string, valid []model.Key, alloc model.Allocator) error
 	Status(*model.Network, model.Allocator) error
 	Owners() ([]model.Owner, error)
+	Survey(deep bool) ([]*model.Survey, error)
 	Reload() (mended []string, err error)
 }
 

@@ -57,8 +57,9 @@ func (f fakeHost) Status(n *model.Network, alloc model.Allocator) error {
 	f.network = *n
 	return f.call(fmt.Sprintf("status %T", alloc))
 }
-func (f fakeHost) Owners() ([]model.Owner, error) { return nil, nil }
-func (f fakeHost) Reload() ([]string, error)      { return nil, nil }
+func (f fakeHost) Owners() ([]model.Owner, error)       { return nil, nil }
+func (f fakeHost) Reload() ([]string, error)            { return nil, nil }
+func (f fakeHost) Survey(bool) ([]*model.Survey, error) { return nil, nil }
 
 type fakeNames struct{ *fakes }
 

@@ -202,13 +202,6 @@ func ParseProtocol(s string) (uint8, error) {
 // where keys of elsewhere belong.
 func Suspicion(key string, known, elsewhere []string, hint string) string {
 	same := func(k string) bool { return strings.EqualFold(k, key) }
-	similar := func(k string) bool {
-		changes := 1
-		if min(len(k), len(key)) >= 8 {
-			changes = 2
-		}
-		return within(changes, strings.ToLower(k), strings.ToLower(key))
-	}
 	if slices.Contains(known, key) {
 		return ""
 	}
@@ -218,10 +211,19 @@ func Suspicion(key string, known, elsewhere []string, hint string) string {
 	if slices.ContainsFunc(elsewhere, same) {
 		return "means nothing " + hint
 	}
-	if i := slices.IndexFunc(known, similar); i >= 0 {
+	if i := slices.IndexFunc(known, func(k string) bool { return Similar(k, key) }); i >= 0 {
 		return fmt.Sprintf("means nothing to flatnet; did you mean %q?", known[i])
 	}
 	return ""
+}
+
+// Similar reports whether a is b with a slip of the keyboard, or two in long words.
+func Similar(a, b string) bool {
+	slips := 1
+	if min(len(a), len(b)) >= 8 {
+		slips = 2
+	}
+	return within(slips, strings.ToLower(a), strings.ToLower(b))
 }
 
 // within reports whether n changes turn a into b: a letter that is missing, too
