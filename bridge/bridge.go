@@ -16,7 +16,6 @@
 package bridge
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -162,7 +161,13 @@ func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
 		}
 	}
 	slices.SortFunc(heirs, func(a, b *model.Attachment) int {
-		return cmp.Or(cmp.Compare(a.Rank, b.Rank), strings.Compare(a.Key.String(), b.Key.String()))
+		switch {
+		case a.Internal == b.Internal:
+			return strings.Compare(a.Key.String(), b.Key.String())
+		case a.Internal: // where ports are of less use
+			return 1
+		}
+		return -1
 	})
 	if err := errors.Join(errs...); err != nil || !has {
 		return err

@@ -154,7 +154,7 @@ func (re *reloading) rules() error {
 		return err
 	}
 	var all, renamed []*model.Attachment
-	_, err = re.Transact(func(tx *host.Tx) error {
+	fill := func(tx *host.Tx) error {
 		all, renamed = nil, nil
 		links, err := re.Links()
 		if err != nil {
@@ -179,7 +179,10 @@ func (re *reloading) rules() error {
 			return err
 		}
 		return antispoof.Put(tx, all, renamed)
-	})
+	}
+	if _, err = re.Transact(fill); errors.Is(err, unix.ENOENT) { // a guarded port has gone meanwhile
+		_, err = re.Transact(fill)
+	}
 	if err != nil {
 		return err
 	}

@@ -12,12 +12,13 @@ import (
 
 // A living container that sends without pause with another's address is not heard
 // while it is taken off the network either.
-func TestSpoofedFramesDuringDEL(t *testing.T) {
+func TestSpoofedFramesDuringDEL(t *testing.T) { eachFamily(t, guardBox.spoofedFramesDuringDEL) }
+
+func (b guardBox) spoofedFramesDuringDEL() {
 	rounds := 4
 	if long {
 		rounds = 30
 	}
-	b := newBox(t)
 	spoof := strings.Replace(dual, `"ipam"`, `"macspoofchk":true,"ipam"`, 1)
 	guarded := func(c *lab.Call) { c.Conf = spoof }
 	witness := b.attach("witness", guarded)
@@ -29,7 +30,7 @@ func TestSpoofedFramesDuringDEL(t *testing.T) {
 		"GC":                   func(c container) { b.do(lab.Call{Command: "GC", Conf: gcConf(spoof, "witness")}) },
 		"DEL without a record": func(c container) { b.Sh("rm -r /run/flatnet/*/flatnet"); b.do(c.then("DEL")) },
 	} {
-		t.Run(name, func(t *testing.T) {
+		b.t.Run(name, func(t *testing.T) {
 			for i := range rounds {
 				liar := b.in(t).attach(fmt.Sprintf("liar%d", i), guarded)
 				liar.Flood("eth0", taggedIPv4(t, liar, witness, "10.87.1.77", ""), spoofedARP(t, liar, "10.87.1.77"),
@@ -43,7 +44,7 @@ func TestSpoofedFramesDuringDEL(t *testing.T) {
 		})
 	}
 	if n := witness.Run("nft", "list", "counter", "netdev", "watch", "honest"); strings.Contains(n, "packets 0 ") {
-		t.Error("the witness has seen nothing at all")
+		b.t.Error("the witness has seen nothing at all")
 	}
 }
 

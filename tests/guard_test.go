@@ -18,6 +18,49 @@ var guarded = strings.Replace(dual, `"ipam"`, `"macspoofchk":true,"ipam"`, 1)
 
 func withConf(conf string) func(*lab.Call) { return func(c *lab.Call) { c.Conf = conf } }
 
+// A guardBox is a box whose kernel has the checks in one of two families: in the bridge
+// family or, as where there is none (see TestKernels), in the netdev family.
+type guardBox struct {
+	box
+	family string
+}
+
+// eachFamily runs a test with the checks in either family.
+func eachFamily(t *testing.T, test func(guardBox)) {
+	t.Helper()
+	t.Parallel()
+	for _, family := range []string{"bridge", "netdev"} {
+		t.Run(family, func(t *testing.T) { test(newGuardBox(t, family)) })
+	}
+}
+
+func newGuardBox(t *testing.T, family string) guardBox {
+	t.Helper()
+	b := guardBox{newBox(t), family}
+	b.flush()
+	return b
+}
+
+// flushing are commands of nft which remove all rules, and make flatnet choose the
+// family for a network's checks: that of a table which is there already.
+func (b guardBox) flushing(networks ...string) string {
+	commands := "flush ruleset"
+	if b.family == "netdev" {
+		for _, network := range networks {
+			commands += "; add table netdev " + network
+		}
+	}
+	return commands
+}
+
+func (b guardBox) flush() { b.Run("nft", b.flushing("flatnet")) }
+
+// table lists the table with the checks.
+func (b guardBox) table() string {
+	b.t.Helper()
+	return b.Run("nft", "list", "table", b.family, "flatnet")
+}
+
 // hardware is the MAC address of a container's interface.
 func (c container) hardware(t *testing.T) []byte {
 	t.Helper()
@@ -96,7 +139,11 @@ func (c container) heard(i int, family string) string {
 // What says that another's address is in use, or that here is a router, is not
 // heard; the same about the container's own addresses is.
 func TestSpoofCheckOfProbesAndAdvertisements(t *testing.T) {
-	b := newBox(t)
+	eachFamily(t, guardBox.spoofCheckOfProbesAndAdvertisements)
+}
+
+func (b guardBox) spoofCheckOfProbesAndAdvertisements() {
+	t := b.t
 	liar, victim := b.attach("liar", withConf(guarded)), b.attach("victim", withConf(guarded))
 	mac := liar.hardware(t)
 	own := linkLocal(mac)
@@ -158,7 +205,11 @@ func TestSpoofCheckOfProbesAndAdvertisements(t *testing.T) {
 // configures itself: it has any addresses, but one MAC. One that goes leaves the
 // others guarded.
 func TestSpoofCheckOfWhatConfiguresItself(t *testing.T) {
-	b := newBox(t)
+	eachFamily(t, guardBox.spoofCheckOfWhatConfiguresItself)
+}
+
+func (b guardBox) spoofCheckOfWhatConfiguresItself() {
+	t := b.t
 	self := withConf(`{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet","macspoofchk":true,"disableContainerInterface":true}`)
 	vm, peer, gone := b.attach("vm", self), b.attach("peer", self), b.attach("gone", self)
 	vm.Sh("ip link set eth0 up; ip addr add 10.9.9.1/24 dev eth0; ip addr add fd99::1/64 dev eth0 nodad")
@@ -188,13 +239,13 @@ func TestSpoofCheckOfWhatConfiguresItself(t *testing.T) {
 	b.do(gone.then("DEL")) // whose lease is not the last: there are none
 	honest()
 	lie("2")
-	b.Run("nft", "flush", "ruleset")
+	b.flush()
 	b.reload()
 	honest()
 	lie("3")
 	b.do(vm.then("CHECK"))
 	b.do(peer.then("DEL"))
-	if !strings.Contains(b.Run("nft", "list", "table", "bridge", "flatnet"), "fn-vm") {
+	if !strings.Contains(b.table(), "fn-vm") {
 		t.Error("the last one is not guarded any more")
 	}
 	b.do(vm.then("DEL"))
@@ -253,8 +304,10 @@ func TestGuardTableOfAnOlderVersion(t *testing.T) {
 
 // A host end that the administrator renamed is not guarded: CHECK and STATUS say
 // so, a reload guards it by its new name, and DEL removes that.
-func TestGuardOfARenamedPort(t *testing.T) {
-	b := newBox(t)
+func TestGuardOfARenamedPort(t *testing.T) { eachFamily(t, guardBox.guardOfARenamedPort) }
+
+func (b guardBox) guardOfARenamedPort() {
+	t := b.t
 	c1, c2 := b.attach("c1", withConf(guarded)), b.attach("c2", withConf(guarded))
 	b.Sh("ip link set fn-c1 down; ip link set fn-c1 name lan7; ip link set lan7 up")
 	status := call("STATUS", "")
@@ -272,11 +325,11 @@ func TestGuardOfARenamedPort(t *testing.T) {
 	if err := c1.Ping(c2.addr); err != nil {
 		t.Error(err)
 	}
-	if table := b.Run("nft", "list", "table", "bridge", "flatnet"); strings.Contains(table, "fn-c1") {
+	if table := b.table(); strings.Contains(table, "fn-c1") {
 		t.Errorf("elements of the old name are left: %s", table)
 	}
 	b.do(c1.then("DEL"))
-	if table := b.Run("nft", "list", "table", "bridge", "flatnet"); strings.Contains(table, "lan7") {
+	if table := b.table(); strings.Contains(table, "lan7") {
 		t.Errorf("c1's elements are left: %s", table)
 	}
 	b.do(c2.then("DEL"))
@@ -285,9 +338,12 @@ func TestGuardOfARenamedPort(t *testing.T) {
 
 // Guards of many containers of two networks come back together, also when others
 // flush the rules meanwhile, and what nft saved of them it loads.
-func TestReloadOfManyGuards(t *testing.T) {
+func TestReloadOfManyGuards(t *testing.T) { eachFamily(t, guardBox.reloadOfMany) }
+
+func (b guardBox) reloadOfMany() {
 	const many = 60
-	b := newBox(t)
+	t, flush := b.t, b.flushing("flatnet", "flatnet-second")
+	b.Run("nft", flush)
 	second := strings.NewReplacer(`"name":"flatnet"`, `"name":"second","bridge":"br2"`, "10.87.1.", "10.87.2.", "fd87:0:0:1:", "fd87:0:0:2:").Replace(guarded)
 	var all []container
 	for i := range many {
@@ -301,14 +357,14 @@ func TestReloadOfManyGuards(t *testing.T) {
 		out := ""
 		for _, table := range []string{"flatnet", "flatnet-second"} {
 			for _, set := range []string{"guarded", "macs", "addrs4", "addrs6"} {
-				s := b.Run("nft", "list", "set", "bridge", table, set)
+				s := b.Run("nft", "list", "set", b.family, table, set)
 				out += fmt.Sprintf("%s %s %d\n", table, set, strings.Count(s, "comment"))
 			}
 		}
 		return out
 	}
 	want := list()
-	b.Run("nft", "flush", "ruleset")
+	b.Run("nft", flush)
 	b.reload()
 	if got := list(); got != want {
 		t.Errorf("was\n%s\nand is\n%s", want, got)
@@ -316,7 +372,7 @@ func TestReloadOfManyGuards(t *testing.T) {
 	var flushes sync.WaitGroup
 	flushes.Go(func() {
 		for range 40 {
-			if _, err := b.Try("nft", "flush", "ruleset"); err != nil {
+			if _, err := b.Try("nft", flush); err != nil {
 				t.Error(err)
 			}
 		}
@@ -331,6 +387,7 @@ func TestReloadOfManyGuards(t *testing.T) {
 	}
 	if out, err := b.Try("sh", "-ec", "nft list ruleset >/run/saved; nft flush ruleset; nft -f /run/saved"); err != nil {
 		t.Logf("this nft can't save ND targets: %v %s", err, out)
+		b.Run("nft", flush)
 		b.reload()
 	}
 	if got := list(); got != want {
@@ -341,26 +398,42 @@ func TestReloadOfManyGuards(t *testing.T) {
 	b.do(all[5].then("CHECK"))
 }
 
+// portChain is the chain of a port in the netdev family.
+const portChain = "port-MARK"
+
 // STATUS sees that guards are gone.
 func TestSTATUSOfGuards(t *testing.T) {
-	for name, spoil := range map[string]string{
-		"table":   "nft delete table bridge flatnet",
-		"rule":    "nft flush chain bridge flatnet check",
-		"element": `nft 'delete element bridge flatnet guarded { "fn-c1" }'`,
+	t.Parallel()
+	for _, c := range []struct{ name, family, spoil string }{
+		{"table", "bridge", "nft delete table bridge flatnet"},
+		{"rule", "bridge", "nft flush chain bridge flatnet check"},
+		{"element", "bridge", `nft 'delete element bridge flatnet guarded { "fn-c1" }'`},
+		{"table of the netdev family", "netdev", "nft delete table netdev flatnet; nft add table netdev flatnet"},
+		{"its rule", "netdev", "nft flush chain netdev flatnet check"},
+		{"its element", "netdev", `nft 'delete element netdev flatnet guarded { "fn-c1" }'`},
+		{"the port's chain", "netdev", "nft delete chain netdev flatnet " + portChain},
+		{"the port's rule", "netdev", "nft flush chain netdev flatnet " + portChain},
+		{"the port's chain is another's", "netdev", "ip link add other type veth; nft delete chain netdev flatnet " + portChain +
+			"; nft 'add chain netdev flatnet " + portChain + ` { type filter hook ingress device "other" priority -300; }'` +
+			"; nft add rule netdev flatnet " + portChain + ` iifname @guarded goto check comment '"flatnet"'`},
 	} {
-		t.Run(name, func(t *testing.T) {
-			b := newBox(t)
+		t.Run(c.name, func(t *testing.T) {
+			b := newGuardBox(t, c.family)
 			status := call("STATUS", "")
 			status.Conf = newer(guarded)
 			b.do(status)
 			c1 := b.attach("c1", withConf(guarded))
 			b.do(status)
-			b.Sh(spoil)
+			mark := strings.ReplaceAll(links(t, b.Place)["fn-c1"].Address, ":", "")
+			b.Sh(strings.ReplaceAll(c.spoil, "MARK", mark))
 			b.refused(status, 51, "flatnet", "reload")
 			b.refused(c1.then("CHECK"), 104, "flatnet", "reload")
 			b.reload()
 			b.do(status)
 			b.do(c1.then("CHECK"))
+			if table := b.table(); c.family == "netdev" && strings.Count(table, `device "fn-c1"`) != 1 {
+				t.Errorf("not checked: %s", table)
+			}
 		})
 	}
 }
@@ -370,12 +443,19 @@ func TestSTATUSOfGuards(t *testing.T) {
 // another port either, and nothing in them reaches the host's own services with
 // another's address.
 func TestSpoofCheckOfLinkProtocols(t *testing.T) {
+	t.Parallel()
+	for _, family := range []string{"bridge", "netdev"} {
+		spoofCheckOfLinkProtocols(t, family)
+	}
+}
+
+func spoofCheckOfLinkProtocols(t *testing.T, family string) {
 	for name, prepare := range map[string]string{
 		"bridge of flatnet's": ":",
 		"bridge of somebody":  "ip link add flatnet-br0 up type bridge",
 	} {
-		t.Run(name, func(t *testing.T) {
-			b := newBox(t)
+		t.Run(family+" family, "+name, func(t *testing.T) {
+			b := newGuardBox(t, family)
 			b.Sh(prepare)
 			liar, victim := b.attach("liar", withConf(guarded)), b.attach("victim", withConf(guarded))
 			if err := victim.Ping(gateway); err != nil {
@@ -401,6 +481,30 @@ func TestSpoofCheckOfLinkProtocols(t *testing.T) {
 			if err := liar.Ping(victim.addr); err != nil {
 				t.Error(err)
 			}
+		})
+	}
+}
+
+// In the netdev family the checks don't see what a limit has delayed: so a container
+// can't have both there.
+func TestGuardWithALimitInTheNetdevFamily(t *testing.T) {
+	const limit = `"runtimeConfig":{"bandwidth":{"egressRate":8000000,"egressBurst":800000}}`
+	for _, family := range []string{"bridge", "netdev"} {
+		t.Run(family, func(t *testing.T) {
+			b := newGuardBox(t, family)
+			b.NetNS("c1")
+			c1 := call("ADD", "c1")
+			c1.Conf = withKeys(guarded, limit)
+			if family == "netdev" {
+				b.refused(c1, 103, "macspoofchk", "limit", "CONFIG_NF_TABLES_BRIDGE")
+				if left := b.Run("ip", "-br", "link"); strings.Contains(left, "fn-") || strings.Contains(left, "ifb") {
+					t.Errorf("left: %s", left)
+				}
+				return
+			}
+			b.do(c1)
+			b.do(lab.Call{Command: "DEL", ID: c1.ID, NetNS: c1.NetNS, IfName: c1.IfName, Conf: c1.Conf})
+			b.clean()
 		})
 	}
 }

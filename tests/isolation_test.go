@@ -148,14 +148,15 @@ func TestPortIsolation(t *testing.T) {
 }
 
 // A container that pretends to be another, in any way, is not heard.
-func TestSpoofCheck(t *testing.T) {
-	b := newBox(t)
-	w := spoofing{b, b.attach("liar", withConf(guarded)), b.attach("victim", withConf(guarded)), b.attach("witness", withConf(guarded))}
+func TestSpoofCheck(t *testing.T) { eachFamily(t, guardBox.spoofCheck) }
+
+func (b guardBox) spoofCheck() {
+	w := spoofing{b.box, b.attach("liar", withConf(guarded)), b.attach("victim", withConf(guarded)), b.attach("witness", withConf(guarded))}
 	w.honest()
 	b.do(w.liar.then("CHECK"))
 	w.otherSource()
 	w.otherAnswers()
-	b.Run("nft", "flush", "ruleset")
+	b.flush()
 	b.reload()
 	w.honest()
 	w.otherAdvertisements()
@@ -165,7 +166,7 @@ func TestSpoofCheck(t *testing.T) {
 	// Frames with another MAC address.
 	w.liar.Sh("ip link set eth0 address 02:00:00:00:00:99")
 	if w.liar.Ping(gateway) == nil {
-		t.Error("is heard by another MAC address")
+		b.t.Error("is heard by another MAC address")
 	}
 	for _, c := range []container{w.liar, w.victim, w.witness} {
 		b.do(c.then("DEL"))

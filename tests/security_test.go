@@ -55,9 +55,11 @@ func (b box) mute(p lab.Place) {
 // One frame with a sibling's source address moves the sibling's entry in the
 // bridge's forwarding database, except with macspoofchk.
 func TestForwardingDatabase(t *testing.T) {
-	for _, guarded := range []bool{false, true} {
-		t.Run(fmt.Sprintf("macspoofchk %v", guarded), func(t *testing.T) {
-			b := newBox(t)
+	t.Parallel()
+	for _, family := range []string{"", "bridge", "netdev"} {
+		guarded := family != ""
+		t.Run("macspoofchk "+family, func(t *testing.T) {
+			b := newGuardBox(t, family)
 			guard := func(c *lab.Call) { c.Conf = conf(fmt.Sprintf(`"macspoofchk":%v`, guarded)) }
 			liar, victim := b.attach("liar", guard), b.attach("victim", guard)
 			if err := victim.Ping(gateway); err != nil {

@@ -247,28 +247,40 @@ fi
 ok "both families: nothing is left" clean
 umount /run/netns/c1
 
-# Where nft_meta_bridge is a module, nothing of meta is there without it.
+# guard WHAT: macspoofchk.
 guarded=${conf%\}},\"macspoofchk\":true}
 status() { echo "${1%\}}" | sed 's/1.0.0/1.1.0/; s/$/}/' | CNI_COMMAND=STATUS $as flatnet; }
-netns c1
+guard() {
+	netns c1
+	netns c2
+	ok "$1: STATUS" status "$guarded"
+	ok "$1: ADD" add c1 "$guarded"
+	ok "$1: ADD of a second" add c2 "$guarded"
+	ok "$1: packets" pings c1 192.0.2.2
+	ok "$1: CHECK" check c1 "$guarded"
+	in_ c1 ip addr add 10.87.1.77/24 dev eth0
+	refused "$1: another's address" "100% packet loss" in_ c1 ping -c1 -W2 -I 10.87.1.77 10.87.1.1
+	in_ c1 ip addr del 10.87.1.77/24 dev eth0
+	ok "$1: DEL of the second" cni DEL c2 "$guarded"
+	ok "$1: CHECK after it" check c1 "$guarded"
+	ok "$1: packets after it" pings c1 192.0.2.2
+	in_ c1 ip link set eth0 address 02:00:00:00:00:99
+	refused "$1: another's MAC address" "100% packet loss" in_ c1 ping -c1 -W2 10.87.1.1
+	ok "$1: reload" $as flatnet reload
+	refused "$1: another's MAC address after a reload" "100% packet loss" in_ c1 ping -c1 -W2 10.87.1.1
+	in_ c1 ip link del eth0 # and with it the host end, and its hook
+	ok "$1: DEL" cni DEL c1 "$guarded"
+	ok "$1: nothing is left" clean
+	umount /run/netns/c1 /run/netns/c2
+}
+
+# Where nft_meta_bridge is a module, nothing of meta is there without it, and the
+# netdev family has the checks.
 if [ -n "$(cat /modules/nft_meta_bridge.order)" ]; then
-	refused "without nft_meta_bridge: STATUS" CONFIG_NFT_BRIDGE_META status "$guarded"
-	refused "without nft_meta_bridge: ADD" CONFIG_NFT_BRIDGE_META add c1 "$guarded"
-	refused "without nft_meta_bridge: its code" '"code":103' add c1 "$guarded"
-	ok "without nft_meta_bridge: ADD without macspoofchk" add c1 "$conf"
-	ok "without nft_meta_bridge: DEL" cni DEL c1 "$conf"
-	ok "without nft_meta_bridge: nothing is left" clean
+	guard "macspoofchk in the netdev family"
 	load nft_meta_bridge
 fi
-ok "macspoofchk: STATUS" status "$guarded"
-ok "macspoofchk: ADD" add c1 "$guarded"
-ok "macspoofchk: packets" pings c1 192.0.2.2
-ok "macspoofchk: CHECK" check c1 "$guarded"
-in_ c1 ip addr add 10.87.1.77/24 dev eth0
-refused "macspoofchk: another's address" "100% packet loss" in_ c1 ping -c1 -W2 -I 10.87.1.77 10.87.1.1
-ok "macspoofchk: DEL" cni DEL c1 "$guarded"
-ok "macspoofchk: nothing is left" clean
-umount /run/netns/c1
+guard "macspoofchk in the bridge family"
 
 as="confine -caps -noexec"
 job "two capabilities, no further process"

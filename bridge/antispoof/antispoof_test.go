@@ -1,6 +1,7 @@
 package antispoof
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -208,6 +209,38 @@ func TestRemove(t *testing.T) {
 		for network, want := range map[string]bool{"flatnet": true, "other": false} {
 			if has, err := Has(c, network); has != want || err != nil {
 				t.Errorf("%s: %v, %v", network, has, err)
+			}
+		}
+	})
+}
+
+// Where the kernel refuses the bridge family, a network's checks are in the netdev
+// family, and stay there.
+func TestWithoutTheBridgeFamily(t *testing.T) {
+	inNamespace(t, func(h *host.Host) {
+		r := rig{t, h}
+		c1 := attachment("c1", "lo", 1)
+		all := []*model.Attachment{c1}
+		r.transact(func(tx *host.Tx) error {
+			tx.NoBridge = true
+			return Put(tx, all, nil)
+		})
+		r.put(all)
+		table := runNFT(t, "list table netdev flatnet")
+		if !strings.Contains(table, `device "lo"`) || runNFT(t, "list tables") != "table netdev flatnet\n" {
+			t.Errorf("the table is %s", table)
+		}
+		c2 := attachment("c2", "lo", 2)
+		c2.Bandwidth.Egress.Rate = 8000
+		_, err := r.Transact(func(tx *host.Tx) error { return Put(tx, append(all, c2), nil) })
+		if !errors.Is(err, model.ErrUnsupported) || !strings.Contains(err.Error(), "CONFIG_NF_TABLES_BRIDGE") {
+			t.Errorf("with a limit: %v", err)
+		}
+		for _, recorded := range []*model.Attachment{c1, nil} {
+			r.put(all)
+			r.transact(func(tx *host.Tx) error { return Remove(tx, c1.Key, recorded) })
+			if table := runNFT(t, "list table netdev flatnet"); strings.Contains(table, "c1") || strings.Contains(table, "device") {
+				t.Errorf("left: %s", table)
 			}
 		}
 	})

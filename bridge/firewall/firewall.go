@@ -290,14 +290,13 @@ func Faults(c *nft.Conn, s *model.Shared, ipv6 bool) ([]model.Fault, error) {
 // Remove adds to tx the removal of the network's tables, with everything that depends
 // on them.
 func Remove(tx *host.Tx, network string) error {
-	for _, family := range []nft.Family{nft.IPv4, nft.IPv6, nft.Bridge} {
-		has, err := tx.Has(host.Table(family, network))
-		if err != nil {
-			return err
-		}
-		if has {
-			tx.Delete(host.Table(family, network))
-		}
+	var tables []nft.Table
+	for _, family := range []nft.Family{nft.IPv4, nft.IPv6, nft.Bridge, nft.Netdev} {
+		tables = append(tables, host.Table(family, network))
 	}
-	return nil
+	there, err := nft.Existing(tx.Conn, tables...)
+	for _, t := range there {
+		tx.Delete(t)
+	}
+	return err
 }

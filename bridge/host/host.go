@@ -67,18 +67,19 @@ func (h *Host) Rules() (*nft.Conn, error) {
 type Tx struct {
 	*nft.Conn
 	*nft.Batch
+	NoBridge   bool  // the kernel has no bridge family, or no input interface in it
 	NoFIB      bool  // the kernel has no CONFIG_NFT_FIB_*
 	NoOptional bool  // rules that a network can do without are refused
 	Lacks      error // why something is left out
 
-	// FIB and Optional are set by parts that add what the above would leave out.
-	FIB, Optional bool
+	// Bridge, FIB and Optional are set by parts that add what the above would leave out.
+	Bridge, FIB, Optional bool
 }
 
 // Transact commits what fill adds to a batch, unless that is nothing; see
 // [nft.Conn.Transact] for how often fill is called. If the kernel lacks something,
-// fill is called without what there is a substitute for, and then without what is
-// optional. Which of it was left out is returned.
+// fill is called without what there are substitutes for, one by one, and then without
+// what is optional. Which of it was left out is returned.
 func (h *Host) Transact(fill func(*Tx) error) (without Tx, err error) {
 	c, err := h.Rules()
 	if err != nil {
@@ -86,8 +87,9 @@ func (h *Host) Transact(fill func(*Tx) error) (without Tx, err error) {
 	}
 	var full Tx // the first attempt
 	var lacks error
-	for i, tx := range []Tx{{}, {NoFIB: true}, {NoOptional: true}, {NoFIB: true, NoOptional: true}} {
-		if tx.NoFIB && !full.FIB || tx.NoOptional && !full.Optional {
+	for i := range 8 {
+		tx := Tx{NoBridge: i&1 != 0, NoFIB: i&2 != 0, NoOptional: i&4 != 0}
+		if tx.NoBridge && !full.Bridge || tx.NoFIB && !full.FIB || tx.NoOptional && !full.Optional {
 			continue // it would be the same
 		}
 		tx.Conn, tx.Lacks = c, lacks
@@ -98,12 +100,22 @@ func (h *Host) Transact(fill func(*Tx) error) (without Tx, err error) {
 		if !errors.Is(err, nft.ErrUnsupported) {
 			return tx, kind(err)
 		}
-		lacks = cmp.Or(lacks, kind(err))
+		if i < 2 { // everything, and with the substitute for the bridge family
+			lacks = both(lacks, kind(err))
+		}
 		if i == 0 {
 			full = tx
 		}
 	}
 	return Tx{}, lacks
+}
+
+// both returns an error that names what each of two attempts lacks.
+func both(first, second error) error {
+	if first == nil || first.Error() == second.Error() {
+		return second
+	}
+	return fmt.Errorf("%w; and instead %w", first, second)
 }
 
 // Try finds out whether what fill adds could be committed, and leaves it undone: at
@@ -114,13 +126,26 @@ func (h *Host) Try(fill func(*Tx) error) error {
 	if err != nil {
 		return err
 	}
-	tx := Tx{Conn: c, Batch: &nft.Batch{}, NoFIB: true, NoOptional: true}
-	if err := fill(&tx); err != nil || tx.Len() == 0 {
-		return kind(err)
+	tx := Tx{Conn: c, NoFIB: true, NoOptional: true}
+	if err = tx.try(fill); errors.Is(err, nft.ErrUnsupported) && tx.Bridge {
+		tx.NoBridge = true
+		if without := tx.try(fill); without == nil || !errors.Is(without, nft.ErrUnsupported) {
+			err = without
+		} else {
+			err = both(err, without)
+		}
+	}
+	return kind(err)
+}
+
+func (tx *Tx) try(fill func(*Tx) error) error {
+	tx.Batch = &nft.Batch{}
+	if err := fill(tx); err != nil || tx.Len() == 0 {
+		return err
 	}
 	tx.Delete(nft.Chain{Table: nft.Table{Family: nft.IPv4, Name: "flatnet.none"}, Name: "none"})
-	if err := c.Commit(tx.Batch); !errors.Is(err, unix.ENOENT) {
-		return kind(err)
+	if err := tx.Commit(tx.Batch); !errors.Is(err, unix.ENOENT) {
+		return err
 	}
 	return nil
 }

@@ -97,25 +97,34 @@ func putChain(tx *Tx, name, typ string) {
 
 func TestTransactLeavesOutWhatIsRefused(t *testing.T) {
 	for _, tt := range []struct {
-		name                   string
-		withFIB, withOptional  bool // what is added, and refused
-		calls                  int
-		noFIB, noOptional, bad bool
+		name    string
+		refused []string // of what is added
+		with    []string // what is added
+		calls   int
+		bad     bool
 	}{
-		{"nothing", false, false, 1, false, false, false},
-		{"FIB", true, false, 2, true, false, false},
-		{"what is optional", false, true, 2, false, true, false},
-		{"both", true, true, 4, true, true, false},
-		{"all", false, false, 1, false, false, true},
+		{"nothing", nil, []string{"bridge", "FIB", "optional"}, 1, false},
+		{"the bridge family", []string{"bridge"}, []string{"bridge"}, 2, false},
+		{"the bridge family of all", []string{"bridge"}, []string{"bridge", "FIB", "optional"}, 2, false},
+		{"FIB", []string{"FIB"}, []string{"FIB"}, 2, false},
+		{"FIB of all", []string{"FIB"}, []string{"bridge", "FIB", "optional"}, 3, false},
+		{"what is optional", []string{"optional"}, []string{"optional"}, 2, false},
+		{"two", []string{"FIB", "optional"}, []string{"FIB", "optional"}, 4, false},
+		{"three", []string{"bridge", "FIB", "optional"}, []string{"bridge", "FIB", "optional"}, 8, false},
+		{"all", []string{""}, []string{""}, 1, true},
 	} {
 		inNamespace(t, func(h *Host) {
 			calls := 0
 			without, err := h.Transact(func(tx *Tx) error {
 				calls++
 				putChain(tx, "good", "filter")
-				tx.FIB, tx.Optional = tt.withFIB && !tx.NoFIB, tt.withOptional && !tx.NoOptional
-				if tt.bad || tx.FIB || tx.Optional {
-					putChain(tx, "bad", "unheard-of")
+				tx.Bridge = slices.Contains(tt.with, "bridge") && !tx.NoBridge
+				tx.FIB = slices.Contains(tt.with, "FIB") && !tx.NoFIB
+				tx.Optional = slices.Contains(tt.with, "optional") && !tx.NoOptional
+				for what, has := range map[string]bool{"bridge": tx.Bridge, "FIB": tx.FIB, "optional": tx.Optional, "": true} {
+					if has && slices.Contains(tt.refused, what) {
+						putChain(tx, "bad", "unheard-of")
+					}
 				}
 				return nil
 			})
@@ -125,13 +134,19 @@ func TestTransactLeavesOutWhatIsRefused(t *testing.T) {
 				return
 			}
 			committed, rerr := c.Has(Table(nft.IPv4, "flatnet"))
-			if calls != tt.calls || without.NoFIB != tt.noFIB || without.NoOptional != tt.noOptional {
-				t.Errorf("%s is refused: %d calls, without %+v", tt.name, calls, without)
+			var left []string
+			for i, is := range []bool{without.NoBridge, without.NoFIB, without.NoOptional} {
+				if is {
+					left = append(left, []string{"bridge", "FIB", "optional"}[i])
+				}
+			}
+			if calls != tt.calls || !tt.bad && !slices.Equal(left, tt.refused) {
+				t.Errorf("%s is refused: %d calls, without %q", tt.name, calls, left)
 			}
 			if errors.Is(err, model.ErrUnsupported) != tt.bad || committed == tt.bad || rerr != nil {
 				t.Errorf("%s is refused: %v, committed %v, %v", tt.name, err, committed, rerr)
 			}
-			if left := without.NoFIB || without.NoOptional; errors.Is(without.Lacks, model.ErrUnsupported) != left {
+			if errors.Is(without.Lacks, model.ErrUnsupported) != (len(left) > 0) {
 				t.Errorf("%s is refused: the reason is %v", tt.name, without.Lacks)
 			}
 		})
@@ -165,6 +180,32 @@ func TestTry(t *testing.T) {
 			}
 			if has, err := c.Has(Table(nft.IPv4, "flatnet")); has || err != nil {
 				t.Errorf("%s: left %v, %v", typ, has, err)
+			}
+		})
+	}
+}
+
+// What needs the bridge family is tried without it, too.
+func TestTryWithoutTheBridgeFamily(t *testing.T) {
+	for _, tt := range []struct {
+		with, without string // types of chains
+		want          error
+	}{
+		{"filter", "unheard-of", nil},
+		{"unheard-of", "filter", nil},
+		{"unheard-of", "unheard-of", model.ErrUnsupported},
+	} {
+		inNamespace(t, func(h *Host) {
+			err := h.Try(func(tx *Tx) error {
+				typ := tt.with
+				if tx.Bridge = !tx.NoBridge; tx.NoBridge {
+					typ = tt.without
+				}
+				putChain(tx, "one", typ)
+				return nil
+			})
+			if !errors.Is(err, tt.want) {
+				t.Errorf("%q, %q: %v", tt.with, tt.without, err)
 			}
 		})
 	}

@@ -132,6 +132,25 @@ func (c *Conn) Has(o Object) (bool, error) {
 	return false, fmt.Errorf("get %v: %w", o, err)
 }
 
+// Existing returns those of the objects that exist, asked for together.
+func Existing[T Object](c *Conn, objects ...T) (there []T, err error) {
+	var requests []netlink.Message
+	for _, o := range objects {
+		requests = append(requests, encode(o, getMsg, 0))
+	}
+	for _, err := range c.nl.Each(requests) {
+		o := objects[0]
+		objects = objects[1:]
+		switch {
+		case err == nil:
+			there = append(there, o)
+		case !errors.Is(err, unix.ENOENT):
+			return nil, fmt.Errorf("get %v: %w", o, c.explain(err))
+		}
+	}
+	return there, nil
+}
+
 // list returns the objects that a dump finds.
 func list[T any](c *Conn, o Object, decode func(Family, nl.Reader) T) (all []T, err error) {
 	answers, err := c.ask(o, netlink.Dump)
@@ -140,6 +159,22 @@ func list[T any](c *Conn, o Object, decode func(Family, nl.Reader) T) (all []T, 
 		return nil, fmt.Errorf("list %v: %w", o, err)
 	}
 	return all, nil
+}
+
+// Chain returns a chain as the kernel has it, or the zero value if it has none of that
+// family and name. A base chain whose device has gone may be left without one; one
+// whose device was renamed has the new name or, from Linux 6.16 on, the old one and no
+// frames.
+func (c *Conn) Chain(ch Chain) (found Chain, err error) {
+	answers, err := c.ask(ch, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return Chain{}, nil
+	}
+	derr := read(answers, func(f Family, r nl.Reader) { found = readChain(f, r) })
+	if err = errors.Join(err, derr); err != nil {
+		return Chain{}, fmt.Errorf("get %v: %w", ch, err)
+	}
+	return found, nil
 }
 
 // Chains lists the chains of all tables of a family. One of a device has a hook
@@ -415,7 +450,7 @@ func missing(o Object, err error) string {
 		if absent && o.Type == NAT {
 			return "CONFIG_NFT_NAT"
 		}
-		if absent && o.Type != "" {
+		if absent && o.Type != "" && o.Device == "" { // else the device may be what is absent
 			return "CONFIG_NF_TABLES_" + o.Table.Family.option()
 		}
 	case Rule:

@@ -106,6 +106,7 @@ const (
 	MetaIifName  MetaKey = unix.NFT_META_IIFNAME  // see [Name]
 	MetaOifName  MetaKey = unix.NFT_META_OIFNAME  // see [Name]
 	MetaL4Proto  MetaKey = unix.NFT_META_L4PROTO  // IPPROTO_*, 1 byte
+	MetaIifType  MetaKey = unix.NFT_META_IIFTYPE  // ARPHRD_*, 2 bytes in host order
 	MetaIifGroup MetaKey = unix.NFT_META_IIFGROUP // input interface's group (ip-link(8)), 4 bytes in host byte order
 	MetaOifGroup MetaKey = unix.NFT_META_OIFGROUP // output interface's group
 )

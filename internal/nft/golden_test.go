@@ -51,6 +51,10 @@ var golden = []struct {
 	{(*Batch).Add, forward, 0xa03, 0x401,
 		"020000000c000100666c61746e6574000c000300666f7277617264000b00070066696c746572000008000500000000001400048008000100" +
 			"000000020800020000000000"},
+	// add chain netdev flatnet port-0 { type filter hook ingress device "lo" priority -300; policy accept; }
+	{(*Batch).Add, Chain{Table: Table{Netdev, "flatnet"}, Name: "port-0", Type: Filter, Hook: Ingress, Device: "lo", Priority: -300}, 0xa03, 0x401,
+		"050000000c000100666c61746e6574000b000300706f72742d3000000b00070066696c746572000008000500000000011c00048008000100" +
+			"0000000008000200fffffed4070003006c6f0000"},
 	// add chain ip flatnet masq-x
 	{(*Batch).Add, own, 0xa03, 0x401,
 		"020000000c000100666c61746e6574000b0003006d6173712d780000"},

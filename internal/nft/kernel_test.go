@@ -244,6 +244,37 @@ func TestKernelForgetsWhatIsDeleted(t *testing.T) {
 	})
 }
 
+// The chain of a device, and what there is of several objects.
+func TestKernelHasChainsOfDevices(t *testing.T) {
+	inNamespace(t, func(c *Conn) {
+		netdev := Table{Netdev, "flatnet"}
+		port := Chain{Table: netdev, Name: "port", Type: Filter, Hook: Ingress, Device: "lo", Priority: -300}
+		plain, none := Chain{Table: netdev, Name: "plain"}, Chain{Table: netdev, Name: "none"}
+		if err := commit(c, func(b *Batch) { b.Add(netdev, port, plain) }); err != nil {
+			t.Error(err)
+			return
+		}
+		for _, want := range []Chain{port, plain, none} {
+			got, err := c.Chain(Chain{Table: netdev, Name: want.Name})
+			if want == none {
+				want = Chain{}
+			}
+			if got != want || err != nil {
+				t.Errorf("%+v, %v; want %+v", got, err, want)
+			}
+		}
+		there, err := Existing(c, none, port, Chain{Table: ip, Name: "port"}, plain)
+		if !slices.Equal(there, []Chain{port, plain}) || err != nil {
+			t.Errorf("there are %v, %v", there, err)
+		}
+		gone := port
+		gone.Name, gone.Device = "gone", "none"
+		if err := commit(c, func(b *Batch) { b.Add(gone) }); err != nil && (!errors.Is(err, unix.ENOENT) || errors.Is(err, ErrUnsupported)) {
+			t.Errorf("without the device: %v", err) // which Linux 6.16 does not need
+		}
+	})
+}
+
 func TestKernelRefuses(t *testing.T) {
 	nowhere := Rule{Table: ip, Chain: "masq-x", Handle: 4711}
 	tests := []struct {

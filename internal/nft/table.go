@@ -20,13 +20,14 @@ type Family uint32
 const (
 	Inet   Family = unix.NFPROTO_INET // IPv4 and IPv6
 	IPv4   Family = unix.NFPROTO_IPV4
+	Netdev Family = unix.NFPROTO_NETDEV // frames of single devices
 	Bridge Family = unix.NFPROTO_BRIDGE
 	IPv6   Family = unix.NFPROTO_IPV6
 )
 
 // String is the family's name in nft's language.
 func (f Family) String() string {
-	names := map[Family]string{Inet: "inet", IPv4: "ip", Bridge: "bridge", IPv6: "ip6"}
+	names := map[Family]string{Inet: "inet", IPv4: "ip", Netdev: "netdev", Bridge: "bridge", IPv6: "ip6"}
 	return cmp.Or(names[f], fmt.Sprintf("family %d", uint32(f)))
 }
 
@@ -57,11 +58,12 @@ func (t Table) with(typ uint16, name string) []byte {
 }
 
 // A Hook is where packets enter a base chain (enum nf_inet_hooks; the numbers
-// of the bridge family's NF_BR_* are the same).
+// of the bridge family's NF_BR_* are the same, and Netdev has its own).
 type Hook uint32
 
 // The hooks.
 const (
+	Ingress     Hook = unix.NF_NETDEV_INGRESS // what the chain's device receives
 	Prerouting  Hook = unix.NF_INET_PRE_ROUTING
 	Input       Hook = unix.NF_INET_LOCAL_IN
 	Forward     Hook = unix.NF_INET_FORWARD
@@ -86,8 +88,9 @@ type Chain struct {
 
 	Type     ChainType
 	Hook     Hook
-	Priority int32 // lowest first; NF_IP_PRI_* of linux/netfilter_ipv4.h
-	Drop     bool  // the policy: what reaches the end is dropped instead of accepted
+	Device   string // of a base chain of the Netdev family; see [Conn.Chain]
+	Priority int32  // lowest first; NF_IP_PRI_* of linux/netfilter_ipv4.h
+	Drop     bool   // the policy: what reaches the end is dropped instead of accepted
 }
 
 func (ch Chain) String() string { return "chain " + ch.Table.name() + " " + ch.Name }
@@ -105,7 +108,8 @@ func (ch Chain) define() []byte {
 		policy = Drop
 	}
 	return slices.Concat(ch.identify(), nl.Text(unix.NFTA_CHAIN_TYPE, string(ch.Type)), number(unix.NFTA_CHAIN_POLICY, policy),
-		nl.Nest(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, ch.Hook), number(unix.NFTA_HOOK_PRIORITY, ch.Priority)))
+		nl.Nest(unix.NFTA_CHAIN_HOOK, number(unix.NFTA_HOOK_HOOKNUM, ch.Hook), number(unix.NFTA_HOOK_PRIORITY, ch.Priority),
+			nl.Text(unix.NFTA_HOOK_DEV, ch.Device)))
 }
 
 func readChain(family Family, r nl.Reader) Chain {
@@ -115,6 +119,7 @@ func readChain(family Family, r nl.Reader) Chain {
 		Name:     r.Text(unix.NFTA_CHAIN_NAME),
 		Type:     ChainType(r.Text(unix.NFTA_CHAIN_TYPE)),
 		Hook:     Hook(u32(hook, unix.NFTA_HOOK_HOOKNUM)),
+		Device:   hook.Text(unix.NFTA_HOOK_DEV),
 		Priority: int32(u32(hook, unix.NFTA_HOOK_PRIORITY)),
 		Drop:     r.Octets(unix.NFTA_CHAIN_POLICY) != nil && u32(r, unix.NFTA_CHAIN_POLICY) == uint32(Drop),
 	}
