@@ -109,13 +109,15 @@ type request struct {
 
 // read validates a call. If it fails, the request has at least the version of
 // the reply.
-func read(call Call) (request, error) {
-	req := request{version: newest}
-	env, err := environment(call.Getenv)
-	if err != nil {
-		return req, model.WithCode(codeEnvironment, err)
+func read(call Call) (*request, error) {
+	req := &request{version: newest, command: call.Getenv("CNI_COMMAND")}
+	var e env
+	if req.command != "VERSION" { // which needs no other variable
+		var err error
+		if e, err = environment(call.Getenv); err != nil {
+			return req, model.WithCode(codeEnvironment, err)
+		}
 	}
-	req.command = env.command
 	data, err := io.ReadAll(io.LimitReader(call.Stdin, strictjson.MaxSize+1))
 	if err != nil {
 		return req, model.WithCode(codeIO, fmt.Errorf("reading the configuration from stdin: %w", err))
@@ -133,7 +135,7 @@ func read(call Call) (request, error) {
 	if req.version, err = configVersion(doc, req.command); err != nil {
 		return req, err
 	}
-	return req, req.configure(doc, env, data)
+	return req, req.configure(doc, e, data)
 }
 
 func (r *request) serve(engine Engine) ([]byte, error) {
@@ -266,7 +268,7 @@ func requestedVersion(doc *strictjson.Object) string {
 
 // encodeVersions writes the reply to VERSION (SPEC section 5, "Version").
 func encodeVersions(version string) []byte {
-	var w strictjson.Writer
+	w := strictjson.Writer{Bytes: make([]byte, 0, 256)}
 	w.Begin("", '{')
 	w.String("cniVersion", version)
 	w.Strings("supportedVersions", versions())

@@ -277,8 +277,17 @@ func readVLANs(doc *strictjson.Object, bridgeName string) model.VLANs {
 	if name := fmt.Sprintf("%s.%d", bridgeName, id); id != 0 && model.ValidIfName(name) != nil {
 		doc.Fail("vlan", "the bridge's name is too long for the interface %q", name)
 	}
+	if trunk := doc.Objects("vlanTrunk"); len(trunk) > 0 {
+		v.Trunk = readTrunk(trunk)
+	}
+	return v
+}
+
+// readTrunk returns the VLANs that the elements of vlanTrunk have, in order. Its stack
+// frame of 8 KB is a function's of its own: most networks have no such key.
+func readTrunk(trunk []*strictjson.Object) (vlans []uint16) {
 	var member [maxVLAN + 1]bool
-	for _, o := range doc.Objects("vlanTrunk") {
+	for _, o := range trunk {
 		first, last, one := readVLAN(o, "minID"), readVLAN(o, "maxID"), readVLAN(o, "id")
 		switch {
 		case (first == 0) != (last == 0):
@@ -295,10 +304,10 @@ func readVLANs(doc *strictjson.Object, bridgeName string) model.VLANs {
 	}
 	for vid, is := range member {
 		if is && vid != 0 { // 0 is what is not given
-			v.Trunk = append(v.Trunk, uint16(vid))
+			vlans = append(vlans, uint16(vid))
 		}
 	}
-	return v
+	return vlans
 }
 
 // readVLAN reads a VLAN ID; 0 means that there is none.

@@ -1,37 +1,39 @@
 package model
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 // The kinds of failure that a door tells apart, by [errors.Is]. Every other
 // error is the kernel's or the file system's own.
-var (
+const (
 	// ErrInvalid is a configuration or request that can't be honoured.
-	ErrInvalid = errors.New("invalid")
+	ErrInvalid = Kind("invalid")
 	// ErrNoContainer is a container whose namespace does not exist.
-	ErrNoContainer = errors.New("no such container")
+	ErrNoContainer = Kind("no such container")
 	// ErrNetNS is a path that is no network namespace, or the host's own.
-	ErrNetNS = errors.New("not a container's network namespace")
+	ErrNetNS = Kind("not a container's network namespace")
 	// ErrBusy is a lock or resource that others hold; trying again may help.
-	ErrBusy = errors.New("busy")
+	ErrBusy = Kind("busy")
 	// ErrExhausted is a network without a free address.
-	ErrExhausted = errors.New("no free address")
+	ErrExhausted = Kind("no free address")
 	// ErrTaken is a wanted address, port or name that has another owner.
-	ErrTaken = errors.New("already taken")
+	ErrTaken = Kind("already taken")
 	// ErrConflict is something on the host that is not as flatnet needs it,
 	// and not flatnet's to change.
-	ErrConflict = errors.New("conflict")
+	ErrConflict = Kind("conflict")
 	// ErrUnsupported is a kernel without a feature; the text names its CONFIG_ option.
-	ErrUnsupported = errors.New("not supported by this kernel")
+	ErrUnsupported = Kind("not supported by this kernel")
 	// ErrChanged is an attachment that is not as ADD made it.
-	ErrChanged = errors.New("changed")
+	ErrChanged = Kind("changed")
 	// ErrUnavailable is a network that can't take another attachment (STATUS).
-	ErrUnavailable = errors.New("network unavailable")
+	ErrUnavailable = Kind("network unavailable")
 	// ErrLimited is a network whose attachments may be cut off as well (STATUS).
-	ErrLimited = errors.New("limited connectivity")
+	ErrLimited = Kind("limited connectivity")
 )
+
+// A Kind is a kind of failure. It is a constant, so that no start of the program makes it.
+type Kind string
+
+func (k Kind) Error() string { return string(k) }
 
 // Unsupported is an [ErrUnsupported] that names the CONFIG_ option.
 func Unsupported(config string) error { return fmt.Errorf("%w: %s", ErrUnsupported, config) }

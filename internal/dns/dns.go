@@ -48,19 +48,23 @@ type Record struct {
 // A Server is aardvark-dns with its configuration directory.
 type Server struct {
 	Dir     string
-	Program string       // absolute path; empty: not installed
-	Warn    func(string) // reports a failure that fails no call
+	Program func() string // absolute path; empty: not installed
+	Warn    func(string)  // reports a failure that fails no call
 }
 
-// Find returns the host's server. It looks in the directories in which Podman
-// looks for its helpers (helper_binaries_dir of containers.conf(5)).
+// Find returns the host's server. Its program is looked for when it is asked for, in the
+// directories in which Podman looks for its helpers (helper_binaries_dir of
+// containers.conf(5)).
 func Find(warn func(string)) Server {
-	dirs := []string{"/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"}
-	return Server{Dir: Dir, Program: subprocess.Find(processName, dirs), Warn: warn}
+	find := func() string {
+		dirs := []string{"/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"}
+		return subprocess.Find(processName, dirs)
+	}
+	return Server{Dir: Dir, Program: find, Warn: warn}
 }
 
 // Installed reports whether there is a server.
-func (s Server) Installed() bool { return s.Program != "" }
+func (s Server) Installed() bool { return s.Program() != "" }
 
 // Add publishes a record and returns the addresses at which the server answers.
 // It returns none without a server, for a record without addresses, for a network

@@ -29,7 +29,8 @@ func addrs(list ...string) (all []netip.Addr) {
 }
 
 func newServer(t testing.TB) Server {
-	return Server{Dir: filepath.Join(t.TempDir(), "aardvark-dns"), Warn: func(text string) { t.Log(text) }}
+	none := func() string { return "" }
+	return Server{Dir: filepath.Join(t.TempDir(), "aardvark-dns"), Program: none, Warn: func(text string) { t.Log(text) }}
 }
 
 // put edits a record into the files, as Add does.
@@ -151,8 +152,9 @@ func TestNotInstalledMeansNoServers(t *testing.T) {
 // install makes a shell script the server's program.
 func (s *Server) install(t *testing.T, script string) {
 	t.Helper()
-	s.Program = filepath.Join(t.TempDir(), "aardvark-dns")
-	if err := os.WriteFile(s.Program, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+	program := filepath.Join(t.TempDir(), "aardvark-dns")
+	s.Program = func() string { return program }
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -167,7 +169,7 @@ func TestServerThatDoesNotStart(t *testing.T) {
 	if want := "--config " + s.Dir + " -p 53 run; no port"; err != nil || servers != nil || len(said) != 1 || !strings.HasSuffix(said[0], want) {
 		t.Errorf("%v, %v, %q; want a warning that ends in %s", servers, err, said, want)
 	}
-	starts, err := os.ReadFile(s.Program + ".starts")
+	starts, err := os.ReadFile(s.Program() + ".starts")
 	if n := strings.Count(string(starts), "\n"); err != nil || n < 2 || n > int(bindWait/restartPause) {
 		t.Errorf("started %d times in %v: %v", n, bindWait, err)
 	}

@@ -154,7 +154,8 @@ func (s Server) withdraw(network string, drop func(id string) bool) error {
 // start runs the server, which goes into the background once it is ready. As
 // with netavark, systemd does not stop it together with its caller.
 func (s Server) start() error {
-	args := []string{s.Program, "--config", s.Dir, "-p", strconv.Itoa(port), "run"}
+	program := s.Program()
+	args := []string{program, "--config", s.Dir, "-p", strconv.Itoa(port), "run"}
 	if _, err := os.Stat("/run/systemd/system"); err == nil { // sd_booted(3)
 		if systemd := subprocess.Find("systemd-run", filepath.SplitList(os.Getenv("PATH"))); systemd != "" {
 			args = append([]string{systemd, "-q", "--scope"}, args...)
@@ -165,7 +166,7 @@ func (s Server) start() error {
 	if err != nil {
 		<-time.After(restartPause)
 		message := strings.ReplaceAll(strings.TrimSpace(string(stderr)), "\n", "; ")
-		return fmt.Errorf("start %s: %w: %s", s.Program, err, message)
+		return fmt.Errorf("start %s: %w: %s", program, err, message)
 	}
 	return nil
 }

@@ -17,7 +17,13 @@ import (
 
 // ErrHeld reports that others held the lock until the end of the wait. It is a
 // [model.ErrBusy].
-var ErrHeld = model.Errorf(model.ErrBusy, "another process holds the lock")
+var ErrHeld error = held{}
+
+type held struct{}
+
+func (held) Error() string { return "another process holds the lock" }
+
+func (held) Is(kind error) bool { return kind == model.ErrBusy }
 
 // Lock locks an open file, how being LOCK_SH or LOCK_EX. The lock ends when f is
 // closed, or with the process. After an error the caller must close f. Errors name
