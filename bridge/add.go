@@ -13,6 +13,7 @@ import (
 	"flatnet/bridge/forward"
 	"flatnet/bridge/host"
 	"flatnet/bridge/link"
+	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
@@ -238,7 +239,10 @@ func (ad *adding) putRules() error {
 		ad.Say(fmt.Errorf("network %s is not isolated from others in IPv6: %w", a.Name, without.Lacks))
 	}
 	ports.Forget(ad.Host, replaced, a.Ports, addrs)
-	return ports.OpenLoopback(ad.Host, a) // harmless only once the network's rules stand
+	if err := ports.OpenLoopback(ad.Host, a); err != nil { // harmless only once the network's rules stand
+		return err
+	}
+	return mirrored.Put(ad.Host, a)
 }
 
 // replaceable reports whether an owner's ports may be taken over: it has no link any

@@ -7,6 +7,7 @@
 //	forward    the host as a router
 //	firewall   the network's rules
 //	ports      published ports
+//	mirrored   WSL2's mirrored networking
 //	antispoof  macspoofchk
 //	shaping    bandwidth
 //	foreign    other people's firewalls
@@ -27,6 +28,7 @@ import (
 	"flatnet/bridge/antispoof"
 	"flatnet/bridge/host"
 	"flatnet/bridge/link"
+	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
@@ -192,5 +194,5 @@ func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
 	if errors.Is(err, model.ErrUnsupported) {
 		return nil // and so there are none
 	}
-	return err
+	return errors.Join(err, mirrored.Settle(c.Host))
 }

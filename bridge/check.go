@@ -14,6 +14,7 @@ import (
 	"flatnet/bridge/forward"
 	"flatnet/bridge/host"
 	"flatnet/bridge/link"
+	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
@@ -119,6 +120,7 @@ func (c *call) faults(s *model.Shared, ends []end) (found []model.Fault, err err
 	}
 	if rerr == nil {
 		add(ports.Faults(rules, all...))
+		add(mirrored.Faults(c.Host, all...))
 		add(antispoof.Faults(rules, all))
 	}
 	return found, err

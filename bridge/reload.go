@@ -11,6 +11,7 @@ import (
 	"flatnet/bridge/forward"
 	"flatnet/bridge/host"
 	"flatnet/bridge/link"
+	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
@@ -46,7 +47,7 @@ func (h *Host) Reload() (mended []string, err error) {
 			errs = append(errs, fmt.Errorf("network %s: %w", s.Name, err))
 		}
 	}
-	errs = append(errs, re.rules(), c.unrecorded())
+	errs = append(errs, re.rules(), mirrored.Settle(c.Host), c.unrecorded())
 	for _, f := range re.found {
 		if line := f.Mended(); !slices.Contains(mended, line) {
 			mended = append(mended, line)
@@ -193,7 +194,7 @@ func (re *reloading) rules() error {
 	for _, a := range all {
 		errs = append(errs, ports.OpenLoopback(re.Host, a))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, mirrored.Put(re.Host, all...))...)
 }
 
 // unrecorded names the attachments with an address in no recorded subnet. Records are

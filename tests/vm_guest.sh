@@ -20,6 +20,17 @@ ok() {
 	if out=$("$@" 2>&1); then echo "PASS $what"; else echo "FAIL $what:" $out; fi
 }
 
+# says WHAT TEXT COMMAND...: the command must succeed and say TEXT.
+says() {
+	what=$1 text=$2
+	shift 2
+	ok "$what" "$@"
+	case $out in
+	*"$text"*) ;;
+	*) echo "FAIL $what: does not say $text:" $out ;;
+	esac
+}
+
 # refused WHAT TEXT COMMAND...: the command must fail and say TEXT.
 refused() {
 	what=$1 text=$2
@@ -132,6 +143,26 @@ ports() {
 	umount /run/netns/c1 /run/netns/c2
 }
 
+# mirrored: in WSL2's mirrored mode without nft_ct, ADD says what is missing and does
+# the rest.
+mirrored() {
+	netns c1
+	ip link add loopback0 type veth
+	ip rule add pref 1 table 127
+	says "mirrored mode without nft_ct: ADD" CONFIG_NFT_CT add c1 "$ported"
+	serve
+	ok "mirrored mode without nft_ct: TCP port" bytes outside 192.0.2.1
+	ok "mirrored mode without nft_ct: CHECK" check c1 "$ported"
+	ok "mirrored mode without nft_ct: reload" $as flatnet reload
+	refused "mirrored mode without nft_ct: no rule" "" sh -c "ip rule | grep fwmark"
+	ok "mirrored mode without nft_ct: DEL" cni DEL c1 "$ported"
+	kill $tcp $udp
+	ok "mirrored mode without nft_ct: nothing is left" clean
+	ip rule del pref 1 table 127
+	ip link del loopback0
+	umount /run/netns/c1
+}
+
 # podman: what Podman 5 asks for.
 podman() {
 	netns c1
@@ -230,6 +261,7 @@ umount /run/netns/c1
 job "built in as WSL2 has it"
 ports "built in as WSL2 has it"
 podman "built in as WSL2 has it"
+mirrored
 
 netns c1
 if [ -e /proc/net/if_inet6 ]; then
