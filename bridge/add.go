@@ -246,15 +246,15 @@ func (ad *adding) putRules() error {
 }
 
 // replaceable reports whether an owner's ports may be taken over: it has no link any
-// more, or it is the same container's in an internal network, where they are of less
-// use.
+// more, or it is the same container's and the default route leads to this network, for
+// that is the way that answers to clients take.
 func (ad *adding) replaceable(owner string) (bool, error) {
 	key, ok := model.ParseKey(owner)
 	if !ok {
 		return false, nil
 	}
-	if ad.r.Key.SharesContainer(owner) && !ad.n.Internal {
-		if a := ad.records.Attachment(key); a != nil && a.Internal {
+	if ad.r.Key.SharesContainer(owner) {
+		if a := ad.records.Attachment(key); a != nil && a.Rank > ad.a.Rank {
 			return true, nil
 		}
 	}

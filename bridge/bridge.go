@@ -17,6 +17,7 @@
 package bridge
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -163,13 +164,7 @@ func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
 		}
 	}
 	slices.SortFunc(heirs, func(a, b *model.Attachment) int {
-		switch {
-		case a.Internal == b.Internal:
-			return strings.Compare(a.Key.String(), b.Key.String())
-		case a.Internal: // where ports are of less use
-			return 1
-		}
-		return -1
+		return cmp.Or(cmp.Compare(a.Rank, b.Rank), strings.Compare(a.Key.String(), b.Key.String()))
 	})
 	if err := errors.Join(errs...); err != nil || !has {
 		return err

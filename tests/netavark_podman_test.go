@@ -33,6 +33,7 @@ func testPodman(t *testing.T, suite string) {
 		{"--ip, --ip6 and --mac-address", nv.wanted},
 		{"an --ip that can't be had", nv.refusedIP},
 		{"several networks", nv.several},
+		{"the default route of several networks", nv.defaultRoute},
 		{"IPv6", nv.dual},
 		{"a pod", nv.pod},
 		{"a user namespace", nv.userns},
@@ -232,6 +233,36 @@ func (p nv) several() {
 	p.ping("a", p.addr("b", "second"))
 	for _, to := range []string{"10.87.1.1", "10.87.2.1", "10.99.6.1", "fd00:6::1", lab.OutsideAddr} {
 		p.ping("a", to)
+	}
+}
+
+// The first interface has the default route in both families, also beside a network of
+// netavark's own driver, and in whatever order they come.
+func (p nv) defaultRoute() {
+	p.Do("network", "create", "--ipv6", "theirs")
+	defer func() {
+		p.Do("rm", "-fat0")
+		p.Do("network", "rm", "-f", "theirs")
+		p.World.Run("nft", "delete", "table", "inet", "netavark")
+	}()
+	leadsBy := func(ifName string) {
+		p.t.Helper()
+		for _, to := range []string{"198.51.100.1", "2001:db8:77::1"} {
+			if route := p.Do("exec", "a", "ip", "route", "get", to); !strings.Contains(route, " dev "+ifName+" ") {
+				p.t.Errorf("not by %s: %s", ifName, route)
+			}
+		}
+	}
+	p.Do("network", "create", "--driver", "flatnet", "--ipv6", "another")
+	defer p.Do("network", "rm", "-f", "another")
+	for _, pair := range [][2]string{{"dual", "theirs"}, {"theirs", "dual"}, {"dual", "another"}, {"another", "dual"}} {
+		p.run("a", []string{pair[0] + ":interface_name=eth0", pair[1] + ":interface_name=eth1"})
+		leadsBy("eth0")
+		p.Do("network", "disconnect", pair[0], "a")
+		leadsBy("eth1")
+		p.Do("network", "connect", pair[0], "a")
+		leadsBy("eth0")
+		p.Do("rm", "-ft0", "a")
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"flatnet/bridge/dad"
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
+	"flatnet/internal/metric"
 	"flatnet/internal/sysctl"
 	"flatnet/ns"
 	"flatnet/rtnl"
@@ -97,7 +98,7 @@ func (s *Sandbox) Configure(a *model.Attachment, index int) error {
 		err = s.addAddresses(a, l)
 	}
 	for i := 0; err == nil && i < len(a.Routes); i++ {
-		err = s.addRoute(index, &a.Routes[i])
+		err = s.addRoute(a, index, &a.Routes[i])
 	}
 	return err
 }
@@ -107,15 +108,12 @@ func inner(a *model.Attachment, index int) rtnl.Link {
 	return rtnl.Link{Index: index, Name: a.Key.IfName, MAC: a.MAC[:]}
 }
 
-// secondPriority is above IP6_RT_PRIO_USER (1024), which IPv6 makes of 0.
-const secondPriority = 2048
-
-// addRoute adds a route. Where another interface of the container has one to the same
-// destination already, r gets a priority by which it comes second.
-func (s *Sandbox) addRoute(index int, r *model.Route) error {
+// addRoute adds a route, and notes its priority. Where the container has one to the same
+// destination with a priority that r did not ask for, r's comes second.
+func (s *Sandbox) addRoute(a *model.Attachment, index int, r *model.Route) error {
 	out := rtnl.Route{
 		Dst: r.Dst, Gateway: r.Gateway, Index: index,
-		MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority,
+		MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: a.MetricOf(*r),
 	}
 	if r.Table != nil {
 		out.Table = *r.Table
@@ -128,10 +126,10 @@ func (s *Sandbox) addRoute(index int, r *model.Route) error {
 	}
 	err := s.AddRoute(out)
 	if errors.Is(err, unix.EEXIST) && r.Priority == 0 {
-		r.Priority = secondPriority + uint32(index)
-		out.Priority = r.Priority
+		out.Priority = max(out.Priority, metric.Second) + uint32(index)
 		err = s.AddRoute(out)
 	}
+	r.Priority = out.Priority
 	return err
 }
 

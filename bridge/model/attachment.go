@@ -2,8 +2,11 @@ package model
 
 import (
 	"cmp"
+	"math"
 	"net/netip"
 	"slices"
+
+	"flatnet/internal/metric"
 )
 
 // A Shared is what a network's attachments have in common on the host.
@@ -25,6 +28,7 @@ type Attachment struct {
 	Ports     []Publication
 	Bandwidth Bandwidth
 	HostEnd   string // name of the veth pair's end on the host, once there is one
+	Rank      uint32 // the default route's metric: of a container's networks, that with the lowest gets ports
 }
 
 // A Survey is what a host shows of one network that has attachments.
@@ -100,6 +104,7 @@ func Plan(n *Network, r *Request, l *Lease) (*Attachment, error) {
 		return nil, err
 	}
 	a.addRoutes(l.Routes)
+	a.Rank = a.rank()
 	switch {
 	case a.MAC != (HardwareAddr{}):
 	case n.LinkFirst || n.NoAddress:
@@ -130,6 +135,22 @@ func (a *Attachment) addRoutes(leased []Route) {
 			a.Routes = append(a.Routes, Route{Dst: dst, Gateway: first.Gateway})
 		}
 	}
+}
+
+// rank returns the lowest metric of a default route; without any, the highest there is.
+func (a *Attachment) rank() uint32 {
+	lowest := uint32(math.MaxUint32)
+	for _, r := range a.Routes {
+		if r.Dst.Bits() == 0 && r.Table == nil {
+			lowest = min(lowest, cmp.Or(a.MetricOf(r), 1))
+		}
+	}
+	return lowest
+}
+
+// MetricOf returns the metric of a route of the container.
+func (a *Attachment) MetricOf(r Route) uint32 {
+	return cmp.Or(r.Priority, a.Metric, metric.Of(a.Key.IfName, r.Dst.Addr().Is6()))
 }
 
 // CheckRequest rejects, before anything is touched, what can't be had of the network, as

@@ -52,6 +52,7 @@ func TestPlanOfTheDefaultNetwork(t *testing.T) {
 		MAC:       HardwareAddr{0x0a, 0x57, 10, 87, 1, 2},
 		Addresses: []Address{address("10.87.1.2/24", "10.87.1.1")},
 		Routes:    []Route{{Dst: pfx("0.0.0.0/0"), Gateway: ip("10.87.1.1")}},
+		Rank:      1,
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)

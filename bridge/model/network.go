@@ -29,6 +29,7 @@ type Network struct {
 	Name   string // CNI network name, see [ValidName]
 	Bridge string // host bridge's interface name
 	MTU    uint32 // of bridge and attachments; 0 inherits the default route's device
+	Metric uint32 // of the container's routes that have no priority; 0: by its interface's name
 
 	IsGateway        bool // the bridge carries the gateway addresses, the host forwards
 	IsDefaultGateway bool // the container's default route leads to the gateway

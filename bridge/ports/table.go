@@ -2,8 +2,8 @@
 // destinations of packets that are sent to the host, by maps of nf_tables whose
 // elements name the attachment that they belong to.
 //
-// A runtime asks for a container's ports in each of its networks. The first one that is
-// not internal gets them; when that goes, another one inherits them.
+// A runtime asks for a container's ports in each of its networks. The one with the
+// container's default route gets them; when that goes, the next one inherits them.
 package ports
 
 import (

@@ -84,7 +84,7 @@ func attachmentFields(a *model.Attachment) []field {
 	return []field{
 		ifName("hostEnd", &a.HostEnd), mac("mac", &a.MAC),
 		flag("internal", &a.Internal), flag("macspoofchk", &a.SpoofCheck), flag("disableContainerInterface", &a.NoAddress),
-		list("addresses", &a.Addresses, formatSubnet, parseSubnet),
+		list("addresses", &a.Addresses, formatSubnet, parseSubnet), number("rank", &a.Rank),
 		number("ingressRate", &a.Bandwidth.Ingress.Rate), number("ingressBurst", &a.Bandwidth.Ingress.Burst),
 		number("egressRate", &a.Bandwidth.Egress.Rate), number("egressBurst", &a.Bandwidth.Egress.Burst),
 		list("ports", &a.Ports, formatPort, parsePort),

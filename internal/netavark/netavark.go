@@ -25,6 +25,7 @@ import (
 	"flatnet/bridge/model"
 	"flatnet/internal/engine"
 	"flatnet/internal/fields"
+	"flatnet/internal/metric"
 	"flatnet/internal/strictjson"
 )
 
@@ -123,6 +124,7 @@ func (p Plugin) setup(doc *strictjson.Object, netns string) ([]byte, *model.Conf
 		IPs:   fields.Texts(options, "static_ips", fields.ParseAddr), // after a reload each one twice
 		Ports: readPorts(doc), Names: options.Strings("aliases"),
 	}
+	c.Network.Metric = cmp.Or(c.Network.Metric, metric.Netavark(a.Request.Key.IfName))
 	if name, _ := doc.String("container_name"); name != "" {
 		c.Request.Names = append([]string{name}, c.Request.Names...)
 	}

@@ -49,7 +49,7 @@ func TestSetup(t *testing.T) {
 		{Prefix: netip.MustParsePrefix("fd11:f40a:4470::/64"), Gateway: netip.MustParseAddr("fd11:f40a:4470::1")},
 	}
 	network := model.Network{
-		Name: "six", Bridge: "flatnet-br4",
+		Name: "six", Bridge: "flatnet-br4", Metric: 99,
 		IsGateway: true, IsDefaultGateway: true, IPMasq: true, Isolated: true, ServesDNS: true,
 		Subnets: subnets, Flat: []netip.Prefix{netip.MustParsePrefix("10.87.0.0/16")},
 	}
