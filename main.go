@@ -15,6 +15,7 @@ import (
 
 	"flatnet/cni"
 	"flatnet/internal/cli"
+	"flatnet/internal/doctor"
 	"flatnet/internal/engine"
 	"flatnet/internal/netavark"
 	"flatnet/internal/podman"
@@ -27,7 +28,12 @@ func main() {
 	e := engine.New()
 	isCNI := os.Getenv("CNI_COMMAND") != ""
 	if !isCNI && (len(os.Args) < 2 || !netavark.IsCommand(os.Args[1])) {
-		os.Exit(cli.Main(&cli.Call{Args: os.Args[1:], Version: version, Host: e.Host, Names: podman.Names, Stdout: os.Stdout, Stderr: os.Stderr}))
+		st, err := os.Stdout.Stat()
+		d := doctor.Doctor{Engine: e, Root: "/", Self: "/proc/self/exe"}
+		os.Exit(cli.Main(&cli.Call{
+			Args: os.Args[1:], Version: version, Host: e.Host, Names: podman.Names, Examine: d.Examine, Stdout: os.Stdout, Stderr: os.Stderr,
+			Color: err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "",
+		}))
 	}
 	// A reply that is not read must be an error, and not end the process: see cni.Main.
 	// This costs 0.1 ms less than signal.Notify. Children inherit ignored signals, so

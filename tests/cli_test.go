@@ -65,3 +65,52 @@ func TestCommandsForPeople(t *testing.T) {
 		t.Errorf("after DEL: %+v", rows)
 	}
 }
+
+// The doctor names what is wrong, and changes nothing.
+func TestDoctor(t *testing.T) {
+	b := newBox(t)
+	web := b.attach("web", func(c *lab.Call) { c.Conf = publish(dual, mapping(8080, 80, "")) })
+	state := func() string {
+		return b.state() + b.Sh("find /run/flatnet /var/lib/flatnet -printf '%p %s %T@\n' | sort")
+	}
+	examine := func(fails bool, verdict, check string, texts ...string) {
+		t.Helper()
+		before := state()
+		cmd := b.Cmd(program, "doctor", "--json")
+		out, err := cmd.Output()
+		var found []struct{ Verdict, Check, Seen, Repair string }
+		if jerr := json.Unmarshal(out, &found); jerr != nil || (err != nil) != fails {
+			t.Errorf("doctor: %v, %v: %s", err, jerr, out)
+		}
+		seen := false
+		for _, f := range found {
+			if f.Check == check {
+				seen = f.Verdict == verdict
+				for _, text := range texts {
+					seen = seen && strings.Contains(f.Seen+"\n"+f.Repair, text)
+				}
+			}
+		}
+		if !seen {
+			t.Errorf("there is no %s %s with %q: %s", verdict, check, texts, out)
+		}
+		if after := state(); after != before {
+			t.Errorf("the doctor changed\n%s\nto\n%s", before, after)
+		}
+	}
+	examine(false, "OK", "bridge, veth, NAT")
+	examine(false, "OK", "network flatnet", "1 attached")
+	b.Run("nft", "delete", "table", "ip", "flatnet")
+	examine(true, "FAIL", "network flatnet", "ip flatnet", "flatnet reload")
+	b.reload()
+	examine(false, "OK", "network flatnet")
+	b.Run("nft", "add table inet ufw; add chain inet ufw forward { type filter hook forward priority 0; policy drop; }")
+	examine(false, "WARN", "other firewalls", "inet ufw", "forwardAccept")
+	b.Run("nft", "delete table inet ufw")
+	b.Sh("rm -r /run/flatnet/*/flatnet")
+	examine(false, "WARN", "network flatnet", "no record")
+	if _, err := b.Try("setpriv", "--reuid=65534", "--clear-groups", program, "doctor"); err == nil || !strings.Contains(err.Error(), "1 of 1 checks failed") {
+		t.Errorf("the doctor of another user: %v", err)
+	}
+	b.do(web.then("DEL"))
+}

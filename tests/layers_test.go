@@ -11,6 +11,7 @@ import (
 var layers = [][]string{
 	{"flatnet"},
 	{"flatnet/cni", "flatnet/internal/netavark", "flatnet/internal/cli"},
+	{"flatnet/internal/doctor"},
 	{"flatnet/internal/engine"},
 	{"flatnet/ipam/delegate"},
 	{"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf"},
@@ -50,7 +51,7 @@ var users = map[string][]string{
 	"github.com/mdlayher/netlink/nltest": {},
 	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/rtnl", "flatnet/ns",
 		"flatnet/internal/nft", "flatnet/internal/nl", "flatnet/internal/conntrack", "flatnet/internal/listeners",
-		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns"}),
+		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns", "flatnet/internal/doctor"}),
 }
 
 // pure packages have no system calls: they reach each other and the standard

@@ -26,7 +26,10 @@ type Call struct {
 	Version string
 	Host    Host
 	// Names returns the names of containers by their IDs, as far as an engine tells.
-	Names          func() map[string]string
+	Names func() map[string]string
+	// Examine looks for what keeps flatnet from working.
+	Examine        func() []model.Finding
+	Color          bool // stdout is a terminal of colours
 	Stdout, Stderr io.Writer
 }
 
@@ -59,6 +62,8 @@ func commands() []command {
 		{name: "reload", summary: "restore what attachments have lost, and print each repair",
 			help: "Run it after nft flush ruleset, or after a restart of the host's network or firewall.",
 			run:  func(c *Call, _ query) ([]string, error) { return c.Host.Reload() }},
+		{name: "doctor", options: []string{"--json"}, summary: "look for what keeps flatnet from working, and what repairs it",
+			help: "The exit status is 1 if anything FAILs. It changes nothing.", run: doctor},
 		{name: "completion", argument: "SHELL", summary: "print completions for bash, zsh or fish",
 			help: "bash: source <(flatnet completion bash)\nzsh:  source <(flatnet completion zsh)\nfish: flatnet completion fish | source", run: completion},
 		{name: "version", other: "--version", summary: "print the version of this binary",

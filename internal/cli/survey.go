@@ -212,3 +212,45 @@ func inUse(s *model.Survey) (texts []string) {
 	}
 	return texts
 }
+
+// doctor returns a line for each finding, and below it what repairs it.
+func doctor(c *Call, q query) (lines []string, err error) {
+	found := c.Examine()
+	failed := 0
+	var w strictjson.Writer
+	w.Lines = true
+	w.Begin("", '[')
+	for _, f := range found {
+		if f.Verdict == model.Fail {
+			failed++
+		}
+		lines = append(lines, c.colored(f.Verdict)+"  "+f.Check+": "+strings.ReplaceAll(f.Seen, "\n", "\n      "))
+		if f.Repair != "" {
+			lines = append(lines, "      -> "+f.Repair)
+		}
+		w.Begin("", '{')
+		w.String("verdict", f.Verdict)
+		w.String("check", f.Check)
+		w.String("seen", f.Seen)
+		w.String("repair", f.Repair)
+		w.End('}')
+	}
+	w.End(']')
+	if q.has("--json") {
+		lines = []string{string(w.Bytes)}
+	}
+	if failed > 0 {
+		err = fmt.Errorf("%d of %d checks failed", failed, len(found))
+	}
+	return lines, err
+}
+
+// colored pads a verdict, in its colour (ECMA-48) on a terminal.
+func (c *Call) colored(verdict string) string {
+	text := fmt.Sprintf("%-4s", verdict)
+	if !c.Color {
+		return text
+	}
+	colour := map[string]int{model.OK: 32, model.Warn: 33, model.Fail: 31}[verdict]
+	return fmt.Sprintf("\x1b[%dm%s\x1b[m", colour, text)
+}

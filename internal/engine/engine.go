@@ -207,15 +207,17 @@ func (e Engine) Subnets(c *model.Config) ([]model.Subnet, error) {
 	// Other firewalls don't prevent a network: they may have changed before its
 	// first container comes, and the ADD reports them.
 	n.ForwardAccept = true
-	return n.Subnets, e.Host.Status(&n, unleased{})
+	return n.Subnets, e.Host.Status(&n, Unleased{})
 }
 
-// unleased is the address management of a network that has no attachment yet.
-type unleased struct{ model.Allocator }
+// Unleased is the address management of a network that has no attachment yet.
+type Unleased struct{ model.Allocator }
 
-func (unleased) Keys() ([]model.Key, error) { return nil, nil }
+// Keys lists none.
+func (Unleased) Keys() ([]model.Key, error) { return nil, nil }
 
-func (unleased) Free(model.Locals) error { return nil }
+// Free reports that there is a free address.
+func (Unleased) Free(model.Locals) error { return nil }
 
 // resolvConf returns the network's DNS settings. If it has none itself, they are
 // those of the file that the configuration names.

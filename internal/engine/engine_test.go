@@ -113,7 +113,7 @@ func TestVerbs(t *testing.T) {
 		{"[unname delete with bridge]", func(e Engine) error { e.Managed = true; return e.Del(c) }},
 		{"[keep names gc]", func(e Engine) error { return e.GC(c, nil) }},
 		{"[status *ipam.Store]", func(e Engine) error { return e.Status(c) }},
-		{"[status engine.unleased]", func(e Engine) error { _, err := e.Subnets(c); return err }},
+		{"[status engine.Unleased]", func(e Engine) error { _, err := e.Subnets(c); return err }},
 	} {
 		for _, err := range []error{nil, model.ErrBusy} {
 			f := &fakes{err: err}

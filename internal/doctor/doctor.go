@@ -1,0 +1,181 @@
+// Package doctor looks for what keeps flatnet from working on a host, and says what
+// repairs it. It changes nothing.
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"flatnet/bridge/model"
+	"flatnet/internal/engine"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Doctor examines a host through its engine, and reads files below Root.
+type Doctor struct {
+	Engine engine.Engine
+	Root   string // "/" but for tests
+	Self   string // the running binary
+
+	found []model.Finding
+}
+
+// Examine makes all checks, in an order in which each may explain the next.
+func (d *Doctor) Examine() []model.Finding {
+	d.found = nil
+	if os.Geteuid() != 0 {
+		d.add(model.Fail, "privileges", fmt.Sprintf("user %d may not change the host's network", os.Geteuid()), "run it as root")
+		return d.found
+	}
+	d.kernel()
+	d.networks()
+	d.filter()
+	d.wsl()
+	d.podman()
+	d.installed()
+	d.names()
+	d.disks()
+	return d.found
+}
+
+func (d *Doctor) add(verdict, check, seen, repair string) {
+	d.found = append(d.found, model.Finding{verdict, check, seen, repair})
+}
+
+// read returns a file's first line; of one that can't be read, nothing.
+func (d *Doctor) read(path string) string {
+	data, _ := os.ReadFile(filepath.Join(d.Root, path))
+	line, _, _ := strings.Cut(string(data), "\n")
+	return strings.TrimSpace(line)
+}
+
+// kernel asks what a network that does not exist would miss: STATUS tries the links and
+// rules of each feature, and names what the kernel lacks.
+func (d *Doctor) kernel() {
+	seen := map[string]bool{}
+	for _, f := range []struct {
+		check, verdict string
+		network        model.Network
+	}{
+		{"bridge, veth, NAT", model.Fail, model.Network{}},
+		{"inbound: published", model.Warn, model.Network{PublishedOnly: true}},
+		{"macspoofchk", model.Warn, model.Network{SpoofCheck: true}},
+		{"VLANs", model.Warn, model.Network{VLANs: model.VLANs{ID: 2}}},
+	} {
+		err := d.status(&f.network)
+		switch {
+		case errors.Is(err, model.ErrLimited):
+			f.check, f.verdict = "other firewalls", model.Warn
+		case err == nil:
+			d.add(model.OK, f.check, "works", "")
+			continue
+		}
+		if !seen[err.Error()] { // else explained already
+			seen[err.Error()] = true
+			d.add(f.verdict, f.check, err.Error(), "")
+		}
+	}
+}
+
+// status asks about a network that no one has: TEST-NET-1 (RFC 5737) is nobody's.
+func (d *Doctor) status(n *model.Network) error {
+	n.Name, n.Bridge, n.IsGateway, n.IPMasq, n.Isolated, n.AllowOverlap = "doctor", "flatnet-doctor", true, true, true, true
+	n.Subnets = []model.Subnet{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("192.0.2.1")}}
+	return d.Engine.Host.Status(n, engine.Unleased{})
+}
+
+// networks compares what attachments have with what they need.
+func (d *Doctor) networks() {
+	all, err := d.Engine.Host.Survey(true)
+	if err != nil {
+		d.add(model.Fail, "networks", err.Error(), "")
+	}
+	for _, s := range all {
+		n := len(s.Attachments)
+		check := "network " + s.Name
+		switch {
+		case s.Faults != nil:
+			d.add(model.Fail, check, s.Faults.Error(), "flatnet reload")
+		case !s.Recorded:
+			d.add(model.Warn, check, fmt.Sprintf("%d attached, and no record: a reload can't restore them", n), "restart one of its containers")
+		default:
+			d.add(model.OK, check, fmt.Sprintf("%d attached, nothing missing", n), "")
+		}
+	}
+}
+
+// filter reports sysctls that change what bridged packets meet.
+func (d *Doctor) filter() {
+	if d.read("proc/sys/net/bridge/bridge-nf-call-iptables") == "1" {
+		d.add(model.OK, "br_netfilter", "bridged packets pass the host's IP firewall as well", "")
+	}
+	if v := d.read("proc/sys/net/ipv4/conf/all/rp_filter"); v == "1" {
+		d.add(model.OK, "rp_filter", "strict: a container of several networks is answered on the one that its route names", "")
+	}
+}
+
+// wsl tells what WSL2 needs for Windows to reach containers by their address.
+func (d *Doctor) wsl() {
+	release := d.read("proc/sys/kernel/osrelease")
+	if !strings.Contains(strings.ToLower(release), "microsoft") {
+		return
+	}
+	if _, err := os.Stat(filepath.Join(d.Root, "sys/class/net/loopback0")); err == nil {
+		d.add(model.OK, "WSL2", release+", mirrored networking: Windows reaches published ports by 127.0.0.1, and no container by its address", "")
+		return
+	}
+	d.add(model.OK, "WSL2", release+", NAT: for Windows to reach containers by address, type in an administrator's PowerShell",
+		"route add 10.87.0.0 mask 255.255.0.0 "+source())
+}
+
+// source returns the address that the host has towards the outside: the source that the
+// kernel chooses for 192.0.2.1 (RFC 5737). Nothing is sent.
+func source() string {
+	const otherwise = "<the address of eth0>"
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return otherwise
+	}
+	defer unix.Close(fd)
+	if unix.Connect(fd, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{192, 0, 2, 1}}) != nil {
+		return otherwise
+	}
+	own, err := unix.Getsockname(fd)
+	if a, ok := own.(*unix.SockaddrInet4); ok && err == nil {
+		return fmt.Sprintf("%d.%d.%d.%d", a.Addr[0], a.Addr[1], a.Addr[2], a.Addr[3])
+	}
+	return otherwise
+}
+
+func (d *Doctor) names() {
+	if d.Engine.Names.Installed() {
+		d.add(model.OK, "container names", "aardvark-dns is installed", "")
+		return
+	}
+	d.add(model.Warn, "container names", "aardvark-dns is not installed, so containers don't find each other by name", "apt install aardvark-dns")
+}
+
+// disks looks for directories in which ADD could write nothing.
+func (d *Doctor) disks() {
+	for _, dir := range []string{"var/lib/flatnet", "run/flatnet"} {
+		path := filepath.Join(d.Root, dir)
+		var fs unix.Statfs_t
+		for unix.Statfs(path, &fs) == unix.ENOENT && len(path) > 1 {
+			path = filepath.Dir(path)
+		}
+		free := fs.Bavail * uint64(fs.Bsize)
+		switch {
+		case fs.Flags&unix.ST_RDONLY != 0:
+			d.add(model.Fail, "/"+dir, "is on a read-only file system", "mount -o remount,rw "+path)
+		case free < 1<<20:
+			d.add(model.Warn, "/"+dir, fmt.Sprintf("%d KiB are free", free>>10), "df -h "+path)
+		default:
+			d.add(model.OK, "/"+dir, fmt.Sprintf("%d MiB are free", free>>20), "")
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package doctor
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"flatnet/bridge/model"
+)
+
+// tree makes a root with files.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, content := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func TestFiles(t *testing.T) {
+	const (
+		dpkg = "Package: other\nStatus: install ok installed\nVersion: 9\n\nPackage: podman\nStatus: install ok installed\nVersion: %p\n\n" +
+			"Package: netavark\nStatus: install ok installed\nVersion: %n\n"
+		status  = "var/lib/dpkg/status"
+		backend = "var/lib/containers/storage/defaultNetworkBackend"
+		release = "proc/sys/kernel/osrelease"
+		wsl     = "6.6.87.2-microsoft-standard-WSL2\n"
+	)
+	versions := func(podman, netavark string) string {
+		return strings.NewReplacer("%p", podman, "%n", netavark).Replace(dpkg)
+	}
+	for _, tt := range []struct {
+		name    string
+		files   map[string]string
+		examine func(*Doctor)
+		want    []string // verdict and a part of what was seen or repairs it, for each finding
+	}{
+		{"Ubuntu 24.04", map[string]string{status: versions("4.9.3+ds1-1", "1.4.0-3")}, (*Doctor).podman, []string{"WARN network_backend"}},
+		{"Ubuntu 24.04 with CNI", map[string]string{status: versions("4.9.3", "1.4.0"), backend: "cni"}, (*Doctor).podman, []string{"OK back end cni"}},
+		{"Debian 13", map[string]string{status: versions("5.4.2", "1.14.0-2"), backend: "netavark"}, (*Doctor).podman, []string{"OK netavark 1.14.0-2"}},
+		{"epoch", map[string]string{status: versions("1:4.9.3", "1:1.4.0")}, (*Doctor).podman, []string{"WARN 1:1.4.0"}},
+		{"removed", map[string]string{status: "Package: podman\nStatus: deinstall ok config-files\nVersion: 4\n"}, (*Doctor).podman, []string{"OK not known"}},
+		{"Alpine", map[string]string{"lib/apk/db/installed": "C:x\nP:podman\nV:5.6.0-r1\n\nP:netavark\nV:1.16.1-r0\n"}, (*Doctor).podman, []string{"OK 5.6.0-r1, netavark 1.16.1-r0"}},
+		{"no Podman", nil, (*Doctor).podman, []string{"OK not known"}},
+		{"not installed", nil, (*Doctor).installed, []string{"WARN make install"}},
+		{"installed", map[string]string{"usr/local/lib/cni/flatnet": "self", "usr/libexec/netavark/flatnet": "old"}, (*Doctor).installed,
+			[]string{"OK /usr/local/lib/cni/flatnet", "WARN /usr/libexec/netavark/flatnet is another version"}},
+		{"no WSL", map[string]string{release: "6.1.0-41-amd64\n"}, (*Doctor).wsl, nil},
+		{"WSL2", map[string]string{release: wsl}, (*Doctor).wsl, []string{"OK route add 10.87.0.0 mask 255.255.0.0 "}},
+		{"mirrored WSL2", map[string]string{release: wsl, "sys/class/net/loopback0/ifindex": "3"}, (*Doctor).wsl, []string{"OK mirrored"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := tree(t, tt.files)
+			d := Doctor{Root: root, Self: filepath.Join(tree(t, map[string]string{"self": "self"}), "self")}
+			tt.examine(&d)
+			if len(d.found) != len(tt.want) {
+				t.Fatalf("%+v", d.found)
+			}
+			for i, f := range d.found {
+				verdict, text, _ := strings.Cut(tt.want[i], " ")
+				if f.Verdict != verdict || !strings.Contains(f.Seen+"\n"+f.Repair, text) {
+					t.Errorf("%+v, want %s", f, tt.want[i])
+				}
+			}
+		})
+	}
+}
+
+func TestDisks(t *testing.T) {
+	d := Doctor{Root: "/proc"} // which has no free space, and no directory of that name
+	d.disks()
+	for _, f := range d.found {
+		if f.Verdict != model.Warn || f.Seen != "0 KiB are free" {
+			t.Errorf("%+v", f)
+		}
+	}
+}
