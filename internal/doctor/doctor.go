@@ -44,7 +44,7 @@ func (d *Doctor) Examine() []model.Finding {
 }
 
 func (d *Doctor) add(verdict, check, seen, repair string) {
-	d.found = append(d.found, model.Finding{verdict, check, seen, repair})
+	d.found = append(d.found, model.Finding{Verdict: verdict, Check: check, Seen: seen, Repair: repair})
 }
 
 // read returns a file's first line; of one that can't be read, nothing.
