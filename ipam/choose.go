@@ -97,13 +97,13 @@ func (p *pool) makeFree(a netip.Addr) error {
 	if l := p.localOf(a); l.Prefix.IsValid() {
 		return model.Errorf(model.ErrTaken, "address %s is the host's own (%s on interface %s)", a, l.Prefix, l.Link)
 	}
-	if name, ok := p.leases.byAddr[a]; ok {
+	if le := p.leases.owner(a); le != nil {
 		stale, err := p.stale()
 		if err != nil {
 			return err
 		}
 		if !stale[a] {
-			return model.Errorf(model.ErrTaken, "address %s is leased to %s", a, p.leases.byName[name].key)
+			return model.Errorf(model.ErrTaken, "address %s is leased to %s", a, p.leases.key(le))
 		}
 		p.leases.removeAddr(a)
 	}
@@ -138,7 +138,7 @@ func (p *pool) find(set int, stale map[netip.Addr]bool) netip.Addr {
 		if l := p.localOf(a); l.Prefix.IsValid() {
 			return model.LastOf(l.Prefix)
 		}
-		if _, leased := p.leases.byAddr[a]; leased && !stale[a] || inFlight(p.dir, a) {
+		if leased := p.leases.owner(a) != nil; leased && !stale[a] || inFlight(p.dir, a) {
 			return a
 		}
 		return netip.Addr{}
@@ -177,11 +177,12 @@ func (l *leases) stale(d *lockdir.Dir, owners func() ([]model.Owner, error)) (ma
 		}
 	}
 	stale := map[netip.Addr]bool{}
-	for _, le := range l.byName {
-		live := marks[le.key.Mark()] || keys[le.key] || slices.ContainsFunc(le.addrs, func(a netip.Addr) bool {
+	for i := range l.all {
+		key, has := l.key(&l.all[i]), l.all[i].list()
+		live := marks[key.Mark()] || keys[key] || slices.ContainsFunc(has, func(a netip.Addr) bool {
 			return addrs[a] || inFlight[placeOf(a)]
 		})
-		for _, a := range le.addrs {
+		for _, a := range has {
 			stale[a] = !live
 		}
 	}

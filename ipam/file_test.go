@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"maps"
-	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +13,7 @@ import (
 
 // The promise to other tools: .subnet, .gateway and .allocations as jq reads them.
 func TestEncode(t *testing.T) {
-	l := newLeases("flatnet", 0)
+	l := &leases{network: "flatnet"}
 	l.describe(sets(t, []Range{rng(t, "10.87.1.0/24")}, []Range{rng(t, "fd00::/64")}))
 	l.last = addrs("10.87.1.4", "")
 	if got, want := string(l.encode()), `{
@@ -50,10 +50,13 @@ func TestEncode(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	back, err := decode("flatnet", l.encode())
-	if err != nil || !reflect.DeepEqual(back, l) {
+	if err != nil || !same(back, l) || back.subnet != l.subnet || back.gateway != l.gateway || !slices.Equal(back.last, l.last) {
 		t.Errorf("decoded: %+v, %v", back, err)
 	}
 }
+
+// same reports whether the same attachments have the same addresses.
+func same(a, b *leases) bool { return slices.Equal(a.all, b.all) && maps.Equal(a.details, b.details) }
 
 func TestDecodeTolerates(t *testing.T) {
 	const lease = `"allocations": {"c1": "10.0.0.2"}`
@@ -78,10 +81,10 @@ func TestDecodeTolerates(t *testing.T) {
 				t.Fatal(err)
 			}
 			key := model.Key{Network: "n", ContainerID: "c1", IfName: tt.ifName}
-			if name := l.find(key); name != "c1" || join(l.byName[name].addrs) != "10.0.0.2" {
+			if le := l.of(key); le == nil || le.name != "c1" || le.addrs != "10.0.0.2" {
 				t.Errorf("got %+v", l)
 			}
-			if back, err := decode("n", l.encode()); err != nil || !reflect.DeepEqual(back.byName, l.byName) {
+			if back, err := decode("n", l.encode()); err != nil || !same(back, l) {
 				t.Errorf("encoded: %+v, %v", back, err)
 			}
 		})
@@ -97,7 +100,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"null", `null`, "not a lease file: want a JSON object, got null"},
 		{"no leases", `{"subnet": "10.0.0.0/24"}`, "not a lease file: allocations: missing"},
 		{"null leases", `{"allocations": null}`, "not a lease file: allocations: missing"},
-		{"leases of another type", `{"allocations": {"c1": 7}}`, `not a lease file: allocations: c1: not a string`},
+		{"leases of another type", `{"allocations": {"c1": 7}}`, `not a lease file: at byte 23: unexpected "7}}", want a string`},
 		{"subnet", `{"subnet": "10.0.0.0", "allocations": {}}`, `not a lease file: subnet: netip.ParsePrefix("10.0.0.0"): no '/'`},
 		{"subnet of another type", `{"subnet": {}, "allocations": {}}`, "not a lease file: subnet: want a string, got an object"},
 		{"gateway", `{"gateway": "10.0.0", "allocations": {}}`, `not a lease file: gateway: "10.0.0" is not a plain IP address`},
@@ -106,10 +109,10 @@ func TestDecodeRefuses(t *testing.T) {
 		{"half an address", `{"allocations": {"c1": "10.0.0.2,"}}`, `not a lease file: allocations: c1: "" is not a plain IP address`},
 		{"v4 in v6", `{"allocations": {"c1": "::ffff:10.0.0.2"}}`, `not a lease file: allocations: c1: "::ffff:10.0.0.2" is not a plain IP address`},
 		{"an address twice", `{"allocations": {"c1": "10.0.0.2,10.0.0.2"}}`, `not a lease file: allocations: c1 and c1 both have 10.0.0.2`},
-		{"a name twice", `{"allocations": {"c1": "10.0.0.2", "c1": "10.0.0.3"}}`, `not a lease file: at byte 39: key "c1" is given twice`},
-		{"leases twice", `{"allocations": {"c1": "10.0.0.2"}, "allocations": {"c2": "10.0.0.2"}}`, `not a lease file: at byte 49: key "allocations" is given twice`},
+		{"a name twice", `{"allocations": {"c1": "10.0.0.2", "c1": "10.0.0.3"}}`, `not a lease file: allocations: c1 is given twice`},
+		{"leases twice", `{"allocations": {"c1": "10.0.0.2"}, "allocations": {"c2": "10.0.0.2"}}`, `not a lease file: at byte 51: key "allocations" is given twice`},
 		{"leases in a list", `{"allocations": [["c1", "10.0.0.2"]]}`, `not a lease file: allocations: want an object, got a list`},
-		{"leases in an object", `{"allocations": {"c1": {"ip": "10.0.0.2"}}}`, `not a lease file: allocations: c1: not a string`},
+		{"leases in an object", `{"allocations": {"c1": {"ip": "10.0.0.2"}}}`, `not a lease file: at byte 23: unexpected "{\"ip\": \"10.0.0.2\"}}}", want a string`},
 		{"no ID", `{"allocations": {"": "10.0.0.2"}}`, `not a lease file: allocations: container ID: must not be empty`},
 		{"no interface", `{"allocations": {"c1/": "10.0.0.2"}}`, `not a lease file: allocations: interface name: must not be empty`},
 		{"control character", `{"allocations": {"c\u001b": "10.0.0.2"}}`, `not a lease file: allocations: container ID: "c\x1b" must be letters, digits, '_', '.' and '-', and start with a letter or digit`},
@@ -131,7 +134,7 @@ func TestDecodeRefuses(t *testing.T) {
 // not make two leases one.
 func TestNames(t *testing.T) {
 	key := func(id, ifName string) model.Key { return model.Key{Network: "n", ContainerID: id, IfName: ifName} }
-	l := newLeases("n", 0)
+	l := &leases{network: "n"}
 	l.put(key("c1", "net0"), addrs("10.0.0.2"))
 	l.put(key("c1", "eth0"), addrs("10.0.0.3"))
 	l.put(key("c2", "eth0"), addrs("10.0.0.4"))
@@ -142,16 +145,16 @@ func TestNames(t *testing.T) {
 		{key("c1", "net0"), "c1"}, {key("c1", "eth0"), "c1/eth0"}, {key("c2", "eth0"), "c2"},
 		{key("c1", "eth1"), ""}, {key("c3", "eth0"), ""}, {model.Key{Network: "m", ContainerID: "c2", IfName: "eth0"}, ""},
 	} {
-		if name := l.find(tt.key); name != tt.name {
-			t.Errorf("%s: %q", tt.key, name)
+		if le := l.of(tt.key); (le == nil) != (tt.name == "") || le != nil && le.name != tt.name {
+			t.Errorf("%s: %+v", tt.key, le)
 		}
 	}
 	dropped, err := decode("n", []byte(`{"allocations": {"c1": "10.0.0.2", "c1/eth0": "10.0.0.3", "c2": "10.0.0.4"}}`))
-	if err != nil || !maps.Equal(dropped.byAddr, l.byAddr) {
+	if err != nil || !slices.Equal(dropped.all, l.all) {
 		t.Fatalf("got %v, %v", dropped, err)
 	}
-	if name := dropped.find(key("c1", "eth0")); name != "c1/eth0" {
-		t.Errorf("without details: %q", name)
+	if le := dropped.of(key("c1", "eth0")); le == nil || le.name != "c1/eth0" {
+		t.Errorf("without details: %+v", le)
 	}
 }
 
@@ -178,7 +181,7 @@ func FuzzLeaseFile(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s: %v", l.encode(), err)
 		}
-		if !bytes.Equal(l.encode(), again.encode()) || !reflect.DeepEqual(l.byName, again.byName) || !maps.Equal(l.byAddr, again.byAddr) {
+		if !bytes.Equal(l.encode(), again.encode()) || !same(l, again) {
 			t.Errorf("%+v came back as %+v", l, again)
 		}
 	})

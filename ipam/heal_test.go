@@ -16,7 +16,7 @@ import (
 // this boot; c3 came first.
 func full(t *testing.T, list ...model.Owner) *Store {
 	t.Helper()
-	l := newLeases("flatnet", 0)
+	l := &leases{network: "flatnet"}
 	l.last = addrs("10.87.1.3")
 	for i, id := range []string{"c1", "c2", "c3"} {
 		l.put(key(id), addrs(fmt.Sprint("10.87.1.", i+2)))

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,72 +14,143 @@ import (
 	"flatnet/internal/strictjson"
 )
 
-// A lease is an attachment and the addresses that it has.
+// A lease is the addresses that an attachment has. It is as a file of a thousand has it:
+// what an ADD does not look at stays text.
 type lease struct {
-	key   model.Key
-	addrs []netip.Addr
+	name  string // the container ID, or for a further interface <container ID>/<interface>
+	addrs string // separated by commas
+	text  string // the lease's field in the file
+}
+
+// list returns the lease's addresses; of nil there are none.
+func (le *lease) list() (addrs []netip.Addr) {
+	if le == nil {
+		return nil
+	}
+	for s := range strings.SplitSeq(le.addrs, ",") {
+		a, _ := parseAddr(s) // it was an address
+		addrs = append(addrs, a)
+	}
+	return addrs
 }
 
 // leases are the leases of one network: the lease file's content. No two have
 // the same address.
-//
-// A lease's name is the container ID for the container's first interface in the
-// network, and <container ID>/<interface> for a further one.
 type leases struct {
 	network string
-	subnet  netip.Prefix // of the first range, for other tools
-	gateway netip.Addr   // of the first range, for other tools
-	last    []netip.Addr // next-fit: the address leased last, by range set; invalid: none
-	byName  map[string]lease
-	byAddr  map[netip.Addr]string // names
+	subnet  netip.Prefix          // of the first range, for other tools
+	gateway netip.Addr            // of the first range, for other tools
+	last    []netip.Addr          // next-fit: the address leased last, by range set; invalid: none
+	all     []lease               // ordered by name
+	details map[string]string     // by name: the interfaces that have another name than usual
+	byAddr  map[netip.Addr]uint32 // indexes of all; nil: not made since all changed
+	room    []byte                // what encode writes to
 }
 
-// newLeases has room for n leases.
-func newLeases(network string, n int) *leases {
-	return &leases{network: network, byName: make(map[string]lease, n), byAddr: make(map[netip.Addr]string, n)}
+// search returns where the lease of a name is, or would be.
+func (l *leases) search(name string) (at int, ok bool) {
+	return slices.BinarySearchFunc(l.all, name, func(le lease, name string) int { return strings.Compare(le.name, name) })
 }
 
-// find returns the name of key's lease, empty if it has none.
-func (l *leases) find(key model.Key) string {
+// find returns where key's lease is, -1 if it has none.
+func (l *leases) find(key model.Key) int {
 	for _, name := range [...]string{key.ContainerID + "/" + key.IfName, key.ContainerID} {
-		if l.byName[name].key == key {
-			return name
+		if at, ok := l.search(name); ok && l.key(&l.all[at]) == key {
+			return at
 		}
 	}
-	return ""
+	return -1
+}
+
+// of returns key's lease, nil if it has none.
+func (l *leases) of(key model.Key) *lease {
+	if at := l.find(key); at >= 0 {
+		return &l.all[at]
+	}
+	return nil
+}
+
+func (l *leases) key(le *lease) model.Key {
+	id, ifName, further := strings.Cut(le.name, "/")
+	if !further {
+		ifName = cmp.Or(l.details[id], usualIfName)
+	}
+	return model.Key{Network: l.network, ContainerID: id, IfName: ifName}
 }
 
 // put adds a lease, none of whose addresses is leased, for a key that has none.
 func (l *leases) put(key model.Key, addrs []netip.Addr) {
 	name := key.ContainerID
-	if _, ok := l.byName[name]; ok {
+	at, further := l.search(name)
+	if further {
 		name += "/" + key.IfName
+		at, _ = l.search(name)
+	} else if key.IfName != usualIfName {
+		if l.details == nil {
+			l.details = map[string]string{}
+		}
+		l.details[name] = key.IfName
 	}
-	l.byName[name] = lease{key, addrs}
-	for _, a := range addrs {
-		l.byAddr[a] = name
-	}
+	text := model.JoinAddrs(addrs)
+	w := strictjson.Writer{Lines: true}
+	w.String(name, text)
+	l.all = slices.Insert(l.all, at, lease{name, text, string(w.Bytes)})
+	l.byAddr = nil
 }
 
-// remove removes the lease of that name, if there is one, and returns its
-// addresses.
-func (l *leases) remove(name string) []netip.Addr {
-	addrs := l.byName[name].addrs
-	for _, a := range addrs {
-		delete(l.byAddr, a)
+// remove removes the lease that find found, if it did, and returns its addresses.
+func (l *leases) remove(at int) []netip.Addr {
+	if at < 0 {
+		return nil
 	}
-	delete(l.byName, name)
+	addrs := l.all[at].list()
+	delete(l.details, l.all[at].name)
+	l.all = slices.Delete(l.all, at, at+1)
+	l.byAddr = nil
 	return addrs
 }
 
 // removeAddr removes an address from the lease that has it, if any.
 func (l *leases) removeAddr(a netip.Addr) {
-	name := l.byAddr[a]
-	key := l.byName[name].key
-	rest := slices.DeleteFunc(l.remove(name), func(b netip.Addr) bool { return a == b })
+	le := l.owner(a)
+	if le == nil {
+		return
+	}
+	key := l.key(le)
+	rest := slices.DeleteFunc(l.remove(l.find(key)), func(b netip.Addr) bool { return a == b })
 	if len(rest) > 0 {
 		l.put(key, rest)
 	}
+}
+
+// owner returns the lease that has an address, nil if none has.
+func (l *leases) owner(a netip.Addr) *lease {
+	if l.byAddr == nil {
+		_ = l.index() // none of the addresses was doubled when they were put here
+	}
+	if i, ok := l.byAddr[a]; ok {
+		return &l.all[i]
+	}
+	return nil
+}
+
+// index makes byAddr. It returns an error if there is no address where one should be,
+// or two leases have the same.
+func (l *leases) index() error {
+	l.byAddr = make(map[netip.Addr]uint32, len(l.all))
+	for i := range l.all {
+		for s := range strings.SplitSeq(l.all[i].addrs, ",") {
+			a, err := parseAddr(s)
+			if err != nil {
+				return fmt.Errorf("%s: %w", l.all[i].name, err)
+			}
+			if other, ok := l.byAddr[a]; ok {
+				return fmt.Errorf("%s and %s both have %s", l.all[other].name, l.all[i].name, a)
+			}
+			l.byAddr[a] = uint32(i)
+		}
+	}
+	return nil
 }
 
 // adopt gives the attachments of the network exactly the addresses that their links
@@ -102,12 +174,11 @@ func (l *leases) adopt(owners []model.Owner) (changed int) {
 			}
 		}
 		key := byKey[name].Key
-		old := l.find(key)
-		if len(addrs) == 0 || equal(l.byName[old].addrs, addrs) {
+		if len(addrs) == 0 || equal(l.of(key).list(), addrs) {
 			continue
 		}
 		changed++
-		l.remove(old)
+		l.remove(l.find(key))
 		for _, a := range addrs {
 			l.removeAddr(a)
 		}
@@ -116,14 +187,13 @@ func (l *leases) adopt(owners []model.Owner) (changed int) {
 	return changed
 }
 
-func (l *leases) keys() (keys []model.Key) {
-	for _, name := range l.names() {
-		keys = append(keys, l.byName[name].key)
+func (l *leases) keys() []model.Key {
+	keys := make([]model.Key, len(l.all))
+	for i := range l.all {
+		keys[i] = l.key(&l.all[i])
 	}
 	return keys
 }
-
-func (l *leases) names() []string { return slices.Sorted(maps.Keys(l.byName)) }
 
 // equal compares two lists of addresses regardless of their order.
 func equal(a, b []netip.Addr) bool {
@@ -161,21 +231,24 @@ var errBroken = errors.New("not a lease file")
 // allocations; the rest is ours alone, so it may be missing or anything.
 // Every error is an errBroken.
 func decode(network string, data []byte) (*leases, error) {
-	doc, err := strictjson.ParseLarge(data, maxFile)
+	l := &leases{network: network, all: make([]lease, 0, len(data)/bytesPerLease+1)}
+	var wrong error
+	doc, err := strictjson.ParseEach(data, maxFile, "allocations", func(name, addrs, text string) {
+		wrong = cmp.Or(wrong, l.read(lease{name, addrs, text}))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errBroken, err)
 	}
-	l := newLeases(network, len(data)/bytesPerLease)
 	l.subnet = fields.Optional(doc, "subnet", netip.ParsePrefix)
 	l.gateway = fields.Optional(doc, "gateway", parseAddr)
-	allocations := doc.Object("allocations")
-	if allocations == nil {
+	if doc.Object("allocations") == nil {
 		doc.Fail("allocations", "missing")
 	}
-	for name, value := range allocations.All() {
-		if err := l.read(name, value); err != nil {
-			doc.Fail("allocations", "%w", err)
-		}
+	if wrong == nil {
+		wrong = l.settle()
+	}
+	if wrong != nil {
+		doc.Fail("allocations", "%w", wrong)
 	}
 	if err := doc.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %w", errBroken, err)
@@ -185,33 +258,39 @@ func decode(network string, data []byte) (*leases, error) {
 }
 
 // read adds one field of the allocations.
-func (l *leases) read(name string, value any) error {
-	text, ok := value.(string)
-	if !ok {
-		return fmt.Errorf("%s: not a string", name)
-	}
-	id, ifName, further := strings.Cut(name, "/")
+func (l *leases) read(le lease) error {
+	id, ifName, further := strings.Cut(le.name, "/")
 	if !further {
-		ifName = usualIfName // until the details are read
+		ifName = usualIfName
 	}
-	key, err := model.NewKey(l.network, id, ifName)
-	if err != nil {
+	if model.ValidContainerID(id) != nil || further && model.ValidIfName(ifName) != nil {
+		_, err := model.NewKey(l.network, id, ifName)
 		return err
 	}
-	addrs := make([]netip.Addr, 0, 2)
-	for s := range strings.SplitSeq(text, ",") {
-		a, err := parseAddr(s)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if other, ok := l.byAddr[a]; ok {
-			return fmt.Errorf("%s and %s both have %s", other, name, a)
-		}
-		l.byAddr[a] = name
-		addrs = append(addrs, a)
-	}
-	l.byName[name] = lease{key, addrs}
+	l.all = append(l.all, le)
 	return nil
+}
+
+// settle compares the leases that were read with each other, and orders them if flatnet
+// has not written them.
+func (l *leases) settle() error {
+	ordered := true
+	for i := 1; i < len(l.all); i++ {
+		ordered = ordered && l.all[i-1].name < l.all[i].name
+	}
+	if !ordered {
+		byName := make(map[string]lease, len(l.all))
+		for _, le := range l.all {
+			if _, ok := byName[le.name]; ok {
+				return fmt.Errorf("%s is given twice", le.name)
+			}
+			byName[le.name] = le
+		}
+		for i, name := range slices.Sorted(maps.Keys(byName)) {
+			l.all[i] = byName[name]
+		}
+	}
+	return l.index()
 }
 
 // readOurs reads what only flatnet writes, and skips what it would not write.
@@ -221,20 +300,24 @@ func (l *leases) readOurs(doc *strictjson.Object) {
 		a, _ := parseAddr(s) // zero: next-fit then begins at the start
 		l.last = append(l.last, a)
 	}
+	l.details = map[string]string{}
 	for name, value := range doc.Object("details").All() {
 		details, _ := value.(*strictjson.Object)
 		ifName, _ := details.String("ifname")
-		le, ok := l.byName[name]
-		if ok && name == le.key.ContainerID && model.ValidIfName(ifName) == nil {
-			le.key.IfName = ifName
-			l.byName[name] = le
+		_, ok := l.search(name)
+		if ok && !strings.Contains(name, "/") && model.ValidIfName(ifName) == nil && ifName != usualIfName {
+			l.details[name] = ifName
 		}
 	}
 }
 
-// encode writes a lease file, one lease a line.
+// encode writes a lease file, one lease a line. The bytes are valid until the next call.
 func (l *leases) encode() []byte {
-	w := strictjson.Writer{Bytes: make([]byte, 0, 512+128*len(l.byName)), Lines: true}
+	size := 512
+	for i := range l.all {
+		size += len(l.all[i].text) + len(",\n    ")
+	}
+	w := strictjson.Writer{Bytes: slices.Grow(l.room[:0], size), Lines: true}
 	w.Begin("", '{')
 	if l.subnet.IsValid() {
 		w.String("subnet", l.subnet.String())
@@ -242,24 +325,22 @@ func (l *leases) encode() []byte {
 	if l.gateway.IsValid() {
 		w.String("gateway", l.gateway.String())
 	}
-	names := l.names()
 	w.Begin("allocations", '{')
-	for _, name := range names {
-		w.String(name, model.JoinAddrs(l.byName[name].addrs))
+	for i := range l.all {
+		w.Copy(l.all[i].text)
 	}
 	w.End('}')
 	w.String("last", model.JoinAddrs(l.last))
 	w.Begin("details", '{')
-	for _, name := range names {
-		if key := l.byName[name].key; name == key.ContainerID && key.IfName != usualIfName {
-			w.Begin(name, '{')
-			w.String("ifname", key.IfName)
-			w.End('}')
-		}
+	for _, name := range slices.Sorted(maps.Keys(l.details)) {
+		w.Begin(name, '{')
+		w.String("ifname", l.details[name])
+		w.End('}')
 	}
 	w.End('}')
 	w.End('}')
-	return append(w.Bytes, '\n')
+	l.room = append(w.Bytes, '\n')
+	return l.room
 }
 
 // parseAddr reads an address as leases have it: without zone, and IPv4 as IPv4.

@@ -10,7 +10,6 @@ package ipam
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -152,14 +151,14 @@ func (s *Store) Release(keys []model.Key) (left []model.Key, err error) {
 // release removes leases, and rewrites the folder's file if it had any of them.
 func (p *pool) release(keys []model.Key) error {
 	d, l := p.dir, p.leases
-	before := len(l.byName)
+	before := len(l.all)
 	for _, key := range keys {
 		l.remove(l.find(key))
 	}
 	switch {
-	case d != nil && d.Sub != "" && len(l.byName) == 0:
+	case d != nil && d.Sub != "" && len(l.all) == 0:
 		return d.Remove(fileName)
-	case d == nil || len(l.byName) == before:
+	case d == nil || len(l.all) == before:
 		return nil
 	}
 	err := d.Replace(l.encode())
@@ -199,15 +198,15 @@ func (s *Store) Check(key model.Key, addrs []netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	switch has := l.byName[l.find(key)].addrs; {
+	switch has := l.of(key).list(); {
 	case has != nil && !equal(has, addrs):
 		return model.Errorf(model.ErrChanged, "%s has leased %v, not %v", key, has, addrs)
 	case has != nil:
 		return nil
 	}
 	for _, a := range addrs {
-		if name, ok := l.byAddr[a]; ok {
-			return model.Errorf(model.ErrChanged, "address %s of %s is leased to %s", a, key, l.byName[name].key)
+		if le := l.owner(a); le != nil {
+			return model.Errorf(model.ErrChanged, "address %s of %s is leased to %s", a, key, l.key(le))
 		}
 	}
 	return model.Errorf(model.ErrChanged, "lease of %s is missing", key)
@@ -222,7 +221,7 @@ func (s *Store) peek() (*leases, error) {
 		l, err = s.read(d)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return newLeases(s.cfg.Network, 0), nil
+		return &leases{network: s.cfg.Network}, nil
 	}
 	return l, err
 }
@@ -239,7 +238,7 @@ func (s *Store) open(create bool) (*pool, error) {
 	case !create && errors.Is(err, fs.ErrNotExist):
 		var owners []model.Owner
 		owners, err = s.owners()
-		l = newLeases(s.cfg.Network, 0)
+		l = &leases{network: s.cfg.Network}
 		l.adopt(owners)
 	}
 	if err != nil {
@@ -303,6 +302,7 @@ func (s *Store) read(d *lockdir.Dir) (*leases, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", d.FilePath(), err)
 	}
+	l.room = data
 	return l, nil
 }
 
@@ -316,11 +316,14 @@ func (s *Store) read(d *lockdir.Dir) (*leases, error) {
 // firstPlace and places are the bytes of addresses. Older versions lock others, too.
 const firstPlace, places = 1 << 62, 1<<62 - 1
 
-// placeOf returns the place of an address: a hash.
+// placeOf returns the place of an address: a hash (FNV-1a of 64 bits).
 func placeOf(a netip.Addr) int64 {
-	hash := fnv.New64a()
-	hash.Write(a.AsSlice())
-	return int64(firstPlace | hash.Sum64()>>2)
+	bytes := a.As16()
+	hash := uint64(14695981039346656037)
+	for _, b := range bytes[16-a.BitLen()/8:] {
+		hash = (hash ^ uint64(b)) * 1099511628211
+	}
+	return int64(firstPlace | hash>>2)
 }
 
 // inFlight reports whether an ADD is in flight with an address, also if that is
@@ -360,12 +363,14 @@ func (s *Store) load(d *lockdir.Dir) (*leases, error) {
 		}
 	}
 	if wrong != nil {
-		l = newLeases(s.cfg.Network, 0)
+		l = &leases{network: s.cfg.Network}
 		l.describe(s.cfg.Sets)
 		changed = l.adopt(owners)
 	}
-	for a := range l.byAddr {
-		delete(inFlight, placeOf(a))
+	for i := range l.all {
+		for _, a := range l.all[i].list() {
+			delete(inFlight, placeOf(a))
+		}
 	}
 	// If an ADD in flight has lost its lease, the next process must compare the leases
 	// with the links once more.

@@ -87,9 +87,9 @@ func listed(t *testing.T, s *Store) string {
 		t.Fatal(err)
 	}
 	var b []string
-	for _, name := range l.names() {
-		le := l.byName[name]
-		b = append(b, le.key.ContainerID+"/"+le.key.IfName+"="+join(le.addrs))
+	for i := range l.all {
+		key := l.key(&l.all[i])
+		b = append(b, key.ContainerID+"/"+key.IfName+"="+l.all[i].addrs)
 	}
 	return strings.Join(b, " ")
 }

@@ -71,13 +71,14 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	l, err := store(dir, all).peek()
-	if err != nil || len(l.byName) != 100 {
-		t.Errorf("%d leases, %v", len(l.byName), err)
+	if err != nil || len(l.all) != 100 {
+		t.Errorf("%d leases, %v", len(l.all), err)
 	}
-	for _, le := range l.byName {
-		for _, a := range le.addrs {
-			if holder[a] != le.key {
-				t.Errorf("%s is %s's, not %s's", a, holder[a], le.key)
+	for i := range l.all {
+		key := l.key(&l.all[i])
+		for _, a := range l.all[i].list() {
+			if holder[a] != key {
+				t.Errorf("%s is %s's, not %s's", a, holder[a], key)
 			}
 		}
 	}

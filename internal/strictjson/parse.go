@@ -14,6 +14,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -35,7 +36,13 @@ const (
 func Parse(data []byte) (*Object, error) { return ParseLarge(data, MaxSize) }
 
 // ParseLarge is Parse with another bound, in bytes.
-func ParseLarge(data []byte, limit int) (*Object, error) {
+func ParseLarge(data []byte, limit int) (*Object, error) { return ParseEach(data, limit, "", nil) }
+
+// ParseEach is ParseLarge for a document in which the top's object of a key has very
+// many fields, all of them strings. These are passed on, each with its text from the
+// key to the value's end, and not kept: the Object is empty. The caller decides about
+// keys that are there twice.
+func ParseEach(data []byte, limit int, of string, each func(key, value, text string)) (*Object, error) {
 	switch {
 	case len(data) > limit:
 		return nil, fmt.Errorf("more than %d bytes", limit)
@@ -44,7 +51,7 @@ func ParseLarge(data []byte, limit int) (*Object, error) {
 	case len(bytes.TrimSpace(data)) == 0:
 		return nil, errors.New("empty, want a JSON object")
 	}
-	p := parser{data: string(data) + "\x00", doc: &document{}}
+	p := parser{data: string(data) + "\x00", doc: &document{}, of: of, each: each}
 	v := p.value()
 	if p.space(); p.pos < len(p.data)-1 {
 		p.fail("something follows the JSON object")
@@ -65,6 +72,9 @@ type parser struct {
 	depth int
 	doc   *document
 	err   error
+
+	of   string // the key at the top whose object's fields go to each
+	each func(key, value, text string)
 }
 
 // A number is as it is written.
@@ -88,10 +98,14 @@ func (p *parser) unexpected(want string) {
 
 // space skips white space and returns the character after it, 0 at the end.
 func (p *parser) space() byte {
-	for strings.IndexByte(" \t\n\r", p.data[p.pos]) >= 0 {
-		p.pos++
+	for {
+		switch c := p.data[p.pos]; c {
+		case ' ', '\t', '\n', '\r':
+			p.pos++
+		default:
+			return c
+		}
 	}
-	return p.data[p.pos]
 }
 
 // expect skips white space and the character after it, which must be c.
@@ -140,22 +154,58 @@ func isNumber(s string) bool {
 
 func isDecimal(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
+// fewFields is up to how many fields it is faster to compare keys than to hash them.
+const fewFields = 16
+
 func (p *parser) object() *Object {
 	o := &Object{doc: p.doc}
-	seen := make(map[string]bool)
+	var seen map[string]bool // the keys of many fields
 	p.members('}', func() {
-		key := p.text("a key")
-		if seen[key] {
+		key := p.key()
+		if len(o.fields) == fewFields {
+			seen = make(map[string]bool)
+			for _, f := range o.fields {
+				seen[f.key] = true
+			}
+		}
+		same := func(f field) bool { return f.key == key }
+		if seen[key] || seen == nil && slices.ContainsFunc(o.fields, same) {
 			p.fail("key %.60q is given twice", key)
 		}
-		seen[key] = true
-		p.expect(':', "a colon")
-		p.space()
+		if seen != nil {
+			seen[key] = true
+		}
 		start := p.pos
-		value := p.value()
+		value := p.fieldValue(key)
 		o.fields = append(o.fields, field{key, value, p.data[start:p.pos]})
 	})
 	return o
+}
+
+// key reads a field up to its value.
+func (p *parser) key() string {
+	key := p.text("a key")
+	p.expect(':', "a colon")
+	p.space()
+	return key
+}
+
+// fieldValue reads the value of a field, and passes on the fields of the one that
+// goes to each.
+func (p *parser) fieldValue(key string) any {
+	if p.each == nil || p.depth != 1 || p.data[p.pos] != '{' || !strings.EqualFold(key, p.of) {
+		return p.value()
+	}
+	p.members('}', func() {
+		p.space()
+		start := p.pos
+		key := p.key()
+		value := p.text("a string")
+		if p.err == nil {
+			p.each(key, value, p.data[start:p.pos])
+		}
+	})
+	return &Object{doc: p.doc}
 }
 
 func (p *parser) list() []any {
@@ -186,21 +236,22 @@ func (p *parser) members(closing byte, member func()) {
 func (p *parser) text(want string) string {
 	p.expect('"', want)
 	var decoded []byte // the string before start, if there was an escape
-	for start := p.pos; ; {
-		switch c := p.data[p.pos]; {
-		case c == '"':
-			s := p.data[start:p.pos]
-			p.pos++
-			return string(decoded) + s
-		case c == '\\':
-			decoded = append(decoded, p.data[start:p.pos]...)
-			decoded = utf8.AppendRune(decoded, p.escape())
-			start = p.pos
-		case c < ' ':
+	for {
+		start, end := p.pos, p.pos
+		for c := p.data[end]; c >= ' ' && c != '"' && c != '\\'; c = p.data[end] {
+			end++
+		}
+		p.pos = end + 1
+		switch part := p.data[start:end]; p.data[end] {
+		case '"':
+			return string(decoded) + part
+		case '\\':
+			p.pos = end
+			decoded = utf8.AppendRune(append(decoded, part...), p.escape())
+		default:
+			p.pos = end
 			p.unexpected("the string to end")
 			return ""
-		default:
-			p.pos++
 		}
 	}
 }

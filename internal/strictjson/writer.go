@@ -1,7 +1,6 @@
 package strictjson
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -73,6 +72,12 @@ func (w *Writer) CopyFields(o *Object, without ...string) {
 	}
 }
 
+// Copy writes a field from its key to its value's end, as [ParseEach] passes it on.
+func (w *Writer) Copy(field string) {
+	w.next()
+	w.Bytes = append(w.Bytes, field...)
+}
+
 // key begins a field, or without a key an element.
 func (w *Writer) key(key string) {
 	w.next()
@@ -108,7 +113,10 @@ func (w *Writer) follows(some string) bool {
 // line begins a line, if there are any.
 func (w *Writer) line() {
 	if w.Lines {
-		w.Bytes = append(append(w.Bytes, '\n'), bytes.Repeat([]byte("  "), w.depth)...)
+		w.Bytes = append(w.Bytes, '\n')
+		for range w.depth {
+			w.Bytes = append(w.Bytes, "  "...)
+		}
 	}
 }
 
