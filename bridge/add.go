@@ -35,9 +35,10 @@ type adding struct {
 	leased  bool
 	made    bool // something that has to be undone
 
-	a   *model.Attachment
-	br  link.Bridge
-	end rtnl.Link
+	a      *model.Attachment
+	shared string // the record of a.Shared; empty: not recorded yet
+	br     link.Bridge
+	end    rtnl.Link
 }
 
 // Add makes an attachment and returns its result. If it fails, it leaves nothing of its
@@ -56,6 +57,7 @@ func (h *Host) Add(n *model.Network, r *model.Request, alloc model.Allocator) (m
 		return model.Result{}, err
 	}
 	defer done()
+	c.Noted = c.turn
 	ad := &adding{call: c, n: n, r: r, alloc: alloc, inside: inside}
 	defer func() { ad.arrival.Close(); ad.lease.End() }()
 	if err := ad.check(); err != nil {
@@ -180,7 +182,7 @@ func (ad *adding) share(s *model.Shared) {
 	if found != nil && found.ForwardAccept && !s.ForwardAccept {
 		foreign.Remove(ad.Host, s.Name)
 	}
-	ad.records.Share(s, found)
+	ad.shared = ad.records.Share(s, found)
 }
 
 func (ad *adding) makePair() (err error) {
@@ -211,10 +213,10 @@ func (ad *adding) putRules() error {
 			return err
 		}
 	}
-	ipv6, asked := firewall.HasIPv6(ad.Host), false
+	asked := false
 	var replaced []model.Publication
 	without, err := ad.Transact(func(tx *host.Tx) error {
-		if err := firewall.Put(tx, &a.Shared, ipv6); err != nil {
+		if err := firewall.PutUnseen(tx, ad.Host, &a.Shared, ad.shared); err != nil {
 			return err
 		}
 		if tx.Len() > 0 && !asked { // accept rules come first: a later ADD finds the network's own only with them

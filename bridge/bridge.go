@@ -53,6 +53,7 @@ func NewHost() *Host {
 type call struct {
 	*host.Host
 	records records.Dir
+	turn    records.Lock // see inTurn
 }
 
 func (h *Host) open() (*call, error) {
@@ -60,7 +61,7 @@ func (h *Host) open() (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &call{opened, records.Own(h.warn)}, nil
+	return &call{Host: opened, records: records.Own(h.warn)}, nil
 }
 
 // inTurn opens the host for a verb of one attachment, and waits until no other process
@@ -69,12 +70,11 @@ func (h *Host) inTurn(key model.Key) (c *call, done func(), err error) {
 	if c, err = h.open(); err != nil {
 		return nil, nil, err
 	}
-	turn, err := c.records.Turn(key)
-	if err != nil {
+	if c.turn, err = c.records.Turn(key); err != nil {
 		c.Close()
 		return nil, nil, err
 	}
-	return c, func() { c.Close(); turn.Close() }, nil
+	return c, func() { c.Close(); c.turn.Close() }, nil
 }
 
 // Owners lists what the host's links say of their owners.

@@ -30,6 +30,7 @@ func (h *Host) Delete(key model.Key, alloc model.Allocator, withBridge bool) err
 		return err
 	}
 	defer done()
+	c.Noted = c.turn
 	return c.remove(key, func() ([]model.Key, error) { return alloc.Release([]model.Key{key}) }, withBridge)
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
-	"flatnet/bridge/records"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +35,7 @@ func inNamespace(t *testing.T, fn func(*call)) {
 			return
 		}
 		defer h.Close()
-		fn(&call{h, records.Dir{}})
+		fn(&call{Host: h})
 	}()
 	<-done
 }

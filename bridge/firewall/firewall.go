@@ -271,6 +271,28 @@ func Put(tx *host.Tx, s *model.Shared, ipv6 bool) error {
 	return err
 }
 
+// edition is the digest of the rules that this version makes of some networks: see
+// TestEdition.
+const edition = "e9142742"
+
+// PutUnseen is Put of what an earlier ADD has not seen to be complete, and nobody has
+// changed since (see [host.Tx.Stands]). record has all that the rules are derived from. A
+// kernel without IPv6 may have it later, so what is seen without is not noted.
+func PutUnseen(tx *host.Tx, h *host.Host, s *model.Shared, record string) error {
+	text := edition + record
+	tables := []nft.Table{host.Table(nft.IPv4, s.Name), host.Table(nft.IPv6, s.Name)}
+	if record != "" && tx.Stands(tables[0], text) && tx.Stands(tables[1], text) {
+		return nil
+	}
+	ipv6 := HasIPv6(h)
+	err := Put(tx, s, ipv6)
+	if record != "" && ipv6 {
+		tx.Seen(tables[0], text)
+		tx.Seen(tables[1], text)
+	}
+	return err
+}
+
 // HasIPv6 reports whether the kernel has IPv6.
 func HasIPv6(h *host.Host) bool {
 	_, err := h.Sysctl.Get("net/ipv6/conf/all/forwarding")

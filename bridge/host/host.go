@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
 	"slices"
 
 	"flatnet/bridge/model"
@@ -25,6 +26,7 @@ type Host struct {
 	*rtnl.Conn
 	Sysctl sysctl.Dir
 	Warn   func(string) // hears what is wrong and yet no error
+	Noted  *os.File     // has what need not be looked at again, see [Tx.Stands]; nil: look
 
 	rules *nft.Conn
 }
@@ -74,6 +76,10 @@ type Tx struct {
 
 	// Bridge, FIB and Optional are set by parts that add what the above would leave out.
 	Bridge, FIB, Optional bool
+
+	host *Host
+	note *note                // nil: not read yet
+	seen map[nft.Table]string // what stands when the transaction has succeeded
 }
 
 // Transact commits what fill adds to a batch, unless that is nothing; see
@@ -92,12 +98,15 @@ func (h *Host) Transact(fill func(*Tx) error) (without Tx, err error) {
 		if tx.NoBridge && !full.Bridge || tx.NoFIB && !full.FIB || tx.NoOptional && !full.Optional {
 			continue // it would be the same
 		}
-		tx.Conn, tx.Lacks = c, lacks
+		tx.Conn, tx.Lacks, tx.host = c, lacks, h
 		err := c.Transact(func(b *nft.Batch) error {
-			tx.Batch = b
+			tx.Batch, tx.seen = b, nil
 			return fill(&tx)
 		})
 		if !errors.Is(err, nft.ErrUnsupported) {
+			if err == nil && i == 0 {
+				h.keep(&tx)
+			}
 			return tx, kind(err)
 		}
 		if i < 2 { // everything, and with the substitute for the bridge family

@@ -17,8 +17,8 @@ import (
 // Wait is how long a verb waits for another one.
 const Wait = 10 * time.Second
 
-// A Lock is held until it is closed or the process ends. Nil holds nothing. Nothing is
-// written to it, so errors of Close, which may be called again, don't matter.
+// A Lock is held until it is closed or the process ends. Nil holds nothing. What is
+// written to it can be lost, so errors of Close, which may be called again, don't matter.
 type Lock = *os.File
 
 // lock waits for bytes of the file of locks. Only that other holds one for longer is an

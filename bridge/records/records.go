@@ -27,7 +27,8 @@ import (
 // name is the namespace's inode number, which another one may have had before; so a
 // reload removes what no link shows. Like rules, records end with the boot.
 //
-//	.lock             bytes of it are locks, see Turn, Arrive and Alone
+//	.lock             bytes of it are locks, see Turn, Arrive and Alone; it contains the note
+//	                  of package host
 //	.accept_ra        interfaces whose accept_ra was raised from 1 to 2
 //	NETWORK/bridge    what the network's attachments share
 //	NETWORK/ID:IFNAME an attachment
@@ -60,17 +61,21 @@ func (d Dir) attachmentFile(key model.Key) string {
 	return filepath.Join(d.path, key.Network, key.ContainerID+":"+key.IfName)
 }
 
-// Share records what a network's attachments share, unless that is what Merge has found.
-// ADDs at the same moment record one after the other, so that none loses another's subnet.
-func (d Dir) Share(s, found *model.Shared) {
-	if found != nil && bytes.Equal(encode(networkFields(found)), encode(networkFields(s))) {
-		return
+// Share records what a network's attachments share, unless that is what Merge has found,
+// and returns the record, which is another for each value of any field. ADDs at the same
+// moment record one after the other, so that none loses another's subnet.
+func (d Dir) Share(s, found *model.Shared) (record string) {
+	text := encode(networkFields(s))
+	if found != nil && bytes.Equal(encode(networkFields(found)), text) {
+		return string(text)
 	}
 	lock, err := d.lock("another ADD", Wait, unix.LOCK_EX, model.Place(networkFile, s.Name))
 	d.say(err, "network %s", s.Name)
 	defer lock.Close()
 	d.Merge(s)
-	d.write(d.networkFile(s.Name), encode(networkFields(s)))
+	text = encode(networkFields(s))
+	d.write(d.networkFile(s.Name), text)
+	return string(text)
 }
 
 // Merge adds to s the subnets in which earlier attachments have addresses, in front of

@@ -5,9 +5,11 @@
 package nft
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +39,10 @@ func Dial() (*Conn, error) {
 // chain that existed, it takes 10 to 30 ms: the kernel waits for a grace period
 // before it frees what is left over. Everything else costs nothing here.
 func (c *Conn) Close() error { return c.nl.Close() }
+
+// Namespace returns the number of the socket's network namespace (SO_NETNS_COOKIE), which
+// no other one gets until the next boot. Linux before 5.14 has none.
+func (c *Conn) Namespace() (cookie uint64, err error) { return c.nl.Namespace() }
 
 // headerSize is the size of struct nfgenmsg: nfgen_family, version, res_id.
 const headerSize = 4
@@ -306,6 +312,31 @@ func (b *Batch) put(verb string, msg uint16, flags netlink.HeaderFlags, objects 
 
 // Len returns the number of messages so far.
 func (b *Batch) Len() int { return len(b.ops) }
+
+// Base returns the generation (NFTA_GEN_ID) that the ruleset must still have when the
+// batch is committed; 0: any.
+func (b *Batch) Base() uint32 { return b.base }
+
+// After returns the generation that the ruleset had when the batch was committed: the
+// next one, for the kernel counts transactions (nf_tables_commit of nf_tables_api.c), or
+// the same if nothing was to be done. It is 0 if that is unknown. A batch that only adds
+// what exists is no transaction to the kernel: callers have asked what is missing.
+func (b *Batch) After() uint32 {
+	if b.base == 0 || len(b.ops) == 0 {
+		return b.base
+	}
+	return b.base + 1
+}
+
+// Changes reports whether the batch changes more of a table than elements of its sets.
+func (b *Batch) Changes(t Table) bool {
+	name := t.identify()
+	return slices.ContainsFunc(b.ops, func(o op) bool {
+		_, elements := o.object.(Elements)
+		_, family := o.object.kind()
+		return !elements && family == t.Family && bytes.HasPrefix(o.object.identify(), name)
+	})
+}
 
 // messages puts the batch between NFNL_MSG_BATCH_BEGIN and _END, whose res_id
 // is the subsystem. If the ruleset is no longer that of NFNL_BATCH_GENID, the

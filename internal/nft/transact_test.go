@@ -153,3 +153,38 @@ func TestCappedRefusalsPointAtTheirCause(t *testing.T) {
 		}
 	})
 }
+
+// A transaction that changes something leads to the next generation, whatever it is, and
+// one that changes nothing to none.
+func TestGenerationAfterATransaction(t *testing.T) {
+	inNamespace(t, func(c *Conn) {
+		set := Set{Table: ip, Name: "s", Key: Types{IPv4Addr}}
+		element := Elements{{Set: set, Key: "\x0a\x00\x00\x01"}}
+		for i, fill := range []func(*Batch){
+			func(b *Batch) { b.Add(ip, set); b.Create(element) },
+			func(b *Batch) {
+				r := Ruleset{Chain: Chain{Table: ip6, Name: "c"}}
+				r.Append("", DropIf())
+				b.Put(r)
+			},
+			func(b *Batch) { b.Delete(element) },
+			func(*Batch) {},
+			func(b *Batch) { b.Delete(ip); b.Create(ip) },
+		} {
+			var batch *Batch
+			err := c.Transact(func(b *Batch) error { batch = b; fill(b); return nil })
+			now, gerr := c.generation()
+			if err != nil || gerr != nil || batch.After() != now || now == 0 {
+				t.Errorf("%d: generation %d instead of %d, %v, %v", i, now, batch.After(), err, gerr)
+			}
+			for table, want := range map[Table]bool{ip: i == 0 || i == 4, ip6: i == 1, {IPv4, "flatne"}: false, {IPv4, "flatnet.ports"}: false} {
+				if got := batch.Changes(table); got != want {
+					t.Errorf("%d: changes %v: %v", i, table, got)
+				}
+			}
+		}
+	})
+	if after := (&Batch{ops: make([]op, 1), base: 1<<32 - 1}).After(); after != 0 {
+		t.Errorf("after the last number comes %d", after)
+	}
+}

@@ -64,6 +64,12 @@ func (c *Conn) Until(end time.Time) { c.s.end = end }
 // Close closes the socket.
 func (c *Conn) Close() error { return c.c.Close() }
 
+// Namespace returns the number of the socket's network namespace (SO_NETNS_COOKIE).
+func (c *Conn) Namespace() (cookie uint64, err error) {
+	cookie, err = unix.GetsockoptUint64(c.s.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	return cookie, os.NewSyscallError("getsockopt", err)
+}
+
 // Join subscribes to a multicast group (RTNLGRP_*), whose messages Receive
 // then returns. After that no request must be sent.
 func (c *Conn) Join(group uint32) error {

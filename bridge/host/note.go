@@ -1,0 +1,131 @@
+package host
+
+import (
+	"encoding/hex"
+	"strconv"
+	"strings"
+
+	"flatnet/internal/nft"
+	"flatnet/internal/sha256"
+
+	"golang.org/x/sys/unix"
+)
+
+// A note says in which tables all chains were found as they should be, and at which
+// generation of the ruleset. That stays true for ever, and serves an ADD for as long as
+// the generation is the same: the kernel counts each commit of anybody in the network
+// namespace. It says nothing in another namespace, or after a reboot, where the count
+// begins anew, and so the note begins with where it was written. It is the contents of the
+// file of locks, which every verb has open.
+type note struct {
+	origin     string // see [Host.origin]
+	generation uint32 // 0: nothing is known
+	tables     map[nft.Table]string
+}
+
+// noteSize bounds the file. A longer note is not written.
+const noteSize = 8 << 10
+
+// Stands reports whether a table's chains were as a text describes them, at the generation
+// that the transaction is based on. Where it is false, the caller looks at the chains. The
+// text must differ wherever the rules do, in other versions of flatnet as well.
+func (tx *Tx) Stands(t nft.Table, text string) bool {
+	if tx.Base() == 0 || tx.host.Noted == nil {
+		return false
+	}
+	if tx.note == nil {
+		tx.note = tx.host.readNote(tx.Conn)
+	}
+	return tx.note.generation == tx.Base() && tx.note.tables[t] == digest(text)
+}
+
+// Seen notes, if the transaction succeeds, that a table's chains are as a text describes.
+func (tx *Tx) Seen(t nft.Table, text string) {
+	if tx.seen == nil {
+		tx.seen = map[nft.Table]string{}
+	}
+	tx.seen[t] = digest(text)
+}
+
+func digest(text string) string {
+	sum := sha256.Sum(text)
+	return hex.EncodeToString(sum[:12])
+}
+
+// keep writes what stands after a transaction: what it has seen, and of the note what
+// stood before and was not changed. If that can't be written, the next ADD looks.
+func (h *Host) keep(tx *Tx) {
+	after := tx.After()
+	if h.Noted == nil || after == 0 || tx.Len() == 0 && len(tx.seen) == 0 {
+		return
+	}
+	if tx.note == nil {
+		tx.note = h.readNote(tx.Conn)
+	}
+	now := note{tx.note.origin, after, map[nft.Table]string{}}
+	if tx.note.generation == tx.Base() {
+		for t, sum := range tx.note.tables {
+			if !tx.Changes(t) {
+				now.tables[t] = sum
+			}
+		}
+	}
+	for t, sum := range tx.seen {
+		now.tables[t] = sum
+	}
+	if now.origin != "" && len(now.tables) > 0 {
+		h.writeNote(&now)
+	}
+}
+
+// origin returns where generations are counted as here: in one boot, one network namespace,
+// and since nf_tables was loaded, whose directory has an inode of its own each time. It is
+// empty if the kernel does not number namespaces, as before Linux 5.14.
+func (h *Host) origin(c *nft.Conn) string {
+	boot, err := h.Sysctl.Get("kernel/random/boot_id")
+	cookie, cerr := c.Namespace()
+	if err != nil || cerr != nil {
+		return ""
+	}
+	var module unix.Stat_t // stays zero where it is built in
+	unix.Stat("/sys/module/nf_tables", &module)
+	return boot + " " + strconv.FormatUint(cookie, 10) + " " + strconv.FormatUint(module.Ino, 10)
+}
+
+// readNote reads the note. It is empty if it is another place's, or damaged: two processes
+// may write it at once.
+func (h *Host) readNote(c *nft.Conn) *note {
+	n := &note{origin: h.origin(c)}
+	var st unix.Stat_t
+	if unix.Fstat(int(h.Noted.Fd()), &st) != nil || int(st.Uid) != unix.Geteuid() { // the directory was open to others once
+		return n
+	}
+	b := make([]byte, min(st.Size, noteSize))
+	size, _ := h.Noted.ReadAt(b, 0)
+	text, sum, _ := strings.Cut(string(b[:size]), "\n\n")
+	lines := strings.Split(text, "\n")
+	if sum, _, _ = strings.Cut(sum, "\n"); len(lines) < 2 || sum != digest(text) || lines[0] != n.origin {
+		return n
+	}
+	generation, _ := strconv.ParseUint(lines[1], 10, 32)
+	n.generation, n.tables = uint32(generation), map[nft.Table]string{}
+	for _, line := range lines[2:] {
+		words := strings.Split(line, " ")
+		family, err := strconv.ParseUint(words[0], 10, 8)
+		if err == nil && len(words) == 3 {
+			n.tables[nft.Table{Family: nft.Family(family), Name: words[1]}] = words[2]
+		}
+	}
+	return n
+}
+
+// writeNote writes the note over an earlier one, of which more may be left behind it.
+func (h *Host) writeNote(n *note) {
+	text := n.origin + "\n" + strconv.FormatUint(uint64(n.generation), 10)
+	for t, sum := range n.tables {
+		text += "\n" + strconv.Itoa(int(t.Family)) + " " + t.Name + " " + sum
+	}
+	if text += "\n\n" + digest(text) + "\n"; len(text) <= noteSize {
+		h.Noted.WriteAt([]byte(text), 0)
+	}
+}
