@@ -113,7 +113,11 @@ func (ad *adding) takeLease() (err error) {
 	}
 	ad.leased, ad.made = true, true
 	if ad.end.Index == 0 {
-		err = ad.removeEarlier(ad.lease.Had, ad.NamedEnds)
+		find := ad.NamedEnds
+		if ad.r.HostEnd != "" {
+			find = ad.Ends
+		}
+		err = ad.removeEarlier(ad.lease.Had, find)
 	}
 	if err == nil {
 		ad.a, err = model.Plan(ad.n, ad.r, &ad.lease)

@@ -203,6 +203,12 @@ func readPool(doc, runtime *strictjson.Object, c *model.Config, version string) 
 	for _, set := range c.IPAM.Sets {
 		families[len(set) > 0 && set[0].Subnet.Addr().Is6()]++
 	}
+	first := map[bool]netip.Addr{}
+	for _, a := range c.Request.IPs {
+		if first[a.Is6()] = cmp.Or(first[a.Is6()], a); first[a.Is6()] != a {
+			families[a.Is6()]++
+		}
+	}
 	if version < withLists && max(families[true], families[false]) > 1 {
 		o.Fail("ranges", "more than one address per family needs cniVersion 0.3.0 or newer, not %q", version)
 	}

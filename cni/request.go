@@ -88,6 +88,7 @@ func readRequest(doc, runtime *strictjson.Object, req *model.Request) {
 			ContainerPort: fields.Port(o, "containerPort"),
 		})
 	}
+	req.Ports = fields.Translatable(runtime, "portMappings", req.Ports)
 }
 
 // ipprotoTCP is IPPROTO_TCP of linux/in.h, the protocol of a mapping without one.

@@ -56,8 +56,8 @@ func (s *Store) inPool(want []netip.Addr, locals model.Locals, choose func(p *po
 	}
 }
 
-// choose returns one address of each set for an attachment that had old, which
-// the leases no longer list. It gives up a stale lease only where its address is
+// choose returns one address of each set, and all that are wanted, for an attachment that
+// had old, which the leases no longer list. It gives up a stale lease only where its address is
 // wanted, or where a set has no other address.
 func (p *pool) choose(want, old []netip.Addr) ([]netip.Addr, error) {
 	if len(p.sets.sets) == 0 {
@@ -77,7 +77,7 @@ func (p *pool) choose(want, old []netip.Addr) ([]netip.Addr, error) {
 			addrs[set] = a
 		}
 	}
-	last := make([]netip.Addr, len(addrs))
+	last := make([]netip.Addr, len(p.sets.sets))
 	copy(last, p.leases.last)
 	p.leases.last = last
 	for set := range addrs {

@@ -166,20 +166,22 @@ func (s Sets) isGateway(a netip.Addr) bool {
 	return slices.ContainsFunc(s.all, func(r Range) bool { return r.Gateway == a })
 }
 
-// assign sorts addresses by set. A set that none is for gets an invalid one.
+// assign sorts addresses by set. A set that none is for gets an invalid one; further ones
+// of a set follow after all sets.
 func (s Sets) assign(want []netip.Addr) ([]netip.Addr, error) {
-	bySet := make([]netip.Addr, len(s.sets))
+	addrs := make([]netip.Addr, len(s.sets))
 	for _, a := range want {
 		i, err := s.leasable(a)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
+		case !addrs[i].IsValid():
+			addrs[i] = a
+		case !slices.Contains(addrs, a):
+			addrs = append(addrs, a)
 		}
-		if bySet[i].IsValid() && bySet[i] != a {
-			return nil, invalid("addresses %s and %s are both of range set %v, which gives one", bySet[i], a, s.sets[i])
-		}
-		bySet[i] = a
 	}
-	return bySet, nil
+	return addrs, nil
 }
 
 // next is next-fit: it returns the first free address of a set after the last that

@@ -56,7 +56,7 @@ func New(cfg Config, owners func() ([]model.Owner, error)) *Store {
 	return &Store{cfg, owners, lockWait}
 }
 
-// Lease gives key one address of each range set: the wanted one, else the one
+// Lease gives key one address of each range set: the wanted ones, else the one
 // that it has, else the free one after that leased last (next-fit). It gives up
 // what key has and may not have any more.
 //

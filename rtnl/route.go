@@ -20,7 +20,7 @@ type Route struct {
 	Index    int
 	Table    uint32 // RT_TABLE_*
 	Priority uint32 // RTA_PRIORITY, the metric
-	Type     uint8  // RTN_*; AddRoute makes RTN_UNICAST
+	Type     uint8  // RTN_*; AddRoute makes RTN_UNICAST of 0
 	Protocol uint8  // RTPROT_*: its origin; AddRoute makes RTPROT_BOOT
 
 	// Only for AddRoute:
@@ -105,21 +105,29 @@ func (c *Conn) routeTo(a netip.Addr, flags uint32) (Route, error) {
 	return r, c.wrap(err, "find the route to %s", a)
 }
 
-// AddRoute adds a unicast route. One of the same destination, table and
-// priority is EEXIST.
+// AddRoute adds a route. One of the same destination, table and priority is EEXIST. One
+// by which packets go nowhere must have no Index.
 func (c *Conn) AddRoute(r Route) error {
 	h := rtMsg(r.Dst)
-	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, r.Scope, unix.RTN_UNICAST
+	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, r.Scope, cmp.Or(r.Type, unix.RTN_UNICAST)
 	err := c.create(unix.RTM_NEWROUTE, h,
 		nl.Attr(unix.RTA_GATEWAY, r.Gateway.AsSlice()),
 		nonzero(unix.RTA_PRIORITY, r.Priority),
 		nonzero(unix.RTA_TABLE, r.Table), // else that of the header
-		u32(unix.RTA_OIF, uint32(r.Index)),
+		nonzero(unix.RTA_OIF, uint32(r.Index)),
 		nl.Nest(unix.RTA_METRICS, nonzero(unix.RTAX_MTU, r.MTU), nonzero(unix.RTAX_ADVMSS, r.AdvMSS)))
 	if r.Gateway.IsValid() {
 		return c.wrap(err, "add the route to %s via %s", r.Dst, r.Gateway)
 	}
 	return c.wrap(err, "add the route to %s", r.Dst)
+}
+
+// DeleteRoute deletes a route of the main table by destination, type and, unless it is 0,
+// priority. One that does not exist is ESRCH.
+func (c *Conn) DeleteRoute(r Route) error {
+	h := rtMsg(r.Dst)
+	h[4], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RT_SCOPE_NOWHERE, r.Type
+	return c.wrap(c.do(unix.RTM_DELROUTE, 0, h, nonzero(unix.RTA_PRIORITY, r.Priority)), "delete the route to %s", r.Dst)
 }
 
 // rtMsg is struct rtmsg of linux/rtnetlink.h, and the attribute, for a destination.

@@ -26,7 +26,7 @@ var layers = [][]string{
 // parts are what an attachment consists of.
 var parts = []string{
 	"flatnet/bridge/link", "flatnet/bridge/firewall", "flatnet/bridge/ports", "flatnet/bridge/antispoof", "flatnet/bridge/shaping",
-	"flatnet/bridge/vlan", "flatnet/bridge/conflict", "flatnet/bridge/dad", "flatnet/bridge/foreign", "flatnet/bridge/forward", "flatnet/bridge/records",
+	"flatnet/bridge/vlan", "flatnet/bridge/deadend", "flatnet/bridge/conflict", "flatnet/bridge/dad", "flatnet/bridge/foreign", "flatnet/bridge/forward", "flatnet/bridge/records",
 	"flatnet/bridge/mirrored",
 }
 
@@ -34,6 +34,7 @@ var parts = []string{
 var sideways = map[string][]string{
 	"flatnet/bridge/link":     {"flatnet/bridge/vlan", "flatnet/bridge/dad"}, // the gateway's interface is a VLAN's
 	"flatnet/bridge/mirrored": {"flatnet/bridge/ports"},                      // rules of its own in the table of ports
+	"flatnet/bridge/deadend":  {"flatnet/bridge/link"},                       // it goes into the container
 }
 
 // users are the only packages that may import some.

@@ -18,9 +18,13 @@ import (
 // host's description of its own end also says which interface the peer is.
 
 // MakePair makes the veth pair under the first of the owner's names that no other
-// owner's link has, and returns its host end.
+// owner's link has, or under the wanted name, and returns its host end.
 func MakePair(h *host.Host, inside *Sandbox, a *model.Attachment) (rtnl.Link, error) {
-	mark, names := a.Key.Mark(), a.Key.HostNames()
+	mark, own := a.Key.Mark(), a.Key.HostNames()
+	names := own[:]
+	if a.HostEnd != "" {
+		names = []string{a.HostEnd}
+	}
 	for _, name := range names {
 		err := host.Lacking("CONFIG_VETH", h.AddVeth(rtnl.Veth{
 			Name: name, MAC: mark[:], MTU: a.MTU,

@@ -113,7 +113,7 @@ func inner(a *model.Attachment, index int) rtnl.Link {
 func (s *Sandbox) addRoute(a *model.Attachment, index int, r *model.Route) error {
 	out := rtnl.Route{
 		Dst: r.Dst, Gateway: r.Gateway, Index: index,
-		MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: a.MetricOf(*r),
+		MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: a.MetricOf(*r), Type: r.Type,
 	}
 	if r.Table != nil {
 		out.Table = *r.Table
@@ -121,6 +121,8 @@ func (s *Sandbox) addRoute(a *model.Attachment, index int, r *model.Route) error
 	switch {
 	case r.Narrow():
 		out.Scope = *r.Scope
+	case r.Type != 0: // it is no interface's
+		out.Index = 0
 	case !r.Gateway.IsValid():
 		out.Scope = unix.RT_SCOPE_LINK
 	}

@@ -27,7 +27,7 @@ type Attachment struct {
 	Routes    []Route // each with its gateway, if it has any
 	Ports     []Publication
 	Bandwidth Bandwidth
-	HostEnd   string // name of the veth pair's end on the host, once there is one
+	HostEnd   string // name of the veth pair's end on the host; at first the wanted one, if any
 	Rank      uint32 // the default route's metric: of a container's networks, that with the lowest gets ports
 }
 
@@ -87,7 +87,7 @@ func Plan(n *Network, r *Request, l *Lease) (*Attachment, error) {
 	if len(l.Addresses) == 0 && !n.LinkFirst && !n.NoAddress {
 		return nil, Errorf(ErrInvalid, "address management gave no address to %s", r.Key)
 	}
-	a := &Attachment{Shared: Shared{Network: *n}, Key: r.Key, MAC: r.MAC, Bandwidth: r.Bandwidth}
+	a := &Attachment{Shared: Shared{Network: *n}, Key: r.Key, MAC: r.MAC, Bandwidth: r.Bandwidth, HostEnd: r.HostEnd}
 	for _, addr := range l.Addresses {
 		if n.IsGateway && n.LinkFirst && !addr.Gateway.IsValid() {
 			addr.Gateway = addr.Masked().Addr().Next() // as the reference has it
@@ -119,7 +119,7 @@ func Plan(n *Network, r *Request, l *Lease) (*Attachment, error) {
 // a default route for each family that has a gateway and no default route of its own.
 func (a *Attachment) addRoutes(leased []Route) {
 	for _, r := range slices.Concat(a.Network.Routes, leased) {
-		if !r.Gateway.IsValid() && !r.Narrow() {
+		if !r.Gateway.IsValid() && !r.Narrow() && r.Type == 0 {
 			r.Gateway = firstOf(a.Addresses, r.Dst.Addr().Is4()).Gateway
 		}
 		a.Routes = append(a.Routes, r)
@@ -130,7 +130,7 @@ func (a *Attachment) addRoutes(leased []Route) {
 	for _, is4 := range []bool{true, false} {
 		first := firstOf(a.Addresses, is4)
 		dst := netip.PrefixFrom(Unspecified(first.Addr()), 0)
-		has := slices.ContainsFunc(a.Routes, func(r Route) bool { return r.Dst == dst && r.Table == nil })
+		has := slices.ContainsFunc(a.Routes, func(r Route) bool { return r.Dst == dst && r.Table == nil && r.Type == 0 })
 		if first.Gateway.IsValid() && !has {
 			a.Routes = append(a.Routes, Route{Dst: dst, Gateway: first.Gateway})
 		}
@@ -141,7 +141,7 @@ func (a *Attachment) addRoutes(leased []Route) {
 func (a *Attachment) rank() uint32 {
 	lowest := uint32(math.MaxUint32)
 	for _, r := range a.Routes {
-		if r.Dst.Bits() == 0 && r.Table == nil {
+		if r.Dst.Bits() == 0 && r.Table == nil && r.Type == 0 {
 			lowest = min(lowest, cmp.Or(a.MetricOf(r), 1))
 		}
 	}

@@ -46,6 +46,7 @@ type Request struct {
 	Ports     []PortMapping
 	Bandwidth Bandwidth
 	Names     []string // by which other containers of the network find this one
+	HostEnd   string   // wanted name of the interface on the host; empty: one of the key's
 }
 
 // A Bandwidth limits what a container gets and sends.

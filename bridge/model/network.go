@@ -142,7 +142,15 @@ type Route struct {
 	Priority uint32     // RTA_PRIORITY; 0 leaves it out
 	Table    *uint32    // RTA_TABLE; nil is the main table
 	Scope    *uint8     // rtm_scope; nil is global, as is 0
+	Type     uint8      // [Blackhole] and the like, which have no gateway; 0 is RTN_UNICAST
 }
+
+// Types of routes by which packets go nowhere (RTN_* of linux/rtnetlink.h).
+const (
+	Blackhole   = 6
+	Unreachable = 7
+	Prohibit    = 8
+)
 
 // Narrow reports whether the route's scope is less than global, so that its
 // destinations need no gateway.

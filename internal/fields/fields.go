@@ -188,6 +188,42 @@ func HostIP(o *strictjson.Object, key string) netip.Addr {
 	return ip
 }
 
+// Translatable returns the ports without those on a host's IPv6 loopback or link-local
+// address that are published on another address as well, which it notes once: Linux
+// translates nothing that is sent to such an address, but default_host_ips of
+// containers.conf(5) puts ::1 on each port. One that would not be published at all stays,
+// and is an error later.
+func Translatable(o *strictjson.Object, key string, ports []model.PortMapping) []model.PortMapping {
+	untranslatable := func(p model.PortMapping) bool {
+		return p.HostIP == netip.IPv6Loopback() || p.HostIP.Is6() && p.HostIP.IsLinkLocalUnicast()
+	}
+	if !slices.ContainsFunc(ports, untranslatable) {
+		return ports
+	}
+	elsewhere := map[model.PortMapping]bool{}
+	for _, p := range ports {
+		if !untranslatable(p) {
+			p.HostIP = netip.Addr{}
+			elsewhere[p] = true
+		}
+	}
+	var dropped []netip.Addr
+	rest := slices.DeleteFunc(slices.Clone(ports), func(p model.PortMapping) bool {
+		ip := p.HostIP
+		p.HostIP = netip.Addr{}
+		drop := elsewhere[p] && untranslatable(model.PortMapping{HostIP: ip})
+		if drop {
+			dropped = append(dropped, ip)
+		}
+		return drop
+	})
+	if len(dropped) > 0 {
+		o.Note(key, "nothing is published on hostIP %s, for Linux translates nothing that is sent to an IPv6 loopback or "+
+			"link-local address; the ports are published on their other addresses", dropped[0])
+	}
+	return rest
+}
+
 // ParseProtocol reads the name of a published port's protocol (IPPROTO_* of
 // linux/in.h).
 func ParseProtocol(s string) (uint8, error) {

@@ -15,18 +15,23 @@ package netavark
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"flatnet/bridge/deadend"
 	"flatnet/bridge/model"
 	"flatnet/internal/engine"
 	"flatnet/internal/fields"
 	"flatnet/internal/metric"
 	"flatnet/internal/strictjson"
+	"flatnet/internal/sysctl"
 )
 
 // NetworkDir is where Podman keeps the networks of the host by default
@@ -96,6 +101,7 @@ func (p Plugin) serve(args []string, stdin io.Reader) (reply []byte, attached *m
 		var c model.Config
 		if c, err = readAttachment(doc); err == nil {
 			err = p.Engine.Del(&c)
+			p.removeDeadEnds(doc, netns)
 		}
 	}
 	for _, note := range doc.Notes() {
@@ -116,13 +122,13 @@ func (p Plugin) setup(doc *strictjson.Object, netns string) ([]byte, *model.Conf
 		}
 	}
 	fields.Text(options, "interface_name", fields.ParseIfName)
-	if options.NonZero("options") {
-		options.Fail("options", "flatnet has no option of a container")
-	}
 	c.Request = model.Request{
-		Key: a.Request.Key, NetNS: netns, MAC: fields.MAC(options, "static_mac"),
+		Key: a.Request.Key, NetNS: netns, MAC: fields.MAC(options, "static_mac"), HostEnd: readHostEnd(options),
 		IPs:   fields.Texts(options, "static_ips", fields.ParseAddr), // after a reload each one twice
-		Ports: readPorts(doc), Names: options.Strings("aliases"),
+		Ports: fields.Translatable(doc, "port_mappings", readPorts(doc)), Names: options.Strings("aliases"),
+	}
+	if c.unmanaged {
+		c.checkUnmanaged(doc)
 	}
 	c.Network.Metric = cmp.Or(c.Network.Metric, metric.Netavark(a.Request.Key.IfName))
 	if name, _ := doc.String("container_name"); name != "" {
@@ -131,11 +137,48 @@ func (p Plugin) setup(doc *strictjson.Object, netns string) ([]byte, *model.Conf
 	if err := cmp.Or(err, doc.Err()); err != nil {
 		return nil, nil, err
 	}
-	result, err := p.Engine.Add(&c)
+	result, err := p.Engine.Add(&c.Config)
 	if err != nil {
+		p.removeDeadEnds(doc, netns)
 		return nil, nil, err
 	}
-	return encodeStatus(&result), &c, nil
+	return encodeStatus(&result), &c.Config, nil
+}
+
+// readHostEnd reads the one option that a container has in a network: the name of the
+// interface on the host.
+func readHostEnd(options *strictjson.Object) string {
+	const key = "host_interface_name"
+	o := options.Object("options")
+	for other := range o.All() {
+		if other != key {
+			o.Fail(other, "flatnet has no such option of a container, only "+key)
+		}
+	}
+	return fields.Optional(o, key, fields.ParseIfName)
+}
+
+// checkUnmanaged rejects what an unmanaged bridge can't do.
+func (d *definition) checkUnmanaged(doc *strictjson.Object) {
+	if len(d.Request.Ports) > 0 {
+		doc.Fail("port_mappings", "network %s has the option mode=unmanaged, so the host has no way to its containers: "+
+			"publish ports by a second network, or reach the containers by their own addresses", d.Network.Name)
+	}
+	if _, err := sysctl.Proc.Get(filepath.Join("net/ipv4/conf", d.Network.Bridge, "forwarding")); errors.Is(err, fs.ErrNotExist) {
+		doc.Object("network").Fail("network_interface", "bridge %s does not exist, and flatnet makes none with the option mode=unmanaged", d.Network.Bridge)
+	}
+}
+
+// removeDeadEnds takes routes that belong to no interface out of the container. The rest
+// of the network may be anything.
+func (p Plugin) removeDeadEnds(doc *strictjson.Object, netns string) {
+	var routes []model.Route
+	for _, r := range doc.Object("network").Objects("routes") {
+		routes = append(routes, readRoute(r))
+	}
+	if err := deadend.Remove(netns, routes); err != nil {
+		p.Engine.Warn(fmt.Sprintf("routes that go nowhere stay in the container: %v", err))
+	}
 }
 
 // readAttachment reads what teardown needs of a NetworkPluginExec of netavark's

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/fields"
@@ -25,34 +24,23 @@ const ipamDriver = "flatnet"
 
 // readNetwork reads what create and setup have in common: a Network of netavark's
 // types.rs. The bridge's name and the subnets may be missing.
-func readNetwork(o *strictjson.Object) model.Config {
-	options := o.Object("options")
-	known := []string{"mtu", "isolate", "forwardAccept", "inbound", "allowOverlap"}
-	for key := range options.All() {
-		if !slices.Contains(known, key) {
-			options.Fail(key, "flatnet has no such option, only %s", strings.Join(known, ", "))
-		}
-	}
+func readNetwork(o *strictjson.Object) definition {
 	internal := o.Bool("internal", false)
-	c := model.Config{
+	c := definition{Config: model.Config{
 		Names:    o.Bool("dns_enabled", false),
 		Upstream: fields.Texts(o, "network_dns_servers", fields.ParseAddr),
 		Network: model.Network{
 			Name:             fields.Required(o, "name", parseName),
 			Bridge:           fields.Optional(o, "network_interface", fields.ParseIfName),
-			MTU:              fields.Text(options, "mtu", parseMTU),
 			IsGateway:        true,
 			IsDefaultGateway: !internal,
 			IPMasq:           !internal,
 			Internal:         internal,
-			// netavark's words; flatnet isolates by default, from all other networks.
-			Isolated:      fields.OneOf(options, "isolate", "true", "strict", "false") != "false",
-			ForwardAccept: fields.OneOf(options, "forwardAccept", "true", "false") == "true",
-			AllowOverlap:  fields.OneOf(options, "allowOverlap", "true", "false") == "true",
-			PublishedOnly: fields.OneOf(options, "inbound", "any", "published") == "published",
-			Flat:          []netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)},
+			Isolated:         true,
+			Flat:             []netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)},
 		},
-	}
+	}}
+	c.readOptions(o)
 	if c.Upstream != nil && !c.Names {
 		o.Fail("network_dns_servers", "they require dns_enabled")
 	}
@@ -80,24 +68,21 @@ func readNetwork(o *strictjson.Object) model.Config {
 
 func parseName(s string) (string, error) { return s, model.ValidName(s) }
 
-// parseMTU reads a number that is written as a string, as all options are.
-func parseMTU(s string) (uint32, error) {
-	n, err := strconv.ParseUint(s, 10, 32)
-	if err != nil {
-		return 0, fmt.Errorf("%.60q is not a number", s)
-	}
-	return uint32(n), fields.CheckMTU(n)
-}
-
+// readRoute reads a Route of netavark's types.rs.
 func readRoute(o *strictjson.Object) model.Route {
-	fields.OneOf(o, "route_type", "unicast")
-	r := model.Route{
-		Dst:      fields.Subnet(o, "destination"),
-		Gateway:  fields.Required(o, "gateway", fields.ParseAddr),
-		Priority: fields.Uint[uint32](o, "metric"),
-	}
-	if r.Gateway.Is4() != r.Dst.Addr().Is4() {
-		o.Fail("gateway", "%s is not of the family of %s", r.Gateway, r.Dst)
+	kinds := map[string]uint8{"": 0, "unicast": 0, "blackhole": model.Blackhole, "unreachable": model.Unreachable, "prohibit": model.Prohibit}
+	kind, _ := o.String("route_type")
+	r := model.Route{Dst: fields.Subnet(o, "destination"), Priority: fields.Uint[uint32](o, "metric"), Type: kinds[kind]}
+	switch _, known := kinds[kind]; {
+	case !known:
+		o.Fail("route_type", "%.60q is none of unicast, blackhole, unreachable, prohibit", kind)
+	case r.Type != 0 && o.NonZero("gateway"):
+		o.Fail("gateway", "a route of type %s has none", kind)
+	case r.Type == 0:
+		r.Gateway = fields.Required(o, "gateway", fields.ParseAddr)
+		if r.Gateway.Is4() != r.Dst.Addr().Is4() {
+			o.Fail("gateway", "%s is not of the family of %s", r.Gateway, r.Dst)
+		}
 	}
 	return r
 }
@@ -121,18 +106,18 @@ func (p Plugin) create(doc *strictjson.Object) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ipv6 && !hasFamily(&c, true) {
+	if ipv6 && !hasFamily(&c.Config, true) {
 		c.IPAM.Sets = append(c.IPAM.Sets, []model.Range{{Subnet: uniqueLocal()}})
 	}
-	if len(c.IPAM.Sets) == 0 || ipv6 && !hasFamily(&c, false) {
-		err = p.chooseSubnet(&c, others)
+	if len(c.IPAM.Sets) == 0 || ipv6 && !hasFamily(&c.Config, false) {
+		err = p.chooseSubnet(&c.Config, others)
 	} else {
-		err = p.complete(&c, others)
+		err = p.complete(&c.Config, others)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return define(doc, &c), nil
+	return define(doc, &c.Config), nil
 }
 
 func hasFamily(c *model.Config, is6 bool) bool {
@@ -165,10 +150,10 @@ func (p Plugin) chooseSubnet(c *model.Config, others []taken) error {
 // subnets. A collision is a [model.ErrConflict].
 func (p Plugin) complete(c *model.Config, others []taken) (err error) {
 	if c.Network.Bridge == "" {
-		c.Network.Bridge = bridgeName(c.Network.Name, c.IPAM.Sets[0][0].Subnet)
+		c.Network.Bridge = bridgeName(&c.Network, c.IPAM.Sets[0][0].Subnet)
 	}
 	for _, o := range others {
-		if o.bridge == c.Network.Bridge {
+		if o.bridge == c.Network.Bridge && o.vlan == c.Network.VLANs.ID && c.Network.IsGateway {
 			return model.Errorf(model.ErrConflict, "interface %s is the one of %s", o.bridge, o.owner)
 		}
 	}
@@ -189,6 +174,7 @@ func (p Plugin) complete(c *model.Config, others []taken) (err error) {
 // (see [bridge.Host.Status]).
 type taken struct {
 	bridge string       // or empty
+	vlan   uint16       // that the network is on the bridge; 0: none
 	prefix netip.Prefix // or zero
 	owner  string
 }
@@ -213,7 +199,9 @@ func (p Plugin) others(name string) (all []taken, err error) {
 		}
 		defined, _ := doc.String("name")
 		bridge, _ := doc.String("network_interface")
-		list := []taken{{bridge: bridge, owner: "network " + defined}}
+		vlan, _ := doc.Object("options").String("vlan")
+		id, _ := strconv.ParseUint(vlan, 10, 16)
+		list := []taken{{bridge: bridge, vlan: uint16(id), owner: "network " + defined}}
 		for _, s := range doc.Objects("subnets") {
 			text, _ := s.String("subnet")
 			prefix, _ := netip.ParsePrefix(text) // zero: the rest is taken all the same
@@ -241,16 +229,19 @@ const defaultName = "flatnet"
 
 // bridgeName is always the same for a subnet, so that a network that is
 // removed and created again gets its bridge back: flatnet-br7 for 10.87.7.0/24
-// and a hash for any subnet outside of that pool.
-func bridgeName(network string, subnet netip.Prefix) string {
+// and a hash for any subnet outside of that pool; a short one where the number of a VLAN
+// is to follow (see [model.Network.GatewayName]).
+func bridgeName(n *model.Network, subnet netip.Prefix) string {
 	a := subnet.Addr().AsSlice()
+	hash := sha256.Sum(subnet.String())
 	switch {
-	case network == defaultName:
+	case n.VLANs.ID != 0:
+		return fmt.Sprintf("fbr-%x", hash[:3])
+	case n.Name == defaultName:
 		return model.DefaultBridge
 	case subnet.Bits() == 24 && subnet.Addr().Is4() && a[0] == 10 && a[1] == 87:
 		return fmt.Sprintf("flatnet-br%d", a[2])
 	}
-	hash := sha256.Sum(subnet.String())
 	return fmt.Sprintf("flatnet-%x", hash[:4])[:model.IfNameSize-1]
 }
 
@@ -267,7 +258,7 @@ func uniqueLocal() netip.Prefix {
 func define(doc *strictjson.Object, c *model.Config) []byte {
 	var w strictjson.Writer
 	w.Begin("", '{')
-	w.CopyFields(doc, "network_interface", "subnets", "ipv6_enabled", "ipam_options")
+	w.CopyFields(doc, "network_interface", "subnets", "ipv6_enabled", "ipam_options", "dns_enabled")
 	w.String("network_interface", c.Network.Bridge)
 	w.Begin("subnets", '[')
 	for i, s := range c.Network.Subnets {
@@ -281,6 +272,7 @@ func define(doc *strictjson.Object, c *model.Config) []byte {
 	}
 	w.End(']')
 	w.Bool("ipv6_enabled", hasFamily(c, true))
+	w.Bool("dns_enabled", c.Names)
 	writeTexts(&w, "ipam_options", "driver", ipamDriver)
 	w.End('}')
 	return append(w.Bytes, '\n')

@@ -236,7 +236,7 @@ func TestCreateSaysThatNamesAreNotServed(t *testing.T) {
 func TestBridgeNames(t *testing.T) {
 	seen := map[string]string{}
 	for _, s := range []string{"10.87.2.0/24", "10.87.255.0/24", "10.87.2.0/25", "10.87.0.0/16", "10.88.2.0/24", "fd00::/64", "fd00:1::/64"} {
-		name := bridgeName("n", netip.MustParsePrefix(s))
+		name := bridgeName(&model.Network{Name: "n"}, netip.MustParsePrefix(s))
 		if err := model.ValidIfName(name); err != nil {
 			t.Errorf("%s: %v", s, err)
 		}
