@@ -86,6 +86,21 @@ func TestWantedAddressOfAStaleLease(t *testing.T) {
 	}
 }
 
+// All wanted addresses are given, also several of one set; a later ADD without wishes gets
+// one of each set.
+func TestSeveralWantedAddresses(t *testing.T) {
+	s := store(tempDir(t), small(t))
+	if got := mustLease(t, s, key("c1"), "10.87.1.3", "10.87.1.2", "10.87.1.3"); got != "10.87.1.3,10.87.1.2" {
+		t.Errorf("got %s", got)
+	}
+	if got := listed(t, s); got != "c1/eth0=10.87.1.3,10.87.1.2" && got != "c1/eth0=10.87.1.2,10.87.1.3" {
+		t.Errorf("leases %s", got)
+	}
+	if got := mustLease(t, s, key("c2")); got != "10.87.1.4" {
+		t.Errorf("got %s", got)
+	}
+}
+
 // An ADD in flight keeps its address even if the file that says so is gone.
 func TestAddressInFlightIsNotLeased(t *testing.T) {
 	s := store(tempDir(t), small(t))

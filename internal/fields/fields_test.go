@@ -3,8 +3,10 @@ package fields
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
+	"flatnet/bridge/model"
 	"flatnet/internal/strictjson"
 )
 
@@ -114,5 +116,25 @@ func TestWithin(t *testing.T) {
 				t.Errorf("%s and %s: %v with %d changes", c.a, c.b, got, n)
 			}
 		}
+	}
+}
+
+// Ports on ::1 and link-local addresses are left out where they have another address, and
+// that is noted once.
+func TestTranslatable(t *testing.T) {
+	doc, err := strictjson.Parse([]byte(`{"k":[]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := func(ip string, host uint16) model.PortMapping {
+		return model.PortMapping{Protocol: 6, HostIP: netip.MustParseAddr(ip), HostPort: host, ContainerPort: 80}
+	}
+	ports := []model.PortMapping{port("127.0.0.1", 1), port("::1", 1), port("::1", 2), port("fe80::1", 3), port("::", 3), port("::1", 3)}
+	want := []model.PortMapping{ports[0], ports[2], ports[4]}
+	if got := Translatable(doc, "k", ports); !slices.Equal(got, want) || len(doc.Notes()) != 1 {
+		t.Errorf("%v, notes %q", got, doc.Notes())
+	}
+	if got := Translatable(doc, "k", ports[2:3]); !slices.Equal(got, ports[2:3]) || len(doc.Notes()) != 1 {
+		t.Errorf("alone: %v, notes %q", got, doc.Notes())
 	}
 }

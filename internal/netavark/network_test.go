@@ -66,6 +66,22 @@ var created = []struct{ name, stdin, stdout string }{
 			`"subnets":[{"subnet":"10.99.13.0/24","gateway":"10.99.13.1"}],"routes":[{"destination":"10.5.0.0/16","gateway":"10.99.13.9","metric":50}],` +
 			`"ipv6_enabled":false,"internal":false,"dns_enabled":false,"ipam_options":{"driver":"flatnet"}}`,
 	}, {
+		// Docker's client over Podman's socket, with driver_opts: dns_enabled is false there
+		"Docker's client",
+		`{"name":"s12","id":"1","driver":"flatnet","internal":false,"dns_enabled":false,"ipv6_enabled":false,"options":{"dns":"true","com.docker.network.bridge.name":"br12"}}`,
+		`{"name":"s12","id":"1","driver":"flatnet","internal":false,"dns_enabled":true,"ipv6_enabled":false,"options":{"dns":"true","com.docker.network.bridge.name":"br12"},` +
+			`"network_interface":"br12","subnets":[{"subnet":"10.87.2.0/24","gateway":"10.87.2.1"}],"ipam_options":{"driver":"flatnet"}}`,
+	}, {
+		"a VLAN",
+		`{"name":"s13","id":"1","driver":"flatnet","internal":false,"dns_enabled":true,"ipv6_enabled":false,"options":{"vlan":"4094"},"subnets":[{"subnet":"10.99.5.0/24"}]}`,
+		`{"name":"s13","id":"1","driver":"flatnet","internal":false,"dns_enabled":true,"ipv6_enabled":false,"options":{"vlan":"4094"},` +
+			`"network_interface":"fbr-96089c","subnets":[{"subnet":"10.99.5.0/24","gateway":"10.99.5.1"}],"ipam_options":{"driver":"flatnet"}}`,
+	}, {
+		"an unmanaged bridge",
+		`{"name":"s14","id":"1","driver":"flatnet","internal":false,"dns_enabled":true,"ipv6_enabled":false,"network_interface":"mine","options":{"mode":"unmanaged"},"subnets":[{"subnet":"10.99.5.0/24"}]}`,
+		`{"name":"s14","id":"1","driver":"flatnet","internal":false,"dns_enabled":false,"ipv6_enabled":false,"options":{"mode":"unmanaged"},` +
+			`"network_interface":"mine","subnets":[{"subnet":"10.99.5.0/24","gateway":"10.99.5.1"}],"ipam_options":{"driver":"flatnet"}}`,
+	}, {
 		"what it does not know",
 		`{"name":"s1","id":"1","driver":"flatnet","Internal":false,"dns_enabled":false,"future":{"a":[1.50,null]},"labels":{"":"x"},"routes":null}`,
 		`{"name":"s1","id":"1","driver":"flatnet","Internal":false,"dns_enabled":false,"network_interface":"flatnet-br2","future":{"a":[1.50,null]},"labels":{"":"x"},"routes":null,` +

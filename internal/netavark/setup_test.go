@@ -2,6 +2,7 @@ package netavark
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"reflect"
@@ -130,6 +131,22 @@ func TestSetupHonoursTheNetwork(t *testing.T) {
 		{"allowOverlap", change(`"options":{"allowOverlap":"true"}`), func(n model.Network) bool { return n.AllowOverlap }},
 		{"inbound published", change(`"options":{"inbound":"published"}`), func(n model.Network) bool { return n.PublishedOnly }},
 		{"inbound any", change(`"options":{"inbound":"any"}`), func(n model.Network) bool { return !n.PublishedOnly }},
+		{"isolate 0", change(`"options":{"isolate":"0"}`), func(n model.Network) bool { return !n.Isolated }},
+		{"isolate 1", change(`"options":{"isolate":"1"}`), func(n model.Network) bool { return n.Isolated }},
+		{"metric", change(`"options":{"metric":"7"}`), func(n model.Network) bool { return n.Metric == 7 }},
+		{"metric 0", change(`"options":{"metric":"0"}`), func(n model.Network) bool { return n.Metric == 1 }},
+		{"no_default_route", change(`"options":{"no_default_route":"true"}`), func(n model.Network) bool { return !n.IsDefaultGateway && n.IsGateway }},
+		{"vlan", change(`"options":{"vlan":"7"}`), func(n model.Network) bool { return n.VLANs.ID == 7 }},
+		{"managed", change(`"options":{"mode":"managed"}`), func(n model.Network) bool { return n.IsGateway && n.Isolated }},
+		{"masquerade", change(`"options":{"masquerade":"false"}`), func(n model.Network) bool { return !n.IPMasq }},
+		{"masquerade of an internal network", change(`"internal":true,"options":{"masquerade":"true"}`), func(n model.Network) bool { return !n.IPMasq }},
+		{"no_masquerade", change(`"options":{"no_masquerade":"10.1.0.9/16, fd00::/8,10.87.0.0/16"}`), func(n model.Network) bool {
+			return fmt.Sprint(n.Flat) == "[10.87.0.0/16 10.1.0.0/16 fd00::/8]"
+		}},
+		{"dns", change(`"dns_enabled":false,"options":{"dns":"true"}`), func(n model.Network) bool { return n.ServesDNS }},
+		{"a blackhole", change(`"routes":[{"destination":"10.5.0.0/16","metric":9,"route_type":"blackhole"}]`), func(n model.Network) bool {
+			return reflect.DeepEqual(n.Routes, []model.Route{{Dst: netip.MustParsePrefix("10.5.0.0/16"), Priority: 9, Type: model.Blackhole}})
+		}},
 		{"isolate false", change(`"options":{"isolate":"false"}`), func(n model.Network) bool { return !n.Isolated }},
 		{"internal", change(`"internal":true`), func(n model.Network) bool {
 			return n.Internal && n.IsGateway && !n.IsDefaultGateway && !n.IPMasq
