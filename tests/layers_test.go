@@ -14,7 +14,7 @@ var layers = [][]string{
 	{"flatnet/internal/doctor"},
 	{"flatnet/internal/engine"},
 	{"flatnet/ipam/delegate"},
-	{"flatnet/bridge", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf"},
+	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf"},
 	parts,
 	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/listeners", "flatnet/internal/podman"},
 	{"flatnet/internal/flock"},
@@ -26,7 +26,7 @@ var layers = [][]string{
 // parts are what an attachment consists of.
 var parts = []string{
 	"flatnet/bridge/link", "flatnet/bridge/firewall", "flatnet/bridge/ports", "flatnet/bridge/antispoof", "flatnet/bridge/shaping",
-	"flatnet/bridge/vlan", "flatnet/bridge/deadend", "flatnet/bridge/conflict", "flatnet/bridge/dad", "flatnet/bridge/foreign", "flatnet/bridge/forward", "flatnet/bridge/records",
+	"flatnet/bridge/vlan", "flatnet/bridge/conflict", "flatnet/bridge/dad", "flatnet/bridge/foreign", "flatnet/bridge/forward", "flatnet/bridge/records",
 	"flatnet/bridge/mirrored",
 }
 
@@ -34,7 +34,6 @@ var parts = []string{
 var sideways = map[string][]string{
 	"flatnet/bridge/link":     {"flatnet/bridge/vlan", "flatnet/bridge/dad"}, // the gateway's interface is a VLAN's
 	"flatnet/bridge/mirrored": {"flatnet/bridge/ports"},                      // rules of its own in the table of ports
-	"flatnet/bridge/deadend":  {"flatnet/bridge/link"},                       // it goes into the container
 }
 
 // users are the only packages that may import some.
@@ -50,7 +49,7 @@ var users = map[string][]string{
 	"os/exec":                            {},
 	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/listeners", "flatnet/rtnl"},
 	"github.com/mdlayher/netlink/nltest": {},
-	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/rtnl", "flatnet/ns",
+	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/rtnl", "flatnet/ns",
 		"flatnet/internal/nft", "flatnet/internal/nl", "flatnet/internal/conntrack", "flatnet/internal/listeners",
 		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns", "flatnet/internal/doctor"}),
 }
@@ -78,7 +77,7 @@ func TestImportsPointDownward(t *testing.T) {
 			}
 			only, limited := users[i]
 			if slices.Contains(parts, i) {
-				only, limited = []string{"flatnet/bridge", "flatnet/bridge/link", "flatnet/bridge/mirrored"}, true
+				only, limited = []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/link", "flatnet/bridge/mirrored"}, true
 			}
 			if limited && !slices.Contains(only, name) {
 				t.Errorf("%s imports %s", name, i)
