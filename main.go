@@ -9,6 +9,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"os/signal"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"flatnet/internal/engine"
 	"flatnet/internal/netavark"
 	"flatnet/internal/podman"
+	"flatnet/internal/rootless"
 )
 
 // version is set by the Makefile.
@@ -28,6 +30,9 @@ func main() {
 	e := engine.New()
 	isCNI := os.Getenv("CNI_COMMAND") != ""
 	if !isCNI && (len(os.Args) < 2 || !netavark.IsCommand(os.Args[1])) {
+		if advice := rootless.Advice(os.Args[1:]); advice != "" {
+			e.Warn(advice)
+		}
 		st, err := os.Stdout.Stat()
 		d := doctor.Doctor{Engine: e, Root: "/", Self: "/proc/self/exe"}
 		os.Exit(cli.Main(&cli.Call{
@@ -48,6 +53,6 @@ func main() {
 	// can't deliver its reply, and then removes its attachment.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	e.Managed = true
-	p := netavark.Plugin{Engine: e, Version: version, Networks: netavark.NetworkDir}
+	p := netavark.Plugin{Engine: e, Version: version, Networks: cmp.Or(rootless.Networks(), netavark.NetworkDir)}
 	os.Exit(p.Main(os.Args[1:], os.Stdin, os.Stdout))
 }

@@ -193,6 +193,18 @@ func (h *Host) Status(n *model.Network, alloc model.Allocator) error {
 	return nil
 }
 
+// Vacant is the part of Status that any user may ask for: whether something of the
+// host has the network's addresses.
+func (h *Host) Vacant(n *model.Network) error {
+	c, err := h.open()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	resolved, err := c.resolve(n)
+	return errors.Join(err, conflict.Overlap(c.Host, rtnl.Link{}, n, n.Prefixes()), resolved.CheckRequest(&model.Request{}))
+}
+
 // limited compares what attachments have and share with what they need, if there are
 // any but those to skip, and looks for what of others is in their way. It returns the
 // attachments.

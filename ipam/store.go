@@ -8,6 +8,7 @@
 package ipam
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +21,7 @@ import (
 
 	"flatnet/bridge/model"
 	"flatnet/internal/lockdir"
+	"flatnet/internal/rootless"
 )
 
 // DefaultDir is the data directory of a configuration that names none.
@@ -279,15 +281,23 @@ func ValidNetwork(network string) error {
 	return nil
 }
 
-// folder opens the network's folder, which is the data directory or one in it.
+// folder opens the network's folder, which is the data directory or one in it. A caller
+// for whom [DefaultDir] is somebody else's has one of its own in place of it.
 func (s *Store) folder(open func(lockdir.Place) (*lockdir.Dir, error)) (*lockdir.Dir, error) {
 	p := lockdir.Place{Base: s.cfg.Dir, Sub: s.cfg.Network, Own: s.cfg.Dir == DefaultDir, File: fileName, Warn: s.say}
 	if p.Sub == plainNetwork {
 		p.Sub = ""
 	}
+	if p.Own {
+		p.Base = cmp.Or(rootless.Leases(nil), p.Base)
+	}
 	d, err := open(p)
+	if own := rootless.Leases(err); p.Base == DefaultDir && own != "" {
+		p.Base = own
+		d, err = open(p)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("data directory %q (ipam.dataDir): %w", s.cfg.Dir, err)
+		return nil, fmt.Errorf("data directory %q (ipam.dataDir): %w", p.Base, err)
 	}
 	return d, nil
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/rootless"
 	"flatnet/internal/strictjson"
 
 	"golang.org/x/sys/unix"
@@ -39,15 +40,16 @@ type Dir struct {
 	warn func(string)
 }
 
-// root has the directories of all network namespaces.
-const root = "/run/flatnet"
-
 // Own returns the directory of the calling thread's namespace. warn hears what fails no
 // verb.
 func Own(warn func(string)) Dir {
 	var st unix.Stat_t
 	if unix.Stat("/proc/thread-self/ns/net", &st) != nil {
 		return Dir{filepath.Join(os.DevNull, "none"), warn}
+	}
+	root := "/run/flatnet" // has the directories of all network namespaces
+	if st.Uid != 0 {       // files of nsfs belong to the host's root, who is somebody else here
+		root = rootless.Records()
 	}
 	return Dir{filepath.Join(root, strconv.FormatUint(st.Ino, 10)), warn}
 }

@@ -5,6 +5,7 @@
 package dns
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +19,7 @@ import (
 
 	"flatnet/bridge/model"
 	"flatnet/internal/flock"
+	"flatnet/internal/rootless"
 	"flatnet/internal/subprocess"
 
 	"golang.org/x/sys/unix"
@@ -60,7 +62,7 @@ func Find(warn func(string)) Server {
 		dirs := []string{"/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"}
 		return subprocess.Find(processName, dirs)
 	}
-	return Server{Dir: Dir, Program: find, Warn: warn}
+	return Server{Dir: cmp.Or(rootless.Names(), Dir), Program: find, Warn: warn}
 }
 
 // Installed reports whether there is a server.

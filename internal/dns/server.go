@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"flatnet/internal/listeners"
+	"flatnet/internal/rootless"
 	"flatnet/internal/subprocess"
 
 	"golang.org/x/sys/unix"
@@ -158,7 +159,11 @@ func (s Server) start() error {
 	args := []string{program, "--config", s.Dir, "-p", strconv.Itoa(port), "run"}
 	if _, err := os.Stat("/run/systemd/system"); err == nil { // sd_booted(3)
 		if systemd := subprocess.Find("systemd-run", filepath.SplitList(os.Getenv("PATH"))); systemd != "" {
-			args = append([]string{systemd, "-q", "--scope"}, args...)
+			scope := []string{systemd, "-q", "--scope"}
+			if rootless.Podman() {
+				scope = append(scope, "--user")
+			}
+			args = append(scope, args...)
 		}
 	}
 	env := []string{"RUST_LOG=error"} // else it warns that it has no level

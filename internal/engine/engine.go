@@ -14,6 +14,7 @@ import (
 	"flatnet/internal/dns"
 	"flatnet/internal/listeners"
 	"flatnet/internal/resolvconf"
+	"flatnet/internal/rootless"
 	"flatnet/ipam"
 	"flatnet/ipam/delegate"
 )
@@ -25,6 +26,7 @@ type Host interface {
 	Delete(key model.Key, alloc model.Allocator, withBridge bool) error
 	GC(network string, valid []model.Key, alloc model.Allocator) error
 	Status(*model.Network, model.Allocator) error
+	Vacant(*model.Network) error
 	Owners() ([]model.Owner, error)
 	Survey(deep bool) ([]*model.Survey, error)
 	Reload() (mended []string, err error)
@@ -207,6 +209,9 @@ func (e Engine) Subnets(c *model.Config) ([]model.Subnet, error) {
 	// Other firewalls don't prevent a network: they may have changed before its
 	// first container comes, and the ADD reports them.
 	n.ForwardAccept = true
+	if rootless.Podman() { // it creates networks in the host's namespace, and containers in its own
+		return n.Subnets, e.Host.Vacant(&n)
+	}
 	return n.Subnets, e.Host.Status(&n, Unleased{})
 }
 

@@ -58,6 +58,7 @@ func (f fakeHost) Status(n *model.Network, alloc model.Allocator) error {
 	return f.call(fmt.Sprintf("status %T", alloc))
 }
 func (f fakeHost) Owners() ([]model.Owner, error)       { return nil, nil }
+func (f fakeHost) Vacant(*model.Network) error          { return f.call("vacant") }
 func (f fakeHost) Reload() ([]string, error)            { return nil, nil }
 func (f fakeHost) Survey(bool) ([]*model.Survey, error) { return nil, nil }
 
@@ -114,6 +115,11 @@ func TestVerbs(t *testing.T) {
 		{"[keep names gc]", func(e Engine) error { return e.GC(c, nil) }},
 		{"[status *ipam.Store]", func(e Engine) error { return e.Status(c) }},
 		{"[status engine.Unleased]", func(e Engine) error { _, err := e.Subnets(c); return err }},
+		{"[vacant]", func(e Engine) error {
+			t.Setenv("_CONTAINERS_USERNS_CONFIGURED", "done") // a rootless Podman
+			_, err := e.Subnets(c)
+			return err
+		}},
 	} {
 		for _, err := range []error{nil, model.ErrBusy} {
 			f := &fakes{err: err}
