@@ -20,7 +20,7 @@ func packages(suite string) string {
 	if suite == "bookworm" {
 		return list + ",containernetworking-plugins,iptables,buildah,aardvark-dns"
 	}
-	return list + ",netavark,aardvark-dns"
+	return list + ",netavark,aardvark-dns,passt,uidmap"
 }
 
 // Repository is where a root that [World.Debian] enters has the repository.
@@ -49,6 +49,7 @@ mount -t tmpfs -o mode=755 tmpfs var/lib/containers
 mount -t tmpfs -o mode=755 tmpfs var/lib/flatnet
 pivot_root . oldroot
 umount -l /oldroot
+grep -qs localhost etc/hosts || echo 127.0.0.1 localhost >>etc/hosts # else podman import asks DNS for 10 s
 make -s -C ` + Repository + ` -o build install >/dev/null
 echo ready
 exec cat >/dev/null

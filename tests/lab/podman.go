@@ -36,6 +36,9 @@ type Podman struct {
 	World *World
 	// Backend is where plugins come in: "cni" or "netavark".
 	Backend string
+
+	as      []string // the command by which another user than root runs podman
+	options []string // of every podman
 }
 
 // cgroup is the control group of the world's containers.
@@ -66,7 +69,7 @@ func (w *World) removeCgroups() {
 // none.
 func (w *World) Podman() (Podman, error) {
 	w.TB.Helper()
-	p := Podman{w, "netavark"}
+	p := Podman{World: w, Backend: "netavark"}
 	version, err := p.Try("--version") // podman version 4.3.1
 	if err != nil {
 		return p, err
@@ -78,20 +81,34 @@ func (w *World) Podman() (Podman, error) {
 	if _, err := p.Try("network", "ls"); err != nil {
 		return p, err
 	}
+	return p, p.Load()
+}
+
+// Load makes the image.
+func (p Podman) Load() error {
 	image, err := busybox()
 	if err != nil {
-		return p, err
+		return err
 	}
-	cmd := w.Cmd("podman", "import", "-q", "-", Image)
+	cmd := p.World.Cmd(slices.Concat(p.as, []string{"podman"}, p.options, []string{"import", "-q", "-", Image})...)
 	cmd.Stdin = image
 	if out, err := cmd.CombinedOutput(); err != nil {
-		w.TB.Fatalf("podman import: %v: %s", err, out)
+		return fmt.Errorf("podman import: %w: %s", err, out)
 	}
-	return p, nil
+	return nil
 }
 
 // In is the same Podman for another test.
-func (p Podman) In(t TB) Podman { return Podman{p.World.In(t), p.Backend} }
+func (p Podman) In(t TB) Podman {
+	p.World = p.World.In(t)
+	return p
+}
+
+// With is the same Podman with options for all of its commands.
+func (p Podman) With(options ...string) Podman {
+	p.options = options
+	return p
+}
 
 // Cgroup is the option by which the containers of any Podman get into the
 // control group that is removed with the world.
@@ -99,14 +116,18 @@ func (w *World) Cgroup() string { return "--cgroup-parent=/" + w.cgroup() }
 
 // Try runs podman.
 func (p Podman) Try(args ...string) (string, error) {
-	out, err := p.World.Try(append([]string{"podman"}, args...)...)
+	out, err := p.As(slices.Concat([]string{"podman"}, p.options, args)...)
 	return strings.TrimSpace(out), err
 }
 
 // Do runs a podman command that must succeed.
 func (p Podman) Do(args ...string) string {
 	p.World.TB.Helper()
-	return strings.TrimSpace(p.World.Run(append([]string{"podman"}, args...)...))
+	out, err := p.Try(args...)
+	if err != nil {
+		p.World.TB.Fatalf("%v", err)
+	}
+	return out
 }
 
 // Start runs a container on the network flatnet that does nothing until it is
