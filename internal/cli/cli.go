@@ -178,7 +178,8 @@ func usage() string {
 		rows = append(rows, []string{"  " + c.name, c.summary})
 	}
 	return `flatnet gives containers a flat network. Container runtimes call it as a CNI
-plugin, with CNI_COMMAND set, or as a plugin of netavark; people call it as root:
+plugin, with CNI_COMMAND set, or as a plugin of netavark; people call it as root,
+or for a rootless Podman's containers by podman unshare --rootless-netns flatnet ...
 
 ` + strings.Join(table(rows), "\n") + `
 

@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 
 	"flatnet/bridge/model"
 	"flatnet/internal/engine"
+	"flatnet/internal/rootless"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,8 +30,9 @@ type Doctor struct {
 // Examine makes all checks, in an order in which each may explain the next.
 func (d *Doctor) Examine() []model.Finding {
 	d.found = nil
-	if os.Geteuid() != 0 {
-		d.add(model.Fail, "privileges", fmt.Sprintf("user %d may not change the host's network", os.Geteuid()), "run it as root")
+	if elsewhere := rootless.Elsewhere("doctor"); elsewhere != "" {
+		d.add(model.Fail, "privileges", fmt.Sprintf("user %d may not change the host's network", os.Geteuid()),
+			"run it as root, or for a rootless Podman: "+elsewhere)
 		return d.found
 	}
 	d.kernel()
@@ -37,6 +40,7 @@ func (d *Doctor) Examine() []model.Finding {
 	d.filter()
 	d.wsl()
 	d.podman()
+	d.rootless()
 	d.installed()
 	d.names()
 	d.disks()
@@ -160,9 +164,23 @@ func (d *Doctor) names() {
 	d.add(model.Warn, "container names", "aardvark-dns is not installed, so containers don't find each other by name", "apt install aardvark-dns")
 }
 
+// rootless reports sysctls by which ordinary users get no user namespace, without which
+// there is no rootless Podman.
+func (d *Doctor) rootless() {
+	for _, s := range []struct{ path, refuses, seen string }{
+		{"user/max_user_namespaces", "0", "can't run"},
+		{"kernel/unprivileged_userns_clone", "0", "can't run"},                                             // Debian's and Arch's
+		{"kernel/apparmor_restrict_unprivileged_userns", "1", "needs the AppArmor profile of its package"}, // Ubuntu's
+	} {
+		if v := d.read("proc/sys/" + s.path); v == s.refuses {
+			d.add(model.OK, "rootless Podman", fmt.Sprintf("%s: %s is %s", s.seen, strings.ReplaceAll(s.path, "/", "."), v), "")
+		}
+	}
+}
+
 // disks looks for directories in which ADD could write nothing.
 func (d *Doctor) disks() {
-	for _, dir := range []string{"var/lib/flatnet", "run/flatnet"} {
+	for _, dir := range []string{cmp.Or(rootless.Leases(nil), "/var/lib/flatnet"), rootless.Records()} {
 		path := filepath.Join(d.Root, dir)
 		var fs unix.Statfs_t
 		for unix.Statfs(path, &fs) == unix.ENOENT && len(path) > 1 {
@@ -171,11 +189,11 @@ func (d *Doctor) disks() {
 		free := fs.Bavail * uint64(fs.Bsize)
 		switch {
 		case fs.Flags&unix.ST_RDONLY != 0:
-			d.add(model.Fail, "/"+dir, "is on a read-only file system", "mount -o remount,rw "+path)
+			d.add(model.Fail, dir, "is on a read-only file system", "mount -o remount,rw "+path)
 		case free < 1<<20:
-			d.add(model.Warn, "/"+dir, fmt.Sprintf("%d KiB are free", free>>10), "df -h "+path)
+			d.add(model.Warn, dir, fmt.Sprintf("%d KiB are free", free>>10), "df -h "+path)
 		default:
-			d.add(model.OK, "/"+dir, fmt.Sprintf("%d MiB are free", free>>20), "")
+			d.add(model.OK, dir, fmt.Sprintf("%d MiB are free", free>>20), "")
 		}
 	}
 }

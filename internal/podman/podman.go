@@ -2,20 +2,23 @@
 package podman
 
 import (
+	"cmp"
 	"io"
 	"os"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/rootless"
 	"flatnet/internal/strictjson"
 )
 
 // files list containers (containers/storage, containers.go): those that outlive a boot,
 // and those that don't, which Podman calls volatile.
 func files() []string {
+	storage := cmp.Or(rootless.Storage(), "/var/lib/containers/storage")
 	return []string{
-		"/var/lib/containers/storage/overlay-containers/containers.json",
-		"/var/lib/containers/storage/overlay-containers/volatile-containers.json",
-		"/var/lib/containers/storage/vfs-containers/containers.json",
+		storage + "/overlay-containers/containers.json",
+		storage + "/overlay-containers/volatile-containers.json",
+		storage + "/vfs-containers/containers.json",
 		"/run/containers/storage/overlay-containers/volatile-containers.json",
 	}
 }
@@ -23,7 +26,7 @@ func files() []string {
 // maxSize is more than a list of 10,000 containers needs.
 const maxSize = 64 << 20
 
-// Names returns the names of root's containers by their IDs. What can't be read has
+// Names returns the names of the caller's containers by their IDs. What can't be read has
 // none: nothing depends on it.
 func Names() map[string]string {
 	all := map[string]string{}

@@ -44,8 +44,16 @@ func Leases(failed error) string {
 // Networks returns where Podman has the definitions of the user's networks by default
 // (getDefaultNetavarkConfigDir of containers/common).
 func Networks() string {
+	if dir := Storage(); dir != "" {
+		return filepath.Join(dir, "networks")
+	}
+	return ""
+}
+
+// Storage returns Podman's default graph root of the user.
+func Storage() string {
 	if data := dataHome(); Podman() && data != "" {
-		return filepath.Join(data, "containers", "storage", "networks")
+		return filepath.Join(data, "containers", "storage")
 	}
 	return ""
 }
@@ -68,14 +76,22 @@ func Records() string {
 	return system
 }
 
-// Advice returns how a command for people reaches the containers of the user's rootless
-// Podman, if they are in another network namespace than the caller.
-func Advice(args []string) string {
-	if len(args) != 1 || args[0] != "list" && args[0] != "reload" || os.Geteuid() == 0 && (!Podman() || owns("/run")) {
+// Elsewhere returns the command line by which a command of flatnet reaches the containers
+// of the user's rootless Podman, if the caller's network namespace is not theirs.
+func Elsewhere(args ...string) string {
+	if os.Geteuid() == 0 && (!Podman() || owns("/run")) {
 		return ""
 	}
-	return "this is the host's network; the containers of your rootless Podman are in another: " +
-		"podman unshare --rootless-netns flatnet " + args[0]
+	return "podman unshare --rootless-netns flatnet " + strings.Join(args, " ")
+}
+
+// Advice returns what a person who types a command must know about Elsewhere.
+func Advice(args []string) string {
+	about := []string{"list", "ps", "show", "status", "reload"}
+	if len(args) == 0 || !slices.Contains(about, args[0]) || Elsewhere() == "" {
+		return ""
+	}
+	return "this is the host's network; the containers of your rootless Podman are in another: " + Elsewhere(args...)
 }
 
 // hostRoot reports whether the host's root is root here as well, also if that is

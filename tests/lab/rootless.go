@@ -32,7 +32,8 @@ setpriv --reuid $1 --regid $1 --clear-groups sh -ec '
 `
 
 // Rootless is the same Podman for an ordinary user, with the image. An error says why
-// there can be none.
+// there can be none. Until /sys/fs/cgroup is unmounted, root's Podman can't stop its
+// containers: crun wants a cgroup2 there, and runc the machine's own.
 func (p Podman) Rootless(uid string) (Podman, error) {
 	p.World.TB.Helper()
 	if max := strings.TrimSpace(p.World.Read("/proc/sys/user/max_user_namespaces")); max == "0" {
