@@ -110,6 +110,19 @@ func (l *leases) remove(at int) []netip.Addr {
 	return addrs
 }
 
+// removeKeys removes the leases of keys, in one pass: there may be thousands.
+func (l *leases) removeKeys(keys []model.Key) {
+	gone := map[string]bool{}
+	for _, key := range keys {
+		if le := l.of(key); le != nil {
+			gone[le.name] = true
+			delete(l.details, le.name)
+		}
+	}
+	l.all = slices.DeleteFunc(l.all, func(le lease) bool { return gone[le.name] })
+	l.byAddr = nil
+}
+
 // removeAddr removes an address from the lease that has it, if any.
 func (l *leases) removeAddr(a netip.Addr) {
 	le := l.owner(a)
@@ -164,25 +177,41 @@ func (l *leases) adopt(owners []model.Owner) (changed int) {
 			byKey[o.Key.String()] = o
 		}
 	}
-	taken := map[netip.Addr]bool{}
+	taken, moved := map[netip.Addr]bool{}, map[model.Key]bool{}
+	var put []model.Owner
 	for _, name := range slices.Sorted(maps.Keys(byKey)) {
-		var addrs []netip.Addr
-		for _, a := range byKey[name].Addresses {
-			if isPlain(a) && !taken[a] {
-				taken[a] = true
-				addrs = append(addrs, a)
-			}
+		o := byKey[name]
+		o.Addresses = slices.DeleteFunc(o.Addresses, func(a netip.Addr) bool {
+			bad := !isPlain(a) || taken[a]
+			taken[a] = true
+			return bad
+		})
+		if len(o.Addresses) > 0 && !equal(l.of(o.Key).list(), o.Addresses) {
+			moved[o.Key] = true
+			put = append(put, o)
 		}
-		key := byKey[name].Key
-		if len(addrs) == 0 || equal(l.of(key).list(), addrs) {
-			continue
+	}
+	changed = len(put)
+	lost := map[netip.Addr]bool{}
+	for _, o := range put {
+		for _, a := range o.Addresses {
+			lost[a] = true
 		}
-		changed++
-		l.remove(l.find(key))
-		for _, a := range addrs {
-			l.removeAddr(a)
+	}
+	l.all = slices.DeleteFunc(l.all, func(le lease) bool { // in one pass: there may be thousands
+		key, has := l.key(&le), le.list()
+		left := slices.DeleteFunc(slices.Clone(has), func(a netip.Addr) bool { return lost[a] })
+		if !moved[key] && len(left) == len(has) {
+			return false
 		}
-		l.put(key, addrs)
+		delete(l.details, le.name)
+		if !moved[key] && len(left) > 0 {
+			put = append(put, model.Owner{Key: key, Addresses: left})
+		}
+		return true
+	})
+	for _, o := range put {
+		l.put(o.Key, o.Addresses)
 	}
 	return changed
 }

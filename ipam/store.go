@@ -154,9 +154,7 @@ func (s *Store) Release(keys []model.Key) (left []model.Key, err error) {
 func (p *pool) release(keys []model.Key) error {
 	d, l := p.dir, p.leases
 	before := len(l.all)
-	for _, key := range keys {
-		l.remove(l.find(key))
-	}
+	l.removeKeys(keys)
 	switch {
 	case d != nil && d.Sub != "" && len(l.all) == 0:
 		return d.Remove(fileName)
