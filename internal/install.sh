@@ -1,7 +1,8 @@
 #!/bin/sh
-# Usage: install.sh install BINARY | uninstall
+# Usage: install.sh install BINARY | uninstall | check
 # Puts flatnet where people and this machine's Podman find it, or removes it from
-# there; while containers are attached it removes nothing without FORCE=1. From
+# there; while containers are attached it removes nothing without FORCE=1. check
+# only names these and then fails, for a package's script before its removal. From
 # the environment, set by the Makefile: DESTDIR, PREFIX, PLUGINDIR, CONFDIR,
 # NETAVARKDIR, DOORS to choose ("cni", "netavark"), and FORCE.
 set -eu
@@ -12,20 +13,58 @@ cni=$DESTDIR$PLUGINDIR/flatnet
 conf=$DESTDIR$CONFDIR/87-flatnet.conflist
 netavark=$DESTDIR$NETAVARKDIR/flatnet
 
+# least VERSION MAJOR MINOR: whether a version, such as "podman version 4.9.3", is
+# at least that one.
+least() {
+	version=${1##* }
+	major=${version%%.*} minor=${version#*.}
+	minor=${minor%%.*}
+	[ "$major" -gt "$2" ] || { [ "$major" -eq "$2" ] && [ "$minor" -ge "$3" ]; }
+} 2>/dev/null
+
+# netavark prints the version of the netavark that Podman runs, if it has one: it
+# looks for it in these directories.
+netavark() {
+	for dir in ${CONTAINERS_HELPER_BINARY_DIR:-} /usr/local/libexec/podman /usr/local/lib/podman \
+		/usr/libexec/podman /usr/lib/podman; do
+		[ -x "$dir/netavark" ] || continue
+		"$dir/netavark" --version 2>/dev/null || true
+		return
+	done
+}
+
 # doors prints the doors that this machine's Podman has: CNI ended with Podman
-# 5, and plugins of netavark came with 4.5. Without a Podman it's both.
+# 5, and plugins of netavark came with Podman 4.5 and netavark 1.6. Without a
+# Podman it's both.
 doors() {
 	if [ -n "$DOORS" ]; then
 		echo "$DOORS"
-	elif ! version=$(podman --version 2>/dev/null); then
+	elif ! podman=$(podman --version 2>/dev/null); then
 		echo cni netavark
 	else
-		version=${version##* }
-		major=${version%%.*} minor=${version#*.}
-		minor=${minor%%.*}
-		[ "$major" -ge 5 ] || echo cni
-		[ "$major" -lt 4 ] || [ "$major" -eq 4 ] && [ "$minor" -lt 5 ] || echo netavark
+		least "$podman" 5 0 || echo cni
+		old=$(netavark)
+		if [ -n "$old" ] && ! least "$old" 1 6; then
+			echo "$podman has $old, which knows no plugins (they came with netavark 1.6)." >&2
+			if least "$podman" 5 0; then echo "Install a newer netavark." >&2; fi
+		elif least "$podman" 4 5; then
+			echo netavark
+		fi
 	fi
+}
+
+# podman4 says how Podman 4 comes to use CNI, unless it is configured: as a rule it
+# uses netavark where that is installed.
+podman4() {
+	[ -z "$DESTDIR" ] && podman=$(podman --version 2>/dev/null) || return 0
+	least "$podman" 4 0 && ! least "$podman" 5 0 || return 0
+	file=/etc/containers/containers.conf
+	grep -Eqs '^[[:space:]]*network_backend[[:space:]]*=[[:space:]]*"cni"' $file $file.d/*.conf && return
+	cat <<-END
+		Podman 4 must be told to use CNI, once, before it has containers:
+		  mkdir -p $file.d
+		  printf '[network]\\nnetwork_backend = "cni"\\n' >$file.d/flatnet.conf
+	END
 }
 
 # door DIRECTORY/flatnet: the same file by another name, or a copy of it.
@@ -34,14 +73,63 @@ door() {
 	ln -f "$program" "$1" 2>/dev/null || install -m 755 "$program" "$1"
 }
 
-# attached prints a line for each container that is attached to this host. Files
-# below a DESTDIR serve no container of this one.
+# attached prints a line for each container that is attached to this host, or to the
+# network of a user's rootless Podman. Files below a DESTDIR serve no container of
+# this one.
 attached() {
 	[ -z "$DESTDIR" ] || return 0
 	for flatnet in "$program" "$cni" "$netavark"; do
 		[ -x "$flatnet" ] || continue
-		list=$("$flatnet" list) && echo "$list" | tail -n +2
+		list=$("$flatnet" list) || return
+		echo "$list" | tail -n +2
+		rootless
 		return
+	done
+}
+
+# rootless prints the same of users: of their network namespaces, which are mounted
+# where only processes of the user see them.
+rootless() {
+	seen=
+	for ns in /proc/[0-9]*/root/run/user/*/containers/networks/rootless-netns/rootless-netns \
+		/proc/[0-9]*/root/run/user/*/netns/rootless-netns*; do
+		[ "$(stat -f -c %T "$ns" 2>/dev/null)" = nsfs ] || continue
+		inode=$(stat -L -c %i "$ns" 2>/dev/null) || continue
+		case $seen in *" $inode "*) continue ;; esac
+		seen="$seen $inode "
+		list=$(nsenter --net="$ns" "$flatnet" list) || return
+		user=${ns#*/run/user/}
+		echo "$list" | tail -n +2 | sed "s|\$|  (user ${user%%/*})|"
+	done
+}
+
+# check fails unless no container needs flatnet any more.
+check() {
+	if left=$(attached) && [ -z "$left" ]; then
+		return
+	fi
+	echo "flatnet stays: without it these containers can't be removed from their networks."
+	echo "${left:-(which ones is not known)}"
+	echo "Remove them first (podman rm -f CONTAINER, a user's as that user), or run:"
+	echo "make uninstall FORCE=1"
+	return 1
+} >&2
+
+# forced says what FORCE=1 does to containers.
+forced() {
+	if left=$(attached) && [ -n "$left" ]; then
+		echo "These containers keep their networks, but can't be removed from them properly until"
+		echo "flatnet is installed again:"
+		echo "$left"
+	fi
+}
+
+# unusable names Podman's networks that need flatnet.
+unusable() {
+	[ -z "$DESTDIR" ] || return 0
+	for file in $(grep -ls '"driver": *"flatnet"' /etc/containers/networks/*.json); do
+		name=${file##*/}
+		echo "Without flatnet, no container starts on the network ${name%.json} (podman network rm ${name%.json})"
 	done
 }
 
@@ -49,12 +137,14 @@ case $1 in
 install)
 	install -D -m 755 "$2" "$program"
 	echo "installed $program"
-	for d in $(doors); do
+	chosen=$(doors)
+	for d in $chosen; do
 		case $d in
 		cni)
 			door "$cni"
 			[ -e "$conf" ] || install -D -m 644 "$conflist" "$conf"
 			echo "CNI: $cni, and the network flatnet in $conf (podman run --network flatnet)"
+			case $chosen in *netavark*) ;; *) podman4 ;; esac
 			;;
 		netavark)
 			door "$netavark"
@@ -65,14 +155,11 @@ install)
 	done
 	;;
 uninstall)
-	if [ "$FORCE" != 1 ] && { ! left=$(attached) || [ -n "$left" ]; }; then
-		echo "flatnet stays: without it these containers can't be removed from their networks."
-		echo "${left:-(which ones is not known)}"
-		echo "Remove them first (podman rm -f CONTAINER), or run: make uninstall FORCE=1"
-		exit 1
-	fi >&2
+	if [ "$FORCE" = 1 ]; then forced; else check || exit; fi
 	rm -f "$program" "$cni" "$netavark"
 	if cmp -s "$conflist" "$conf"; then rm -f "$conf"; fi
+	unusable
 	;;
+check) check ;;
 *) exit 2 ;;
 esac

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"flatnet/tests/lab"
 )
 
 func TestInstallAndUninstall(t *testing.T) {
@@ -16,6 +19,9 @@ func TestInstallAndUninstall(t *testing.T) {
 	b := newBox(t)
 	before := b.files()
 	b.makeTarget("install")
+	if network := b.Read(conf); !strings.Contains(network, `"cniVersion": "0.4.0"`) { // Podman 3 knows no newer one
+		t.Errorf("the network is %s", network)
+	}
 	b.makeTarget("uninstall")
 	if after := b.files(); after != before {
 		t.Errorf("install and uninstall leave\n%s", after)
@@ -40,7 +46,7 @@ func TestUninstallWithContainers(t *testing.T) {
 	if err == nil {
 		t.Fatalf("uninstall says %s", out)
 	}
-	for _, want := range []string{"flatnet  webserver  eth0       10.87.1.2", "podman rm -f", "make uninstall FORCE=1"} {
+	for _, want := range []string{"flatnet  webserver ", "10.87.1.2", "podman rm -f", "make uninstall FORCE=1"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("uninstall does not say %q: %v", want, err)
 		}
@@ -48,13 +54,127 @@ func TestUninstallWithContainers(t *testing.T) {
 	if after := b.files(); after != before {
 		t.Errorf("uninstall has removed files; left are\n%s", after)
 	}
-	b.Run("make", "-s", "-C", root, "uninstall", "FORCE=1")
+	if out := b.Run("make", "-s", "-C", root, "uninstall", "FORCE=1"); !strings.Contains(out, "until\nflatnet is installed again:\nflatnet  webserver ") {
+		t.Errorf("uninstall FORCE=1 says %s", out)
+	}
 	if left := b.Sh("find /usr/local/bin /usr/local/lib* /etc/cni -name '*flatnet*'"); left != "" {
 		t.Errorf("uninstall FORCE=1 leaves %s", left)
 	}
 	b.makeTarget("install")
 	b.do(call("DEL", "webserver"))
 	b.makeTarget("uninstall")
+}
+
+// rootlessNamespace attaches a container in a network namespace that is mounted as a
+// rootless Podman's is: where only the user's processes see it.
+const rootlessNamespace = `mkdir -p /run/user
+mount -t tmpfs user /run/user
+d=/run/user/1000/containers/networks/rootless-netns
+mkdir -p $d
+touch $d/rootless-netns /run/user/c1
+mount --bind /proc/self/ns/net $d/rootless-netns
+ip link set lo up
+unshare --net=/run/user/c1 true
+echo '{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet","ipam":{"dataDir":"/run/user/ipam"}}' |
+	CNI_COMMAND=ADD CNI_CONTAINERID=users CNI_NETNS=/run/user/c1 CNI_IFNAME=eth0 $0 >/dev/null
+echo ready
+exec cat >/dev/null`
+
+// Containers of users are named as well, and those that are not known are not taken for
+// none.
+func TestUninstallWithContainersOfUsers(t *testing.T) {
+	b := newBox(t)
+	b.makeTarget("install")
+	cmd := b.Cmd("unshare", "-n", "-m", "--propagation", "private", "sh", "-ec", rootlessNamespace, program)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
+		t.Fatal(err)
+	}
+	says := func(want string, env ...string) {
+		t.Helper()
+		out, err := b.Try(slices.Concat([]string{"env"}, env, []string{"make", "-s", "-C", root, "uninstall"})...)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("uninstall says %s, %v; want %q", out, err, want)
+		}
+	}
+	says("(user 1000)")
+	without := t.TempDir()
+	for _, name := range []string{"sh", "make", "dirname", "stat", "tail", "sed", "env", "cmp", "rm", "git"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(without, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says("(which ones is not known)", "PATH="+without) // which has no nsenter
+	if left := b.Sh("ls /usr/local/bin/flatnet"); left == "" {
+		t.Error("flatnet is removed")
+	}
+	in.Close()
+	cmd.Wait()
+	b.makeTarget("uninstall")
+}
+
+// With real Podmans, by both doors, which also have networks that need flatnet.
+func TestUninstallWithPodman(t *testing.T) {
+	for _, suite := range []string{"trixie", "bookworm"} {
+		t.Run(suite, func(t *testing.T) {
+			b := newBox(t)
+			p := b.debianPodman(suite)
+			uninstall := []string{"make", "-s", "-C", lab.Repository, "uninstall"}
+			want := "" // of uninstall
+			if suite == "trixie" {
+				p.Do("network", "create", "--driver", "flatnet", "flatnet")
+				want = "no container starts on the network flatnet (podman network rm flatnet)"
+			}
+			p.Start("web", "-p", "8080:80")
+			id := p.Do("inspect", "-f", "{{.ID}}", "web")
+			if out, err := p.World.Try(uninstall...); err == nil || !strings.Contains(err.Error(), id[:12]) {
+				t.Errorf("uninstall does not name %s: %s, %v", id, out, err)
+			}
+			p.Do("stop", "-t0", "web")
+			p.Do("start", "web") // with the plugin, which is still there
+			p.Do("rm", "-fat0")
+			if out := p.World.Run(uninstall...); !strings.Contains(out, want) {
+				t.Errorf("uninstall says %s", out)
+			}
+			installAsTold(t, p, suite == "bookworm")
+		})
+	}
+}
+
+// installAsTold installs without a configuration of Podman, and does what that says.
+func installAsTold(t *testing.T, p lab.Podman, cni bool) {
+	t.Helper()
+	out := p.World.Sh("rm /etc/containers/containers.conf; make -s -C " + lab.Repository + " -o build install 2>&1")
+	_, told, found := strings.Cut(out, "Podman 4 must be told to use CNI, once, before it has containers:\n")
+	if found != cni || cni && !strings.Contains(out, "has netavark 1.4.0, which knows no plugins") {
+		t.Errorf("install says %s", out)
+	}
+	if !cni {
+		return
+	}
+	p.World.Sh(told)
+	if again := p.World.Sh("make -s -C " + lab.Repository + " -o build install 2>&1"); strings.Contains(again, "must be told") {
+		t.Errorf("a second install says %s", again)
+	}
+	if backend := p.Do("info", "-f", "{{.Host.NetworkBackend}}"); backend != "cni" {
+		t.Errorf("Podman uses %s", backend)
+	}
 }
 
 // withoutGo is a directory of all tools that internal/go.sh needs, and no Go.
@@ -167,28 +287,29 @@ func TestInstallChoosesTheDoors(t *testing.T) {
 		netavark = "usr/local/libexec/netavark/flatnet"
 	)
 	for _, tt := range []struct {
-		podman, doors string
-		want          []string
+		podman, netavark, doors string
+		want                    []string
+		says                    string
 	}{
-		{"3.4.4", "", []string{people, cni, conflist}},
-		{"4.3.1", "", []string{people, cni, conflist}},
-		{"4.9.3", "", []string{people, cni, conflist, netavark}},
-		{"5.4.2", "", []string{people, netavark}},
-		{"6.0.0", "", []string{people, netavark}},
-		{"", "", []string{people, cni, conflist, netavark}},
-		{"5.4.2", "cni", []string{people, cni, conflist}},
+		{"3.4.4", "", "", []string{people, cni, conflist}, ""},
+		{"4.3.1", "1.4.0", "", []string{people, cni, conflist}, "podman version 4.3.1 has netavark 1.4.0, which knows no plugins"},
+		{"4.9.3", "1.4.0", "", []string{people, cni, conflist}, "podman version 4.9.3 has netavark 1.4.0, which knows no plugins"}, // Ubuntu 24.04
+		{"4.9.3", "1.6.0", "", []string{people, cni, conflist, netavark}, ""},
+		{"4.9.3", "", "", []string{people, cni, conflist, netavark}, ""},
+		{"5.4.2", "1.14.0", "", []string{people, netavark}, ""},
+		{"5.4.2", "1.5.0", "", []string{people}, "Install a newer netavark"},
+		{"6.1.1", "2.0.0-dev", "", []string{people, netavark}, ""},
+		{"6.0.0", "", "", []string{people, netavark}, ""},
+		{"", "", "", []string{people, cni, conflist, netavark}, ""},
+		{"5.4.2", "1.14.0", "cni", []string{people, cni, conflist}, ""},
 	} {
-		t.Run(tt.podman+" "+tt.doors, func(t *testing.T) {
+		t.Run(tt.podman+" "+tt.netavark+" "+tt.doors, func(t *testing.T) {
 			dest, bin := t.TempDir(), t.TempDir()
-			says, status := "podman version "+tt.podman, 0
-			if tt.podman == "" {
-				status = 127
+			fake(t, filepath.Join(bin, "podman"), "podman version ", tt.podman)
+			fake(t, filepath.Join(bin, "netavark"), "netavark ", tt.netavark)
+			if out := runMake(t, bin, "install", dest, tt.doors); !strings.Contains(out, tt.says) || tt.says == "" && strings.Contains(out, "plugins") {
+				t.Errorf("install says %s", out)
 			}
-			script := fmt.Sprintf("#!/bin/sh\necho %s\nexit %d\n", says, status)
-			if err := os.WriteFile(filepath.Join(bin, "podman"), []byte(script), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			runMake(t, bin, "install", dest, tt.doors)
 			slices.Sort(tt.want)
 			if got := filesBelow(t, dest); !slices.Equal(got, tt.want) {
 				t.Errorf("install leaves %v, want %v", got, tt.want)
@@ -201,14 +322,30 @@ func TestInstallChoosesTheDoors(t *testing.T) {
 	}
 }
 
-// runMake runs a target for dest with another Podman first in PATH.
-func runMake(t *testing.T, bin, target, dest, doors string) {
+// fake makes a program that says its version, or fails without one.
+func fake(t *testing.T, path, says, version string) {
+	t.Helper()
+	status := 0
+	if version == "" {
+		status = 127
+	}
+	script := fmt.Sprintf("#!/bin/sh\n[ %d != 0 ] || echo %s%s\nexit %[1]d\n", status, says, version)
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runMake runs a target for dest with another Podman first in PATH, and another netavark.
+// It returns what is said.
+func runMake(t *testing.T, bin, target, dest, doors string) string {
 	t.Helper()
 	cmd := exec.Command("make", "-s", "-C", root, "-o", "build", target, "BIN="+program, "DESTDIR="+dest, "DOORS="+doors)
-	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
-	if out, err := cmd.CombinedOutput(); err != nil {
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "CONTAINERS_HELPER_BINARY_DIR="+bin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
 		t.Fatalf("make %s: %v: %s", target, err, out)
 	}
+	return string(out)
 }
 
 // filesBelow lists the regular files below a directory, in order.
