@@ -31,6 +31,7 @@ type adding struct {
 
 	arrival records.Lock // until the link has its alias
 	before  rtnl.Link    // the bridge as it was at first
+	after   rtnl.Link    // and when the link could be found
 	lease   model.Lease
 	leased  bool
 	made    bool // something that has to be undone
@@ -167,7 +168,7 @@ func (ad *adding) makeBridge() error {
 		return err
 	}
 	ad.br = br
-	if err := forward.Put(ad.Host, s, ad.records); err != nil {
+	if err := forward.Put(ad.Host, s, br.Gateway.Index, ad.records); err != nil {
 		return err
 	}
 	if added { // said once, not with every ADD
@@ -270,12 +271,13 @@ func (ad *adding) replaceable(owner string) (bool, error) {
 
 // connect makes the host end a port of the bridge and raises it, if the container has
 // not taken the pair away.
-func (ad *adding) connect() error {
+func (ad *adding) connect() (err error) {
 	if err := link.CheckPair(ad.Host, ad.inside, ad.a, ad.end); err != nil {
 		return err
 	}
 	ad.end.Alias = ad.a.Owner().Alias()
-	return link.Connect(ad.Host, ad.br, ad.a, ad.end, ports.NeedsHairpin(ad.Host, ad.a))
+	ad.after, err = link.Connect(ad.Host, ad.br, ad.a, ad.end, ports.NeedsHairpin(ad.Host, ad.a))
+	return err
 }
 
 func (ad *adding) announce() error { return ad.inside.Announce(ad.a, ad.end.Peer) }
@@ -283,8 +285,8 @@ func (ad *adding) announce() error { return ad.inside.Announce(ad.a, ad.end.Peer
 // checkShared looks once more for another network on the bridge whose addresses are in
 // the way: see [conflict.NeedsRecheck].
 func (ad *adding) checkShared() error {
-	if needs, err := conflict.NeedsRecheck(ad.Host, ad.before, ad.n); err != nil || !needs {
-		return err
+	if !conflict.NeedsRecheck(ad.before, ad.after, ad.n) {
+		return nil
 	}
 	lock, err := ad.records.Bridge(ad.n.Bridge)
 	if err != nil {

@@ -128,7 +128,9 @@ func (re *reloading) mendLinks(s *model.Shared, ends []end, links []rtnl.Link) e
 		hairpin := ports.NeedsHairpin(re.Host, e.Attachment)
 		var err error
 		if len(link.PortFaults(br, s, e.link, hairpin, vlans)) > 0 {
-			err = errors.Join(link.KeepMAC(re.Host, br), link.Connect(re.Host, br, e.Attachment, e.link, hairpin))
+			kept := link.KeepMAC(re.Host, br)
+			_, err = link.Connect(re.Host, br, e.Attachment, e.link, hairpin)
+			err = errors.Join(kept, err)
 			moved = moved || e.link.Master != br.Index
 		}
 		if err == nil && len(shaping.Faults(re.Host, e.Attachment, e.link)) > 0 {

@@ -68,13 +68,44 @@ func (c *Conn) create(typ netlink.HeaderType, parts ...[]byte) error {
 // get sends a request that the kernel answers with one object.
 func get[T any](c *Conn, typ netlink.HeaderType, decode func([]byte) (T, error), parts ...[]byte) (v T, err error) {
 	msgs, err := c.nl.Do(typ, 0, slices.Concat(parts...))
-	if err != nil {
-		return v, err
+	return one(answer{msgs, err}, decode)
+}
+
+// one decodes an answer that is one object.
+func one[T any](a answer, decode func([]byte) (T, error)) (v T, err error) {
+	if a.err != nil {
+		return v, a.err
 	}
-	if len(msgs) != 1 {
-		return v, fmt.Errorf("%d replies instead of one", len(msgs))
+	if len(a.msgs) != 1 {
+		return v, fmt.Errorf("%d replies instead of one", len(a.msgs))
 	}
-	return decode(msgs[0].Data)
+	return decode(a.msgs[0].Data)
+}
+
+// An answer is the kernel's to one of several requests: its replies, or its refusal.
+type answer struct {
+	msgs []netlink.Message
+	err  error
+}
+
+// request returns one of the requests that together sends.
+func request(typ netlink.HeaderType, flags netlink.HeaderFlags, parts ...[]byte) netlink.Message {
+	return netlink.Message{Header: netlink.Header{Type: typ, Flags: netlink.Request | flags}, Data: slices.Concat(parts...)}
+}
+
+// together sends requests that the kernel answers with one datagram each, and serves one
+// after the other, also after a refusal. Nothing else that waits for the kernel's lock
+// (RTNL) comes between: what a change makes it do in the background, such as for a carrier
+// that has come, would keep the next request waiting.
+func (c *Conn) together(requests ...netlink.Message) []answer {
+	answers := make([]answer, 0, len(requests))
+	for msgs, err := range c.nl.Each(requests) {
+		answers = append(answers, answer{msgs, err})
+	}
+	for len(answers) < len(requests) { // the socket has failed
+		answers = append(answers, answers[len(answers)-1])
+	}
+	return answers
 }
 
 // dump lists objects; objects is their name in an error.

@@ -62,6 +62,12 @@ var golden = []row{
 		func(c *Conn) { c.SetLink(Link{Index: 2}, LinkChange{Up: true, Master: 3, Alias: "x"}) },
 	},
 	{
+		"ip link set dev eth0 addrgenmode none; ip link set dev eth0 up",
+		"13000500 00000000020000000000000000000000 10001a80 0c000a80 0500080001 000000" +
+			"13000500 00000000020000000100000001000000",
+		func(c *Conn) { c.SetLinkAndFind(Link{Index: 2}, LinkChange{Up: true, NoLinkLocal: true}, "br0") },
+	},
+	{
 		"ip link set dev flatnet-br0 promisc on",
 		"13000500 00000000030000000001000000010000",
 		func(c *Conn) { c.SetLink(Link{Index: 3}, LinkChange{Promisc: true}) },
@@ -136,16 +142,24 @@ var golden = []row{
 	},
 }
 
-// sent returns the requests that a verb sends to a kernel that acknowledges each.
+// sent returns the requests that a verb sends to a kernel that acknowledges each, but for
+// the question that follows a change.
 func sent(send func(c *Conn)) string {
 	var all []byte
+	var unanswered []netlink.Message
 	send(New(nl.New(nltest.Dial(func(reqs []netlink.Message) ([]netlink.Message, error) {
-		for _, r := range reqs {
+		unanswered = append(unanswered, reqs...)
+		next := unanswered[:1]
+		unanswered = unanswered[1:]
+		for i, r := range reqs {
+			if i > 0 && r.Header.Type == unix.RTM_GETLINK {
+				continue
+			}
 			all = native.AppendUint16(all, uint16(r.Header.Type))
 			all = native.AppendUint16(all, uint16(r.Header.Flags))
 			all = append(all, r.Data...)
 		}
-		return nltest.Error(0, reqs)
+		return nltest.Error(0, next)
 	}))))
 	return hex.EncodeToString(all)
 }

@@ -3,6 +3,7 @@ package rtnl
 import (
 	"errors"
 	"os"
+	"reflect"
 	"runtime"
 	"testing"
 
@@ -51,14 +52,14 @@ func TestPeerOfAPair(t *testing.T) {
 		if id, err := c.NetNSID(other); id != -1 || err != nil {
 			t.Errorf("a namespace that no link leads to has the ID %d, %v", id, err)
 		}
-		err := c.AddVeth(Veth{Name: "v0", MAC: mac("02:11:22:33:44:55"), Peer: "eth0", PeerMAC: mac("02:11:22:33:44:56"), PeerNS: other})
+		made, err := c.AddVeth(Veth{Name: "v0", MAC: mac("02:11:22:33:44:55"), Peer: "eth0", PeerMAC: mac("02:11:22:33:44:56"), PeerNS: other})
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		l, err := c.LinkByName("v0")
 		id, ierr := c.NetNSID(other)
-		if err := errors.Join(err, ierr); err != nil || l.PeerNS != id || id < 0 || l.Peer == 0 || l.Kind != "veth" {
+		if err := errors.Join(err, ierr); err != nil || !reflect.DeepEqual(made, l) || l.PeerNS != id || id < 0 || l.Peer == 0 || l.Kind != "veth" {
 			t.Errorf("%+v, namespace %d, %v", l, id, err)
 		}
 		lo, err := c.LinkByName("lo")

@@ -8,6 +8,7 @@ import (
 
 	"flatnet/internal/nl"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,16 +47,22 @@ const skipStats = 1 << 3
 
 // LinkByName finds a link. It returns the zero Link if there is none.
 func (c *Conn) LinkByName(name string) (Link, error) {
-	return c.findLink(name, ifInfo(0, 0, 0), nl.Text(unix.IFLA_IFNAME, name))
+	return c.found(name, c.together(byName(name))[0])
 }
 
 // LinkByIndex finds a link. It returns the zero Link if there is none.
 func (c *Conn) LinkByIndex(index int) (Link, error) {
-	return c.findLink(strconv.Itoa(index), ifInfo(index, 0, 0))
+	find := request(unix.RTM_GETLINK, 0, ifInfo(index, 0, 0), u32(unix.IFLA_EXT_MASK, skipStats))
+	return c.found(strconv.Itoa(index), c.together(find)[0])
 }
 
-func (c *Conn) findLink(name string, parts ...[]byte) (Link, error) {
-	l, err := get(c, unix.RTM_GETLINK, decodeLink, append(parts, u32(unix.IFLA_EXT_MASK, skipStats))...)
+// byName is the request of LinkByName.
+func byName(name string) netlink.Message {
+	return request(unix.RTM_GETLINK, 0, ifInfo(0, 0, 0), nl.Text(unix.IFLA_IFNAME, name), u32(unix.IFLA_EXT_MASK, skipStats))
+}
+
+func (c *Conn) found(name string, a answer) (Link, error) {
+	l, err := one(a, decodeLink)
 	if errors.Is(err, unix.ENODEV) {
 		return Link{}, nil
 	}
@@ -81,11 +88,36 @@ type LinkChange struct {
 	Alias   string
 	Master  int // index of a bridge
 	Group   uint32
+
+	// NoLinkLocal keeps a link that is down from getting an IPv6 link-local address when
+	// it goes up (IN6_ADDR_GEN_MODE_NONE), and so from reports of multicast groups
+	// to all of a bridge's ports. A kernel that can't do without is no error.
+	NoLinkLocal bool
 }
 
-// SetLink changes a link in one message. The kernel applies MAC, alias and
-// master before it raises the link.
+// SetLink changes a link at once. The kernel applies MAC, alias and master before it
+// raises the link.
 func (c *Conn) SetLink(l Link, ch LinkChange) error {
+	answers := c.together(ch.of(l)...)
+	return c.changed(l, ch, answers[len(answers)-1])
+}
+
+// SetLinkAndFind is SetLink and then, with nothing in between, LinkByName.
+func (c *Conn) SetLinkAndFind(l Link, ch LinkChange, name string) (Link, error) {
+	answers := c.together(append(ch.of(l), byName(name))...)
+	last := len(answers) - 1
+	if err := c.changed(l, ch, answers[last-1]); err != nil {
+		return Link{}, err
+	}
+	return c.found(name, answers[last])
+}
+
+func (c *Conn) changed(l Link, ch LinkChange, a answer) error {
+	return c.wrap(a.err, "change link %s to %+v", l.Name, ch)
+}
+
+// of returns the requests for the change of a link. The last one's answer counts.
+func (ch LinkChange) of(l Link) (requests []netlink.Message) {
 	var flags uint32
 	if ch.Up {
 		flags |= unix.IFF_UP
@@ -97,13 +129,19 @@ func (c *Conn) SetLink(l Link, ch LinkChange) error {
 	if ch.Down {
 		mask |= unix.IFF_UP
 	}
-	err := c.do(unix.RTM_SETLINK, 0, ifInfo(l.Index, flags, mask),
+	if ch.NoLinkLocal { // the kernel would apply it after it has raised the link
+		mode := nl.Nest(unix.AF_INET6, u8(unix.IFLA_INET6_ADDR_GEN_MODE, addrGenModeNone))
+		requests = append(requests, request(unix.RTM_SETLINK, netlink.Acknowledge, ifInfo(l.Index, 0, 0), nl.Nest(unix.IFLA_AF_SPEC, mode)))
+	}
+	return append(requests, request(unix.RTM_SETLINK, netlink.Acknowledge, ifInfo(l.Index, flags, mask),
 		nl.Attr(unix.IFLA_ADDRESS, ch.MAC),
 		nonzero(unix.IFLA_MASTER, uint32(ch.Master)),
 		nonzero(unix.IFLA_GROUP, ch.Group),
-		nl.Attr(unix.IFLA_IFALIAS, []byte(ch.Alias)))
-	return c.wrap(err, "change link %s to %+v", l.Name, ch)
+		nl.Attr(unix.IFLA_IFALIAS, []byte(ch.Alias))))
 }
+
+// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
+const addrGenModeNone = 1
 
 // DeleteLink deletes a link, and with a veth its peer. It returns when the
 // kernel has let go of both. A link that does not exist is no error.
@@ -194,8 +232,8 @@ type Veth struct {
 const vethInfoPeer = 1
 
 // AddVeth makes a pair, both ends down. A name that either namespace has
-// already is EEXIST, and nothing is made.
-func (c *Conn) AddVeth(v Veth) error {
+// already is EEXIST, and nothing is made. It returns what LinkByName then does.
+func (c *Conn) AddVeth(v Veth) (Link, error) {
 	end := func(mac net.HardwareAddr) []byte {
 		// The default is one queue per possible CPU, which costs time and memory
 		// and serves nobody: a veth has no hardware behind it.
@@ -205,9 +243,12 @@ func (c *Conn) AddVeth(v Veth) error {
 	// The peer can't be raised here: veth_open wants both ends.
 	peer := nl.Nest(vethInfoPeer, ifInfo(0, 0, 0), end(v.PeerMAC),
 		u32(unix.IFLA_NET_NS_FD, uint32(v.PeerNS)), nl.Text(unix.IFLA_IFNAME, v.Peer))
-	err := c.create(unix.RTM_NEWLINK, ifInfo(0, 0, 0),
-		end(v.MAC), nl.Text(unix.IFLA_IFNAME, v.Name), linkInfo("veth", peer))
-	return c.wrap(err, "make veth %s with the peer %s", v.Name, v.Peer)
+	answers := c.together(request(unix.RTM_NEWLINK, netlink.Create|netlink.Excl|netlink.Acknowledge, ifInfo(0, 0, 0),
+		end(v.MAC), nl.Text(unix.IFLA_IFNAME, v.Name), linkInfo("veth", peer)), byName(v.Name))
+	if err := answers[0].err; err != nil {
+		return Link{}, c.wrap(err, "make veth %s with the peer %s", v.Name, v.Peer)
+	}
+	return c.found(v.Name, answers[1])
 }
 
 // linkInfo is IFLA_LINKINFO: a link's kind, and that kind's own data.

@@ -127,13 +127,13 @@ func TestRoutesAsConfigured(t *testing.T) {
 		{"ip route show table 5000", "198.51.101.0/24 via 10.87.1.9 dev eth0"},
 		{"ip route show 198.51.102.0/24", "198.51.102.0/24 dev eth0 scope link"},
 		{"ip route show 198.51.103.0/24", "198.51.103.0/24 via 10.87.1.1 dev eth0"},
-		{"ip -6 route show 2001:db8:4::/64", "2001:db8:4::/64 via fd87:1::1 dev eth0 metric 99 pref medium"},
+		{"ip -6 route show 2001:db8:4::/64", "2001:db8:4::/64 via fd87:1::1 dev eth0 metric 1024 pref medium"},
 		{"ip route show table 77", "203.0.113.0/24 via 10.87.1.1 dev eth0"},
 		{"ip route show default", "default via 10.87.1.1 dev eth0"},
 		{"ip -6 route show 2001:db8:1::/64", "2001:db8:1::/64 via fd87:1::1 dev eth0 metric 7 mtu 1300 advmss 1200 pref medium"},
-		{"ip -6 route show table 5000", "2001:db8:2::/64 via fd87:1::9 dev eth0 metric 99 pref medium"},
-		{"ip -6 route show 2001:db8:3::/64", "2001:db8:3::/64 dev eth0 metric 99 pref medium"},
-		{"ip -6 route show default", "default via fd87:1::1 dev eth0 metric 99 pref medium"},
+		{"ip -6 route show table 5000", "2001:db8:2::/64 via fd87:1::9 dev eth0 metric 1024 pref medium"},
+		{"ip -6 route show 2001:db8:3::/64", "2001:db8:3::/64 dev eth0 metric 1024 pref medium"},
+		{"ip -6 route show default", "default via fd87:1::1 dev eth0 metric 1024 pref medium"},
 	} {
 		// A busy kernel tells routes only later that the link has its carrier.
 		got := strings.ReplaceAll(strings.TrimSpace(c.Run(strings.Fields(r.command)...)), " linkdown", "")

@@ -94,18 +94,14 @@ func Shared(h *host.Host, br rtnl.Link, n *model.Network, prefixes []netip.Prefi
 // moment, the one whose link was there last finds the other's, or both find each other.
 // They look one after the other, and whichever finds another's link takes its own away
 // before the next one looks: so one network is always left. before is the bridge as it
-// was when Shared asked.
+// was when Shared asked, and after when the link could be found, with its alias.
 //
 // A network that the bridge was not made for marks it as shared before it looks. A
 // network that it was made for looks for the mark when its own link can be found:
 // so one of the two sees the other. An ADD that has found no bridge looks in any case.
 // A bridge gets its alias under the lock under which it is made, and so before any looks.
-func NeedsRecheck(h *host.Host, before rtnl.Link, n *model.Network) (bool, error) {
-	if n.VLANs.ID != 0 || before.Index == 0 {
-		return n.VLANs.ID == 0, nil
-	}
-	br, err := h.LinkByName(n.Bridge)
-	return br.Alias != model.BridgeAlias(n.Name), err
+func NeedsRecheck(before, after rtnl.Link, n *model.Network) bool {
+	return n.VLANs.ID == 0 && (before.Index == 0 || after.Alias != model.BridgeAlias(n.Name))
 }
 
 // SharedAgain is Shared for a caller that has the bridge's lock: see

@@ -5,7 +5,6 @@ package firewall
 
 import (
 	"errors"
-	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,6 +12,9 @@ import (
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 	"flatnet/internal/nft"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
 )
 
 // Priorities of linux/netfilter_ipv4.h.
@@ -295,8 +297,8 @@ func PutUnseen(tx *host.Tx, h *host.Host, s *model.Shared, record string) error 
 
 // HasIPv6 reports whether the kernel has IPv6.
 func HasIPv6(h *host.Host) bool {
-	_, err := h.Sysctl.Get("net/ipv6/conf/all/forwarding")
-	return !errors.Is(err, fs.ErrNotExist)
+	_, err := h.Forwards(unix.AF_INET6, rtnl.AllInterfaces)
+	return !errors.Is(err, unix.EOPNOTSUPP)
 }
 
 // Required reports whether the network can't do without nf_tables: else only its

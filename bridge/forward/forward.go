@@ -16,6 +16,9 @@ import (
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
+	"flatnet/rtnl"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -33,28 +36,47 @@ type Memory interface {
 	DropRaised() error
 }
 
-// sysctls lists those that must not be 0 for the host to forward what containers send.
-// The interface with the gateway addresses may have been made while
-// net.ipv4.conf.default.forwarding was 0.
-func sysctls(s *model.Shared, iface string) (names []string) {
-	if s.Forwards(true) {
-		names = append(names, all4, of4(iface))
-	}
-	if s.Forwards(false) {
-		names = append(names, all6)
-	}
-	return names
+// A setting is a sysctl that must not be 0 for the host to forward what containers send.
+type setting struct {
+	name   string
+	family byte
+	index  int // of the interface that it is of; 0 if that is not known
 }
 
-// Put lets the host forward what containers send. It reads first.
-func Put(h *host.Host, s *model.Shared, m Memory) error {
-	for _, name := range sysctls(s, s.GatewayName()) {
-		v, err := h.Sysctl.Get(name)
-		if v == "0" && name == all6 {
+// off reports whether a setting is 0.
+func (s setting) off(h *host.Host) (bool, error) {
+	if s.index != 0 {
+		if on, err := h.Forwards(s.family, s.index); err == nil {
+			return !on, nil
+		}
+	}
+	v, err := h.Sysctl.Get(s.name)
+	return v == "0", err
+}
+
+// settings lists those of a network. The interface with the gateway addresses, whose index
+// is 0 if that is not known, may have been made while net.ipv4.conf.default.forwarding
+// was 0.
+func settings(s *model.Shared, iface string, index int) (all []setting) {
+	if s.Forwards(true) {
+		all = append(all, setting{all4, unix.AF_INET, rtnl.AllInterfaces}, setting{of4(iface), unix.AF_INET, index})
+	}
+	if s.Forwards(false) {
+		all = append(all, setting{all6, unix.AF_INET6, rtnl.AllInterfaces})
+	}
+	return all
+}
+
+// Put lets the host forward what containers send. It asks first. gateway is the index of
+// the interface with the gateway addresses.
+func Put(h *host.Host, s *model.Shared, gateway int, m Memory) error {
+	for _, of := range settings(s, s.GatewayName(), gateway) {
+		off, err := of.off(h)
+		if off && of.name == all6 {
 			err = keepRouters(h, m)
 		}
-		if v == "0" && err == nil {
-			err = h.Sysctl.Ensure(name, "1")
+		if off && err == nil {
+			err = h.Sysctl.Ensure(of.name, "1")
 		}
 		if err != nil {
 			return err
@@ -97,11 +119,11 @@ func keepRouters(h *host.Host, m Memory) error {
 // Faults lists what keeps the host from forwarding for the network, or from listening
 // to routers since it does; Restore mends it.
 func Faults(h *host.Host, s *model.Shared, m Memory) (found []model.Fault, err error) {
-	for _, name := range sysctls(s, s.GatewayName()) {
-		v, gerr := h.Sysctl.Get(name)
+	for _, of := range settings(s, s.GatewayName(), 0) {
+		off, gerr := of.off(h)
 		switch {
-		case v == "0":
-			found = append(found, model.Fault{Thing: "sysctl " + name, State: "0"})
+		case off:
+			found = append(found, model.Fault{Thing: "sysctl " + of.name, State: "0"})
 		case !errors.Is(gerr, fs.ErrNotExist): // else the interface is missing, which is a fault of its own
 			err = errors.Join(err, gerr)
 		}
@@ -136,7 +158,7 @@ func Restore(h *host.Host, s *model.Shared, m Memory) error {
 			return err
 		}
 	}
-	return Put(h, s, m)
+	return Put(h, s, 0, m)
 }
 
 // Undo lowers what Put has raised, if the host is no router any more: then accept_ra 1
@@ -180,8 +202,8 @@ func Ready(h *host.Host, s *model.Shared, exists bool) (err error) {
 	if exists {
 		iface = s.GatewayName()
 	}
-	for _, name := range sysctls(s, iface) {
-		err = errors.Join(err, h.Sysctl.CanEnsure(name, "1"))
+	for _, of := range settings(s, iface, 0) {
+		err = errors.Join(err, h.Sysctl.CanEnsure(of.name, "1"))
 	}
 	return err
 }

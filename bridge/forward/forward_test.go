@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -97,7 +98,8 @@ func TestPutAndUndo(t *testing.T) {
 			t.Errorf("at first %q", got)
 		}
 		for range 2 {
-			if err := Put(h, s, m); err != nil {
+			br, err := h.LinkByName("br0")
+			if err := errors.Join(err, Put(h, s, br.Index, m)); err != nil {
 				t.Error(err)
 			}
 			got, v := things(t, h, s, m), get(h, acceptRA("up0"))
@@ -140,7 +142,7 @@ func TestPutOfOneFamily(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if err := Put(h, s, &memory{}); err != nil {
+			if err := Put(h, s, 0, &memory{}); err != nil {
 				t.Error(err)
 			}
 			if got := get(h, all4) + get(h, all6); got != want {

@@ -26,18 +26,14 @@ func MakePair(h *host.Host, inside *Sandbox, a *model.Attachment) (rtnl.Link, er
 		names = []string{a.HostEnd}
 	}
 	for _, name := range names {
-		err := host.Lacking("CONFIG_VETH", h.AddVeth(rtnl.Veth{
+		l, err := h.AddVeth(rtnl.Veth{
 			Name: name, MAC: mark[:], MTU: a.MTU,
 			Peer: a.Key.IfName, PeerMAC: a.MAC[:], PeerNS: inside.netns.FD(),
-		}))
+		})
 		if errors.Is(err, unix.EEXIST) {
 			continue
 		}
-		var l rtnl.Link
-		if err == nil {
-			l, err = h.LinkByName(name)
-		}
-		if err == nil && (l.Kind != "veth" || !host.Owns(a.Key, l)) {
+		if err = host.Lacking("CONFIG_VETH", err); err == nil && (l.Kind != "veth" || !host.Owns(a.Key, l)) {
 			err = takenAway(a.Key, "deleted")
 		}
 		return l, err
@@ -80,14 +76,15 @@ func takenAway(key model.Key, how string) error {
 	return model.Errorf(model.ErrChanged, "interface %s of %s was %s in the container during the ADD", key.IfName, key, how)
 }
 
-// Connect makes the host end a port of the bridge, raises it and gives it an alias.
-func Connect(h *host.Host, br Bridge, a *model.Attachment, end rtnl.Link, hairpin bool) error {
-	var err error
+// Connect makes the host end a port of the bridge, raises it and gives it an alias. It
+// returns the network's bridge as it then is. A port of a bridge needs no address.
+func Connect(h *host.Host, br Bridge, a *model.Attachment, end rtnl.Link, hairpin bool) (now rtnl.Link, err error) {
 	if a.VLANs.Any() {
 		err = vlan.Attach(h, a.VLANs, end, br.Index)
 	}
 	if err == nil {
-		err = h.SetLink(end, rtnl.LinkChange{Up: true, Master: br.Index, Alias: end.Alias})
+		change := rtnl.LinkChange{Up: true, Master: br.Index, Alias: end.Alias, NoLinkLocal: !end.Up()}
+		now, err = h.SetLinkAndFind(end, change, a.Bridge)
 	}
 	if err == nil && (a.HairpinMode || hairpin) {
 		err = h.SetPort("hairpin mode", end, unix.IFLA_BRPORT_MODE)
@@ -95,7 +92,7 @@ func Connect(h *host.Host, br Bridge, a *model.Attachment, end rtnl.Link, hairpi
 	if err == nil && a.PortIsolated {
 		err = h.SetPort("isolation", end, unix.IFLA_BRPORT_ISOLATED)
 	}
-	return portError(a.Bridge, err)
+	return now, portError(a.Bridge, err)
 }
 
 // PortFaults lists what a host end lacks; Connect mends it. vlans are those of all

@@ -92,7 +92,7 @@ func (s *Sandbox) Configure(a *model.Attachment, index int) error {
 	l := inner(a, index)
 	err := s.settleIPv6(a)
 	if err == nil {
-		err = s.SetLink(l, rtnl.LinkChange{Up: true})
+		err = s.SetLink(l, rtnl.LinkChange{Up: true, NoLinkLocal: !usesIPv6(a)})
 	}
 	if err == nil {
 		err = s.addAddresses(a, l)
@@ -146,13 +146,15 @@ func (s *Sandbox) settleIPv6(a *model.Attachment) error {
 		}
 		return s.conf6.Ensure(filepath.Join(a.Key.IfName, name), value)
 	}
-	dad := "0"
-	if a.DAD {
-		dad = "1"
-	}
-	err := host.IfPossible(ensure("accept_dad", dad))
-	if err == nil && !a.AcceptRA {
+	var err error
+	if !a.AcceptRA {
 		err = host.IfPossible(ensure("accept_ra", "0"))
+	}
+	if err == nil && usesIPv6(a) && !a.DAD {
+		err = host.IfPossible(ensure("accept_dad", "0"))
+	}
+	if err == nil && a.DAD {
+		err = host.IfPossible(ensure("accept_dad", "1"))
 	}
 	if err != nil || len(ipv6(a)) == 0 {
 		return err
@@ -162,6 +164,12 @@ func (s *Sandbox) settleIPv6(a *model.Attachment) error {
 	}
 	return err
 }
+
+// usesIPv6 reports whether the interface is to have IPv6 addresses, if only by another
+// plugin. One in an IPv4 network gets no link-local address either: the kernel would
+// report its multicast group to all ports of the bridge, which costs more than all of an
+// ADD where there are many.
+func usesIPv6(a *model.Attachment) bool { return len(ipv6(a)) > 0 || a.LinkFirst || a.AcceptRA }
 
 func ipv6(a *model.Attachment) []netip.Addr { return slices.DeleteFunc(a.IPs(), netip.Addr.Is4) }
 

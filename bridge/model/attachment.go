@@ -150,7 +150,7 @@ func (a *Attachment) rank() uint32 {
 
 // MetricOf returns the metric of a route of the container.
 func (a *Attachment) MetricOf(r Route) uint32 {
-	return cmp.Or(r.Priority, a.Metric, metric.Of(a.Key.IfName, r.Dst.Addr().Is6()))
+	return cmp.Or(r.Priority, a.Metric, metric.Of(a.Key.IfName))
 }
 
 // CheckRequest rejects, before anything is touched, what can't be had of the network, as

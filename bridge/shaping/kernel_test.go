@@ -55,7 +55,7 @@ func TestPutMendsEachPart(t *testing.T) {
 		}
 		defer ns.Close()
 		mark := a.Key.Mark()
-		if err := h.AddVeth(rtnl.Veth{Name: "fn-c1", MAC: mark[:], Peer: "eth0", PeerMAC: []byte{2, 0, 0, 0, 0, 1}, PeerNS: int(ns.Fd())}); err != nil {
+		if _, err := h.AddVeth(rtnl.Veth{Name: "fn-c1", MAC: mark[:], Peer: "eth0", PeerMAC: []byte{2, 0, 0, 0, 0, 1}, PeerNS: int(ns.Fd())}); err != nil {
 			t.Error(err)
 			return
 		}

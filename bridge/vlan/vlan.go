@@ -39,10 +39,11 @@ func MakeGateway(h *host.Host, n *model.Network, mtu uint32) error {
 	name := n.GatewayName()
 	hash := sha256.Sum(name)
 	mac, peer := model.LocalMAC(hash[:6]), model.LocalMAC(hash[6:12])
-	return host.UnlessExists(host.Lacking("CONFIG_VETH", h.AddVeth(rtnl.Veth{
+	_, err = h.AddVeth(rtnl.Veth{
 		Name: name, MAC: mac[:], MTU: mtu,
 		Peer: fmt.Sprintf("fg-%x", hash[12:18]), PeerMAC: peer[:], PeerNS: own.FD(),
-	})))
+	})
+	return host.UnlessExists(host.Lacking("CONFIG_VETH", err))
 }
 
 // RaiseGateway makes the far end of a gateway interface a port of the bridge, and

@@ -16,26 +16,27 @@ const (
 	others = 1 << 20
 )
 
-// Of returns the metric of an interface's routes beside networks of other CNI plugins; 0
-// is the kernel's default. That of eth0 is the lowest in both families, eth1 and so on
+// Of returns the metric of an interface's routes beside networks of other CNI plugins,
+// which choose none; 0 is the kernel's default. That of eth0 is the lowest, eth1 and so on
 // follow by their numbers, and then all other names by the alphabet, as far as their first
 // six characters differ.
-func Of(ifName string, ipv6 bool) uint32 {
-	if ifName == "eth0" && !ipv6 {
+func Of(ifName string) uint32 {
+	if ifName == "eth0" {
 		return 0
 	}
 	return after(Second, ifName)
 }
 
 // Netavark is Of beside netavark's own networks.
-func Netavark(ifName string) uint32 { return after(netavark, ifName) }
-
-// after returns a metric below those of all other plugins for eth0, and above a limit for
-// other names.
-func after(limit uint32, ifName string) uint32 {
+func Netavark(ifName string) uint32 {
 	if ifName == "eth0" {
 		return netavark - 1
 	}
+	return after(netavark, ifName)
+}
+
+// after returns a metric above a limit.
+func after(limit uint32, ifName string) uint32 {
 	number, isEth := strings.CutPrefix(ifName, "eth")
 	n, err := strconv.ParseUint(number, 10, 32)
 	if isEth && err == nil && n < others-Second && strconv.FormatUint(n, 10) == number {

@@ -2,7 +2,6 @@
 package sysctl
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,45 +31,64 @@ func (d Dir) Pin(name string) (Dir, *os.File, error) {
 // Get reads a sysctl, named as a path such as net/ipv4/ip_forward. (Dots won't
 // do: an interface name may have some.)
 func (d Dir) Get(name string) (string, error) {
-	b := make([]byte, 4096) // a page is the most that a sysctl gives at once
-	n, err := d.call(unix.Read, name, unix.O_RDONLY, b)
+	fd, err := d.open(name, unix.O_RDONLY)
 	if err != nil {
-		return "", fmt.Errorf("sysctl %s: %w", name, err)
+		return "", err
 	}
-	return strings.TrimSpace(string(b[:n])), nil
+	defer unix.Close(fd)
+	return read(fd, name)
 }
 
 // Ensure makes a sysctl have a value. It writes only what differs, so a
 // read-only /proc/sys with the right value is fine.
-func (d Dir) Ensure(name, value string) error { return d.ensure(unix.Write, name, value) }
+func (d Dir) Ensure(name, value string) error { return d.ensure(unix.Pwrite, name, value) }
 
 // CanEnsure returns the error of Ensure, as far as it can be found out without
 // writing: by opening the sysctl for that.
 func (d Dir) CanEnsure(name, value string) error {
-	return d.ensure(func(int, []byte) (int, error) { return 0, nil }, name, value)
+	return d.ensure(func(int, []byte, int64) (int, error) { return 0, nil }, name, value)
 }
 
-func (d Dir) ensure(write systemCall, name, value string) error {
-	got, err := d.Get(name)
+// ensure opens a sysctl once, if it may write: that is most of what it costs.
+func (d Dir) ensure(write func(fd int, b []byte, at int64) (int, error), name, value string) error {
+	fd, refusal := d.open(name, unix.O_RDWR)
+	if refusal != nil {
+		var err error
+		if fd, err = d.open(name, unix.O_RDONLY); err != nil {
+			return err
+		}
+	}
+	defer unix.Close(fd)
+	got, err := read(fd, name)
 	if err != nil || got == value {
 		return err
 	}
-	if _, err := d.call(write, name, unix.O_WRONLY, []byte(value)); err != nil {
-		return fmt.Errorf("sysctl %s is %q and must be %q: %w", name, got, value, err)
+	if refusal == nil {
+		_, refusal = write(fd, []byte(value), 0)
+	}
+	if refusal != nil {
+		return fmt.Errorf("sysctl %s is %q and must be %q: %w", name, got, value, refusal)
 	}
 	return nil
 }
 
-// A systemCall is read(2) or write(2).
-type systemCall func(fd int, b []byte) (n int, err error)
-
-// call opens a sysctl for one system call. It is not an [os.File], which would
-// begin to poll it.
-func (d Dir) call(do systemCall, name string, flags int, b []byte) (int, error) {
+// open opens a sysctl. It is not an [os.File], which would begin to poll it.
+func (d Dir) open(name string, flags int) (int, error) {
 	fd, err := unix.Open(filepath.Join(string(d), name), flags|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, err
+		return -1, fmt.Errorf("sysctl %s: %w", name, err)
 	}
-	n, err := do(fd, b)
-	return n, errors.Join(err, unix.Close(fd))
+	return fd, nil
+}
+
+// longest is more than any value that is asked for.
+const longest = 128
+
+func read(fd int, name string) (string, error) {
+	b := make([]byte, longest)
+	n, err := unix.Read(fd, b)
+	if err != nil {
+		return "", fmt.Errorf("sysctl %s: %w", name, err)
+	}
+	return strings.TrimSpace(string(b[:n])), nil
 }
