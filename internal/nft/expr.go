@@ -6,7 +6,6 @@ import (
 
 	"flatnet/internal/nl"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,17 +56,16 @@ func (e Expr) Compared() []byte {
 // newer one may have more of these. Only in a lookup, a register 0 is no default: the
 // verdict. What is malformed stays as it is.
 func (e Expr) canonical(without uint16) (encoded []string) {
-	attrs, err := netlink.UnmarshalAttributes(e.Data)
-	if err != nil {
+	_, r := nl.Read(e.Data, 0)
+	if r.Err() != nil {
 		return []string{string(e.Data)}
 	}
-	for _, a := range attrs {
-		typ := a.Type &^ (netlink.Nested | netlink.NetByteOrder)
-		zero := len(bytes.Trim(a.Data, "\x00")) == 0
+	r.Each(func(typ uint16, payload []byte) {
+		zero := len(bytes.Trim(payload, "\x00")) == 0
 		if typ != without && (!zero || e.Name == "lookup" && typ == unix.NFTA_LOOKUP_DREG) {
-			encoded = append(encoded, string(nl.Attr(typ, a.Data)))
+			encoded = append(encoded, string(nl.Attr(typ, payload)))
 		}
-	}
+	})
 	slices.Sort(encoded)
 	return encoded
 }
