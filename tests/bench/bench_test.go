@@ -19,7 +19,7 @@ func TestTally(t *testing.T) {
 func TestReport(t *testing.T) {
 	r := report{
 		Rows:  []row{{Name: floorName, Samples: map[string][]sample{otherAdd: {{MS: 2}, {MS: 1}, {MS: 3}}}}, {Name: flatnetCNI, Samples: map[string][]sample{otherAdd: {{MS: 4}}}}},
-		Scale: []point{{Rival: "a & b", N: 1, Add: 1}, {Rival: "a & b", N: 100, Add: 30}},
+		Scale: []point{{Rival: "a & b", N: 1, Add: []float64{1}}, {Rival: "a & b", N: 100, Add: []float64{30}}},
 	}
 	for _, r := range []report{{}, r} {
 		d := xml.NewDecoder(strings.NewReader(r.plot()))

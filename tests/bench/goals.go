@@ -96,7 +96,7 @@ func (r report) pointGoals() []goal {
 	add := func(name string, points []point, n int, limit float64) {
 		own, _ := find(points, flatnetCNI, n, false)
 		floor, _ := find(points, floorName, n, false)
-		all = append(all, goal{fmt.Sprintf(name, n), ratio(own.Add, floor.Add), limit})
+		all = append(all, goal{fmt.Sprintf(name, n), ratio(median(own.Add), median(floor.Add)), limit})
 	}
 	for _, n := range []int{1, 500, 1000} {
 		add("ADD beside %d containers / floor", r.Scale, n, 1.5)

@@ -49,7 +49,7 @@ func (w world) mount() error {
 	if err := unix.Mount("", "/run", "", unix.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("share /run: %w", err)
 	}
-	for _, root := range []string{w.Stable, w.Sid} {
+	for _, root := range w.roots() {
 		for _, dir := range []string{"/run", "/proc", "/sys", "/dev"} {
 			if err := unix.Mount(dir, root+dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 				return fmt.Errorf("%s in %s: %w", dir, root, err)
@@ -145,7 +145,7 @@ func measureParallel(w world, r *report) error {
 			if w.Quick && (n == 100 || ports) {
 				continue
 			}
-			points, err := parallel(w.few(), n, w.pick(1, 3), ports)
+			points, err := parallel(w.few(), n, w.pick(1, 5), ports)
 			if err != nil {
 				return err
 			}

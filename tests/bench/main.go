@@ -93,7 +93,7 @@ func compare(s *lab.Script, quick bool, write string) error {
 // packages are Debian's packages of the rivals, with their versions.
 func (w world) packages() ([]string, error) {
 	var found []string
-	for _, root := range []string{w.Stable, w.Sid} {
+	for _, root := range w.roots() {
 		list, err := os.ReadFile(filepath.Join(root, "packages"))
 		if err != nil {
 			return nil, err
@@ -125,6 +125,9 @@ func prepare(s *lab.Script) (world, error) {
 	peers := filepath.Join(cache, "flatnet-tests", "bench")
 	w = world{Flatnet: flatnet, Floor: filepath.Join(dir, "floor"), Empty: filepath.Join(dir, "empty"), Stable: filepath.Join(peers, "stable"),
 		Sid: filepath.Join(peers, "sid"), Leases: filepath.Join(dir, "leases")}
+	if dir := filepath.Join(peers, "experimental"); exists(dir) {
+		w.Experimental = dir
+	}
 	if out, err := exec.Command("gcc", "-O2", "-static", "-s", "-o", w.Floor, "bench/floor/floor.c").CombinedOutput(); err != nil {
 		return w, fmt.Errorf("floor.c: %w: %s", err, out)
 	}
@@ -135,4 +138,9 @@ func prepare(s *lab.Script) (world, error) {
 		return w, fmt.Errorf("empty: %w: %s", err, out)
 	}
 	return w, os.MkdirAll(w.leases("floor"), 0o700)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

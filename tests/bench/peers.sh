@@ -1,6 +1,7 @@
 #!/bin/sh
 # Usage: peers.sh SUITE DIR PACKAGES...
-# Unpacks packages of a Debian suite, with all that they depend on, into DIR.
+# Unpacks packages of a Debian suite, with all that they depend on, into DIR. Of
+# experimental it takes netavark only, and all else of sid.
 # Nothing is installed; the packages come from the mirror that apt uses.
 set -eu
 suite=$1 dir=$2
@@ -11,9 +12,13 @@ apt=$dir.apt
 rm -rf "$apt" "$dir.tmp"
 mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$dir.tmp"
 : >"$apt/status"
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$apt/sources.list"
+[ "$suite" != experimental ] || suite="sid experimental"
+for part in $suite; do
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $part main"
+done >"$apt/sources.list"
+printf 'Package: netavark\nPin: release a=experimental\nPin-Priority: 990\n' >"$apt/preferences"
 private() {
-	apt-get -q -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State="$apt" \
+	apt-get -q -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::Etc::preferences="$apt/preferences" -o Dir::State="$apt" \
 		-o Dir::State::lists="$apt/lists" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache" \
 		-o APT::Sandbox::User=root "$@"
 }

@@ -107,12 +107,11 @@ func (r rival) round(host string, samples map[string][]sample) error {
 
 // newContainer makes the network namespace of a container on a host.
 func newContainer(host string, number int) (container, error) {
-	id := fmt.Sprintf("%x", sha256.Sum256([]byte(host+"/"+strconv.Itoa(number))))
+	id := containerID(host, number)
 	return container{id: id, host: host, netns: id, number: number}, newNetNS(id)
 }
 
-// sortedMedian is the median of values in any order.
-func sortedMedian(v []float64) float64 {
-	slices.Sort(v)
-	return median(v)
+// containerID is what a runtime would choose: rivals name interfaces by its beginning.
+func containerID(host string, number int) string {
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(host+"/"+strconv.Itoa(number))))
 }

@@ -61,7 +61,7 @@ func lines(title string, all []point, ports bool) panel {
 		p.marks = append(p.marks, fmt.Sprint(n))
 		for _, name := range names {
 			at, _ := find(all, name, n, ports)
-			p.y[name] = append(p.y[name], at.Add)
+			p.y[name] = append(p.y[name], median(at.Add))
 		}
 	}
 	return p

@@ -26,6 +26,7 @@ type rival struct {
 type world struct {
 	Flatnet, Floor, Empty string
 	Stable, Sid           string // roots with Debian's packages
+	Experimental          string // another one, or empty
 	Leases                string // a directory on a disk
 	Quick                 bool
 }
@@ -33,7 +34,7 @@ type world struct {
 // rivals are all that take part. Every one keeps leases on the same disk,
 // except netavark, which is told the address.
 func (w world) rivals() []rival {
-	return []rival{
+	all := []rival{
 		{Name: "floor", Door: "floor", Program: w.Floor, NoPorts: true, Env: []string{"FLOOR_BRIDGE=floor0", "FLOOR_LEASES=" + w.leases("floor")}},
 		{Name: "flatnet", Door: "cni", Program: w.Flatnet, Conf: fmt.Sprintf(`{"cniVersion":"1.0.0","name":"cni","type":"flatnet","bridge":"fl-cni",
 			"ipam":{"type":"flatnet-ipam","subnet":"10.87.0.0/16","dataDir":%q}}`, w.leases("flatnet"))},
@@ -43,9 +44,23 @@ func (w world) rivals() []rival {
 		w.bridge("bridge 1.9.1, iptables", w.Sid, "iptables", "iptables"),
 		w.bridge("bridge 1.9.1, nftables", w.Sid, "nftables", "nftables"),
 		w.bridge("bridge of stable, iptables", w.Stable, "stable", "iptables"),
-		w.netavark("netavark, no firewall", "none"),
-		w.netavark("netavark, nftables", "nftables"),
+		w.netavark("netavark, no firewall", w.Sid, "none"),
+		w.netavark("netavark, nftables", w.Sid, "nftables"),
 	}
+	if w.Experimental == "" {
+		return all
+	}
+	return append(all, w.netavark("netavark of experimental, no firewall", w.Experimental, "none"),
+		w.netavark("netavark of experimental, nftables", w.Experimental, "nftables"))
+}
+
+// roots are the directories with Debian's packages.
+func (w world) roots() []string {
+	roots := []string{w.Stable, w.Sid}
+	if w.Experimental != "" {
+		roots = append(roots, w.Experimental)
+	}
+	return roots
 }
 
 // leases is the directory of a rival's leases.
@@ -76,8 +91,8 @@ func (w world) bridge(name, root, masquerade, ports string) rival {
 }
 
 // netavark is netavark's own bridge driver.
-func (w world) netavark(name, firewall string) rival {
-	return rival{Name: name, Door: "main", Root: w.Sid, Program: "/usr/lib/podman/netavark", Env: []string{"NETAVARK_FW=" + firewall}, NoPorts: firewall == "none",
+func (w world) netavark(name, root, firewall string) rival {
+	return rival{Name: name, Door: "main", Root: root, Program: "/usr/lib/podman/netavark", Env: []string{"NETAVARK_FW=" + firewall}, NoPorts: firewall == "none",
 		Conf: `{"name":"own","id":"` + strings.Repeat("cd", 32) + `","driver":"bridge","network_interface":"nv0","subnets":[{"subnet":"10.90.0.0/16","gateway":"10.90.0.1"}],
 			"ipv6_enabled":false,"internal":false,"dns_enabled":false,"ipam_options":{"driver":"host-local"}}`, Slow: firewall != "none"}
 }

@@ -3,73 +3,106 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
-// A point is a median at a number of containers, or of calls at once.
+// A point is what was measured at a number of containers, or of calls at once, sorted.
 type point struct {
 	Rival    string
 	N        int
 	Ports    bool
-	Add, Del float64
+	Add, Del []float64 // ms
 }
 
-// scale measures another container's ADD and DEL beside n others, for each n.
-// The rivals' hosts are filled by their own ADDs; those that take minutes stop
-// at 100 containers.
+// slowRounds is how often the rivals are measured that take ten times as long as the
+// others. The ratios to them need no more.
+const slowRounds = 5
+
+// A scaled is a rival with a host of its own, that is filled with containers.
+type scaled struct {
+	rival
+	host   string
+	ports  bool
+	filled int
+}
+
+// scale measures another container's ADD and DEL beside as many others as each level
+// says, n times. The slow rivals stop at 100 containers.
 func scale(rivals []rival, levels []int, n int, ports bool) ([]point, error) {
 	var points []point
-	filled := make([]int, len(rivals))
-	for i := range rivals {
-		if err := newHost(scaleHost(i, ports)); err != nil {
+	var all []*scaled
+	for i, r := range rivals {
+		if ports && r.NoPorts {
+			continue
+		}
+		s := &scaled{rival: r, host: fmt.Sprintf("scale%d%v", i, ports), ports: ports}
+		if err := newHost(s.host); err != nil {
 			return nil, err
 		}
+		all = append(all, s)
 	}
 	for _, level := range levels {
-		at := make([]point, len(rivals))
-		adds, dels := make([][]sample, len(rivals)), make([][]sample, len(rivals))
-		for i, r := range rivals {
-			if skips(r, level, ports) {
-				continue
-			}
-			at[i] = point{Rival: r.Name, N: level, Ports: ports}
-			for ; filled[i] < level; filled[i]++ {
-				c, err := numbered(scaleHost(i, ports), filled[i], ports)
-				if err != nil {
-					return nil, err
-				}
-				if _, err := r.attach(c); err != nil {
-					return nil, err
-				}
-			}
+		if level > 100 {
+			all = slices.DeleteFunc(all, func(s *scaled) bool { return s.Slow })
 		}
-		for round := range n {
-			for i, r := range rivals {
-				if skips(r, level, ports) {
-					continue
-				}
-				add, del, err := r.again(scaleHost(i, ports), 10000+level*30+round, ports)
-				if err != nil {
-					return nil, err
-				}
-				adds[i], dels[i] = append(adds[i], add), append(dels[i], del)
-			}
+		more, err := atLevel(all, level, n)
+		if err != nil {
+			return nil, err
 		}
-		for i := range rivals {
-			if at[i].N > 0 {
-				at[i].Add, at[i].Del = middle(adds[i]), middle(dels[i])
-				points = append(points, at[i])
-			}
-		}
+		points = append(points, more...)
 	}
 	return points, nil
 }
 
-func scaleHost(i int, ports bool) string { return fmt.Sprintf("scale%d%v", i, ports) }
+// atLevel fills all hosts and measures them in turn.
+func atLevel(all []*scaled, level, n int) ([]point, error) {
+	points := make([]point, len(all))
+	for i, s := range all {
+		points[i] = point{Rival: s.Name, N: level, Ports: s.ports}
+		if err := s.fill(level); err != nil {
+			return nil, err
+		}
+	}
+	for round := range n {
+		for i, s := range all {
+			if s.Slow && round >= slowRounds {
+				continue
+			}
+			add, del, err := s.again(s.host, 10000+level*30+round, s.ports)
+			if err != nil {
+				return nil, err
+			}
+			points[i].Add, points[i].Del = append(points[i].Add, add.MS), append(points[i].Del, del.MS)
+		}
+	}
+	for _, p := range points {
+		slices.Sort(p.Add)
+		slices.Sort(p.Del)
+	}
+	return points, nil
+}
 
-// skips reports whether a rival takes no part at a level.
-func skips(r rival, level int, ports bool) bool {
-	return r.Slow && level > 100 || ports && r.NoPorts
+// fill attaches containers, some at once, until the host has as many as the level says.
+// The first one is alone, since it makes the bridge.
+func (s *scaled) fill(level int) error {
+	for s.filled < level {
+		batch := make([]container, min(level-s.filled, 8))
+		if s.filled == 0 {
+			batch = batch[:1]
+		}
+		for i := range batch {
+			var err error
+			if batch[i], err = numbered(s.host, s.filled, s.ports); err != nil {
+				return err
+			}
+			s.filled++
+		}
+		if _, err := together(batch, s.attach); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // middle is the median time of samples.
@@ -100,39 +133,55 @@ func (r rival) again(host string, number int, ports bool) (add, del sample, err 
 }
 
 // parallel measures how long n ADDs take that are started at once on a host
-// with one container, and as many DELs. The numbers are medians of the rounds.
+// with one container, and as many DELs: rounds times, and the slow rivals once.
 func parallel(rivals []rival, n, rounds int, ports bool) ([]point, error) {
-	var points []point
-	adds, dels := make([][]float64, len(rivals)), make([][]float64, len(rivals))
+	points := make([]point, len(rivals))
+	all, err := pool(fmt.Sprintf("pool%dx%v", n, ports), n+1)
+	if err != nil {
+		return nil, err
+	}
 	for round := range rounds {
 		for i, r := range rivals {
-			if ports && r.NoPorts {
+			if ports && r.NoPorts || r.Slow && round > 0 {
 				continue
 			}
-			add, del, err := r.burst(fmt.Sprintf("p%dx%dx%dx%v", n, round, i, ports), n, ports)
+			add, del, err := r.burst(fmt.Sprintf("p%dx%dx%dx%v", n, round, i, ports), all, ports)
 			if err != nil {
 				return nil, err
 			}
-			adds[i], dels[i] = append(adds[i], add), append(dels[i], del)
+			points[i].Rival, points[i].N, points[i].Ports = r.Name, n, ports
+			points[i].Add, points[i].Del = append(points[i].Add, add), append(points[i].Del, del)
 		}
 	}
-	for i, r := range rivals {
-		if len(adds[i]) > 0 {
-			points = append(points, point{Rival: r.Name, N: n, Ports: ports, Add: sortedMedian(adds[i]), Del: sortedMedian(dels[i])})
-		}
+	for _, p := range points {
+		slices.Sort(p.Add)
+		slices.Sort(p.Del)
 	}
-	return points, nil
+	return slices.DeleteFunc(points, func(p point) bool { return p.N == 0 }), nil
 }
 
-// burst times n calls at once.
-func (r rival) burst(host string, n int, ports bool) (add, del float64, err error) {
+// pool are n namespaces of containers, which are empty again after each DEL.
+func pool(name string, n int) ([]string, error) {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprint(name, "x", i)
+		if err := newNetNS(all[i]); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// burst times calls at once, for all namespaces but the last, on a host of their own.
+func (r rival) burst(host string, namespaces []string, ports bool) (add, del float64, err error) {
 	if err := newHost(host); err != nil {
 		return 0, 0, err
 	}
-	all := make([]container, n+1)
-	for i := range all {
-		if all[i], err = numbered(host, i, ports); err != nil {
-			return 0, 0, err
+	all, n := make([]container, len(namespaces)), len(namespaces)-1
+	for i, netns := range namespaces {
+		all[i] = container{id: containerID(host, i), host: host, netns: netns, number: i}
+		if ports {
+			all[i].ports = []port{{Host: 2000 + i, Container: 80, Protocol: "tcp"}}
 		}
 	}
 	if _, err := r.attach(all[n]); err != nil {

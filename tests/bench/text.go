@@ -85,27 +85,33 @@ func (r report) starts(b *strings.Builder) {
 	table(b, "Programs that attach nothing", lines)
 }
 
+// points is the table of points: of each number, in order, all rivals.
 func points(b *strings.Builder, title string, all []point) {
 	for _, ports := range []bool{false, true} {
+		lines := []string{"N\t\tADD\trange\tx floor\tDEL\trange\tx floor"}
 		names, numbers := axes(all, ports)
-		head := ""
 		for _, n := range numbers {
-			head += fmt.Sprintf("\t%d", n)
-		}
-		lines := []string{head}
-		for _, name := range names {
-			line := name
-			for _, n := range numbers {
+			floor, _ := find(all, floorName, n, ports)
+			for _, name := range names {
 				if p, ok := find(all, name, n, ports); ok {
-					line += fmt.Sprintf("\t%.2f / %.2f", p.Add, p.Del)
-				} else {
-					line += "\t-"
+					lines = append(lines, fmt.Sprintf("%d\t%s%s%s", n, name, cells(p.Add, floor.Add), cells(p.Del, floor.Del)))
 				}
 			}
-			lines = append(lines, line)
 		}
 		table(b, title+map[bool]string{true: ", with a published port"}[ports], lines)
 	}
+}
+
+// cells are a median, a range and the median's ratio to that of the floor.
+func cells(v, floor []float64) string {
+	if len(v) == 0 {
+		return "\t-\t-\t-"
+	}
+	x := "-"
+	if len(floor) > 0 {
+		x = fmt.Sprintf("%.2f", ratio(median(v), median(floor)))
+	}
+	return fmt.Sprintf("\t%.2f\t%.2f-%.2f\t%s", median(v), v[0], v[len(v)-1], x)
 }
 
 // axes are the rivals and the numbers of points, in order of appearance.
