@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -152,6 +153,7 @@ func (r report) facts(b *strings.Builder) {
 func (r report) flows(b *strings.Builder) {
 	lines := []string{"\tway\tGbit/s\trange\tround trip us\trange"}
 	for _, f := range r.Path {
+		f.Rate, f.Trip = slices.Sorted(slices.Values(f.Rate)), slices.Sorted(slices.Values(f.Trip))
 		lines = append(lines, fmt.Sprintf("%s\t%s\t%.2f\t%.2f-%.2f\t%.1f\t%.1f-%.1f", f.Rival, f.Way, median(f.Rate), f.Rate[0], f.Rate[len(f.Rate)-1],
 			median(f.Trip), f.Trip[0], f.Trip[len(f.Trip)-1]))
 	}
