@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -116,15 +117,19 @@ func (v rival) thousand(r *report, n int) error {
 	if err != nil {
 		return err
 	}
+	var containers []container
 	var keep []string
 	for i := range n {
 		c := container{id: "t" + strconv.Itoa(i), host: host, netns: all.netns, ifname: "eth" + strconv.Itoa(i)}
 		c.ports = []port{{Host: 10000 + 2*i, Container: 80, Protocol: "tcp"}, {Host: 10001 + 2*i, Container: 81, Protocol: "udp"}}
-		if _, err := v.attach(c); err != nil {
-			return err
-		}
+		containers = append(containers, c)
 		if i < n/2 {
 			keep = append(keep, fmt.Sprintf(`{"containerID":%q,"ifname":%q}`, c.id, c.ifname))
+		}
+	}
+	for some := range slices.Chunk(containers, atOnce) {
+		if _, err := together(some, v.attach); err != nil {
+			return err
 		}
 	}
 	r.fact("containers with two ports each", float64(n), "")

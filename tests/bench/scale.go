@@ -19,6 +19,9 @@ type point struct {
 // others. The ratios to them need no more.
 const slowRounds = 5
 
+// atOnce is how many ADDs fill a host at the same time.
+const atOnce = 8
+
 // A scaled is a rival with a host of its own, that is filled with containers.
 type scaled struct {
 	rival
@@ -87,7 +90,7 @@ func atLevel(all []*scaled, level, n int) ([]point, error) {
 // The first one is alone, since it makes the bridge.
 func (s *scaled) fill(level int) error {
 	for s.filled < level {
-		batch := make([]container, min(level-s.filled, 8))
+		batch := make([]container, min(level-s.filled, atOnce))
 		if s.filled == 0 {
 			batch = batch[:1]
 		}
