@@ -25,7 +25,7 @@ func beInside(arg string) error {
 	for _, part := range []struct {
 		name    string
 		measure func(world, *report) error
-	}{{"rounds", measureRounds}, {"start", measureStart}, {"scale", measureScale}, {"parallel", measureParallel}, {"ports", measurePorts}, {"data path", measurePath}} {
+	}{{"rounds", measureRounds}, {"start", measureStart}, {"scale", measureScale}, {"parallel", measureParallel}, {"ports", measurePorts}, {"data path", measurePath}, {"where", measureWhere}} {
 		if only := os.Getenv("BENCH_ONLY"); only != "" && only != part.name {
 			continue
 		}
@@ -167,13 +167,19 @@ func (w world) few() []rival {
 	return few
 }
 
-// size is that of a program in bytes.
-func size(program string) float64 {
-	info, err := os.Stat(program)
-	if err != nil {
-		return 0
+// size is that of the rival's programs in bytes: flatnet does what three of the reference's
+// do.
+func (r rival) size() (all float64) {
+	programs := []string{r.Program}
+	if r.Portmap != "" {
+		programs = append(programs, r.Portmap, "/usr/lib/cni/host-local")
 	}
-	return float64(info.Size())
+	for _, program := range programs {
+		if info, err := os.Stat(filepath.Join(r.Root, program)); err == nil {
+			all += float64(info.Size())
+		}
+	}
+	return all
 }
 
 // output is what a command of the machine prints, on one line.

@@ -23,6 +23,8 @@ type report struct {
 	Parallel []point
 	Ports    []fact
 	Path     []flow
+	Where    []spent
+	Calls    []tallied
 	Quick    bool
 	Peers    []string // packages
 }

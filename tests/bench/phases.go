@@ -26,6 +26,7 @@ type row struct {
 	Name    string
 	Samples map[string][]sample // by phase
 	Counts  counts
+	Size    float64 // of the programs, in bytes, without iptables and nft
 }
 
 // of are the samples of a phase, in order of one of their numbers.
@@ -54,7 +55,7 @@ func median(v []float64) float64 {
 func rounds(rivals []rival, n int) ([]row, error) {
 	rows := make([]row, len(rivals))
 	for i, r := range rivals {
-		rows[i] = row{Name: r.Name, Samples: map[string][]sample{}}
+		rows[i] = row{Name: r.Name, Samples: map[string][]sample{}, Size: r.size()}
 	}
 	for round := range n {
 		for i, r := range rivals {

@@ -20,6 +20,7 @@ func (r report) text() string {
 	points(&b, "N ADDs / DELs at once, ms until the last one ends", r.Parallel)
 	r.facts(&b)
 	r.flows(&b)
+	r.wheres(&b)
 	r.goals(&b)
 	if len(r.Peers) > 0 {
 		fmt.Fprintf(&b, "Debian's packages: %s\n", strings.Join(r.Peers, ", "))
@@ -68,13 +69,15 @@ func (r report) times(b *strings.Builder) {
 
 // costs is the table of what another container's ADD and DEL use.
 func (r report) costs(b *strings.Builder) {
-	lines := []string{"\tCPU ms ADD\tDEL\tfaults ADD\tDEL\tsystem calls\tchildren\tmax RSS MB"}
+	if len(r.Rows) == 0 {
+		return
+	}
+	lines := []string{"\tCPU ms ADD\tDEL\tfaults ADD\tDEL\tsystem calls\tchildren\tmax RSS MB\tMB on disk"}
 	for _, row := range r.Rows {
-		lines = append(lines, fmt.Sprintf("%s\t%.2f\t%.2f\t%.0f\t%.0f\t%d\t%d\t%.1f", row.Name, median(row.of(otherAdd, cpu)), median(row.of(otherDel, cpu)),
-			median(row.of(otherAdd, faults)), median(row.of(otherDel, faults)), row.Counts.Syscalls, row.Counts.Children, float64(row.Counts.RSS)/1024))
+		lines = append(lines, fmt.Sprintf("%s\t%.2f\t%.2f\t%.0f\t%.0f\t%d\t%d\t%.1f\t%.2f", row.Name, median(row.of(otherAdd, cpu)), median(row.of(otherDel, cpu)),
+			median(row.of(otherAdd, faults)), median(row.of(otherDel, faults)), row.Counts.Syscalls, row.Counts.Children, float64(row.Counts.RSS)/1024, row.Size/1e6))
 	}
 	table(b, "Another container's ADD and DEL (system calls, children and RSS: one ADD)", lines)
-	fmt.Fprintf(b, "bin/flatnet has %.2f MB.\n\n", size("../bin/flatnet")/1e6)
 }
 
 func (r report) starts(b *strings.Builder) {
