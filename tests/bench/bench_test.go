@@ -34,4 +34,7 @@ func TestReport(t *testing.T) {
 	if text := r.text(); !strings.Contains(text, "another ADD / floor  1.5      2         NOT MET") {
 		t.Errorf("%s", text)
 	}
+	if text := r.markdown(); !strings.Contains(text, "| goal | at most | measured |  |\n| --- | --- | --- | --- |\n| another ADD / floor | 1.5 | 2 | NOT MET |\n") {
+		t.Errorf("%s", text)
+	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 )
 
 // A goal is a ratio or number that is not to be exceeded.
@@ -13,7 +12,7 @@ type goal struct {
 
 // goals lists the goals, what was measured, and whether that meets them. A goal
 // for which nothing was measured is left out.
-func (r report) goals(b *strings.Builder) {
+func (r report) goals(b *sheets) {
 	lines := []string{"goal\tat most\tmeasured\t"}
 	all := append(append(r.phaseGoals(), r.startGoals()...), r.pointGoals()...)
 	for _, f := range r.Ports {

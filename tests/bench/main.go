@@ -84,12 +84,11 @@ func compare(s *lab.Script, quick bool, write string) error {
 	if r.Peers, err = w.packages(); err != nil {
 		return err
 	}
-	text := r.text()
-	fmt.Print(text)
+	fmt.Print(r.text())
 	if write == "" {
 		return nil
 	}
-	return r.document(write, text)
+	return r.document(write)
 }
 
 // packages are Debian's packages of the rivals, with their versions.

@@ -10,65 +10,89 @@ import (
 	"time"
 )
 
-// text is the report as tables.
-func (r report) text() string {
-	var b strings.Builder
+// A sheet is a table: its lines, of which the first is the head, have tabs between cells.
+type sheet struct {
+	title string
+	lines []string
+}
+
+// Sheets are the report in order.
+type sheets []sheet
+
+// table adds a table, unless it is empty.
+func table(b *sheets, title string, lines []string) {
+	if len(lines) > 1 {
+		*b = append(*b, sheet{title, lines})
+	}
+}
+
+func (r report) sheets() sheets {
+	var b sheets
+	r.goals(&b)
 	r.times(&b)
 	r.costs(&b)
 	r.starts(&b)
-	points(&b, "Another container's ADD / DEL beside N containers, ms", r.Scale)
-	points(&b, "N ADDs / DELs at once, ms until the last one ends", r.Parallel)
+	points(&b, "Another container's ADD and DEL beside N containers, ms", r.Scale)
+	points(&b, "N ADDs and DELs at once, ms until the last one ends", r.Parallel)
 	r.facts(&b)
 	r.flows(&b)
 	r.wheres(&b)
-	r.goals(&b)
+	return b
+}
+
+// text is the report for a terminal.
+func (r report) text() string {
+	var b strings.Builder
+	for _, s := range r.sheets() {
+		fmt.Fprintf(&b, "%s\n\n", s.title)
+		t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		for _, line := range s.lines {
+			fmt.Fprintln(t, line)
+		}
+		t.Flush()
+		b.WriteString("\n")
+	}
 	if len(r.Peers) > 0 {
 		fmt.Fprintf(&b, "Debian's packages: %s\n", strings.Join(r.Peers, ", "))
 	}
 	return b.String()
 }
 
-// table writes tab separated lines as a table under a title.
-func table(b *strings.Builder, title string, lines []string) {
-	if len(lines) < 2 {
-		return
+// markdown is the report for the document.
+func (r report) markdown() string {
+	var b strings.Builder
+	for _, s := range r.sheets() {
+		fmt.Fprintf(&b, "## %s\n\n", s.title)
+		for i, line := range s.lines {
+			fmt.Fprintf(&b, "| %s |\n", strings.ReplaceAll(line, "\t", " | "))
+			if i == 0 {
+				b.WriteString("|" + strings.Repeat(" --- |", strings.Count(line, "\t")+1) + "\n")
+			}
+		}
+		b.WriteString("\n")
 	}
-	fmt.Fprintf(b, "%s\n\n", title)
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	for _, line := range lines {
-		fmt.Fprintln(t, line)
-	}
-	t.Flush()
-	b.WriteString("\n")
+	return b.String()
 }
 
 // times is the table of the phases: median, range, and ratio to the floor.
-func (r report) times(b *strings.Builder) {
+func (r report) times(b *sheets) {
 	if len(r.Rows) == 0 {
 		return
 	}
-	lines := []string{"\t" + strings.Join(phases, "\t")}
-	for _, row := range r.Rows {
-		line := row.Name
-		for _, phase := range phases {
-			v := row.of(phase, ms)
-			if len(v) == 0 {
-				line += "\t-"
-				continue
-			}
-			line += fmt.Sprintf("\t%.2f (%.2f-%.2f)", median(v), v[0], v[len(v)-1])
-			if base := median(r.Rows[0].of(phase, ms)); base > 0 {
-				line += fmt.Sprintf(" %.2fx", median(v)/base)
+	lines := []string{"phase\t\tms\trange\tx floor"}
+	for _, phase := range phases {
+		floor := r.Rows[0].of(phase, ms)
+		for _, row := range r.Rows {
+			if v := row.of(phase, ms); len(v) > 0 {
+				lines = append(lines, phase+"\t"+row.Name+cells(v, floor))
 			}
 		}
-		lines = append(lines, line)
 	}
-	n := len(r.Rows[0].Samples[otherAdd])
-	table(b, fmt.Sprintf("Times in ms: median of %d (range), ratio to the floor", n), lines)
+	table(b, fmt.Sprintf("One container after the other: medians of %d", len(r.Rows[0].Samples[otherAdd])), lines)
 }
 
 // costs is the table of what another container's ADD and DEL use.
-func (r report) costs(b *strings.Builder) {
+func (r report) costs(b *sheets) {
 	if len(r.Rows) == 0 {
 		return
 	}
@@ -80,7 +104,7 @@ func (r report) costs(b *strings.Builder) {
 	table(b, "Another container's ADD and DEL (system calls, children and RSS: one ADD)", lines)
 }
 
-func (r report) starts(b *strings.Builder) {
+func (r report) starts(b *sheets) {
 	lines := []string{"\tms\trange\tCPU ms\tfaults"}
 	for _, row := range r.Start {
 		v := row.of("", ms)
@@ -90,7 +114,7 @@ func (r report) starts(b *strings.Builder) {
 }
 
 // points is the table of points: of each number, in order, all rivals.
-func points(b *strings.Builder, title string, all []point) {
+func points(b *sheets, title string, all []point) {
 	for _, ports := range []bool{false, true} {
 		lines := []string{"N\t\tADD\trange\tx floor\tDEL\trange\tx floor"}
 		names, numbers := axes(all, ports)
@@ -145,7 +169,7 @@ func find(all []point, name string, n int, ports bool) (point, bool) {
 	return point{}, false
 }
 
-func (r report) facts(b *strings.Builder) {
+func (r report) facts(b *sheets) {
 	lines := []string{"\t"}
 	for _, f := range r.Ports {
 		lines = append(lines, fmt.Sprintf("%s\t%.1f %s", f.Name, f.Value, f.Unit))
@@ -153,7 +177,7 @@ func (r report) facts(b *strings.Builder) {
 	table(b, "Many ports, many containers", lines)
 }
 
-func (r report) flows(b *strings.Builder) {
+func (r report) flows(b *sheets) {
 	lines := []string{"\tway\tGbit/s\trange\tround trip us\trange"}
 	for _, f := range r.Path {
 		f.Rate, f.Trip = slices.Sorted(slices.Values(f.Rate)), slices.Sorted(slices.Values(f.Trip))
@@ -164,22 +188,36 @@ func (r report) flows(b *strings.Builder) {
 }
 
 // machine describes where the report is from, without naming it.
-func machine() string {
+func machine() []string {
 	model := output("sh", "-c", "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1")
 	memory := output("sh", "-c", "awk '/MemTotal/ {printf \"%.0f GiB\", $2 / 1048576}' /proc/meminfo")
-	return fmt.Sprintf("Linux %s, %s cores (%s), %s of memory, %s, %s, %s", output("uname", "-r"), output("nproc"), model, memory,
-		output("sh", "-c", ". /etc/os-release && echo $PRETTY_NAME"), output("../bin/flatnet", "version"), time.Now().Format(time.DateOnly))
+	return []string{
+		output("../bin/flatnet", "version") + ", " + time.Now().Format(time.DateOnly),
+		"Linux " + output("uname", "-r") + ", " + output("sh", "-c", ". /etc/os-release && echo $PRETTY_NAME"),
+		output("nproc") + " processors (" + model + "), " + memory + " of memory",
+	}
 }
 
+// prose is the part of the document that is not measured.
+const prose = "bench/prose.md"
+
 // document writes the report and its plot.
-func (r report) document(name, text string) error {
+func (r report) document(name string) error {
 	plot := strings.TrimSuffix(name, filepath.Ext(name)) + ".svg"
 	if err := os.WriteFile(plot, []byte(r.plot()), 0o644); err != nil {
 		return err
 	}
-	head := "# Performance\n\nWritten by `make performance`; don't edit. Measured on " + machine() + ".\n\n"
+	words, err := os.ReadFile(prose)
+	if err != nil {
+		return err
+	}
+	head := "# Performance\n\nWritten by `make performance`; edit tests/" + prose + " instead.\n\n"
 	if r.Quick {
 		head += "This was a quick run: a few samples of each.\n\n"
 	}
-	return os.WriteFile(name, []byte(head+"![ADD by number of containers and by calls at once]("+filepath.Base(plot)+")\n\n```\n"+text+"```\n"), 0o644)
+	for _, line := range append(machine(), r.Peers...) {
+		head += "- " + line + "\n"
+	}
+	picture := "\n![ADD by number of containers and by calls at once](" + filepath.Base(plot) + ")\n\n"
+	return os.WriteFile(name, []byte(head+picture+string(words)+"\n"+strings.TrimRight(r.markdown(), "\n")+"\n"), 0o644)
 }

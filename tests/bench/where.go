@@ -221,7 +221,7 @@ func tallies(floor, flatnet rival, host string) ([]tallied, error) {
 }
 
 // wheres are the tables of where the time goes.
-func (r report) wheres(b *strings.Builder) {
+func (r report) wheres(b *sheets) {
 	for _, s := range r.Where {
 		lines := []string{"from the first of these calls to the next other one\tms\tpart\tcalls seen"}
 		for _, p := range s.Parts {
