@@ -178,7 +178,7 @@ func (h *Host) Status(n *model.Network, alloc model.Allocator) error {
 			keys = append(keys, e.Key)
 		}
 		free, _, turns := c.records.Turns(keys)
-		_, err = c.limited(n, alloc, func(e end) bool { return !slices.Contains(free, e.Key) })
+		all, err = c.limited(n, alloc, func(e end) bool { return !slices.Contains(free, e.Key) })
 		turns.Close()
 	}
 	switch {
@@ -187,7 +187,8 @@ func (h *Host) Status(n *model.Network, alloc model.Allocator) error {
 	case err != nil:
 		return fmt.Errorf("%w: %w", model.ErrLimited, err)
 	}
-	if err := c.available(n, alloc); err != nil {
+	complete := len(all) > 0 && len(served(n.Subnets, all)) == len(n.Subnets) // and without faults
+	if err := c.available(n, alloc, complete); err != nil {
 		return fmt.Errorf("%w: %w", model.ErrUnavailable, err)
 	}
 	return nil
@@ -252,8 +253,9 @@ func (c *call) attachedEnds(n *model.Network, alloc model.Allocator) ([]end, err
 }
 
 // available looks for what an ADD would stumble over: a kernel that lacks something, a
-// bridge that is none or has another address, a foreign network in the way.
-func (c *call) available(n *model.Network, alloc model.Allocator) error {
+// bridge that is none or has another address, a foreign network in the way. A complete
+// network has all its rules.
+func (c *call) available(n *model.Network, alloc model.Allocator, complete bool) error {
 	br, err := link.FindBridge(c.Host, n)
 	if err != nil {
 		return err
@@ -263,9 +265,10 @@ func (c *call) available(n *model.Network, alloc model.Allocator) error {
 		resolved.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n))
 	s := &model.Shared{Network: *n, Served: n.Subnets}
 	err = errors.Join(err, forward.Ready(c.Host, s, br.Gateway.Index != 0))
-	if firewall.Required(s) || n.SpoofCheck {
+	required := firewall.Required(s) && !complete
+	if required || n.SpoofCheck {
 		err = errors.Join(err, c.Try(func(tx *host.Tx) (err error) {
-			if firewall.Required(s) {
+			if required {
 				err = firewall.Put(tx, s, firewall.HasIPv6(c.Host))
 			}
 			if err == nil && n.SpoofCheck {

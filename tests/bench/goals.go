@@ -85,7 +85,8 @@ func (r report) startGoals() []goal {
 		times[row.Name] = median(row.of("", ms))
 	}
 	return []goal{
-		{"STATUS / an empty Go program", ratio(times["STATUS"], times["empty Go program"]), 3},
+		{"STATUS of a network with a container / an empty Go program", ratio(times["STATUS of a network with a container"], times["empty Go program"]), 3},
+		{"STATUS without a network / an empty Go program", ratio(times["STATUS without a network"], times["empty Go program"]), 3},
 		{"VERSION / an empty Go program", ratio(times["VERSION"], times["empty Go program"]), 1.15},
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -83,19 +84,28 @@ func measureRounds(w world, r *report) (err error) {
 
 // measureStart compares programs that do nothing with VERSION and STATUS.
 func measureStart(w world, r *report) error {
-	const host = "start"
-	if err := newHost(host); err != nil {
+	const host, busy = "start", "busy"
+	if err := errors.Join(newHost(host), newHost(busy)); err != nil {
 		return err
 	}
 	flatnet := w.rivals()[1]
+	c, err := newContainer(busy, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := flatnet.attach(c); err != nil {
+		return err
+	}
+	status := strings.Replace(flatnet.Conf, "1.0.0", "1.1.0", 1)
 	programs := []struct {
-		name, program, verb, conf string
+		name, host, program, verb, conf string
 	}{
-		{"empty C program", w.Floor, "", ""},
-		{"empty Go program", w.Empty, "", ""},
-		{"VERSION", w.Flatnet, "VERSION", `{"cniVersion":"1.0.0"}`},
-		{"STATUS", w.Flatnet, "STATUS", strings.Replace(flatnet.Conf, "1.0.0", "1.1.0", 1)},
-		{"bridge 1.9.1 VERSION", "bridge", "VERSION", `{"cniVersion":"1.0.0"}`},
+		{"empty C program", host, w.Floor, "", ""},
+		{"empty Go program", host, w.Empty, "", ""},
+		{"VERSION", host, w.Flatnet, "VERSION", `{"cniVersion":"1.0.0"}`},
+		{"STATUS of a network with a container", busy, w.Flatnet, "STATUS", status},
+		{"STATUS without a network", host, w.Flatnet, "STATUS", status},
+		{"bridge 1.9.1 VERSION", host, "bridge", "VERSION", `{"cniVersion":"1.0.0"}`},
 	}
 	r.Start = make([]row, len(programs))
 	for range w.pick(11, 51) {
@@ -108,7 +118,7 @@ func measureStart(w world, r *report) error {
 			if p.program == w.Floor {
 				args = append(args, "nothing")
 			}
-			s, _, err := one.run(container{id: "start", host: host}, step{args: args, env: []string{"CNI_COMMAND=" + p.verb, "CNI_PATH=/usr/lib/cni"}, stdin: p.conf}, nil)
+			s, _, err := one.run(container{id: "start", host: p.host}, step{args: args, env: []string{"CNI_COMMAND=" + p.verb, "CNI_PATH=/usr/lib/cni"}, stdin: p.conf}, nil)
 			if err != nil {
 				return err
 			}
