@@ -245,6 +245,7 @@ func (ad *adding) putRules() error {
 	case without.NoOptional:
 		ad.Say(fmt.Errorf("network %s is not isolated from others in IPv6: %w", a.Name, without.Lacks))
 	}
+	ad.Say(ports.CheckIsolated(ad.Host, a))
 	ports.Forget(ad.Host, replaced, a.Ports, addrs)
 	if err := ports.OpenLoopback(ad.Host, a); err != nil { // harmless only once the network's rules stand
 		return err

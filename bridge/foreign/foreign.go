@@ -1,6 +1,6 @@
 // Package foreign deals with other people's firewalls. Their tables may drop packets
-// from containers to the outside and the answers, or queries to the DNS server at the
-// gateway, and no rule in a table of our own can prevent that. They are only read,
+// from containers to the outside and the answers, with br_netfilter also those from one
+// container to another, or queries to the DNS server at the gateway, and no rule in a table of our own can prevent that. They are only read,
 // unless the configuration asks for accept rules (forwardAccept). No failure here
 // fails a verb.
 package foreign
@@ -26,7 +26,7 @@ func Accept(h *host.Host, s *model.Shared) {
 	if err != nil {
 		h.Say(fmt.Errorf("other firewalls may block network %s: %w", s.Name, err))
 	}
-	h.Say(report(found, s))
+	h.Say(report(h, found, s))
 }
 
 // Check reports, as a [model.ErrConflict], foreign chains that drop the network's
@@ -34,7 +34,7 @@ func Accept(h *host.Host, s *model.Shared) {
 // its next ADD calls Accept.
 func Check(h *host.Host, s *model.Shared) error {
 	found, _ := dropping(h, s, false)
-	return report(found, s)
+	return report(h, found, s)
 }
 
 // Remove removes the network's accept rules from foreign chains, or warns.
@@ -84,7 +84,7 @@ func ours(table string) bool {
 // into which it inserts accept rules, if it may.
 func dropping(h *host.Host, s *model.Shared, mayInsert bool) (found []nft.Chain, err error) {
 	err = eachChain(h, func(tx *host.Tx, ch nft.Chain) error {
-		drops, err := drops(tx.Conn, ch, s)
+		drops, err := drops(h, tx.Conn, ch, s)
 		switch {
 		case drops && mayInsert:
 			tx.Insert(acceptRules(ch, s)...)
@@ -99,11 +99,11 @@ func dropping(h *host.Host, s *model.Shared, mayInsert bool) (found []nft.Chain,
 // drops reports whether a chain drops packets of the network that should get through,
 // and neither the chain nor another one of its table mentions the network: then the
 // table's owner has decided about them. Rules of our own in other chains don't count.
-func drops(c *nft.Conn, ch nft.Chain, s *model.Shared) (bool, error) {
+func drops(h *host.Host, c *nft.Conn, ch nft.Chain, s *model.Shared) (bool, error) {
 	enters := func(sub model.Subnet) bool {
 		return ch.Table.Family == nft.Inet || ch.Table.Family == nft.FamilyOf(sub.Addr())
 	}
-	wanted := map[nft.Hook]bool{nft.Forward: !s.Internal, nft.Input: s.ServesDNS && s.IsGateway}
+	wanted := map[nft.Hook]bool{nft.Forward: !s.Internal || bridged(h, ch, s), nft.Input: s.ServesDNS && s.IsGateway}
 	if !wanted[ch.Hook] || !slices.ContainsFunc(s.Served, enters) {
 		return false, nil
 	}
@@ -116,6 +116,12 @@ func drops(c *nft.Conn, ch nft.Chain, s *model.Shared) (bool, error) {
 		return (r.Chain == ch.Name || r.Comment != comment(s.Name)) && mentions(r, s, ch.Hook)
 	})
 	return err == nil && !mentioned, err
+}
+
+// bridged reports whether a chain sees what the network's containers send to each
+// other.
+func bridged(h *host.Host, ch nft.Chain, s *model.Shared) bool {
+	return !s.PortIsolated && h.Bridged(ch.Table.Family)
 }
 
 // dropsRest reports whether a chain drops packets that none of its rules accepts: by
@@ -148,15 +154,22 @@ func mentions(r nft.Rule, s *model.Shared, hook nft.Hook) bool {
 
 // report returns an error that names the chains and what they drop, unless there are
 // none.
-func report(found []nft.Chain, s *model.Shared) error {
+func report(h *host.Host, found []nft.Chain, s *model.Shared) error {
 	if len(found) == 0 {
 		return nil
 	}
 	var texts []string
 	for _, ch := range found {
-		dropped := "what containers of network " + s.Name + " send to the outside"
-		if ch.Hook == nft.Input {
+		dropped := "what containers of network " + s.Name + " send to "
+		switch {
+		case ch.Hook == nft.Input:
 			dropped = "the DNS queries of network " + s.Name
+		case s.Internal:
+			dropped += "each other (br_netfilter is on)"
+		case bridged(h, ch, s):
+			dropped += "the outside and to each other (br_netfilter is on)"
+		default:
+			dropped += "the outside"
 		}
 		texts = append(texts, fmt.Sprintf("%v drops %s", ch, dropped))
 	}
@@ -173,8 +186,14 @@ func acceptRules(ch nft.Chain, s *model.Shared) []nft.Rule {
 	r := nft.Ruleset{Chain: ch}
 	in := nft.CompareName(nft.MetaIifName, nft.Equal, s.GatewayName())
 	if ch.Hook == nft.Forward {
-		out := nft.CompareName(nft.MetaOifName, nft.Equal, s.GatewayName())
-		r.Append(comment(s.Name), nft.AcceptIf(out), nft.AcceptIf(in))
+		if !s.Internal {
+			out := nft.CompareName(nft.MetaOifName, nft.Equal, s.GatewayName())
+			r.Append(comment(s.Name), nft.AcceptIf(out), nft.AcceptIf(in))
+		}
+		if s.Internal || s.GatewayName() != s.Bridge { // which bridged packets come from and leave by
+			r.Append(comment(s.Name), nft.AcceptIf(nft.CompareName(nft.MetaIifName, nft.Equal, s.Bridge),
+				nft.CompareName(nft.MetaOifName, nft.Equal, s.Bridge)))
+		}
 		return r.Rules
 	}
 	for _, protocol := range nft.DNSProtocols() {

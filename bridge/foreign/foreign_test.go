@@ -12,6 +12,7 @@ import (
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 	"flatnet/internal/nft"
+	"flatnet/internal/sysctl"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,12 +69,46 @@ func TestReportAdvises(t *testing.T) {
 		return nft.Chain{Table: nft.Table{Family: nft.IPv4, Name: "filter"}, Name: name, Hook: hook}
 	}
 	found := []nft.Chain{chain("FORWARD", nft.Forward), chain("INPUT", nft.Input)}
+	h := &host.Host{Sysctl: sysctl.Dir(t.TempDir())} // without br_netfilter
 	for accept, advice := range map[bool]string{false: "forwardAccept would add one", true: "flatnet reload adds one"} {
 		want := "chain ip filter FORWARD drops what containers of network n send to the outside; " +
 			"chain ip filter INPUT drops the DNS queries of network n, unless a rule accepts it (" + advice + ")"
-		err := report(found, &model.Shared{Network: model.Network{Name: "n", ForwardAccept: accept}})
+		err := report(h, found, &model.Shared{Network: model.Network{Name: "n", ForwardAccept: accept}})
 		if err.Error() != want || !errors.Is(err, model.ErrConflict) {
 			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// With br_netfilter, forward chains see what containers send to each other, too.
+func TestBridged(t *testing.T) {
+	dir := t.TempDir()
+	h := &host.Host{Sysctl: sysctl.Dir(dir)}
+	if err := os.MkdirAll(dir+"/net/bridge", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"iptables": "1", "ip6tables": "0"} {
+		if err := os.WriteFile(dir+"/net/bridge/bridge-nf-call-"+name, []byte(value+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const each = "each other (br_netfilter is on)"
+	for _, tt := range []struct {
+		name    string
+		family  nft.Family
+		network model.Network
+		want    string // what is dropped
+	}{
+		{"IPv4", nft.IPv4, model.Network{}, "the outside and to " + each},
+		{"both families", nft.Inet, model.Network{}, "the outside and to " + each},
+		{"IPv6, which is off", nft.IPv6, model.Network{}, "the outside,"},
+		{"an internal network", nft.IPv4, model.Network{Internal: true}, "n send to " + each},
+		{"isolated ports", nft.IPv4, model.Network{PortIsolated: true}, "the outside,"},
+	} {
+		ch := nft.Chain{Table: nft.Table{Family: tt.family, Name: "filter"}, Name: "FORWARD", Hook: nft.Forward}
+		tt.network.Name = "n"
+		if err := report(h, []nft.Chain{ch}, &model.Shared{Network: tt.network}); !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
 }

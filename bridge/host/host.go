@@ -320,6 +320,16 @@ func ChainFaults(chains []nft.Ruleset) (faults []model.Fault) {
 	return faults
 }
 
+// Bridged reports whether what bridges merely forward enters the hooks of a family
+// (br_netfilter), as if it came from the bridge and left by it.
+func (h *Host) Bridged(family nft.Family) bool {
+	if family == nft.Inet {
+		return h.Bridged(nft.IPv4) || h.Bridged(nft.IPv6)
+	}
+	v, err := h.Sysctl.Get("net/bridge/bridge-nf-call-" + family.String() + "tables")
+	return err == nil && v != "0"
+}
+
 // Bridges matches packets that come from, or leave by, the bridges of flatnet networks, or
 // other interfaces.
 func Bridges(key nft.MetaKey, op nft.CmpOp) []nft.Expr {

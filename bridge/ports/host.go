@@ -124,10 +124,17 @@ func CloseLoopback(h *host.Host, ifName string) error {
 // forwards packets that are translated to an address behind it.
 func NeedsHairpin(h *host.Host, a *model.Attachment) bool {
 	return slices.ContainsFunc(tables(), func(t *table) bool {
-		if !slices.ContainsFunc(a.Ports, t.takes) {
-			return false
-		}
-		v, err := h.Sysctl.Get("net/bridge/bridge-nf-call-" + t.Family.String() + "tables")
-		return err == nil && v != "0"
+		return slices.ContainsFunc(a.Ports, t.takes) && h.Bridged(t.Family)
 	})
+}
+
+// CheckIsolated reports published ports that the network's own containers don't reach:
+// where [NeedsHairpin], the bridge forwards from one isolated port to another, which it
+// refuses.
+func CheckIsolated(h *host.Host, a *model.Attachment) error {
+	if !a.PortIsolated || !NeedsHairpin(h, a) {
+		return nil
+	}
+	return model.Errorf(model.ErrConflict, "portIsolation: containers of network %s don't reach the ports that %s publishes, while everybody else does, "+
+		"for sysctl net.bridge.bridge-nf-call-iptables or -ip6tables is 1 (br_netfilter); with 0 they do", a.Name, a.Key)
 }
