@@ -45,8 +45,8 @@ doors() {
 		least "$podman" 5 0 || echo cni
 		old=$(netavark)
 		if [ -n "$old" ] && ! least "$old" 1 6; then
-			echo "$podman has $old, which knows no plugins (they came with netavark 1.6)." >&2
-			if least "$podman" 5 0; then echo "Install a newer netavark." >&2; fi
+			echo "$podman has $old, which knows no plugins (they came with netavark 1.6)." >&3
+			if least "$podman" 5 0; then echo "Install a newer netavark." >&3; fi
 		elif least "$podman" 4 5; then
 			echo netavark
 		fi
@@ -137,6 +137,7 @@ case $1 in
 install)
 	install -D -m 755 "$2" "$program"
 	echo "installed $program"
+	exec 3>&1 # for what doors says beside
 	chosen=$(doors)
 	for d in $chosen; do
 		case $d in

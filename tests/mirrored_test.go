@@ -278,6 +278,61 @@ func TestMirroredIsUndone(t *testing.T) {
 	m.unchanged()
 }
 
+// Whichever message fails, a failed ADD leaves nothing, and a failed DEL nothing that a
+// second one does not take away.
+func TestMirroredFaults(t *testing.T) {
+	t.Parallel()
+	inject := injector(t)
+	names := []string{"sendto", "socket"}
+	if long {
+		names = append(names, "recvmsg")
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			m := newMirror(t)
+			m.NetNS("c1")
+			add, del := call("ADD", "c1"), call("DEL", "c1")
+			add.Conf = publish(lab.Conf, mapping(8080, 80, ""))
+			for _, first := range []lab.Call{add, del} {
+				for n, met := 1, true; met; n++ {
+					if first.Command == "DEL" {
+						m.do(add)
+					}
+					f := fault{point: point{call: name, n: n}, errno: faulty[name]}
+					r := m.Call(program, first, f.wrapper(inject)...)
+					met = f.met(m.box)
+					if r.Exit == 0 || first.Command == "DEL" {
+						m.do(del)
+					}
+					if m.unchanged(); t.Failed() {
+						t.Fatalf("%s with %s: %s", first.Command, f, r.Stdout)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Windows reaches a port by an address that it shares with WSL (hostAddressLoopback): it
+// comes by the mirrored interface, and its answer goes back there.
+func TestMirroredHostAddress(t *testing.T) {
+	m := newMirror(t)
+	windows := m.Outside // at the other end of the mirrored interface
+	windows.IP(`link set eth0 address 00:11:22:33:44:55
+		addr add 192.0.2.1/32 dev lo
+		link set lo up
+		rule del pref 0
+		rule add pref 0 iif eth0 lookup local
+		rule add pref 1 ipproto tcp lookup 128
+		rule add pref 1 ipproto udp lookup 128
+		rule add pref 2 lookup local
+		neigh add 169.254.73.152 lladdr ` + links(t, m.Place)[lab.Uplink].Address + ` dev eth0 nud permanent
+		route add 192.0.2.1/32 via 169.254.73.152 dev eth0 onlink src 192.0.2.1 table 128`)
+	windows.Sh(strings.ReplaceAll(windowsSysctls, "lb", "eth0"))
+	web := m.publish("web", lab.Conf, 8080, 8053, "")
+	m.reach(web, 8080, 8053, []way{{"Windows by its own address", windows, lab.HostAddr, lab.HostAddr}, m.ways(gateway)[0], m.ways(gateway)[3]})
+}
+
 // Containers that come and go at once leave the ip rule exactly as long as there are ports.
 func TestMirroredStorm(t *testing.T) {
 	m := newMirror(t)
