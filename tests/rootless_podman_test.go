@@ -162,6 +162,10 @@ func (r rootless) people() {
 	if out := inside("flatnet", "list"); !strings.Contains(out, r.addr("a", "flatnet")) || strings.Count(out, "fn-") != 1 {
 		r.t.Errorf("list: %s", out)
 	}
+	if out, err := r.World.Try("make", "-s", "-C", lab.Repository, "uninstall"); err == nil ||
+		!strings.Contains(err.Error(), "(user 1000)") || !strings.Contains(err.Error(), r.addr("a", "flatnet")) {
+		r.t.Errorf("uninstall does not name the user's container: %s, %v", out, err)
+	}
 	inside("/usr/sbin/nft", "flush", "ruleset")
 	if out := inside("flatnet", "reload"); !strings.Contains(out, "mended") {
 		r.t.Errorf("reload: %s", out)
