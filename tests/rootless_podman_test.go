@@ -19,24 +19,47 @@ func testRootlessPodman(t *testing.T, suite string) {
 	rootful.Do("network", "create", "--driver", "flatnet", "flatnet")
 	rootful.Do("network", "create", "--driver", "flatnet", "--disable-dns", "two") // 10.87.2.0/24
 	rootful.Start("rooted", "--network", "two")
-	p, err := rootful.Rootless("1000")
-	if err != nil {
-		t.Skipf("NO ROOTLESS PODMAN TO TEST WITH: %v", err)
-	}
-	host := box{p.World, t}
-	before := host.state() + host.Sh("find /run/flatnet /run/containers/networks /etc/containers/networks -ls")
-	r := rootless{nv{p, b.Outside, "--cgroups=disabled", t}, b.Place}
-	for _, s := range []struct {
-		name string
-		run  func(rootless)
-	}{
+	b.rootless(rootful, []step{
 		{"networks are the user's", rootless.networks},
 		{"containers reach each other by name, and the outside", rootless.reaches},
 		{"published ports, by the port forwarder", rootless.ports},
 		{"stop, start and restart", rootless.restart},
 		{"list and reload", rootless.people},
 		{"another run root", rootless.otherRunRoot},
-	} {
+	})
+}
+
+// Podman 4 with CNI and slirp4netns gives plugins a /var/lib that ends with the last
+// container, where there is no /var/lib/cni; the leases are in the user's home even so.
+func TestRootlessPodmanCNI(t *testing.T) {
+	b := newBox(t)
+	rootful := b.debianPodman("bookworm")
+	rootful.Start("rooted")
+	b.rootless(rootful, []step{
+		{"a configuration", rootless.conflist},
+		{"published ports, by the port forwarder", rootless.ports},
+		{"stop, start and restart", rootless.restart},
+		{"list and reload", rootless.people},
+	})
+}
+
+type step struct {
+	name string
+	run  func(rootless)
+}
+
+// rootless runs the steps as a user, beside root's containers.
+func (b box) rootless(rootful lab.Podman, steps []step) {
+	t := b.t
+	p, err := rootful.Rootless("1000")
+	if err != nil {
+		t.Skipf("NO ROOTLESS PODMAN TO TEST WITH: %v", err)
+	}
+	host := box{p.World, t}
+	const list = "for d in /run/flatnet /run/containers/networks /etc/containers/networks; do test ! -d $d || find $d -ls; done"
+	before := host.state() + host.Sh(list)
+	r := rootless{nv{p, b.Outside, "--cgroups=disabled", t}, b.Place}
+	for _, s := range steps {
 		t.Run(s.name, func(t *testing.T) {
 			r := r
 			r.Podman, r.t = p.In(t), t
@@ -47,7 +70,7 @@ func testRootlessPodman(t *testing.T, suite string) {
 			s.run(r)
 		})
 	}
-	if after := host.state() + host.Sh("find /run/flatnet /run/containers/networks /etc/containers/networks -ls"); after != before {
+	if after := host.state() + host.Sh(list); after != before {
 		t.Errorf("the host's was\n%s\nand now is\n%s", before, after)
 	}
 	host.Run("umount", "/sys/fs/cgroup") // see lab.Podman.Rootless
@@ -69,7 +92,7 @@ const (
 // user's network namespace.
 func (r rootless) clean() {
 	r.t.Helper()
-	out := r.World.Sh("jq -r '.allocations | keys[]' $(find " + userLeases + " -name allocations.json); ls " + userNames + " | grep -v aardvark.pid || true")
+	out := r.World.Sh("jq -r '.allocations | keys[]' $(find " + userLeases + " -name allocations.json 2>/dev/null) /dev/null; ls " + userNames + " 2>/dev/null | grep -v aardvark.pid || true")
 	if out != "" {
 		r.t.Errorf("left behind: %s", out)
 	}
@@ -90,6 +113,13 @@ func (r rootless) networks() {
 	}
 	r.refused("overlaps with 10.87.3.0/24 of network second", "network", "create", "--driver", "flatnet", "--subnet", "10.87.3.0/25", "third")
 	r.refused("overlaps with the address "+lab.HostAddr+"/24 of interface "+lab.Uplink, "network", "create", "--driver", "flatnet", "--subnet", "192.0.2.0/25", "third")
+}
+
+func (r rootless) conflist() {
+	const dir = "/home/u1000/.config/cni/net.d"
+	r.World.Run("mkdir", "-p", dir)
+	r.World.Write(dir+"/87-flatnet.conflist", `{"cniVersion":"1.0.0","name":"flatnet","plugins":[
+		{"type":"flatnet","dnsEnabled":true,"capabilities":{"portMappings":true,"aliases":true}}]}`)
 }
 
 func (r rootless) reaches() {

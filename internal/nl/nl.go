@@ -254,7 +254,9 @@ func (s *socket) SendMessages(msgs []netlink.Message) error {
 	err := unix.Sendto(s.fd, b, 0, kernel)
 	if errors.Is(err, unix.EMSGSIZE) { // netlink_sendmsg: nothing was sent
 		s.enlarge(unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, len(b))
-		err = unix.Sendto(s.fd, b, 0, kernel)
+		if err = unix.Sendto(s.fd, b, 0, kernel); errors.Is(err, unix.EMSGSIZE) {
+			err = fmt.Errorf("%d bytes are more than the host's sysctl net.core.wmem_max lets a user send: %w", len(b), err)
+		}
 	}
 	return os.NewSyscallError("sendto", err)
 }

@@ -18,7 +18,7 @@ import (
 func packages(suite string) string {
 	list := "podman,runc,conmon,nftables,iproute2,iputils-ping,jq,busybox-static,procps,ca-certificates,make"
 	if suite == "bookworm" {
-		return list + ",containernetworking-plugins,iptables,buildah,aardvark-dns"
+		return list + ",containernetworking-plugins,iptables,buildah,aardvark-dns,slirp4netns,uidmap"
 	}
 	return list + ",netavark,aardvark-dns,passt,uidmap"
 }

@@ -16,6 +16,13 @@ var allowed = map[string]string{
 	"TestListenerThatIsPodmans":           otherDebian,
 	"TestPodmanRemovesWhileTheLockIsHeld": otherDebian,
 
+	"TestRootlessPodman":    otherDebian,
+	"TestRootlessPodmanSid": otherDebian,
+	"TestRootlessPodmanCNI": otherDebian,
+
+	"TestRootless":            userNamespaces,
+	"TestRootlessDirectories": userNamespaces,
+
 	"TestFullDisk": "its file system on a file needs a loop device, which a container may lack",
 
 	"TestFaultAtEverySystemCall": inject,
@@ -31,5 +38,7 @@ var allowed = map[string]string{
 }
 
 const inject = "its tool knows the system calls of amd64 only"
+
+const userNamespaces = "a machine may refuse them to ordinary users"
 
 const otherDebian = "the Podmans of all Debian suites come from a mirror, which a machine may not reach"
