@@ -148,6 +148,11 @@ func deleteLinks(h *host.Host, links []rtnl.Link) (err error) {
 	return err
 }
 
+// byRank orders attachments by who is the first to get a port that several want.
+func byRank(a, b *model.Attachment) int {
+	return cmp.Or(cmp.Compare(a.Rank, b.Rank), strings.Compare(a.Key.String(), b.Key.String()))
+}
+
 // removeElements removes published ports and guards of attachments, and their records,
 // so that no reload brings them back. Each of leaving has what is recorded of it, or
 // nil.
@@ -163,9 +168,7 @@ func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
 			heirs = slices.AppendSeq(heirs, maps.Values(others))
 		}
 	}
-	slices.SortFunc(heirs, func(a, b *model.Attachment) int {
-		return cmp.Or(cmp.Compare(a.Rank, b.Rank), strings.Compare(a.Key.String(), b.Key.String()))
-	})
+	slices.SortFunc(heirs, byRank)
 	if err := errors.Join(errs...); err != nil || !has {
 		return err
 	}

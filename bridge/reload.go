@@ -178,6 +178,7 @@ func (re *reloading) rules() error {
 				}
 			}
 		}
+		slices.SortFunc(all, byRank)
 		if err := ports.Restore(tx, all, addrs); err != nil {
 			return err
 		}

@@ -18,13 +18,12 @@ type twice struct {
 	netavark bool
 	spoof    bool // macspoofchk
 	options  map[string]string
-	added    map[string]lab.Call
 }
 
 func newTwice(b box) twice {
 	place := b.NetNS("web")
 	place.Serve("[::]:80")
-	return twice{box: b, Place: place, options: map[string]string{}, added: map[string]lab.Call{}}
+	return twice{box: b, Place: place, options: map[string]string{}}
 }
 
 // subnets are those of the network that an interface is in, in IPv4 and IPv6.
@@ -33,21 +32,26 @@ func subnets(ifName string) (v4, v6 string) {
 	return fmt.Sprintf("10.87.%d.0/24", n), fmt.Sprintf("fd87:%d::/64", n)
 }
 
+// networkOf is the name of that network: the alphabet is not in the interfaces' order.
+func networkOf(ifName string) string {
+	return map[string]string{"eth0": "zulu", "eth1": "alpha"}[ifName]
+}
+
 // call attaches an interface or takes it away.
 func (w twice) call(command, ifName string) {
 	w.t.Helper()
 	v4, v6 := subnets(ifName)
 	if !w.netavark {
 		c := call(command, "web")
-		c.IfName, c.Conf = ifName, publish(fmt.Sprintf(`{"cniVersion":"1.0.0","name":"n-%s","type":"flatnet","bridge":"br-%[1]s","macspoofchk":%v,
-			"ipam":{"type":"flatnet-ipam","ranges":[[{"subnet":%q}],[{"subnet":%q}]]}}`, ifName, w.spoof, v4, v6), mapping(8080, 80, ""))
+		c.IfName, c.Conf = ifName, publish(fmt.Sprintf(`{"cniVersion":"1.0.0","name":%q,"type":"flatnet","bridge":"br-%s","macspoofchk":%v,
+			"ipam":{"type":"flatnet-ipam","ranges":[[{"subnet":%q}],[{"subnet":%q}]]}}`, networkOf(ifName), ifName, w.spoof, v4, v6), mapping(8080, 80, ""))
 		w.do(c)
 		return
 	}
 	cmd := w.box.Cmd(program, map[string]string{"ADD": "setup", "DEL": "teardown"}[command], "/run/netns/web")
 	cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"container_id":"web","port_mappings":[{"host_port":8080,"container_port":80,"protocol":"tcp"}],
-		"network":{"name":"n-%s","network_interface":"br-%[1]s","ipv6_enabled":true,"options":{%s},"subnets":[{"subnet":%q},{"subnet":%q}]},
-		"network_options":{"interface_name":%[1]q}}`, ifName, w.options[ifName], v4, v6))
+		"network":{"name":%q,"network_interface":"br-%s","ipv6_enabled":true,"options":{%s},"subnets":[{"subnet":%q},{"subnet":%q}]},
+		"network_options":{"interface_name":%[2]q}}`, networkOf(ifName), ifName, w.options[ifName], v4, v6))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		w.t.Fatalf("%s %s: %v: %s", command, ifName, err, out)
 	}
@@ -87,6 +91,9 @@ func TestDefaultRouteOfTwoNetworks(t *testing.T) {
 				w.leadsBy(order[0])
 				w.call("ADD", order[1])
 				w.leadsBy("eth0")
+				w.box.Run("nft", "flush", "ruleset")
+				w.reload()
+				w.leadsBy("eth0")
 				for _, gone := range []string{"eth0", "eth1", "eth1", "eth0"} {
 					w.call("DEL", gone)
 					w.leadsBy(map[string]string{"eth0": "eth1", "eth1": "eth0"}[gone])
@@ -96,6 +103,31 @@ func TestDefaultRouteOfTwoNetworks(t *testing.T) {
 				w.call("DEL", "eth1")
 				w.call("DEL", "eth0")
 				w.box.Run("sh", "-c", "ip link del br-eth0; ip link del br-eth1; true")
+				w.clean()
+			})
+		}
+	}
+}
+
+// Options of a network go before the names of interfaces, in both families.
+func TestDefaultRouteByOptions(t *testing.T) {
+	for _, c := range []struct{ network, options string }{
+		{"eth1", `"metric":"50"`}, {"eth0", `"metric":"200"`}, {"eth0", `"no_default_route":"1"`},
+	} {
+		for _, order := range [][2]string{{"eth0", "eth1"}, {"eth1", "eth0"}} {
+			t.Run(fmt.Sprintf("%s of %s, %s first", c.options, c.network, order[0]), func(t *testing.T) {
+				w := newTwice(newBox(t))
+				w.netavark, w.options[c.network] = true, c.options
+				w.box.Sh("for c in all default; do echo 1 >/proc/sys/net/ipv4/conf/$c/rp_filter; done")
+				w.call("ADD", order[0])
+				w.call("ADD", order[1])
+				w.leadsBy("eth1")
+				w.call("DEL", "eth1")
+				w.call("ADD", "eth1")
+				w.leadsBy("eth1")
+				w.call("DEL", "eth0")
+				w.leadsBy("eth1")
+				w.call("DEL", "eth1")
 				w.clean()
 			})
 		}
