@@ -164,7 +164,7 @@ const later = " after the network's next ADD, which records it"
 
 // Status reports whether an ADD could succeed (SPEC 1.1.0, section 2). An error
 // is [model.ErrUnavailable], or [model.ErrLimited] if containers that are attached
-// already are cut off as well. It changes nothing.
+// already are cut off as well. It changes nothing, but notes what the kernel can do.
 func (h *Host) Status(n *model.Network, alloc model.Allocator) error {
 	c, err := h.open()
 	if err != nil {
@@ -267,6 +267,8 @@ func (c *call) available(n *model.Network, alloc model.Allocator, complete bool)
 	err = errors.Join(err, forward.Ready(c.Host, s, br.Gateway.Index != 0))
 	required := firewall.Required(s) && !complete
 	if required || n.SpoofCheck {
+		c.Noted = c.records.Memory()
+		defer c.Noted.Close()
 		err = errors.Join(err, c.Try(func(tx *host.Tx) (err error) {
 			if required {
 				err = firewall.Put(tx, s, firewall.HasIPv6(c.Host))
@@ -275,7 +277,7 @@ func (c *call) available(n *model.Network, alloc model.Allocator, complete bool)
 				err = antispoof.PutTable(tx, n.Name)
 			}
 			return err
-		}))
+		}, firewall.Tables(n.Name)...))
 	}
 	if !n.NoAddress {
 		err = errors.Join(err, alloc.Free(c.Locals(rtnl.Link{}, nil)))

@@ -59,7 +59,7 @@ func TestRulesAreLookedAtOnce(t *testing.T) {
 		{"the same", ":", 0, []func(*lab.Call){open, withPort(8003)}},
 		{"after a flush", "nft flush ruleset", 3, []func(*lab.Call){open, withPort(8004)}},
 		{"all of it", ":", 0, []func(*lab.Call){open, withPort(8005)}},
-		{"a damaged note", "printf x | dd bs=1 seek=70 conv=notrunc status=none of=$(echo /run/flatnet/*/.lock)", 2, []func(*lab.Call){open}},
+		{"a damaged note", "printf x | dd bs=1 seek=4166 conv=notrunc status=none of=$(echo /run/flatnet/*/.lock)", 2, []func(*lab.Call){open}},
 	} {
 		b.Sh(step.before)
 		c, looks := b.watched(fmt.Sprint("c", i), step.edit...)
@@ -91,12 +91,17 @@ func TestRulesAreMendedBetweenADDs(t *testing.T) {
 	}
 }
 
+// note is what the ADDs have noted of the rules.
+func (b box) note() string {
+	b.t.Helper()
+	return b.Sh("tail -c +4097 /run/flatnet/*/.lock")
+}
+
 // forge writes the note anew as if it had been written one commit later, with a change of
 // its first line: where it was written.
 func (b box) forge(from, to string) {
 	b.t.Helper()
-	file := strings.TrimSpace(b.Sh("echo /run/flatnet/*/.lock"))
-	text, _, _ := strings.Cut(b.Read(file), "\n\n")
+	text, _, _ := strings.Cut(b.note(), "\n\n")
 	lines := strings.Split(text, "\n")
 	generation, err := strconv.Atoi(lines[1])
 	if err != nil || !strings.Contains(lines[0], from) {
@@ -105,7 +110,8 @@ func (b box) forge(from, to string) {
 	lines[0], lines[1] = strings.Replace(lines[0], from, to, 1), strconv.Itoa(generation+1)
 	text = strings.Join(lines, "\n")
 	sum := sha256.Sum256([]byte(text))
-	b.Write(file, fmt.Sprintf("%s\n\n%x\n", text, sum[:12]))
+	b.Write("/run/forged", fmt.Sprintf("%s\n\n%x\n", text, sum[:12]))
+	b.Sh("dd if=/run/forged of=$(echo /run/flatnet/*/.lock) bs=4096 seek=1 conv=notrunc status=none")
 }
 
 // A note of another boot, network namespace or nf_tables says nothing, though its
@@ -113,7 +119,7 @@ func (b box) forge(from, to string) {
 func TestNotesOfOtherPlaces(t *testing.T) {
 	b := newBox(t)
 	first := b.attach("first")
-	numbers := regexp.MustCompile(`^(\S+) (\d+) (\d+)\n`).FindStringSubmatch(b.Sh("cat /run/flatnet/*/.lock"))
+	numbers := regexp.MustCompile(`^(\S+) (\d+) (\d+)\n`).FindStringSubmatch(b.note())
 	if numbers == nil || numbers[1] != strings.TrimSpace(b.Run("cat", "/proc/sys/kernel/random/boot_id")) {
 		t.Fatalf("where the note was written: %q", numbers)
 	}
@@ -152,4 +158,32 @@ func TestNoNotes(t *testing.T) {
 			t.Errorf("%s lists rules %d times", c.add.ID, looks)
 		}
 	}
+}
+
+// STATUS tries once what the kernel can do, and looks for everything else each time.
+func TestSTATUSTriesOnce(t *testing.T) {
+	b := newBox(t)
+	const boot = "/proc/sys/kernel/random/boot_id"
+	for _, step := range []struct {
+		before, conf string
+		tries        int
+	}{
+		{":", lab.Conf, 1}, {":", lab.Conf, 0}, {":", conf(`"macspoofchk":true`), 1}, {":", lab.Conf, 0}, {":", conf(`"macspoofchk":true`), 0},
+		{"nft add table ip flatnet", lab.Conf, 1}, {"nft delete table ip flatnet", lab.Conf, 0},
+		{"echo 00000000-0000-4000-8000-000000000000 >/run/boot; mount --bind /run/boot " + boot, lab.Conf, 1}, {":", lab.Conf, 0},
+		{"umount " + boot, lab.Conf, 1}, {"chown 7 /run/flatnet/*/.lock", lab.Conf, 1},
+		{"chown 0 /run/flatnet/*/.lock; mkdir /run/empty; mount --bind /run/empty /sys/module", lab.Conf, 1}, // modules were unloaded
+	} {
+		b.Sh(step.before)
+		before := b.state()
+		status := lab.Call{Command: "STATUS", Conf: newer(step.conf)}
+		r := b.Call(program, status, "strace", "-f", "-qq", "-e", "trace=sendto", "-o", "/run/trace")
+		if got := strings.Count(b.trace(), "NFNL_MSG_BATCH_BEGIN"); got != step.tries || r.Exit != 0 {
+			t.Errorf("%s: STATUS of %s tries %d times, want %d: %s", step.before, step.conf, got, step.tries, r.Stdout)
+		}
+		b.same(before)
+	}
+	b.Run("nft", "add", "table", "ip", "flatnet")
+	b.Run("nft", "add", "chain", "ip", "flatnet", "masquerade-10.87.1.0/24", "{ type filter hook input priority 0; }")
+	b.refused(lab.Call{Command: "STATUS", Conf: newer(lab.Conf)}, 50, "masquerade-10.87.1.0/24")
 }

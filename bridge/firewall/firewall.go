@@ -311,14 +311,18 @@ func Faults(c *nft.Conn, s *model.Shared, ipv6 bool) ([]model.Fault, error) {
 	return host.ChainFaults(chains), err
 }
 
-// Remove adds to tx the removal of the network's tables, with everything that depends
-// on them.
-func Remove(tx *host.Tx, network string) error {
-	var tables []nft.Table
+// Tables are all that a network may have, also of other parts.
+func Tables(network string) (tables []nft.Table) {
 	for _, family := range []nft.Family{nft.IPv4, nft.IPv6, nft.Bridge, nft.Netdev} {
 		tables = append(tables, host.Table(family, network))
 	}
-	there, err := nft.Existing(tx.Conn, tables...)
+	return tables
+}
+
+// Remove adds to tx the removal of the network's tables, with everything that depends
+// on them.
+func Remove(tx *host.Tx, network string) error {
+	there, err := nft.Existing(tx.Conn, Tables(network)...)
 	for _, t := range there {
 		tx.Delete(t)
 	}

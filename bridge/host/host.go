@@ -80,6 +80,8 @@ type Tx struct {
 	host *Host
 	note *note                // nil: not read yet
 	seen map[nft.Table]string // what stands when the transaction has succeeded
+
+	absent []nft.Table // see [Host.Try]
 }
 
 // Transact commits what fill adds to a batch, unless that is nothing; see
@@ -130,12 +132,15 @@ func both(first, second error) error {
 // Try finds out whether what fill adds could be committed, and leaves it undone: at
 // its end the batch deletes what is not there. If that is refused, everything before
 // it could be done.
-func (h *Host) Try(fill func(*Tx) error) error {
+//
+// A kernel that could do a batch can do it again, unless the tables that it is to make are
+// in the way: if none of the absent ones exists, a batch is tried once (see [Host.tried]).
+func (h *Host) Try(fill func(*Tx) error, absent ...nft.Table) error {
 	c, err := h.Rules()
 	if err != nil {
 		return err
 	}
-	tx := Tx{Conn: c, NoFIB: true, NoOptional: true}
+	tx := Tx{Conn: c, NoFIB: true, NoOptional: true, host: h, absent: absent}
 	if err = tx.try(fill); errors.Is(err, nft.ErrUnsupported) && tx.Bridge {
 		tx.NoBridge = true
 		if without := tx.try(fill); without == nil || !errors.Is(without, nft.ErrUnsupported) {
@@ -152,10 +157,15 @@ func (tx *Tx) try(fill func(*Tx) error) error {
 	if err := fill(tx); err != nil || tx.Len() == 0 {
 		return err
 	}
+	tried, known := tx.host.tried(tx)
+	if known {
+		return nil
+	}
 	tx.Delete(nft.Chain{Table: nft.Table{Family: nft.IPv4, Name: "flatnet.none"}, Name: "none"})
 	if err := tx.Commit(tx.Batch); !errors.Is(err, unix.ENOENT) {
 		return err
 	}
+	tx.host.prove(tried)
 	return nil
 }
 

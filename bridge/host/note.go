@@ -23,8 +23,11 @@ type note struct {
 	tables     map[nft.Table]string
 }
 
-// noteSize bounds the file. A longer note is not written.
-const noteSize = 8 << 10
+// The note begins behind the proofs (see [Host.tried]). A longer one is not written.
+const (
+	noteAt   = proofs * proofSize
+	noteSize = 8 << 10
+)
 
 // Stands reports whether a table's chains were as a text describes them, at the generation
 // that the transaction is based on. Where it is false, the caller looks at the chains. The
@@ -96,12 +99,8 @@ func (h *Host) origin(c *nft.Conn) string {
 // may write it at once.
 func (h *Host) readNote(c *nft.Conn) *note {
 	n := &note{origin: h.origin(c)}
-	var st unix.Stat_t
-	if unix.Fstat(int(h.Noted.Fd()), &st) != nil || int(st.Uid) != unix.Geteuid() { // the directory was open to others once
-		return n
-	}
-	b := make([]byte, min(st.Size, noteSize))
-	size, _ := h.Noted.ReadAt(b, 0)
+	b := make([]byte, min(max(h.notedSize()-noteAt, 0), noteSize))
+	size, _ := h.Noted.ReadAt(b, noteAt)
 	text, sum, _ := strings.Cut(string(b[:size]), "\n\n")
 	lines := strings.Split(text, "\n")
 	if sum, _, _ = strings.Cut(sum, "\n"); len(lines) < 2 || sum != digest(text) || lines[0] != n.origin {
@@ -126,6 +125,59 @@ func (h *Host) writeNote(n *note) {
 		text += "\n" + strconv.Itoa(int(t.Family)) + " " + t.Name + " " + sum
 	}
 	if text += "\n\n" + digest(text) + "\n"; len(text) <= noteSize {
-		h.Noted.WriteAt([]byte(text), 0)
+		h.Noted.WriteAt([]byte(text), noteAt)
+	}
+}
+
+// notedSize returns the size of the file, or 0 if it is another user's: its directory may
+// have been open to others.
+func (h *Host) notedSize() int64 {
+	var st unix.Stat_t
+	if unix.Fstat(int(h.Noted.Fd()), &st) != nil || int(st.Uid) != unix.Geteuid() {
+		return 0
+	}
+	return st.Size
+}
+
+// A proof says of a batch that the kernel could do all of it, with the modules that it has
+// loaded. It has one of a few places in the file, so that a later one may replace it.
+type proof struct {
+	text string
+	at   int64
+}
+
+const (
+	proofs    = 16
+	proofSize = 256
+)
+
+// tried returns the proof of a batch that is tried, and whether the file has it. A batch
+// that fails makes the kernel wait for all CPUs, some 10 ms, and runtimes ask for STATUS
+// again and again. Modules that were loaded stay, and if any is unloaded, the directory of
+// all has another number of links.
+func (h *Host) tried(tx *Tx) (p proof, known bool) {
+	if h.Noted == nil || len(tx.absent) == 0 {
+		return proof{}, false
+	}
+	origin := h.origin(tx.Conn)
+	if there, err := nft.Existing(tx.Conn, tx.absent...); origin == "" || len(there) > 0 || err != nil {
+		return proof{}, false
+	}
+	var modules unix.Stat_t
+	unix.Stat("/sys/module", &modules)
+	sum := digest(string(tx.Encoded()))
+	place, _ := strconv.ParseUint(sum[:1], 16, 8)
+	p = proof{origin + " " + strconv.FormatUint(uint64(modules.Nlink), 10) + " " + sum + "\n", int64(place) * proofSize}
+	if b := make([]byte, len(p.text)); h.notedSize() > p.at {
+		size, _ := h.Noted.ReadAt(b, p.at)
+		known = string(b[:size]) == p.text
+	}
+	return p, known
+}
+
+// prove writes the proof of a batch, which is empty if it can't be one.
+func (h *Host) prove(p proof) {
+	if p.text != "" && len(p.text) <= proofSize {
+		h.Noted.WriteAt([]byte(p.text), p.at)
 	}
 }

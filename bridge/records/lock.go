@@ -79,6 +79,15 @@ func (d Dir) Bridge(bridge string) (Lock, error) {
 	return d.lock("an ADD of another network on bridge "+bridge, Wait, unix.LOCK_EX, model.Place(model.SharedMark, bridge))
 }
 
+// Memory opens the file of locks for what package host keeps in it; nil if that fails.
+func (d Dir) Memory() *os.File {
+	f, err := d.open()
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
 // open opens the file of locks.
 func (d Dir) open() (Lock, error) {
 	err := cmp.Or(os.MkdirAll(d.path, 0o700), d.keepPrivate(filepath.Dir(d.path)), d.keepPrivate(d.path))

@@ -28,8 +28,8 @@ import (
 // name is the namespace's inode number, which another one may have had before; so a
 // reload removes what no link shows. Like rules, records end with the boot.
 //
-//	.lock             bytes of it are locks, see Turn, Arrive and Alone; it contains the note
-//	                  of package host
+//	.lock             bytes of it are locks, see Turn, Arrive and Alone; it contains what
+//	                  package host notes of nf_tables
 //	.accept_ra        interfaces whose accept_ra was raised from 1 to 2
 //	NETWORK/bridge    what the network's attachments share
 //	NETWORK/ID:IFNAME an attachment

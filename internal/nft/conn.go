@@ -313,6 +313,14 @@ func (b *Batch) put(verb string, msg uint16, flags netlink.HeaderFlags, objects 
 // Len returns the number of messages so far.
 func (b *Batch) Len() int { return len(b.ops) }
 
+// Encoded returns all that the messages say so far, to compare batches.
+func (b *Batch) Encoded() (all []byte) {
+	for _, o := range b.ops {
+		all = append(append(all, o.verb...), o.msg.Data...)
+	}
+	return all
+}
+
 // Base returns the generation (NFTA_GEN_ID) that the ruleset must still have when the
 // batch is committed; 0: any.
 func (b *Batch) Base() uint32 { return b.base }
