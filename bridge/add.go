@@ -199,7 +199,13 @@ func (ad *adding) makePair() (err error) {
 
 // configure sets up the container's end before the host end is raised, which finds
 // everything in place.
-func (ad *adding) configure() error { return ad.inside.Configure(ad.a, ad.end.Peer) }
+func (ad *adding) configure() error {
+	err := ad.inside.Configure(ad.a, ad.end.Peer)
+	if errors.Is(err, model.ErrTaken) { // a neighbour has the address, so the next ADD better gets another
+		ad.lease.Again = false
+	}
+	return err
+}
 
 // putRules makes what the attachment needs in nf_tables: one transaction.
 func (ad *adding) putRules() error {
@@ -327,7 +333,9 @@ func (ad *adding) undo(h *Host) error {
 	defer c.Close()
 	giveBack := ad.alloc.Keys
 	if ad.leased && !ad.lease.Had {
-		giveBack = func() ([]model.Key, error) { return ad.alloc.Release([]model.Key{ad.r.Key}) }
+		giveBack = func() ([]model.Key, error) {
+			return ad.alloc.Release([]model.Key{ad.r.Key}, ad.lease.Again)
+		}
 	}
 	return c.remove(ad.r.Key, giveBack, false)
 }

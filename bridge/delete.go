@@ -31,7 +31,7 @@ func (h *Host) Delete(key model.Key, alloc model.Allocator, withBridge bool) err
 	}
 	defer done()
 	c.Noted = c.turn
-	return c.remove(key, func() ([]model.Key, error) { return alloc.Release([]model.Key{key}) }, withBridge)
+	return c.remove(key, func() ([]model.Key, error) { return alloc.Release([]model.Key{key}, true) }, withBridge)
 }
 
 // remove removes an attachment and, with the network's last one, what these share. The
@@ -380,7 +380,7 @@ func (c *call) removeBatch(keys []model.Key, alloc model.Allocator) error {
 		errs = append(errs, finish())
 	}
 	if len(gone) > 0 {
-		if _, err := alloc.Release(gone); err != nil {
+		if _, err := alloc.Release(gone, false); err != nil {
 			errs = append(errs, fmt.Errorf("give back the leases of %v: %w", gone, err))
 		}
 	}

@@ -57,7 +57,7 @@ func BenchmarkLease(b *testing.B) {
 					b.Fatal(err)
 				}
 				l.Flight.Close()
-				if _, err := s.Release([]model.Key{key("c1")}); err != nil {
+				if _, err := s.Release([]model.Key{key("c1")}, true); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -57,9 +57,9 @@ func (s *Store) inPool(want []netip.Addr, locals model.Locals, choose func(p *po
 }
 
 // choose returns one address of each set, and all that are wanted, for an attachment that
-// had old, which the leases no longer list. It gives up a stale lease only where its address is
-// wanted, or where a set has no other address.
-func (p *pool) choose(want, old []netip.Addr) ([]netip.Addr, error) {
+// had old, which the leases no longer list, and before had what is free of had. It gives
+// up a stale lease only where its address is wanted, or where a set has no other address.
+func (p *pool) choose(want, old, had []netip.Addr) ([]netip.Addr, error) {
 	if len(p.sets.sets) == 0 {
 		return nil, model.Errorf(model.ErrInvalid, "network %s has no ranges to lease from", p.leases.network)
 	}
@@ -74,6 +74,11 @@ func (p *pool) choose(want, old []netip.Addr) ([]netip.Addr, error) {
 	}
 	for _, a := range old {
 		if set, err := p.sets.leasable(a); err == nil && !addrs[set].IsValid() && !p.localOf(a).Prefix.IsValid() {
+			addrs[set] = a
+		}
+	}
+	for _, a := range had {
+		if set, ok := p.vacant(a); ok && !addrs[set].IsValid() {
 			addrs[set] = a
 		}
 	}
@@ -113,17 +118,35 @@ func (p *pool) makeFree(a netip.Addr) error {
 	return nil
 }
 
-// next returns the free address of a set that next-fit comes to first. If there
-// is none, it takes the first one of a stale lease, which was leased first.
+// vacant returns the set of an address that anybody might be given now.
+func (p *pool) vacant(a netip.Addr) (set int, ok bool) {
+	set, r, ok := p.sets.locate(a)
+	ok = ok && r.contains(a) && !p.sets.isGateway(a) && !p.localOf(a).Prefix.IsValid()
+	return set, ok && p.leases.owner(a) == nil && !inFlight(p.dir, a)
+}
+
+// next returns the free address of a set that next-fit comes to first, of those that
+// nobody is remembered to have had. If there is none, it takes the one that was
+// released first, and then the first one of a stale lease, which was leased first.
 func (p *pool) next(set int) (netip.Addr, error) {
-	if a := p.find(set, nil); a.IsValid() {
+	had := p.leases.released.All()
+	others := map[netip.Addr]bool{}
+	for _, a := range had {
+		others[a] = true
+	}
+	if a := p.find(set, func(a netip.Addr) bool { return others[a] || p.leases.owner(a) != nil }); a.IsValid() {
 		return a, nil
+	}
+	for _, a := range had {
+		if of, ok := p.vacant(a); ok && of == set {
+			return a, nil
+		}
 	}
 	stale, err := p.stale()
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("no free address, and it is unknown which leases are stale: %w", err)
 	}
-	a := p.find(set, stale)
+	a := p.find(set, func(a netip.Addr) bool { return p.leases.owner(a) != nil && !stale[a] })
 	if !a.IsValid() {
 		return a, model.Errorf(model.ErrExhausted, "network %s has no free address: all of %v are leased", p.leases.network, p.sets.sets[set])
 	}
@@ -132,13 +155,13 @@ func (p *pool) next(set int) (netip.Addr, error) {
 }
 
 // find returns the first address after the set's last that is neither the
-// host's nor in flight, and not leased or stale. It is invalid if there is none.
-func (p *pool) find(set int, stale map[netip.Addr]bool) netip.Addr {
+// host's nor in flight, and not taken. It is invalid if there is none.
+func (p *pool) find(set int, taken func(netip.Addr) bool) netip.Addr {
 	return p.sets.next(set, p.leases.last[set], func(a netip.Addr) netip.Addr {
 		if l := p.localOf(a); l.Prefix.IsValid() {
 			return model.LastOf(l.Prefix)
 		}
-		if leased := p.leases.owner(a) != nil; leased && !stale[a] || inFlight(p.dir, a) {
+		if taken(a) || inFlight(p.dir, a) {
 			return a
 		}
 		return netip.Addr{}

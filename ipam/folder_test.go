@@ -17,7 +17,7 @@ import (
 // verbs calls everything that a store does.
 func verbs(s *Store) map[string]error {
 	_, lease := s.Lease(key("c1"), nil, noLocals)
-	_, released := s.Release([]model.Key{key("c1")})
+	_, released := s.Release([]model.Key{key("c1")}, true)
 	_, keys := s.Keys()
 	return map[string]error{
 		"Lease": lease, "Release": released, "Keys": keys,
@@ -272,7 +272,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 					t.Errorf("%s: %s: %v", place, verb, err)
 				}
 			}
-			if _, err := s.Release([]model.Key{key("c1")}); place == "used" != errors.Is(err, unix.EROFS) || place != "used" && err != nil {
+			if _, err := s.Release([]model.Key{key("c1")}, true); place == "used" != errors.Is(err, unix.EROFS) || place != "used" && err != nil {
 				t.Errorf("%s: Release: %v", place, err)
 			}
 		}
@@ -336,7 +336,7 @@ func TestModesOfDirectories(t *testing.T) {
 			if changed := err == nil && (mode(t, dir) != fmt.Sprintf("%04o", unixMode(tt.data)) || tt.folder != 0); changed != (warned > 0) {
 				t.Errorf("warned %d times", warned)
 			}
-			if _, err := s.Release([]model.Key{k}); err != nil { // a DEL goes on
+			if _, err := s.Release([]model.Key{k}, true); err != nil { // a DEL goes on
 				t.Error(err)
 			}
 		})

@@ -298,7 +298,7 @@ func TestForeignFile(t *testing.T) {
 func TestReleaseFromAForeignFile(t *testing.T) {
 	s := New(Config{Network: "flatnet", Dir: tempDir(t)}, owners(owner(key("c2"), "10.87.1.3")))
 	writeFile(t, s.cfg.Dir+"/allocations.json", `{"subnet": "192.168.0.0/24", "allocations": {"c1": "10.87.1.3"}}`)
-	if left, err := s.Release([]model.Key{key("c1")}); err != nil || !slices.Equal(left, []model.Key{key("c2")}) {
+	if left, err := s.Release([]model.Key{key("c1")}, true); err != nil || !slices.Equal(left, []model.Key{key("c2")}) {
 		t.Errorf("left %v, %v", left, err)
 	}
 	if got := listed(t, s); got != "c2/eth0=10.87.1.3" {
@@ -309,7 +309,7 @@ func TestReleaseFromAForeignFile(t *testing.T) {
 func TestNothingIsSetAsideWhenOwnersAreUnknown(t *testing.T) {
 	failure := errors.New("no netlink")
 	s := New(Config{Network: "flatnet", Dir: tempDir(t), Sets: small(t)}, func() ([]model.Owner, error) { return nil, failure })
-	if _, err := s.Release([]model.Key{key("c1")}); !errors.Is(err, failure) {
+	if _, err := s.Release([]model.Key{key("c1")}, true); !errors.Is(err, failure) {
 		t.Errorf("missing: %v", err)
 	}
 	writeFile(t, s.cfg.Dir+"/allocations.json", "{")

@@ -12,6 +12,7 @@ import (
 	"flatnet/bridge/model"
 	"flatnet/internal/fields"
 	"flatnet/internal/strictjson"
+	"flatnet/ipam/memory"
 )
 
 // A lease is the addresses that an attachment has. It is as a file of a thousand has it:
@@ -37,14 +38,15 @@ func (le *lease) list() (addrs []netip.Addr) {
 // leases are the leases of one network: the lease file's content. No two have
 // the same address.
 type leases struct {
-	network string
-	subnet  netip.Prefix          // of the first range, for other tools
-	gateway netip.Addr            // of the first range, for other tools
-	last    []netip.Addr          // next-fit: the address leased last, by range set; invalid: none
-	all     []lease               // ordered by name
-	details map[string]string     // by name: the interfaces that have another name than usual
-	byAddr  map[netip.Addr]uint32 // indexes of all; nil: not made since all changed
-	room    []byte                // what encode writes to
+	network  string
+	subnet   netip.Prefix          // of the first range, for other tools
+	gateway  netip.Addr            // of the first range, for other tools
+	last     []netip.Addr          // next-fit: the address leased last, by range set; invalid: none
+	all      []lease               // ordered by name
+	details  map[string]string     // by name: the interfaces that have another name than usual
+	byAddr   map[netip.Addr]uint32 // indexes of all; nil: not made since all changed
+	released memory.Memory         // what was given back
+	room     []byte                // what encode writes to
 }
 
 // search returns where the lease of a name is, or would be.
@@ -330,6 +332,8 @@ func (l *leases) readOurs(doc *strictjson.Object) {
 		l.last = append(l.last, a)
 	}
 	l.details = map[string]string{}
+	released, _ := doc.String("released")
+	l.released = memory.Parse(released)
 	for name, value := range doc.Object("details").All() {
 		details, _ := value.(*strictjson.Object)
 		ifName, _ := details.String("ifname")
@@ -367,6 +371,9 @@ func (l *leases) encode() []byte {
 		w.End('}')
 	}
 	w.End('}')
+	if len(l.released) > 0 {
+		w.String("released", l.released.String())
+	}
 	w.End('}')
 	l.room = append(w.Bytes, '\n')
 	return l.room

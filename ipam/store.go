@@ -58,9 +58,10 @@ func New(cfg Config, owners func() ([]model.Owner, error)) *Store {
 	return &Store{cfg, owners, lockWait}
 }
 
-// Lease gives key one address of each range set: the wanted ones, else the one
-// that it has, else the free one after that leased last (next-fit). It gives up
-// what key has and may not have any more.
+// Lease gives key one address of each range set: the wanted ones, else the one that
+// it has, else the free one that it is remembered to have had, else the free one
+// after that leased last (next-fit), of those that nobody is remembered to have had. It
+// gives up what key has and may not have any more.
 //
 // A wanted address that another attachment or the host itself has is a
 // [model.ErrTaken], one that can't be had a [model.ErrInvalid]. A set without
@@ -82,9 +83,12 @@ func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (go
 		if !written {
 			got.Had = old != nil
 		}
-		if addrs, err = p.choose(want, old); err != nil {
+		had := p.leases.released.Of(key)
+		if addrs, err = p.choose(want, old, had); err != nil {
 			return nil, err
 		}
+		got.Again = slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(had, a) })
+		p.leases.released = p.leases.released.Without(key, addrs)
 		p.leases.put(key, addrs)
 		p.leases.describe(s.cfg.Sets)
 		var places []int64
@@ -100,7 +104,7 @@ func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (go
 	if err != nil {
 		flight.Close()
 		if written && !got.Had {
-			_, rerr := s.Release([]model.Key{key})
+			_, rerr := s.Release([]model.Key{key}, got.Again)
 			err = errors.Join(err, rerr)
 		}
 		return got, err
@@ -130,17 +134,18 @@ func (s *Store) Record(key model.Key, addrs []netip.Addr, locals model.Locals) e
 }
 
 // Release takes the keys' addresses back; their links must be gone. It makes no
-// directory and no file, and removes a network's folder with its last lease.
+// directory and no file, and removes a network's folder with its last lease, unless
+// something is remembered: what the keys had if they may be back, which again says.
 // left are the keys that then have leases, or without a lease file have links
 // with addresses.
 //
 // On a full disk, leases may have to stay in the file. That is no error: without
 // a link they are stale.
-func (s *Store) Release(keys []model.Key) (left []model.Key, err error) {
+func (s *Store) Release(keys []model.Key, again bool) (left []model.Key, err error) {
 	p, err := s.open(false)
 	if err == nil {
 		defer p.dir.Leave()
-		err = p.release(keys)
+		err = p.release(keys, again)
 		left = p.leases.keys()
 	}
 	if lockdir.IsFull(err) {
@@ -151,19 +156,27 @@ func (s *Store) Release(keys []model.Key) (left []model.Key, err error) {
 }
 
 // release removes leases, and rewrites the folder's file if it had any of them.
-func (p *pool) release(keys []model.Key) error {
+func (p *pool) release(keys []model.Key, again bool) error {
 	d, l := p.dir, p.leases
 	before := len(l.all)
+	for _, key := range keys {
+		if had := l.of(key).list(); again && had != nil {
+			l.released = l.released.Add(key, had)
+		}
+	}
 	l.removeKeys(keys)
 	switch {
-	case d != nil && d.Sub != "" && len(l.all) == 0:
+	case d != nil && d.Sub != "" && len(l.all) == 0 && len(l.released) == 0:
 		return d.Remove(fileName)
 	case d == nil || len(l.all) == before:
 		return nil
 	}
 	err := d.Replace(l.encode())
-	if lockdir.IsFull(err) && d.Overwrite(l.encode()) {
-		return nil
+	if lockdir.IsFull(err) {
+		l.released = nil // and so the file is shorter than before
+		if d.Overwrite(l.encode()) {
+			return nil
+		}
 	}
 	return err
 }
@@ -173,7 +186,7 @@ func (p *pool) release(keys []model.Key) error {
 // directory as Lease would and tries to write there, but leases nothing.
 func (s *Store) Free(locals model.Locals) error {
 	return s.inPool(nil, locals, func(p *pool) ([]netip.Addr, error) {
-		addrs, err := p.choose(nil, nil)
+		addrs, err := p.choose(nil, nil, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -74,7 +74,7 @@ func leased(l model.Lease) string {
 
 func mustRelease(t *testing.T, s *Store, k model.Key) {
 	t.Helper()
-	if _, err := s.Release([]model.Key{k}); err != nil {
+	if _, err := s.Release([]model.Key{k}, true); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -295,7 +295,7 @@ func TestRelease(t *testing.T) {
 		{keyIf("c1", "eth1"), nil},
 		{keyIf("c1", "eth1"), nil},
 	} {
-		left, err := store(s.cfg.Dir, Sets{}).Release([]model.Key{step.key})
+		left, err := store(s.cfg.Dir, Sets{}).Release([]model.Key{step.key}, true)
 		if err != nil || !slices.Equal(left, step.left) {
 			t.Errorf("%v: left %v, %v", step.key, left, err)
 		}
@@ -325,7 +325,7 @@ func TestReleaseMakesNothing(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := tempDir(t)
 			s := New(Config{Network: "flatnet", Dir: filepath.Join(dir, tt.dir)}, owners(tt.owners...))
-			left, err := s.Release([]model.Key{key("c9")})
+			left, err := s.Release([]model.Key{key("c9")}, true)
 			if err != nil || len(left) != tt.left {
 				t.Errorf("left %v, %v", left, err)
 			}

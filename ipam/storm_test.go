@@ -63,7 +63,7 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 				}
 				mu.Unlock()
 				l.Flight.Close()
-				if _, err := s.Release([]model.Key{k}); err != nil {
+				if _, err := s.Release([]model.Key{k}, true); err != nil {
 					t.Error(err)
 				}
 			}
@@ -106,7 +106,7 @@ func work(dir, id string) error {
 				return err
 			}
 			flights[i].Close()
-			if _, err := s.Release([]model.Key{k}); err != nil {
+			if _, err := s.Release([]model.Key{k}, true); err != nil {
 				return err
 			}
 		}
@@ -154,7 +154,7 @@ func TestProcessesKilled(t *testing.T) {
 					}
 				}
 				for i := range 4 {
-					if _, err := s.Release([]model.Key{key(fmt.Sprint(id, ".", i))}); err != nil {
+					if _, err := s.Release([]model.Key{key(fmt.Sprint(id, ".", i))}, true); err != nil {
 						t.Error(err)
 					}
 				}

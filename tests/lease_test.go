@@ -82,6 +82,90 @@ func TestReleasedAddressIsNotReusedAtOnce(t *testing.T) {
 	}
 }
 
+// A container that is stopped and started has the address that it had, by both doors and
+// in both families, if nobody needed it meanwhile.
+func TestSameAddressAgain(t *testing.T) {
+	t.Parallel()
+	for _, d := range doors {
+		t.Run(d.name, func(t *testing.T) { d.sameAgain(newBox(t)) })
+	}
+}
+
+func (d door) sameAgain(b box) {
+	had := map[string]string{}
+	start := func(id string, ips ...string) string {
+		b.NetNS(id)
+		got, failure := d.add(b, id, ips...)
+		if got == nil {
+			b.t.Fatal(failure)
+		}
+		if err := b.Ping(got[0]); err != nil {
+			b.t.Errorf("%s: %v", id, err)
+		}
+		return fmt.Sprint(got)
+	}
+	same := func(id string) {
+		if got := start(id); got != had[id] {
+			b.t.Errorf("%s had %s and got %s", id, had[id], got)
+		}
+	}
+	stop := func(id string) {
+		if err := b.netavark("teardown", id); err != nil {
+			b.t.Error(err)
+		}
+		b.Run("ip", "netns", "del", id)
+	}
+	ids := []string{"c1", "c2", "c3"}
+	for _, id := range ids {
+		had[id] = start(id)
+	}
+	for _, id := range ids {
+		stop(id)
+	}
+	if got := start("other"); got != "[10.99.5.5 fd05::5]" {
+		b.t.Errorf("another one got %s", got)
+	}
+	for _, id := range []string{"c3", "c1"} {
+		same(id)
+		stop(id)
+	}
+	start("needs", "10.99.5.3") // which c2 had
+	if got := start("c2"); got == had["c1"] || got == had["c2"] || got == had["c3"] {
+		b.t.Errorf("c2 got %s", got)
+	}
+	same("c1")
+	same("c3")
+}
+
+// An ADD that fails keeps the address that its container had before, unless it failed
+// because somebody else uses that: then the next one gets another.
+func TestSameAddressAfterAFailedADD(t *testing.T) {
+	b := newBox(t)
+	with := func(keys string) func(*lab.Call) {
+		return func(c *lab.Call) {
+			c.Conf = conf(`"enabledad":true,"ipam":{"ranges":[[{"subnet":"10.87.1.0/24"}],[{"subnet":"fd87::/64"}]]}` + keys)
+		}
+	}
+	port := with(`,"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}`)
+	c1 := b.attach("c1", with(""))
+	b.do(c1.then("DEL"))
+	b.attach("c2", port)
+	refused, plain := c1.add, c1.add
+	port(&refused)
+	b.refused(refused, 0, "8080")
+	if again := b.do(plain); again.Addr() != c1.addr {
+		t.Errorf("c1 had %s and got %s", c1.addr, again.Addr())
+	}
+	b.do(c1.then("DEL"))
+	thief := b.NetNS("thief")
+	b.Sh("ip link add t0 up master " + bridgeName + " type veth peer name eth0 netns thief")
+	thief.Sh("ip addr add fd87::2/64 dev eth0 nodad; ip link set eth0 up")
+	b.refused(plain, 101, "fd87::2", "duplicate")
+	if again := b.do(plain); again.Addr() == c1.addr {
+		t.Errorf("c1 got %s, whose IPv6 address somebody else uses", again.Addr())
+	}
+}
+
 func TestLeasesSurviveAReboot(t *testing.T) {
 	b := newBox(t)
 	first, second := b.attach("c1"), b.attach("c2")

@@ -319,15 +319,11 @@ func (p nv) reload() {
 }
 
 func (p nv) restart() {
-	p.run("a", flatnet)
-	p.Do("stop", "-t0", "a")
-	p.clean()
-	for _, verb := range []string{"start", "restart"} {
-		p.Do(verb, "a")
-		if err := p.World.Ping(p.addr("a", "flatnet")); err != nil {
-			p.t.Errorf("after %s: %v", verb, err)
-		}
+	start := func(name string) { p.run(name, []string{"dual"}) }
+	addrs := func(name string) string {
+		return p.addr(name, "dual") + " " + p.Network(name, "dual", "GlobalIPv6Address")
 	}
+	sameAgain(p.t, p.Podman, again{start, addrs, p.clean})
 }
 
 // kill ends a container and its monitor in a way that nobody hears of.

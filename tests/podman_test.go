@@ -104,13 +104,38 @@ func (p pod) several() {
 }
 
 func (p pod) restart() {
-	p.Start("test1")
-	p.Do("stop", "-t", "0", "test1")
-	p.clean()
+	sameAgain(p.t, p.Podman, again{func(name string) { p.Start(name) }, p.addr, p.clean})
+}
+
+// An again is how sameAgain starts containers of a network and finds their addresses, and
+// makes sure that stopped ones have nothing.
+type again struct {
+	start func(name string)
+	addr  func(name string) string
+	clean func()
+}
+
+// sameAgain starts containers, stops all, starts another one and then the last of them
+// first, and restarts them: each has the addresses that it had at first.
+func sameAgain(t *testing.T, p lab.Podman, c again) {
+	t.Helper()
+	had := map[string]string{}
+	for _, name := range []string{"a", "b"} {
+		c.start(name)
+		had[name] = c.addr(name)
+	}
+	p.Do("stop", "-t0", "a", "b")
+	c.clean()
+	c.start("other")
 	for _, verb := range []string{"start", "restart"} {
-		p.Do(verb, "test1")
-		if err := p.Ping(p.addr("test1")); err != nil {
-			p.t.Errorf("after %s: %v", verb, err)
+		for _, name := range []string{"b", "a"} {
+			if p.Do(verb, name); c.addr(name) != had[name] || had[name] == "" {
+				t.Errorf("%s had %q, and after %s %q", name, had[name], verb, c.addr(name))
+			}
+			v4, _, _ := strings.Cut(c.addr(name), " ")
+			if err := p.World.Ping(v4); err != nil {
+				t.Errorf("%s after %s: %v", name, verb, err)
+			}
 		}
 	}
 }

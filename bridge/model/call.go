@@ -75,6 +75,10 @@ type Lease struct {
 	Routes    []Route // of a delegated IPAM plugin
 	DNS       DNS     // of a delegated IPAM plugin
 
+	// Again reports that some of Addresses are of an earlier lease, which the attachment
+	// gave back.
+	Again bool
+
 	// Had reports that the attachment had the lease from before, also after an error.
 	Had bool
 
@@ -107,9 +111,9 @@ type Allocator interface {
 	// reports, is never given.
 	Lease(key Key, want []netip.Addr, locals Locals) (Lease, error)
 	// Release takes the keys' addresses back, once their links are gone; a key
-	// that has none is no error. left are keys of the network that have leases
+	// that has none is no error. With again, they may come back for the same addresses. left are keys of the network that have leases
 	// then, whether or not they have links.
-	Release(keys []Key) (left []Key, err error)
+	Release(keys []Key, again bool) (left []Key, err error)
 	// Keys lists who has leases of this network.
 	Keys() ([]Key, error)
 	// Free reports an error unless a Lease of any addresses would succeed now.

@@ -35,7 +35,7 @@ var _ model.Allocator = Allocator{}
 func (d Allocator) Lease(key model.Key, want []netip.Addr, locals model.Locals) (got model.Lease, err error) {
 	keys, err := d.Store.Keys()
 	if got.Had = slices.Contains(keys, key); got.Had {
-		_, err = d.Release([]model.Key{key})
+		_, err = d.Release([]model.Key{key}, false)
 	}
 	if err != nil {
 		return got, err
@@ -70,8 +70,9 @@ func (d Allocator) Lease(key model.Key, want []netip.Addr, locals model.Locals) 
 }
 
 // Release has the plugin take the keys' addresses back, which is no error if it
-// has leased none. Those for which it fails keep their records.
-func (d Allocator) Release(keys []model.Key) (left []model.Key, err error) {
+// has leased none. Those for which it fails keep their records. Whether they get the same
+// addresses again is up to the plugin.
+func (d Allocator) Release(keys []model.Key, _ bool) (left []model.Key, err error) {
 	var released []model.Key
 	for _, key := range keys {
 		if _, failed := d.Plugin.run("DEL", key); failed != nil {
@@ -80,7 +81,7 @@ func (d Allocator) Release(keys []model.Key) (left []model.Key, err error) {
 		}
 		released = append(released, key)
 	}
-	left, serr := d.Store.Release(released)
+	left, serr := d.Store.Release(released, false)
 	return left, errors.Join(err, serr)
 }
 

@@ -55,7 +55,7 @@ func TestDelegateRecordsWhatThePluginGives(t *testing.T) {
 		t.Errorf("keys %v, %v", keys, err)
 	}
 	for range 2 {
-		if left, err := d.Release([]model.Key{delegated("c1")}); err != nil || len(left) != 0 {
+		if left, err := d.Release([]model.Key{delegated("c1")}, true); err != nil || len(left) != 0 {
 			t.Errorf("left %v, %v", left, err)
 		}
 	}
@@ -116,7 +116,7 @@ func TestPluginsOwnError(t *testing.T) {
 
 func TestPluginGetsItsInput(t *testing.T) {
 	d := delegate(t, `cat >"$0.$CNI_COMMAND"; echo "$CNI_CONTAINERID/$CNI_IFNAME" >>"$0.$CNI_COMMAND"`)
-	_, err := d.Release([]model.Key{delegated("c1")})
+	_, err := d.Release([]model.Key{delegated("c1")}, true)
 	if err := errors.Join(err, d.Free(noLocals), d.GC()); err != nil {
 		t.Fatal(err)
 	}

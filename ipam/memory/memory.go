@@ -1,0 +1,80 @@
+// Package memory remembers which addresses attachments had that gave them back, so that a
+// container that is stopped and started, or restarted, gets the same ones: it is released
+// in between.
+//
+// Nothing in a memory is relied on. Who comes back to an address gets it only if anybody
+// could have it.
+package memory
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"flatnet/bridge/model"
+)
+
+// A Memory is what is remembered, the oldest first: texts of the form
+// "<container ID>/<interface>=<address>,<address>".
+type Memory []string
+
+// limit bounds a Memory; the oldest is forgotten first.
+const limit = 128
+
+// Parse reads what String wrote. What cannot be understood is remembered of nobody.
+func Parse(text string) Memory {
+	if text == "" {
+		return nil
+	}
+	return newest(strings.Split(text, " "))
+}
+
+// newest forgets what is too much.
+func newest(m Memory) Memory { return m[max(0, len(m)-limit):] }
+
+// String returns one text without line breaks, empty for nothing.
+func (m Memory) String() string { return strings.Join(m, " ") }
+
+// mark is what the text about a key begins with.
+func mark(key model.Key) string { return key.ContainerID + "/" + key.IfName + "=" }
+
+// addrs returns the addresses in a text.
+func addrs(text string) (list []netip.Addr) {
+	for s := range strings.SplitSeq(text[strings.LastIndexByte(text, '=')+1:], ",") {
+		if a, err := netip.ParseAddr(s); err == nil {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// Add returns m with a key that had addresses, as the only one that had these.
+func (m Memory) Add(key model.Key, had []netip.Addr) Memory {
+	return newest(append(m.Without(key, had), mark(key)+model.JoinAddrs(had)))
+}
+
+// Without returns m without a key, and without those that had one of the addresses.
+func (m Memory) Without(key model.Key, had []netip.Addr) Memory {
+	return slices.DeleteFunc(m, func(text string) bool {
+		return strings.HasPrefix(text, mark(key)) ||
+			slices.ContainsFunc(addrs(text), func(a netip.Addr) bool { return slices.Contains(had, a) })
+	})
+}
+
+// Of returns the addresses that a key had.
+func (m Memory) Of(key model.Key) []netip.Addr {
+	for _, text := range m {
+		if strings.HasPrefix(text, mark(key)) {
+			return addrs(text)
+		}
+	}
+	return nil
+}
+
+// All returns the addresses that anybody had, the one given back first before others.
+func (m Memory) All() (all []netip.Addr) {
+	for _, text := range m {
+		all = append(all, addrs(text)...)
+	}
+	return all
+}
