@@ -11,9 +11,11 @@ import (
 )
 
 // Podman 5.4 with netavark 1.14, of Debian 13, goes through its verbs: it knows
-// no CNI. So does the newest that Debian has, which is 5.8 with 1.17 so far.
+// no CNI. So do Debian sid's, which are 5.8 with 1.17 so far, and experimental's: 6.1 with
+// 2.0.
 func TestNetavarkPodman(t *testing.T)    { testPodman(t, "trixie") }
 func TestNetavarkPodmanSid(t *testing.T) { testPodman(t, "sid") }
+func TestNetavarkPodman6(t *testing.T)   { testPodman(t, "experimental") }
 
 func testPodman(t *testing.T, suite string) {
 	b := newBox(t)
@@ -32,6 +34,8 @@ func testPodman(t *testing.T, suite string) {
 		{"run: reaches and is reached", nv.reaches},
 		{"--ip, --ip6 and --mac-address", nv.wanted},
 		{"an --ip that can't be had", nv.refusedIP},
+		{"options of Podman 6", nv.options},
+		{"network update of the DNS servers", nv.update},
 		{"several networks", nv.several},
 		{"the default route of several networks", nv.defaultRoute},
 		{"IPv6", nv.dual},
@@ -164,7 +168,7 @@ func (p nv) refusedNetworks() {
 		{"overlaps with 10.87.1.0/24 of network flatnet", []string{"--subnet", "10.87.1.128/25"}},
 		{"overlaps with the address " + lab.HostAddr + "/24 of interface " + lab.Uplink, []string{"--subnet", "192.0.2.0/25"}},
 		{"interface flatnet-br0 is the one of network flatnet", []string{"--interface-name", "flatnet-br0"}},
-		{"options.vlan", []string{"-o", "vlan=5"}},
+		{"options.vrf", []string{"-o", "vrf=v"}},
 		{"options.mtu", []string{"-o", "mtu=big"}},
 		{"10.99.2.1 is not in subnet", []string{"--subnet", "10.99.1.0/24", "--gateway", "10.99.2.1"}},
 	} {
@@ -224,6 +228,66 @@ func (p nv) refusedIP() {
 	p.run("a", flatnet, "--ip", "10.87.1.77")
 	for _, ip := range []string{"10.87.1.77", "10.88.0.7", "10.87.1.1", "10.87.1.255"} {
 		p.refused(ip, "run", "--rm", p.cgroup, "--network", "flatnet", "--ip", ip, lab.Image, "true")
+	}
+}
+
+// options are what Podman 6's users type, as far as this one knows it.
+func (p nv) options() {
+	create := []string{"network", "create", "--driver", "flatnet", "--subnet", "10.99.5.0/24", "-o", "metric=333", "-o", "isolate=1",
+		"-o", "masquerade=false", "-o", "no_masquerade=10.4.0.0/16", "-o", "com.docker.network.driver.mtu=1234", "extra"}
+	typed := []string{"--route", "10.5.0.0/16,blackhole,7"}
+	if out, err := p.Try(slices.Concat(create, typed)...); err != nil {
+		p.t.Logf("without %v: %s, %v", typed, out, err)
+		typed = nil
+		p.Do(create...)
+	}
+	defer p.Do("network", "rm", "-f", "extra")
+	want := []string{"inet 10.99.5.7/24", "inet 10.99.5.9/24", "default via 10.99.5.1 dev eth0", "metric 333", "mtu 1234"}
+	if typed != nil {
+		want = append(want, "blackhole 10.5.0.0/16")
+	}
+	p.run("a", []string{"extra:ip=10.99.5.7,ip=10.99.5.9"}, "-p", localhost+":8066:80", "-p", "[::1]:8066:80")
+	out := p.Do("exec", "a", "sh", "-c", "ip addr; ip route")
+	for _, w := range want {
+		if !strings.Contains(out, w) {
+			p.t.Errorf("no %q: %s", w, out)
+		}
+	}
+	if typed != nil {
+		p.Do("network", "connect", "second", "a")
+		p.Do("network", "disconnect", "extra", "a")
+		if out := p.Do("exec", "a", "ip", "route"); strings.Contains(out, "blackhole") {
+			p.t.Errorf("disconnected, and still %s", out)
+		}
+	}
+}
+
+// update changes the servers that are asked about other names, with and without containers.
+func (p nv) update() {
+	p.Do("network", "create", "--driver", "flatnet", "--dns", "192.0.2.53", "extra")
+	defer p.Do("network", "rm", "-f", "extra")
+	header := func() string {
+		return p.World.Sh("head -n1 /run/containers/networks/aardvark-dns/extra")
+	}
+	gateway := p.inspect("extra", "{{range .Subnets}}{{.Gateway}}{{end}}")
+	p.run("a", []string{"extra"})
+	for _, u := range []struct{ option, server, want string }{
+		{"", "", gateway + " 192.0.2.53\n"},
+		{"--dns-add", "192.0.2.54", gateway + " 192.0.2.53,192.0.2.54\n"},
+		{"--dns-drop", "192.0.2.53", gateway + " 192.0.2.54\n"},
+		{"--dns-drop", "192.0.2.54", gateway + "\n"},
+	} {
+		if u.option != "" {
+			p.Do("network", "update", u.option, u.server, "extra")
+		}
+		if got := header(); got != u.want {
+			p.t.Errorf("%s %s: %q, want %q", u.option, u.server, got, u.want)
+		}
+		p.run("b", []string{"extra"})
+		if got := header(); got != u.want {
+			p.t.Errorf("%s %s and a container: %q, want %q", u.option, u.server, got, u.want)
+		}
+		p.Do("rm", "-ft0", "b")
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 // itself, so that a connection alone says nothing.
 func TestNetavarkPorts(t *testing.T)    { testNetavarkPorts(t, "trixie") }
 func TestNetavarkPortsSid(t *testing.T) { testNetavarkPorts(t, "sid") }
+func TestNetavarkPorts6(t *testing.T)   { testNetavarkPorts(t, "experimental") }
 
 func testNetavarkPorts(t *testing.T, suite string) {
 	b := newBox(t)

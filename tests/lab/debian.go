@@ -30,8 +30,8 @@ const Repository = "/mnt/flatnet"
 const NetavarkPlugin = "/usr/local/libexec/netavark/flatnet"
 
 // enterRoot makes root $1 the root of a mount namespace of its own, with
-// repository $2 in it, and keeps that for as long as its input lasts. Nothing
-// that is written gets into $1.
+// repository $2 in it and control groups of version $3, or of either for v1, and keeps
+// that for as long as its input lasts. Nothing that is written gets into $1.
 const enterRoot = `
 d=/run/debian
 mkdir -p $d/upper $d/work $d/root
@@ -39,6 +39,7 @@ mount -t overlay overlay -o lowerdir=$1,upperdir=$d/upper,workdir=$d/work $d/roo
 cd $d/root
 mkdir -p oldroot .` + Repository + `
 mount --rbind /sys sys
+[ "$3" = v1 ] || [ -e sys/fs/cgroup/cgroup.controllers ] || mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount --rbind /dev dev
 mount -t proc proc proc
 mount -t tmpfs -o mode=755 tmpfs run
@@ -57,7 +58,8 @@ exec cat >/dev/null
 
 // Debian is the same world as Debian of a suite sees it, with that one's Podman
 // and flatnet of the repository installed: bookworm, whose Podman has CNI, or a
-// later one, whose Podman has netavark. An error says why there is none; as a
+// later one, whose Podman has netavark; or experimental, which is sid with the newest
+// Podman and netavark. An error says why there is none; as a
 // rule the machine has no debootstrap, or can't reach its mirror.
 func (w *World) Debian(suite, repository string) (Podman, error) {
 	w.TB.Helper()
@@ -65,7 +67,11 @@ func (w *World) Debian(suite, repository string) (Podman, error) {
 	if err != nil {
 		return Podman{}, err
 	}
-	cmd := w.Cmd("unshare", "--mount", "--propagation", "private", "sh", "-ec", enterRoot, "sh", root, repository)
+	cgroups := "v1"
+	if suite == experimental { // Podman 6 knows no other
+		cgroups = "v2"
+	}
+	cmd := w.Cmd("unshare", "--mount", "--propagation", "private", "sh", "-ec", enterRoot, "sh", root, repository, cgroups)
 	d := *w
 	d.Place.world = &d
 	start(w.TB, cmd)
@@ -117,12 +123,38 @@ func debian(suite string) (string, error) {
 	if err := os.RemoveAll(temp); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+include, suite, temp, Mirror())
-	if out, err := cmd.CombinedOutput(); err != nil {
+	base := strings.Replace(suite, experimental, "sid", 1)
+	cmd := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+include, base, temp, Mirror())
+	out, err := cmd.CombinedOutput()
+	if err == nil && suite == experimental {
+		out, err = upgrade(ctx, temp)
+	}
+	if err != nil {
 		os.RemoveAll(temp)
 		return "", fmt.Errorf("debootstrap %s: %w: %s", suite, err, out[max(0, len(out)-500):])
 	}
 	return root, os.Rename(temp, root)
+}
+
+// experimental is the suite that is no whole one: what there is newer than in sid.
+const experimental = "experimental"
+
+// upgrade makes the Podman and netavark of a sid those of experimental. A snapshot of the
+// archive may be older than its signature says that it is good for.
+func upgrade(ctx context.Context, root string) ([]byte, error) {
+	resolver, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(root, "etc/resolv.conf"), resolver, 0o644); err != nil {
+		return nil, err
+	}
+	return exec.CommandContext(ctx, "chroot", root, "env", "DEBIAN_FRONTEND=noninteractive", "sh", "-ec", `
+		echo "deb $1 experimental main" >/etc/apt/sources.list.d/experimental.list
+		set -- -q -o Acquire::Check-Valid-Until=false -o Dpkg::Options::=--force-unsafe-io
+		apt-get "$@" update
+		apt-get "$@" install -y --no-install-recommends -t experimental podman netavark aardvark-dns
+		apt-get clean`, "sh", Mirror()).CombinedOutput()
 }
 
 // Mirror is the Debian mirror that the machine's apt uses, or else Debian's own.

@@ -17,13 +17,14 @@ import (
 // Image is the image that [World.Podman] makes: busybox and nothing else.
 const Image = "localhost/busybox"
 
-// containersConf lets Podman work on machines without cgroups v2 and without
-// CAP_SYS_RESOURCE; %s is the network backend.
+// containersConf lets Podman work on machines without cgroups v2, or with such that have
+// no controllers, and without CAP_SYS_RESOURCE; %s is the network backend.
 const containersConf = `[network]
 network_backend = "%s"
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
 log_driver = "k8s-file"
+pids_limit = 0
 [engine]
 cgroup_manager = "cgroupfs"
 runtime = "runc"
