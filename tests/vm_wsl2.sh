@@ -28,6 +28,17 @@ ports "WSL2"
 podman "WSL2"
 guard "WSL2: macspoofchk"
 
+# The other door.
+netns c1
+netavark=$(echo "$netavark" | sed 's/"internal":false/&,"options":{"macspoofchk":"true"}/')
+ok "WSL2: netavark's macspoofchk: setup" sh -c "echo '$netavark' | flatnet setup /run/netns/c1"
+ok "WSL2: netavark's macspoofchk: packets" pings c1 192.0.2.2
+in_ c1 ip addr add 10.87.1.77/24 dev eth0
+refused "WSL2: netavark's macspoofchk: another's address" "100% packet loss" in_ c1 ping -c1 -W1 -I 10.87.1.77 10.87.1.1
+ok "WSL2: netavark's macspoofchk: teardown" sh -c "echo '$netavark' | flatnet teardown /run/netns/c1"
+ok "WSL2: netavark's macspoofchk: nothing is left" clean
+umount /run/netns/c1
+
 netns c1
 guarded6=$(with "$dualported" '"macspoofchk":true')
 ok "WSL2: dual stack with macspoofchk: ADD" add c1 "$guarded6"

@@ -43,12 +43,13 @@ func option(name string) set {
 		"forwardAccept": boolean(func(d *definition, v bool) { d.Network.ForwardAccept = v }),
 		"allowOverlap":  boolean(func(d *definition, v bool) { d.Network.AllowOverlap = v }),
 		"dns":           boolean(func(d *definition, v bool) { d.Names = v }),
+		"macspoofchk":   boolean(func(d *definition, v bool) { d.Network.SpoofCheck = v }),
 	}[name]
 }
 
 // options are the names that are flatnet's and netavark's; Docker's mean the same.
 var options = []string{
-	"allowOverlap", "dns", "forwardAccept", "inbound", "isolate", "masquerade", "metric", "mode", "mtu",
+	"allowOverlap", "dns", "forwardAccept", "inbound", "isolate", "macspoofchk", "masquerade", "metric", "mode", "mtu",
 	"no_default_route", "no_masquerade", "vlan",
 }
 

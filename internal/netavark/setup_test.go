@@ -127,6 +127,7 @@ func TestSetupHonoursTheNetwork(t *testing.T) {
 		{"mtu 0", change(`"options":{"mtu":"0"}`), func(n model.Network) bool { return n.MTU == 0 }},
 		{"isolate by default", least, func(n model.Network) bool { return n.Isolated }},
 		{"isolate strict", change(`"options":{"isolate":"strict"}`), func(n model.Network) bool { return n.Isolated }},
+		{"macspoofchk", change(`"options":{"macspoofchk":"true"}`), func(n model.Network) bool { return n.SpoofCheck }},
 		{"forwardAccept", change(`"options":{"forwardAccept":"true"}`), func(n model.Network) bool { return n.ForwardAccept }},
 		{"allowOverlap", change(`"options":{"allowOverlap":"true"}`), func(n model.Network) bool { return n.AllowOverlap }},
 		{"inbound published", change(`"options":{"inbound":"published"}`), func(n model.Network) bool { return n.PublishedOnly }},
