@@ -64,10 +64,13 @@ func (d *Dir) Probe(data []byte) error {
 // writeTemp writes a new temporary file, in place of one that a process left which
 // was killed. After an error the caller must remove it.
 func (d *Dir) writeTemp(data []byte) error {
-	if err := d.Remove(d.temp()); err != nil {
-		return err
+	err := d.write(d.temp(), os.O_CREATE|os.O_EXCL, data)
+	if errors.Is(err, fs.ErrExist) {
+		if err = d.Remove(d.temp()); err == nil {
+			err = d.write(d.temp(), os.O_CREATE|os.O_EXCL, data)
+		}
 	}
-	return d.write(d.temp(), os.O_CREATE|os.O_EXCL, data)
+	return err
 }
 
 // Overwrite writes over the present content, and over what remains of it line feeds,
@@ -126,8 +129,10 @@ func (d *Dir) Remove(name string) error {
 // open opens or makes a regular file.
 func (d *Dir) open(name string, flags int) (*os.File, error) {
 	path := filepath.Join(d.path, name)
-	if st, err := d.stat(name); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, model.Errorf(model.ErrConflict, "%s must be a regular file, and no link to one", path)
+	if flags&os.O_EXCL == 0 { // else it is made
+		if st, err := d.stat(name); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+			return nil, model.Errorf(model.ErrConflict, "%s must be a regular file, and no link to one", path)
+		}
 	}
 	fd, err := -1, error(unix.EINTR)
 	for errors.Is(err, unix.EINTR) {
