@@ -364,3 +364,22 @@ func TestLinkLocalGateway(t *testing.T) {
 		t.Errorf("rules are left: %s", rules)
 	}
 }
+
+// A host end has no link-local address, and the container's has one only where there is
+// IPv6: else Linux would report their multicast groups to each container.
+func TestLinkLocalAddressesWhereNeeded(t *testing.T) {
+	b := newBox(t)
+	for id, has := range map[string]bool{"c1": false, "c2": false, "six": true} {
+		c := b.attach(id, func(c *lab.Call) {
+			if has {
+				c.Conf = dualOther
+			}
+		})
+		if out := c.Run("ip", "-6", "addr", "show", "dev", "eth0"); strings.Contains(out, "fe80::") != has {
+			t.Errorf("%s has %q", id, out)
+		}
+		if out := b.Run("ip", "-6", "addr", "show", "dev", "fn-"+id); out != "" {
+			t.Errorf("the host end of %s has %s", id, out)
+		}
+	}
+}
