@@ -242,3 +242,22 @@ func (p nv) noServer() {
 		p.t.Errorf("create: %s, %v", out, err)
 	}
 }
+
+// With dns_bind_port the server listens there, and containers ask port 53 all the same.
+func (p nv) namesOnAnotherPort() {
+	const conf = "/etc/containers/containers.conf"
+	p.World.Sh("sed -i '/^.network.$/a dns_bind_port = 1053' " + conf)
+	defer p.World.Sh("sed -i /^dns_bind_port/d " + conf)
+	p.run("web", flatnet)
+	p.run("db", flatnet)
+	if got, want := p.lookup("db", "web"), p.addr("web", "flatnet"); got != want {
+		p.t.Errorf("db finds web at %q, want %s", got, want)
+	}
+	if out := p.World.Sh("pgrep -a aardvark-dns"); !strings.Contains(out, "-p 1053") {
+		p.t.Errorf("the server runs as %s", out)
+	}
+	p.Do("network", "reload", "web")
+	if got, want := p.lookup("db", "web"), p.addr("web", "flatnet"); got != want {
+		p.t.Errorf("after a reload db finds web at %q, want %s", got, want)
+	}
+}

@@ -58,6 +58,7 @@ func testPodman(t *testing.T, suite string) {
 		{"names behind the host's firewall", nv.namesBehindFirewall},
 		{"names in capitals, and such that DNS can't hold", nv.oddNames},
 		{"names while a container has port 53", nv.portOfNames},
+		{"names by a server on another port", nv.namesOnAnotherPort},
 		{"no names where the server is not installed", nv.noServer},
 		{"many at once", nv.storm},
 	} {

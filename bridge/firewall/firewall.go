@@ -50,7 +50,7 @@ func chains(s *model.Shared, have []nft.Rule) (all []nft.Ruleset) {
 		family, place := nft.FamilyOf(sub.Addr()), sub.Prefix.String()
 		r.served[family] = true
 		if sub.Gateway.IsValid() {
-			dns := gatewayDNS(sub.Gateway)
+			dns := gatewayDNS(sub.Gateway, r.DNSPort)
 			add(family, place, nft.Chain{Name: "dns-prerouting", Type: nft.NAT, Hook: nft.Prerouting, Priority: dnsNAT}, dns)
 			add(family, place, nft.Chain{Name: "dns-output", Type: nft.NAT, Hook: nft.Output, Priority: dnsNAT}, dns)
 		}
@@ -200,8 +200,14 @@ func (r rules) prerouting(sub model.Subnet) (rules [][]nft.Expr) {
 //
 //	ip daddr 10.87.1.1 udp dport 53 dnat to 10.87.1.1
 //	ip daddr 10.87.1.1 tcp dport 53 dnat to 10.87.1.1
-func gatewayDNS(gateway netip.Addr) (rules [][]nft.Expr) {
+//
+// A server that listens on another port gets them there.
+func gatewayDNS(gateway netip.Addr, port uint16) (rules [][]nft.Expr) {
 	toItself := []nft.Expr{nft.Immediate(nft.Reg1, gateway.AsSlice()), nft.Translate(nft.FamilyOf(gateway), nft.Reg1, 0)}
+	if port != 0 {
+		toItself = []nft.Expr{nft.Immediate(nft.Reg1, gateway.AsSlice()), nft.Immediate(nft.Reg2, nft.BigEndian(port)),
+			nft.Translate(nft.FamilyOf(gateway), nft.Reg1, nft.Reg2)}
+	}
 	for _, protocol := range nft.DNSProtocols() {
 		rules = append(rules, slices.Concat(
 			nft.Destination.Is(gateway, nft.Equal), nft.ToPort(protocol, nft.DNS), toItself))

@@ -7,6 +7,7 @@ package foreign
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -197,7 +198,7 @@ func acceptRules(ch nft.Chain, s *model.Shared) []nft.Rule {
 		return r.Rules
 	}
 	for _, protocol := range nft.DNSProtocols() {
-		r.Append(comment(s.Name), nft.AcceptIf(in, nft.ToPort(protocol, nft.DNS)))
+		r.Append(comment(s.Name), nft.AcceptIf(in, nft.ToPort(protocol, cmp.Or(s.DNSPort, nft.DNS))))
 	}
 	return r.Rules
 }

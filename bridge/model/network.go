@@ -54,6 +54,7 @@ type Network struct {
 	Subnets []Subnet       // none if another plugin leases addresses
 	Flat    []netip.Prefix // destinations never masqueraded, besides the subnet itself
 	Routes  []Route        // further routes of the container
+	DNSPort uint16         // on which the gateways' DNS server listens; 0 is 53, as containers ask
 	DNS     DNS            // handed back in the result as it is
 }
 

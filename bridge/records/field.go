@@ -71,7 +71,7 @@ func networkFields(s *model.Shared) []field {
 		flag("isGateway", &s.IsGateway), flag("ipMasq", &s.IPMasq), list("noMasq", &s.Flat, netip.Prefix.String, netip.ParsePrefix),
 		flag("promiscMode", &s.PromiscMode), flag("hairpinMode", &s.HairpinMode),
 		flag("internal", &s.Internal), flag("isolation", &s.Isolated), flag("portIsolation", &s.PortIsolated),
-		flag("inbound", &s.PublishedOnly), flag("forwardAccept", &s.ForwardAccept), flag("dnsEnabled", &s.ServesDNS),
+		flag("inbound", &s.PublishedOnly), flag("forwardAccept", &s.ForwardAccept), flag("dnsEnabled", &s.ServesDNS), number("dnsPort", &s.DNSPort),
 		flag("macspoofchk", &s.SpoofCheck), flag("disableContainerInterface", &s.NoAddress),
 		number("vlan", &s.VLANs.ID), flag("preserveDefaultVlan", &s.VLANs.KeepDefault),
 		list("vlanTrunk", &s.VLANs.Trunk, func(id uint16) string { return strconv.Itoa(int(id)) }, parseNumber[uint16]),

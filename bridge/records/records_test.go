@@ -34,7 +34,7 @@ func fullShared() *model.Shared {
 		Network: model.Network{
 			Name: "flatnet", Bridge: "br", MTU: 1400, IsGateway: true, IPMasq: true, HairpinMode: true, PromiscMode: true,
 			Internal: true, Isolated: true, SpoofCheck: true, PortIsolated: true, PublishedOnly: true, ForwardAccept: true,
-			ServesDNS: true, NoAddress: true,
+			ServesDNS: true, DNSPort: 1053, NoAddress: true,
 			VLANs:   model.VLANs{ID: 7, Trunk: []uint16{9, 10, 4094}, KeepDefault: true},
 			Subnets: []model.Subnet{v4, v6},
 			Flat:    []netip.Prefix{pfx("10.87.0.0/16"), pfx("fd87::/48")},

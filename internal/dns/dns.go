@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -52,6 +53,7 @@ type Server struct {
 	Dir     string
 	Program func() string // absolute path; empty: not installed
 	Warn    func(string)  // reports a failure that fails no call
+	Port    uint16        // that it listens on, as netavark's; 0: 53, which containers ask
 }
 
 // Find returns the host's server. Its program is looked for when it is asked for, in the
@@ -62,8 +64,28 @@ func Find(warn func(string)) Server {
 		dirs := []string{"/usr/local/libexec/podman", "/usr/local/lib/podman", "/usr/libexec/podman", "/usr/lib/podman"}
 		return subprocess.Find(processName, dirs)
 	}
-	return Server{Dir: cmp.Or(rootless.Names(), Dir), Program: find, Warn: warn}
+	s := Server{Dir: cmp.Or(rootless.Names(), Dir), Program: find, Warn: warn}
+	if text := os.Getenv(portVariable); text != "" {
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err == nil && n != port {
+			s.Port = uint16(n)
+		}
+		if err != nil || n == 0 {
+			warn(fmt.Sprintf("%s: %.20q is not a port (dns_bind_port of containers.conf); containers are not found by name", portVariable, text))
+			s.Program = func() string { return "" }
+		}
+	}
+	return s
 }
+
+// portVariable is where Podman tells netavark the dns_bind_port of containers.conf(5), and
+// so its plugins.
+const portVariable = "NETAVARK_DNS_PORT"
+
+// ListenPort returns the port that the server listens on; 0 is 53.
+func (s Server) ListenPort() uint16 { return s.Port }
+
+func (s Server) port() uint16 { return cmp.Or(s.Port, port) }
 
 // Installed reports whether there is a server.
 func (s Server) Installed() bool { return s.Program() != "" }

@@ -71,7 +71,7 @@ func (s Server) publish(r Record) error {
 		}
 		if err == nil {
 			asked := time.Now()
-			if err = ask(netip.AddrPortFrom(addr, port), r.question()); err == nil {
+			if err = ask(netip.AddrPortFrom(addr, s.port()), r.question()); err == nil {
 				i++
 				continue
 			}
@@ -99,7 +99,7 @@ func (s Server) publish(r Record) error {
 // binds.
 func (s Server) conflict(addrs []netip.Addr) error {
 	for _, addr := range addrs {
-		socket, err := listeners.Receiver(netip.AddrPortFrom(addr, port))
+		socket, err := listeners.Receiver(netip.AddrPortFrom(addr, s.port()))
 		own, oerr := listeners.HeldBy(s.pid()) // later than the socket, which the server may just have made
 		foreign := oerr == nil && !slices.Contains(own, socket.Inode)
 		if err == nil && (socket.Addr.Addr().IsUnspecified() || foreign) {
@@ -156,7 +156,7 @@ func (s Server) withdraw(network string, drop func(id string) bool) error {
 // with netavark, systemd does not stop it together with its caller.
 func (s Server) start() error {
 	program := s.Program()
-	args := []string{program, "--config", s.Dir, "-p", strconv.Itoa(port), "run"}
+	args := []string{program, "--config", s.Dir, "-p", strconv.Itoa(int(s.port())), "run"}
 	if _, err := os.Stat("/run/systemd/system"); err == nil { // sd_booted(3)
 		if systemd := subprocess.Find("systemd-run", filepath.SplitList(os.Getenv("PATH"))); systemd != "" {
 			scope := []string{systemd, "-q", "--scope"}

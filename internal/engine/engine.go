@@ -36,6 +36,8 @@ type Host interface {
 type Names interface {
 	// Installed reports whether there is a server for Add to use.
 	Installed() bool
+	// ListenPort returns the port that it listens on; 0 is 53, as containers ask.
+	ListenPort() uint16
 	// Add returns the addresses at which the record is served; none if no server
 	// can be used.
 	Add(dns.Record) (servers []string, err error)
@@ -87,7 +89,9 @@ func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator
 		if err := dns.ValidNetwork(n.Name); err != nil {
 			return n, nil, err
 		}
-		n.ServesDNS = e.Names.Installed()
+		if n.ServesDNS = e.Names.Installed(); n.ServesDNS {
+			n.DNSPort = e.Names.ListenPort()
+		}
 	}
 	store := ipam.New(cfg, e.Host.Owners)
 	if c.IPAM.Type == "" {

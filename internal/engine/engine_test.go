@@ -65,6 +65,8 @@ func (f fakeHost) Survey(bool) ([]*model.Survey, error) { return nil, nil }
 type fakeNames struct{ *fakes }
 
 func (f fakeNames) Installed() bool { return f.installed }
+
+func (f fakeNames) ListenPort() uint16 { return 0 }
 func (f fakeNames) Add(r dns.Record) (servers []string, err error) {
 	f.record = r
 	f.calls = append(f.calls, "name")

@@ -79,6 +79,8 @@ type fakeNames struct {
 
 func (n *fakeNames) Installed() bool { return n.installed }
 
+func (n *fakeNames) ListenPort() uint16 { return 0 }
+
 func (n *fakeNames) Add(r dns.Record) (servers []string, err error) {
 	n.added = append(n.added, r)
 	for _, a := range r.Listen {
