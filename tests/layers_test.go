@@ -16,7 +16,7 @@ var layers = [][]string{
 	{"flatnet/ipam/delegate"},
 	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf"},
 	parts,
-	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/ipam/memory", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/listeners", "flatnet/internal/podman"},
+	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/ipam/memory", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/containersconf", "flatnet/internal/listeners", "flatnet/internal/podman"},
 	{"flatnet/internal/flock"},
 	{"flatnet/bridge/model"},
 	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack"},

@@ -13,6 +13,7 @@ import (
 	"strconv"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/containersconf"
 	"flatnet/internal/fields"
 	"flatnet/internal/sha256"
 	"flatnet/internal/strictjson"
@@ -210,6 +211,11 @@ func (p Plugin) others(name string) (all []taken, err error) {
 		if doc.Err() == nil && defined != name && file == defined+".json" { // else it is none of Podman's
 			all = append(all, list...)
 		}
+	}
+	conf := containersconf.Read("")
+	if conf.Default != name && !slices.Contains(files, conf.Default+".json") {
+		owner := "Podman's default network " + conf.Default + ", which is in memory only (default_subnet of containers.conf)"
+		all = append(all, taken{prefix: conf.Subnet, owner: owner})
 	}
 	owners, err := p.Engine.Host.Owners()
 	for _, o := range owners {

@@ -206,6 +206,7 @@ func TestCreateRefusesCollisions(t *testing.T) {
 		{"with another network", `{"name":"b","subnets":[{"subnet":"10.99.7.0/24"}]}`, "subnet 10.99.7.0/24 overlaps with 10.99.0.0/16 of network a"},
 		{"in IPv6", `{"name":"b","subnets":[{"subnet":"10.98.7.0/24"},{"subnet":"fd00::/16"}]}`, "subnet fd00::/16 overlaps with fd00:a::/64 of network a"},
 		{"with a container", `{"name":"b","subnets":[{"subnet":"10.50.0.0/24"}]}`, "subnet 10.50.0.0/24 overlaps with 10.50.0.9/32 of container 0d8d354710ce in network cni"},
+		{"with Podman's default network", `{"name":"b","subnets":[{"subnet":"10.88.0.0/16"}]}`, "subnet 10.88.0.0/16 overlaps with 10.88.0.0/16 of Podman's default network podman, which is in memory only"},
 		{"with the host", `{"name":"b","subnets":[{"subnet":"192.0.2.128/25"}]}`, "192.0.2.128/25 overlaps with 192.0.2.0/24"},
 		{"of a bridge", `{"name":"b","network_interface":"br-a"}`, "interface br-a is the one of network a"},
 		{"of the bridge of an odd one", `{"name":"b","network_interface":"br-odd"}`, "interface br-odd is the one of network odd"},
