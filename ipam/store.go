@@ -22,6 +22,7 @@ import (
 	"flatnet/bridge/model"
 	"flatnet/internal/lockdir"
 	"flatnet/internal/rootless"
+	"flatnet/ipam/memory"
 )
 
 // DefaultDir is the data directory of a configuration that names none.
@@ -134,9 +135,8 @@ func (s *Store) Record(key model.Key, addrs []netip.Addr, locals model.Locals) e
 }
 
 // Release takes the keys' addresses back; their links must be gone. It makes no
-// directory and no file, and removes a network's folder with its last lease, unless
-// something is remembered: what the keys had if they may be back, which again says.
-// left are the keys that then have leases, or without a lease file have links
+// directory, and removes a network's folder with its last lease. What the keys had is
+// remembered if they may be back, which again says. left are the keys that then have leases, or without a lease file have links
 // with addresses.
 //
 // On a full disk, leases may have to stay in the file. That is no error: without
@@ -166,7 +166,10 @@ func (p *pool) release(keys []model.Key, again bool) error {
 	}
 	l.removeKeys(keys)
 	switch {
-	case d != nil && d.Sub != "" && len(l.all) == 0 && len(l.released) == 0:
+	case d != nil && d.Sub != "" && len(l.all) == 0:
+		if before > 0 {
+			memory.Keep(d.Base, d.Sub, l.released)
+		}
 		return d.Remove(fileName)
 	case d == nil || len(l.all) == before:
 		return nil
@@ -385,6 +388,9 @@ func (s *Store) load(d *lockdir.Dir) (*leases, error) {
 	}
 	if wrong != nil {
 		l = &leases{network: s.cfg.Network}
+		if d.Sub != "" {
+			l.released = memory.Recall(d.Base, d.Sub)
+		}
 		l.describe(s.cfg.Sets)
 		changed = l.adopt(owners)
 	}

@@ -15,8 +15,8 @@ func (b box) folder(network string) bool {
 	return err == nil
 }
 
-// The folder of a network goes with its last lease unless that may be wanted again, and
-// the one of the default network stays.
+// The folder of a network goes with its last lease, by both doors, and the one
+// of the default network stays.
 func TestFolderGoesWithTheLastLease(t *testing.T) {
 	b := newBox(t)
 	usual, first, second := b.attach("c0"), b.attach("c1", otherNetwork), b.attach("c2", otherNetwork)
@@ -26,17 +26,25 @@ func TestFolderGoesWithTheLastLease(t *testing.T) {
 	}
 	b.do(second.then("DEL"))
 	b.do(second.then("DEL"))
-	if left := b.Sh("jq -r '.released, (.allocations | length)' " + ipamDir + "/other/allocations.json"); left !=
-		"c1/eth0="+first.addr+" c2/eth0="+second.addr+"\n0\n" {
-		t.Errorf("the lease file of other has %s", left)
-	}
-	third := b.attach("c3", otherNetwork)
-	b.Sh("rm -r " + ipamDir + "/other")
-	b.do(third.then("DEL"))
 	if b.folder("other") {
 		t.Errorf("the folder of other is left: %s", b.Sh("ls -la "+ipamDir+"/other"))
 	}
-	b.do(b.attach("c4", hostLocal).then("DEL"))
+	for _, d := range doors {
+		b.NetNS(d.name)
+		if got, failure := d.add(b, d.name); got == nil {
+			t.Fatal(failure)
+		}
+		if !b.folder("five/allocations.json") {
+			t.Errorf("%s made no folder", d.name)
+		}
+		if err := b.netavark("teardown", d.name); err != nil {
+			t.Error(err)
+		}
+		if b.folder("five") {
+			t.Errorf("%s: the folder of five is left", d.name)
+		}
+	}
+	b.do(b.attach("c3", hostLocal).then("DEL"))
 	if b.folder("net") {
 		t.Error("the folder of a network of host-local is left")
 	}
@@ -76,13 +84,13 @@ func TestFolderWithoutALease(t *testing.T) {
 	b.Sh("mkdir -m 700 " + ipamDir + "/other")
 	b.Write(ipamDir+"/other/allocations.json", `broken`)
 	b.do(b.attach("c2", otherNetwork).then("DEL"))
-	if left := b.Sh("ls -A " + ipamDir + "/other"); left != ".lock\nallocations.json\nallocations.json.broken-1\n" {
+	if left := b.Sh("ls -A " + ipamDir + "/other"); left != "allocations.json.broken-1\n" {
 		t.Errorf("left: %s", left)
 	}
 }
 
-// The folder may come and go with every call of several processes, as it does where
-// another plugin leases: no two get one address, and no ADD finds itself without a folder.
+// The folder may come and go with every call of several processes: no two get
+// one address, and no ADD finds itself without a folder.
 func TestFolderComesAndGoes(t *testing.T) {
 	b := newBox(t)
 	const n = 6
@@ -93,8 +101,7 @@ func TestFolderComesAndGoes(t *testing.T) {
 		id := fmt.Sprint("c", i)
 		b.NetNS(id)
 		add := call("ADD", id)
-		hostLocal(&add)
-		add.Conf = strings.Replace(add.Conf, "10.10.0.4", "10.10.0.99", 1) // room for all
+		otherNetwork(&add)
 		wg.Go(func() {
 			for range 25 {
 				r := b.Call(program, add)
@@ -123,7 +130,7 @@ func TestFolderComesAndGoes(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if left := b.Sh("ls -A " + ipamDir); strings.Contains(left, "net") {
+	if left := b.Sh("ls -A " + ipamDir); strings.Contains(left, "other") {
 		t.Errorf("left: %s", left)
 	}
 }

@@ -7,7 +7,10 @@
 package memory
 
 import (
+	"io"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,7 +21,8 @@ import (
 // "<container ID>/<interface>=<address>,<address>".
 type Memory []string
 
-// limit bounds a Memory; the oldest is forgotten first.
+// limit bounds a Memory, and that of all networks without leases; the oldest is forgotten
+// first.
 const limit = 128
 
 // Parse reads what String wrote. What cannot be understood is remembered of nobody.
@@ -77,4 +81,57 @@ func (m Memory) All() (all []netip.Addr) {
 		all = append(all, addrs(text)...)
 	}
 	return all
+}
+
+// file is in the data directory, and has a line for each text of a network whose folder
+// went with its last lease: the network's name, a space and the text. No network has a
+// name that begins with a dot.
+const file = ".released"
+
+// maxFile is more than limit lines have bytes.
+const maxFile = 1 << 20
+
+// Keep keeps m in a data directory, in place of what is kept there of the network. What
+// can't be written is forgotten, and of two processes that write at once one wins.
+func Keep(dir, network string, m Memory) {
+	all := slices.DeleteFunc(read(dir), func(line string) bool { return strings.HasPrefix(line, network+" ") })
+	if len(m) == 0 && len(all) == 0 {
+		os.Remove(filepath.Join(dir, file))
+		return
+	}
+	for _, text := range m {
+		all = append(all, network+" "+text)
+	}
+	temp := filepath.Join(dir, file+".new")
+	err := os.WriteFile(temp, []byte(strings.Join(newest(all), "\n")+"\n"), 0o600)
+	if err == nil {
+		err = os.Rename(temp, filepath.Join(dir, file))
+	}
+	if err != nil {
+		os.Remove(temp)
+	}
+}
+
+// Recall returns what is kept of a network.
+func Recall(dir, network string) (m Memory) {
+	for _, line := range read(dir) {
+		if text, ok := strings.CutPrefix(line, network+" "); ok {
+			m = append(m, text)
+		}
+	}
+	return newest(m)
+}
+
+// read returns the lines of the file.
+func read(dir string) Memory {
+	f, err := os.Open(filepath.Join(dir, file))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile))
+	if err != nil {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
 }

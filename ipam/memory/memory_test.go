@@ -3,6 +3,9 @@ package memory
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"flatnet/bridge/model"
@@ -57,4 +60,34 @@ func FuzzMemory(f *testing.F) {
 			t.Errorf("%q: c1 had %s of %d", text, got, len(m))
 		}
 	})
+}
+
+// What is kept of one network leaves the others' alone, is bounded, and goes when there is
+// nothing.
+func TestKeepAndRecall(t *testing.T) {
+	dir := t.TempDir()
+	for _, network := range []string{"a", "ab"} {
+		Keep(dir, network, Memory{"c1/eth0=10.87.1.2", "c2/eth0=10.87.1.3"})
+	}
+	Keep(dir, "a", Memory{"c3/eth0=10.87.1.4"})
+	for network, want := range map[string]Memory{"a": {"c3/eth0=10.87.1.4"}, "ab": {"c1/eth0=10.87.1.2", "c2/eth0=10.87.1.3"}, "b": nil} {
+		if got := Recall(dir, network); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", network, got)
+		}
+	}
+	var many Memory
+	for i := range 2 * limit {
+		many = append(many, fmt.Sprintf("c%d/eth0=10.87.1.2", i))
+	}
+	if Keep(dir, "a", many); len(Recall(dir, "a")) != limit || len(Recall(dir, "ab")) != 0 {
+		t.Error("the newest are not kept")
+	}
+	Keep(dir, "a", nil)
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	Keep(filepath.Join(dir, "none"), "a", many) // which is no error
+	if err := os.WriteFile(filepath.Join(dir, file), []byte("broken"), 0o600); err != nil || Recall(dir, "a") != nil {
+		t.Errorf("a broken file: %v", err)
+	}
 }
