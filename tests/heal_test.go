@@ -110,20 +110,22 @@ func (b box) stop(add lab.Call) (kill func()) {
 	return b.hold(add, "KILL")
 }
 
-// hold begins an ADD and stops it between its lease and its link, where it reads a
-// sysctl: that is a pipe until it is stopped. The returned function sends it a signal
+// hold begins an ADD and stops it between its lease and its link, where it reads the
+// network's record: that is a pipe until it is stopped. The returned function sends it a signal
 // and waits for its end.
 func (b box) hold(add lab.Call, signal string) (end func()) {
 	b.t.Helper()
 	b.Write("/run/conf", add.Conf)
-	cmd := b.Cmd("sh", "-ec", `mkfifo /run/gate; mount --bind /run/gate /proc/sys/net/ipv4/ip_forward
-		trap 'umount -l /proc/sys/net/ipv4/ip_forward 2>/dev/null' EXIT
+	cmd := b.Cmd("sh", "-ec", `umask 077; record=/run/flatnet/$(stat -Lc %i /proc/self/ns/net)/flatnet/bridge
+		mkdir -p $(dirname $record); [ -e $record ] || : >$record
+		mkfifo /run/gate; mount --bind /run/gate $record
+		trap 'umount -l $record 2>/dev/null' EXIT
 		# An ADD that fails earlier opens the gate as well: see exec, which waits for a reader.
 		{ sh -c 'echo $$ >/run/pid; exec "$0"' "$0" </run/conf >/run/stopped 2>&1; : </run/gate; } 2>/dev/null &
 		exec 8>/run/gate
 		add=$(cat /run/pid); kill -STOP $add
 		while grep -hq '^State:.[^T]' /proc/$add/task/*/status; do :; done
-		exec 8>&-; umount -l /proc/sys/net/ipv4/ip_forward; rm /run/gate; echo stopped; read end || :
+		exec 8>&-; umount -l $record; rm /run/gate; echo stopped; read end || :
 		kill -`+signal+` $add; wait || :`, program)
 	cmd.Env = append(add.Env(), "PATH=/usr/sbin:/usr/bin:/sbin:/bin")
 	in, err := cmd.StdinPipe()
