@@ -27,6 +27,7 @@ import (
 var version = "unknown"
 
 func main() {
+	rootless.Disinherit()
 	e := engine.New()
 	isCNI := os.Getenv("CNI_COMMAND") != ""
 	if !isCNI && (len(os.Args) < 2 || !netavark.IsCommand(os.Args[1])) {

@@ -73,7 +73,7 @@ func (h *Host) Add(n *model.Network, r *model.Request, alloc model.Allocator) (m
 	}
 	for _, step := range append(steps, ad.checkShared) {
 		if err := step(); err != nil {
-			return model.Result{}, errors.Join(ad.cause(err), ad.undo(h))
+			return model.Result{}, errors.Join(ad.cause(err), ad.undo(h), inside.Withdraw())
 		}
 	}
 	res := link.Result(ad.a, ad.br, ad.end, inside.Path())
@@ -184,7 +184,7 @@ func (ad *adding) makeBridge() error {
 // rules in foreign chains, the record says so: without it, no DEL looks for them.
 func (ad *adding) share(s *model.Shared) {
 	found := ad.records.Merge(s)
-	if found != nil && found.ForwardAccept && !s.ForwardAccept {
+	if found != nil && found.ForwardAccept && (!s.ForwardAccept || found.DNSPort != s.DNSPort) {
 		foreign.Remove(ad.Host, s.Name)
 	}
 	ad.shared = ad.records.Share(s, found)
@@ -204,6 +204,7 @@ func (ad *adding) configure() error {
 	if errors.Is(err, model.ErrTaken) { // a neighbour has the address, so the next ADD better gets another
 		ad.lease.Again = false
 	}
+	ad.a.SetRank()
 	return err
 }
 
@@ -301,7 +302,7 @@ func (ad *adding) checkShared() error {
 	}
 	defer lock.Close()
 	if err := conflict.SharedAgain(ad.Host, ad.br.Link, ad.a); err != nil {
-		ends, ferr := ad.NamedEnds(ad.a.Key)
+		ends, ferr := ad.Ends(ad.a.Key)
 		return errors.Join(err, ferr, ad.removeEnds(ad.a.Key, ends))
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"flatnet/bridge/model"
@@ -203,14 +204,17 @@ func readPool(doc, runtime *strictjson.Object, c *model.Config, version string) 
 	for _, set := range c.IPAM.Sets {
 		families[len(set) > 0 && set[0].Subnet.Addr().Is6()]++
 	}
-	first := map[bool]netip.Addr{}
-	for _, a := range c.Request.IPs {
-		if first[a.Is6()] = cmp.Or(first[a.Is6()], a); first[a.Is6()] != a {
-			families[a.Is6()]++
-		}
-	}
 	if version < withLists && max(families[true], families[false]) > 1 {
 		o.Fail("ranges", "more than one address per family needs cniVersion 0.3.0 or newer, not %q", version)
+	}
+	for _, set := range c.IPAM.Sets {
+		inside := func(a netip.Addr) bool {
+			return slices.ContainsFunc(set, func(r model.Range) bool { return r.Subnet.Contains(a) })
+		}
+		wanted := slices.Compact(slices.DeleteFunc(slices.Clone(c.Request.IPs), func(a netip.Addr) bool { return !inside(a) }))
+		if len(wanted) > 1 {
+			o.Fail("ranges", "addresses %s and %s are both wanted of one range set, which gives one", wanted[0], wanted[1])
+		}
 	}
 	c.Network.Routes = readRoutes(o, fields.Subnet)
 	for i, r := range c.Network.Routes {

@@ -97,9 +97,11 @@ rootless() {
 		inode=$(stat -L -c %i "$ns" 2>/dev/null) || continue
 		case $seen in *" $inode "*) continue ;; esac
 		seen="$seen $inode "
-		list=$(nsenter --net="$ns" "$flatnet" list) || return
 		user=${ns#*/run/user/}
-		echo "$list" | tail -n +2 | sed "s|\$|  (user ${user%%/*})|"
+		user=${user%%/*}
+		case $user in *[!0-9]*) continue ;; esac # any user can make directories of other names there
+		list=$(nsenter --net="$ns" "$flatnet" list) || return
+		echo "$list" | tail -n +2 | while IFS= read -r line; do printf '%s  (user %s)\n' "$line" "$user"; done
 	done
 }
 

@@ -88,7 +88,7 @@ func (s *Store) Lease(key model.Key, want []netip.Addr, locals model.Locals) (go
 		if addrs, err = p.choose(want, old, had); err != nil {
 			return nil, err
 		}
-		got.Again = slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(had, a) })
+		got.Again = got.Again || slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(had, a) })
 		p.leases.released = p.leases.released.Without(key, addrs)
 		p.leases.put(key, addrs)
 		p.leases.describe(s.cfg.Sets)

@@ -21,7 +21,7 @@ type Route struct {
 	Table    uint32 // RT_TABLE_*
 	Priority uint32 // RTA_PRIORITY, the metric
 	Type     uint8  // RTN_*; AddRoute makes RTN_UNICAST of 0
-	Protocol uint8  // RTPROT_*: its origin; AddRoute makes RTPROT_BOOT
+	Protocol uint8  // RTPROT_*: its origin; AddRoute makes RTPROT_BOOT of 0
 
 	// Only for AddRoute:
 	Scope  uint8  // RT_SCOPE_*
@@ -109,7 +109,7 @@ func (c *Conn) routeTo(a netip.Addr, flags uint32) (Route, error) {
 // by which packets go nowhere must have no Index.
 func (c *Conn) AddRoute(r Route) error {
 	h := rtMsg(r.Dst)
-	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, r.Scope, cmp.Or(r.Type, unix.RTN_UNICAST)
+	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, cmp.Or(r.Protocol, unix.RTPROT_BOOT), r.Scope, cmp.Or(r.Type, unix.RTN_UNICAST)
 	err := c.create(unix.RTM_NEWROUTE, h,
 		nl.Attr(unix.RTA_GATEWAY, r.Gateway.AsSlice()),
 		nonzero(unix.RTA_PRIORITY, r.Priority),
@@ -122,11 +122,11 @@ func (c *Conn) AddRoute(r Route) error {
 	return c.wrap(err, "add the route to %s", r.Dst)
 }
 
-// DeleteRoute deletes a route of the main table by destination, type and, unless it is 0,
-// priority. One that does not exist is ESRCH.
+// DeleteRoute deletes a route of the main table by destination, type and, unless they are 0,
+// priority and protocol. (IPv6 does not compare the type.) One that does not exist is ESRCH.
 func (c *Conn) DeleteRoute(r Route) error {
 	h := rtMsg(r.Dst)
-	h[4], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RT_SCOPE_NOWHERE, r.Type
+	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, r.Protocol, unix.RT_SCOPE_NOWHERE, r.Type
 	return c.wrap(c.do(unix.RTM_DELROUTE, 0, h, nonzero(unix.RTA_PRIORITY, r.Priority)), "delete the route to %s", r.Dst)
 }
 

@@ -54,11 +54,11 @@ var optionsSeen = []struct {
 	{"routes that go nowhere", network{keys: subnet5 + `,"routes":[{"destination":"10.5.0.0/16","route_type":"blackhole","metric":7},` +
 		`{"destination":"10.6.0.0/16","route_type":"unreachable","metric":null},{"destination":"10.7.0.0/16","route_type":"prohibit"},` +
 		`{"destination":"10.8.0.0/16","gateway":"10.99.5.9","metric":50},{"destination":"0.0.0.0/0","route_type":"blackhole","metric":500}]`}, "",
-		[]string{"ip route", "blackhole 10.5.0.0/16 metric 7", "ip route", "unreachable 10.6.0.0/16", "ip route", "prohibit 10.7.0.0/16",
-			"ip route", "10.8.0.0/16 via 10.99.5.9 dev eth0 metric 50", "ip route", "blackhole default metric 500",
+		[]string{"ip route", "blackhole 10.5.0.0/16 proto 87 metric 7", "ip route", "unreachable 10.6.0.0/16", "ip route", "prohibit 10.7.0.0/16",
+			"ip route", "10.8.0.0/16 via 10.99.5.9 dev eth0 metric 50", "ip route", "blackhole default proto 87 metric 500",
 			"ip route get 198.51.100.2", "via 10.99.5.1"}, nil},
 	{"IPv6 routes that go nowhere", network{keys: `"subnets":[{"subnet":"fd00:5::/64"}],"routes":[{"destination":"fd00:6::/48","route_type":"blackhole","metric":9}]`}, "",
-		[]string{"ip -6 route", "blackhole fd00:6::/48 dev lo metric 9"}, nil},
+		[]string{"ip -6 route", "blackhole fd00:6::/48 dev lo proto 87 metric 9"}, nil},
 	{"a metric", network{keys: `"subnets":[{"subnet":"10.99.5.0/24"},{"subnet":"fd00:5::/64"}],"options":{"metric":"333"}`}, "",
 		[]string{"ip route", "default via 10.99.5.1 dev eth0 metric 333", "ip -6 route", "default via fd00:5::1 dev eth0 metric 333"}, nil},
 	{"no default route", network{keys: subnet5 + `,"options":{"no_default_route":"1"}`}, "", []string{"ip route", "!default"}, nil},

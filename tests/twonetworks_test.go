@@ -133,3 +133,54 @@ func TestDefaultRouteByOptions(t *testing.T) {
 		}
 	}
 }
+
+// Routes that go nowhere are one network's: a disconnect takes no other network's route to
+// the same destination along, nor does a setup that fails.
+func TestDeadEndsOfTwoNetworks(t *testing.T) {
+	b := newBox(t)
+	web := b.NetNS("web")
+	b.attach("first", func(c *lab.Call) { c.Conf = publish(lab.Conf, mapping(8080, 80, "")) })
+	call := func(verb, name, ifName, more, routes string) error {
+		cmd := b.Cmd(program, verb, "/run/netns/web")
+		n := len(name)
+		cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"container_id":"web",%[5]s"network":{"name":%[1]q,"network_interface":"br-%[1]s","ipv6_enabled":true,"routes":[%[4]s],
+			"subnets":[{"subnet":"10.87.%[3]d.0/24"},{"subnet":"fd87:%[3]d::/64"}]},"network_options":{"interface_name":%[2]q}}`, name, ifName, 20+n, routes, more))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		return err
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const routes = `{"destination":"::/0","route_type":"unreachable"},{"destination":"0.0.0.0/0","route_type":"blackhole"},{"destination":"10.5.0.0/16","route_type":"prohibit"}`
+	must(call("setup", "a", "eth0", "", `{"destination":"10.5.0.0/16","route_type":"prohibit"}`))
+	show := func() string { return web.Sh("ip route; ip -6 route show default; ip -6 route show type unreachable") }
+	before := show()
+	if !strings.Contains(before, "prohibit 10.5.0.0/16") || strings.Count(before, "default via") != 2 {
+		t.Fatalf("routes:\n%s", before)
+	}
+	must(call("setup", "bb", "eth1", "", routes))
+	if now := show(); strings.Count(now, "prohibit 10.5.0.0/16") != 2 || !strings.Contains(now, "unreachable default") || !strings.Contains(now, "blackhole default") {
+		t.Errorf("with both networks:\n%s", now)
+	}
+	must(call("teardown", "bb", "eth1", "", routes))
+	if after := show(); after != before {
+		t.Errorf("after the disconnect:\n%s\nnot\n%s", after, before)
+	}
+	taken := `"port_mappings":[{"host_port":8080,"container_port":80,"protocol":"tcp"}],`
+	if err := call("setup", "bb", "eth1", taken, routes); err == nil || !strings.Contains(err.Error(), "8080") {
+		t.Errorf("a port that is taken: %v", err)
+	}
+	if after := show(); after != before {
+		t.Errorf("after a setup that failed:\n%s\nnot\n%s", after, before)
+	}
+	must(call("teardown", "a", "eth0", "", `{"destination":"10.5.0.0/16","route_type":"prohibit"}`))
+	if left := strings.TrimSpace(show()); left != "" {
+		t.Errorf("left: %s", left)
+	}
+}

@@ -14,7 +14,7 @@ import (
 )
 
 // Remove deletes those of the routes that go nowhere from the namespace at a path, which
-// must not be the host's own. What does not exist is no error, nor is a namespace that is
+// must not be the host's own: only what an ADD has made, by the route's metric. What does not exist is no error, nor is a namespace that is
 // gone.
 func Remove(netns string, routes []model.Route) error {
 	var inside *link.Sandbox
@@ -32,7 +32,7 @@ func Remove(netns string, routes []model.Route) error {
 			}
 			defer inside.Close()
 		}
-		err := inside.DeleteRoute(rtnl.Route{Dst: r.Dst, Type: r.Type, Priority: r.Priority})
+		err := inside.DeleteRoute(rtnl.Route{Dst: r.Dst, Type: r.Type, Priority: r.Priority, Protocol: link.DeadEnd})
 		if err != nil && !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, err)
 		}

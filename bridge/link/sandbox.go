@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -28,6 +29,8 @@ type Sandbox struct {
 	netns *ns.NS
 	conf6 sysctl.Dir // its net/ipv6/conf; empty if the kernel has no IPv6
 	pin   *os.File   // of conf6
+
+	deadEnds []rtnl.Route // see Withdraw
 }
 
 // Enter opens the namespace at a path, which must not be the host's own.
@@ -122,16 +125,31 @@ func (s *Sandbox) addRoute(a *model.Attachment, index int, r *model.Route) error
 	case r.Narrow():
 		out.Scope = *r.Scope
 	case r.Type != 0: // it is no interface's
-		out.Index = 0
+		out.Index, out.Protocol = 0, DeadEnd
 	case !r.Gateway.IsValid():
 		out.Scope = unix.RT_SCOPE_LINK
 	}
 	err := s.AddRoute(out)
 	if errors.Is(err, unix.EEXIST) && r.Priority == 0 {
-		out.Priority = max(out.Priority, metric.Second) + uint32(index)
+		out.Priority = min(max(out.Priority, metric.Second), math.MaxInt32) + uint32(index)
 		err = s.AddRoute(out)
 	}
+	if err == nil && out.Protocol == DeadEnd {
+		s.deadEnds = append(s.deadEnds, out)
+	}
 	r.Priority = out.Priority
+	return err
+}
+
+// DeadEnd is the protocol (RTA_PROTOCOL) of the routes by which packets go nowhere. They
+// are no interface's and don't go with one, and it tells them from those of others.
+const DeadEnd = 87
+
+// Withdraw deletes the routes that Configure added and that would not go with the pair.
+func (s *Sandbox) Withdraw() (err error) {
+	for _, r := range s.deadEnds {
+		err = errors.Join(err, s.DeleteRoute(r))
+	}
 	return err
 }
 

@@ -104,7 +104,7 @@ func Plan(n *Network, r *Request, l *Lease) (*Attachment, error) {
 		return nil, err
 	}
 	a.addRoutes(l.Routes)
-	a.Rank = a.rank()
+	a.SetRank()
 	switch {
 	case a.MAC != (HardwareAddr{}):
 	case n.LinkFirst || n.NoAddress:
@@ -137,15 +137,19 @@ func (a *Attachment) addRoutes(leased []Route) {
 	}
 }
 
-// rank returns the lowest metric of a default route; without any, the highest there is.
-func (a *Attachment) rank() uint32 {
+// SetRank sets Rank to the lowest metric of a default route. Without any it is the
+// highest there is for an internal network, and the one before for others.
+func (a *Attachment) SetRank() {
 	lowest := uint32(math.MaxUint32)
+	if !a.Internal {
+		lowest--
+	}
 	for _, r := range a.Routes {
 		if r.Dst.Bits() == 0 && r.Table == nil && r.Type == 0 {
 			lowest = min(lowest, cmp.Or(a.MetricOf(r), 1))
 		}
 	}
-	return lowest
+	a.Rank = lowest
 }
 
 // MetricOf returns the metric of a route of the container.

@@ -107,7 +107,7 @@ func Main(c *Call) int {
 
 func find(name string) (command, bool) {
 	all := commands()
-	i := slices.IndexFunc(all, func(c command) bool { return c.name == name || c.other == name })
+	i := slices.IndexFunc(all, func(c command) bool { return c.name == name || c.other == name && name != "" })
 	if i < 0 {
 		return command{}, false
 	}

@@ -28,7 +28,7 @@ func show(c *Call, q query) ([]string, error) {
 			if i == len(s.Attachments)-1 {
 				branch, below = "└─ ", "   "
 			}
-			lines = append(lines, branch+a.HostEnd+" ── "+strings.Join(leaf(a, containers), "  "))
+			lines = append(lines, branch+hostEnd(a)+" ── "+strings.Join(leaf(a, containers), "  "))
 			for _, p := range ports(a) {
 				lines = append(lines, below+"   "+p)
 			}
@@ -74,7 +74,7 @@ func graph(all []*model.Survey, containers map[string]string, begin, node, edge,
 		network := add(strings.Join(headline(s), " "))
 		for _, a := range s.Attachments {
 			text := strings.Join(append(leaf(a, containers), ports(a)...), " ")
-			args := []any{network, add(text), a.HostEnd}
+			args := []any{network, add(text), hostEnd(a)}
 			lines = append(lines, fmt.Sprintf(edge, args[:strings.Count(edge, "%")]...))
 		}
 	}

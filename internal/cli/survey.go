@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"flatnet/bridge/model"
@@ -33,6 +34,15 @@ func state(s *model.Survey, a *model.Attachment) string {
 	return "no record"
 }
 
+// hostEnd returns the name of the host's interface; quoted, if it is one that no tool
+// would make: who has a network namespace gives names there, and a terminal obeys some.
+func hostEnd(a *model.Attachment) string {
+	if model.ValidIfName(a.HostEnd) != nil {
+		return strconv.Quote(a.HostEnd)
+	}
+	return a.HostEnd
+}
+
 func short(id string) string { return fmt.Sprintf("%.12s", id) }
 
 // list returns a line for each attachment.
@@ -49,7 +59,7 @@ func list(c *Call, q query) ([]string, error) {
 	for _, s := range all {
 		for _, a := range s.Attachments {
 			rows = append(rows, []string{s.Name, short(a.Key.ContainerID), cmp.Or(containers[a.Key.ContainerID], "-"), a.Key.IfName,
-				cmp.Or(model.JoinAddrs(a.IPs()), "-"), cmp.Or(strings.Join(ports(a), ","), "-"), a.HostEnd, state(s, a)})
+				cmp.Or(model.JoinAddrs(a.IPs()), "-"), cmp.Or(strings.Join(ports(a), ","), "-"), hostEnd(a), state(s, a)})
 		}
 	}
 	return table(rows), nil
@@ -66,6 +76,7 @@ type span struct {
 // families once, and consecutive ones as a range.
 func ports(a *model.Attachment) (texts []string) {
 	var spans []span
+	seen := map[span]bool{} // a port of both families
 	for _, p := range a.Ports {
 		if !p.Host.IsValid() {
 			continue // closed, not published
@@ -76,9 +87,10 @@ func ports(a *model.Attachment) (texts []string) {
 			host = strings.TrimSuffix(host, "0")
 		}
 		s := span{host, model.ProtocolName(p.Protocol), p.Host.Port(), p.Target.Port(), 1}
-		if slices.ContainsFunc(spans, func(o span) bool { return o.covers(s) }) {
+		if seen[s] {
 			continue
 		}
+		seen[s] = true
 		if n := len(spans); n > 0 && spans[n-1].precedes(s) {
 			spans[n-1].n++
 			continue
@@ -89,11 +101,6 @@ func ports(a *model.Attachment) (texts []string) {
 		texts = append(texts, fmt.Sprintf("%s%s->%s/%s", s.host, ending(s.first, s.n), ending(s.to, s.n), s.protocol))
 	}
 	return texts
-}
-
-func (s span) covers(o span) bool {
-	at := int(o.first) - int(s.first)
-	return s.host == o.host && s.protocol == o.protocol && at >= 0 && at < s.n && int(o.to)-int(s.to) == at
 }
 
 func (s span) precedes(o span) bool {

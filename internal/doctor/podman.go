@@ -37,9 +37,12 @@ func (d *Doctor) podman() {
 	if netavark != "" {
 		seen += ", netavark " + netavark
 	}
-	if netavark != "" && less(netavark, 1, 6) && backend != "cni" && less(podman, 5, 0) {
-		d.add(model.Warn, "Podman", seen+": netavark before 1.6 knows no plugins",
-			`put network_backend = "cni" into the [network] section of /etc/containers/containers.conf`)
+	if netavark != "" && less(netavark, 1, 6) && backend != "cni" {
+		repair := "install netavark 1.6 or newer"
+		if less(podman, 5, 0) {
+			repair = `put network_backend = "cni" into the [network] section of /etc/containers/containers.conf`
+		}
+		d.add(model.Warn, "Podman", seen+": netavark before 1.6 knows no plugins", repair)
 		return
 	}
 	d.add(model.OK, "Podman", seen, "")

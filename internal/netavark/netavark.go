@@ -101,7 +101,7 @@ func (p Plugin) serve(args []string, stdin io.Reader) (reply []byte, attached *m
 		var c model.Config
 		if c, err = readAttachment(doc); err == nil {
 			err = p.Engine.Del(&c)
-			p.removeDeadEnds(doc, netns)
+			p.removeDeadEnds(doc, netns, c.Request.Key.IfName)
 		}
 	}
 	for _, note := range doc.Notes() {
@@ -139,7 +139,6 @@ func (p Plugin) setup(doc *strictjson.Object, netns string) ([]byte, *model.Conf
 	}
 	result, err := p.Engine.Add(&c.Config)
 	if err != nil {
-		p.removeDeadEnds(doc, netns)
 		return nil, nil, err
 	}
 	return encodeStatus(&result), &c.Config, nil
@@ -171,10 +170,16 @@ func (d *definition) checkUnmanaged(doc *strictjson.Object) {
 
 // removeDeadEnds takes routes that belong to no interface out of the container. The rest
 // of the network may be anything.
-func (p Plugin) removeDeadEnds(doc *strictjson.Object, netns string) {
+func (p Plugin) removeDeadEnds(doc *strictjson.Object, netns, ifName string) {
 	var routes []model.Route
-	for _, r := range doc.Object("network").Objects("routes") {
-		routes = append(routes, readRoute(r))
+	var d definition
+	if text, ok := doc.Object("network").Object("options").String("metric"); ok {
+		d.setMetric(text) // or it is 0
+	}
+	for _, o := range doc.Object("network").Objects("routes") {
+		r := readRoute(o)
+		r.Priority = cmp.Or(r.Priority, d.Network.Metric, metric.Netavark(ifName))
+		routes = append(routes, r)
 	}
 	if err := deadend.Remove(netns, routes); err != nil {
 		p.Engine.Warn(fmt.Sprintf("routes that go nowhere stay in the container: %v", err))

@@ -15,6 +15,7 @@ import (
 	"flatnet/bridge/model"
 	"flatnet/internal/containersconf"
 	"flatnet/internal/fields"
+	"flatnet/internal/rootless"
 	"flatnet/internal/sha256"
 	"flatnet/internal/strictjson"
 )
@@ -212,7 +213,7 @@ func (p Plugin) others(name string) (all []taken, err error) {
 			all = append(all, list...)
 		}
 	}
-	conf := containersconf.Read("")
+	conf := containersconf.Read(rootless.Settings())
 	if conf.Default != name && !slices.Contains(files, conf.Default+".json") {
 		owner := "Podman's default network " + conf.Default + ", which is in memory only (default_subnet of containers.conf)"
 		all = append(all, taken{prefix: conf.Subnet, owner: owner})

@@ -8,6 +8,8 @@ package rootless
 
 import (
 	"cmp"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,8 +20,18 @@ import (
 
 // Podman reports whether a rootless Podman, or a command of podman unshare, makes the
 // call. Podman itself goes by this variable (UsernsEnvName of containers/storage), and
-// passes it on to netavark and to plugins.
-func Podman() bool { return os.Getenv("_CONTAINERS_USERNS_CONFIGURED") == "done" }
+// passes it on to netavark and to plugins. See [Disinherit].
+func Podman() bool { return os.Getenv(configured) == "done" }
+
+const configured = "_CONTAINERS_USERNS_CONFIGURED"
+
+// Disinherit forgets what the host's root may have inherited of a user's environment: its
+// directories are the system's. It comes before all else that the process does.
+func Disinherit() {
+	if Podman() && hostRoot() {
+		os.Unsetenv(configured)
+	}
+}
 
 // Leases returns the directory of the caller's own leases. They must outlive a reboot,
 // and so are not beside netavark's. Only a Podman whose run root is not the default one
@@ -29,7 +41,8 @@ func Podman() bool { return os.Getenv("_CONTAINERS_USERNS_CONFIGURED") == "done"
 // for a caller that is no Podman. The root of a container with a /var/lib of its own
 // never gets another directory.
 func Leases(failed error) string {
-	if !Podman() && (failed == nil || hostRoot() || owns("/var/lib")) {
+	refused := errors.Is(failed, fs.ErrPermission) || errors.Is(failed, fs.ErrNotExist) || errors.Is(failed, syscall.EROFS)
+	if !Podman() && (!refused || hostRoot() || owns("/var/lib")) {
 		return ""
 	}
 	if dir := config(); dir != "" && dir != runDir() {
@@ -114,6 +127,17 @@ func dataHome() string {
 	}
 	if home := os.Getenv("HOME"); filepath.IsAbs(home) && owns(home) {
 		return filepath.Join(resolve(home), ".local", "share")
+	}
+	return ""
+}
+
+// Settings returns the directory of the user's own containers.conf.
+func Settings() string {
+	if dir := os.Getenv("XDG_CONFIG_HOME"); Podman() && filepath.IsAbs(dir) {
+		return filepath.Join(dir, "containers")
+	}
+	if home := os.Getenv("HOME"); Podman() && filepath.IsAbs(home) {
+		return filepath.Join(home, ".config", "containers")
 	}
 	return ""
 }

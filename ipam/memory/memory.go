@@ -7,12 +7,14 @@
 package memory
 
 import (
+	"cmp"
 	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"flatnet/bridge/model"
 )
@@ -85,8 +87,8 @@ func (m Memory) All() (all []netip.Addr) {
 
 // file is in the data directory, and has a line for each text of a network whose folder
 // went with its last lease: the network's name, a space and the text. No network has a
-// name that begins with a dot.
-const file = ".released"
+// name that begins like the lease file's, and so it is in nobody's way there.
+const file = "allocations.json.released"
 
 // maxFile is more than limit lines have bytes.
 const maxFile = 1 << 20
@@ -103,8 +105,13 @@ func Keep(dir, network string, m Memory) {
 		all = append(all, network+" "+text)
 	}
 	temp := filepath.Join(dir, file+".new")
-	err := os.WriteFile(temp, []byte(strings.Join(newest(all), "\n")+"\n"), 0o600)
-	if err == nil {
+	os.Remove(temp) // of a process that was killed
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return
+	}
+	_, err = f.WriteString(strings.Join(newest(all), "\n") + "\n")
+	if err = cmp.Or(err, f.Close()); err == nil {
 		err = os.Rename(temp, filepath.Join(dir, file))
 	}
 	if err != nil {
@@ -122,13 +129,18 @@ func Recall(dir, network string) (m Memory) {
 	return newest(m)
 }
 
-// read returns the lines of the file.
+// read returns the lines of the file, if that is the caller's own: others may be able to
+// make files in the directory.
 func read(dir string) Memory {
-	f, err := os.Open(filepath.Join(dir, file))
+	f, err := os.OpenFile(filepath.Join(dir, file), syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+		return nil
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile))
 	if err != nil {
 		return nil
