@@ -2,8 +2,8 @@ package main
 
 // The limits in lines of code; of a function in lines from func to brace.
 const (
-	maxCore     = 7_010
-	maxAll      = 13_700
+	maxCore     = 7_050
+	maxAll      = 13_800
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
