@@ -101,11 +101,8 @@ func (d *definition) readOptions(network *strictjson.Object) {
 	docker, askedDocker := o.String("com.docker.network.bridge.enable_ip_masquerade")
 	on, _ := parseBool(masquerade)
 	dockers, _ := parseBool(docker)
-	switch {
-	case asked && askedDocker && on != dockers:
+	if asked && askedDocker && on != dockers {
 		o.Fail("masquerade", "%s is not the %s of another option", masquerade, docker)
-	case !n.IPMasq && !d.unmanaged && o.Has("no_masquerade"):
-		o.Fail("no_masquerade", "nothing is masqueraded in this network")
 	}
 	if n.VLANs.ID != 0 && n.Bridge != "" && model.ValidIfName(n.GatewayName()) != nil {
 		o.Fail("vlan", "the bridge's name is too long for the interface %q", n.GatewayName())
