@@ -148,7 +148,7 @@ func deleteLinks(h *host.Host, links []rtnl.Link) (err error) {
 	return err
 }
 
-// byRank orders attachments by who is the first to get a port that several want.
+// byRank orders attachments by which is the first to get a port that several publish.
 func byRank(a, b *model.Attachment) int {
 	return cmp.Or(cmp.Compare(a.Rank, b.Rank), strings.Compare(a.Key.String(), b.Key.String()))
 }

@@ -93,13 +93,13 @@ rootless() {
 	seen=
 	for ns in /proc/[0-9]*/root/run/user/*/containers/networks/rootless-netns/rootless-netns \
 		/proc/[0-9]*/root/run/user/*/netns/rootless-netns*; do
+		user=${ns#*/run/user/}
+		user=${user%%/*}
+		case $user in *[!0-9]*) continue ;; esac # any user can make directories of other names there
 		[ "$(stat -f -c %T "$ns" 2>/dev/null)" = nsfs ] || continue
 		inode=$(stat -L -c %i "$ns" 2>/dev/null) || continue
 		case $seen in *" $inode "*) continue ;; esac
 		seen="$seen $inode "
-		user=${ns#*/run/user/}
-		user=${user%%/*}
-		case $user in *[!0-9]*) continue ;; esac # any user can make directories of other names there
 		list=$(nsenter --net="$ns" "$flatnet" list) || return
 		echo "$list" | tail -n +2 | while IFS= read -r line; do printf '%s  (user %s)\n' "$line" "$user"; done
 	done

@@ -86,7 +86,7 @@ func TestWantedAddressOfAStaleLease(t *testing.T) {
 	}
 }
 
-// All wanted addresses are given, also several of one set; a later ADD without wishes gets
+// All wanted addresses are given, also several of one set; a later ADD that asks for none gets
 // one of each set.
 func TestSeveralWantedAddresses(t *testing.T) {
 	s := store(tempDir(t), small(t))

@@ -73,6 +73,10 @@ d=/run/user/1000/containers/networks/rootless-netns
 mkdir -p $d
 touch $d/rootless-netns /run/user/c1
 mount --bind /proc/self/ns/net $d/rootless-netns
+hostile='/run/user/!|;e echo HIJACKED #/containers/networks/rootless-netns'
+mkdir -p "$hostile"
+touch "$hostile/rootless-netns"
+mount --bind /proc/self/ns/net "$hostile/rootless-netns"
 ip link set lo up
 unshare --net=/run/user/c1 true
 echo '{"cniVersion":"1.0.0","name":"flatnet","type":"flatnet","ipam":{"dataDir":"/run/user/ipam"}}' |
@@ -81,7 +85,7 @@ echo ready
 exec cat >/dev/null`
 
 // Containers of users are named as well, and those that are not known are not taken for
-// none.
+// none. Users choose the names of directories there, which are no part of a command.
 func TestUninstallWithContainersOfUsers(t *testing.T) {
 	b := newBox(t)
 	b.makeTarget("install")
@@ -105,7 +109,7 @@ func TestUninstallWithContainersOfUsers(t *testing.T) {
 	says := func(want string, env ...string) {
 		t.Helper()
 		out, err := b.Try(slices.Concat([]string{"env"}, env, []string{"make", "-s", "-C", root, "uninstall"})...)
-		if err == nil || !strings.Contains(err.Error(), want) {
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(out+err.Error(), "HIJACKED") {
 			t.Errorf("uninstall says %s, %v; want %q", out, err, want)
 		}
 	}

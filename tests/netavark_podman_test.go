@@ -232,7 +232,7 @@ func (p nv) refusedIP() {
 	}
 }
 
-// options are what Podman 6's users type, as far as this one knows it.
+// options are what Podman 6's users type, less what this Podman refuses.
 func (p nv) options() {
 	create := []string{"network", "create", "--driver", "flatnet", "--subnet", "10.99.5.0/24", "-o", "metric=333", "-o", "isolate=1",
 		"-o", "masquerade=false", "-o", "no_masquerade=10.4.0.0/16", "-o", "com.docker.network.driver.mtu=1234", "extra"}

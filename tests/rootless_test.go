@@ -241,3 +241,18 @@ func TestRootlessDirectories(t *testing.T) {
 		t.Errorf("leases of the host's root were %v and are %v", leases, now)
 	}
 }
+
+// The host's root may have inherited the environment of a rootless Podman: its leases are
+// the system's all the same.
+func TestRootWithTheEnvironmentOfAUser(t *testing.T) {
+	b := newBox(t)
+	b.NetNS("c1")
+	r := b.Call(program, call("ADD", "c1"), "env", "_CONTAINERS_USERNS_CONFIGURED=done", "HOME=/run/home", "XDG_RUNTIME_DIR=/run/user")
+	if r.Exit != 0 || b.leases()["c1"] != r.Addr() {
+		t.Errorf("exit %d: %s; leases %v", r.Exit, r.Stdout, b.leases())
+	}
+	b.do(call("DEL", "c1"))
+	if left := b.leases(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}

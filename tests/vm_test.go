@@ -30,7 +30,7 @@ var wsl2 = []string{"bridge", "veth", "nf_tables", "nft_chain_nat", "nft_nat", "
 
 // wsl2Loaded is what WSL2 2.5 and newer have as modules, and load when somebody asks for
 // it. That no kernel of Debian's lacks the bridge family is made up for by what is not
-// here: nft_meta_bridge, without which the family knows no interface.
+// here: nft_meta_bridge, without which the family has no interface.
 var wsl2Loaded = []string{
 	"nft_ct", "nft_fib_ipv4", "nft_fib_ipv6", "br_netfilter", "iptable_filter", "iptable_nat", "ip6table_filter", "nf_conntrack_netlink",
 	"sch_tbf", "sch_ingress", "cls_u32", "act_mirred", "ifb",

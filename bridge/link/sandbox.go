@@ -142,7 +142,7 @@ func (s *Sandbox) addRoute(a *model.Attachment, index int, r *model.Route) error
 }
 
 // DeadEnd is the protocol (RTA_PROTOCOL) of the routes by which packets go nowhere. They
-// are no interface's and don't go with one, and it tells them from those of others.
+// are no interface's and don't go with one; others' have another protocol.
 const DeadEnd = 87
 
 // Withdraw deletes the routes that Configure added and that would not go with the pair.

@@ -143,7 +143,7 @@ func mode(h *host.Host) (on bool, rules []entry, err error) {
 }
 
 // Put adds what the published ports of attachments lack in mirrored mode, if it is on. It
-// is called after their ports are published. A kernel without CONFIG_NFT_CT can't tell
+// is called after their ports are published. A kernel without CONFIG_NFT_CT does not show
 // whose connection an answer belongs to: the host and Windows have the same addresses. That
 // is only a warning, since Windows, the LAN and other containers reach the ports without.
 func Put(h *host.Host, all ...*model.Attachment) error {

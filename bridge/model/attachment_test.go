@@ -269,3 +269,15 @@ func TestCheckRequest(t *testing.T) {
 		}
 	}
 }
+
+// Without a default route, a network that the outside reaches comes before an internal one.
+func TestRankWithoutADefaultRoute(t *testing.T) {
+	open, internal := &Attachment{}, &Attachment{Shared: Shared{Network: Network{Internal: true}}}
+	with := &Attachment{Routes: []Route{{Dst: netip.MustParsePrefix("::/0"), Priority: 4000}}}
+	for _, a := range []*Attachment{open, internal, with} {
+		a.SetRank()
+	}
+	if with.Rank != 4000 || with.Rank >= open.Rank || open.Rank >= internal.Rank {
+		t.Errorf("ranks %d, %d, %d", with.Rank, open.Rank, internal.Rank)
+	}
+}

@@ -25,7 +25,7 @@ type Call struct {
 	Args    []string
 	Version string
 	Host    Host
-	// Names returns the names of containers by their IDs, as far as an engine tells.
+	// Names returns the names of containers by their IDs, of those whose engine has them.
 	Names func() map[string]string
 	// Examine looks for what keeps flatnet from working.
 	Examine        func() []model.Finding
@@ -63,7 +63,7 @@ func commands() []command {
 			help: "Run it after nft flush ruleset, or after a restart of the host's network or firewall.",
 			run:  func(c *Call, _ query) ([]string, error) { return c.Host.Reload() }},
 		{name: "doctor", options: []string{"--json"}, summary: "look for what keeps flatnet from working, and what repairs it",
-			help: "The exit status is 1 if anything FAILs. It changes nothing.", run: doctor},
+			help: "The exit status is 1 if anything FAILs. It changes nothing on the network.", run: doctor},
 		{name: "completion", argument: "SHELL", summary: "print completions for bash, zsh or fish",
 			help: "bash: source <(flatnet completion bash)\nzsh:  source <(flatnet completion zsh)\nfish: flatnet completion fish | source", run: completion},
 		{name: "version", other: "--version", summary: "print the version of this binary",

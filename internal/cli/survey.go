@@ -212,7 +212,7 @@ func inUse(s *model.Survey) (texts []string) {
 			}
 		}
 		text := fmt.Sprint(n)
-		if free := sub.Addr().BitLen() - sub.Bits(); free > 1 && free <= 16 {
+		if free := 32 - sub.Bits(); sub.Addr().Is4() && free > 1 {
 			text += fmt.Sprintf("/%d", 1<<free-3) // less the network's address, the broadcast address and the gateway
 		}
 		texts = append(texts, text+" of "+sub.Masked().String())

@@ -78,7 +78,7 @@ func Find(warn func(string)) Server {
 	return s
 }
 
-// portVariable is where Podman tells netavark the dns_bind_port of containers.conf(5), and
+// portVariable is where Podman passes netavark the dns_bind_port of containers.conf(5), and
 // so its plugins.
 const portVariable = "NETAVARK_DNS_PORT"
 

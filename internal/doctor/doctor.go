@@ -1,5 +1,5 @@
 // Package doctor looks for what keeps flatnet from working on a host, and says what
-// repairs it. It changes nothing.
+// repairs it. It changes nothing but what STATUS notes of the kernel (see package host).
 package doctor
 
 import (
@@ -123,7 +123,7 @@ func (d *Doctor) filter() {
 	}
 }
 
-// wsl tells what WSL2 needs for Windows to reach containers by their address.
+// wsl reports what WSL2 needs for Windows to reach containers by their address.
 func (d *Doctor) wsl() {
 	release := d.read("proc/sys/kernel/osrelease")
 	if !strings.Contains(strings.ToLower(release), "microsoft") {

@@ -98,7 +98,7 @@ func Elsewhere(args ...string) string {
 	return "podman unshare --rootless-netns flatnet " + strings.Join(args, " ")
 }
 
-// Advice returns what a person who types a command must know about Elsewhere.
+// Advice returns a hint for people: the command of Elsewhere, if they are to use it.
 func Advice(args []string) string {
 	about := []string{"list", "ps", "show", "status", "reload"}
 	if len(args) == 0 || !slices.Contains(about, args[0]) || Elsewhere() == "" {
@@ -166,7 +166,7 @@ func config() string {
 }
 
 // resolve follows links on the way to a directory of the user, such as /home is on some
-// systems: the host's root has made them, who can't be told from other users here. The
+// systems: the host's root has made them, whose files look like other users' here. The
 // directory's own owner is checked when it is used.
 func resolve(dir string) string {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {

@@ -87,6 +87,12 @@ func TestKeepAndRecall(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 	Keep(filepath.Join(dir, "none"), "a", many) // which is no error
+	Keep(dir, "a", many)
+	if os.Geteuid() == 0 {
+		if err := os.Chown(filepath.Join(dir, file), 65534, 65534); err != nil || Recall(dir, "a") != nil {
+			t.Errorf("another user's file is read, %v", err)
+		}
+	}
 	if err := os.WriteFile(filepath.Join(dir, file), []byte("broken"), 0o600); err != nil || Recall(dir, "a") != nil {
 		t.Errorf("a broken file: %v", err)
 	}

@@ -110,6 +110,20 @@ func TestNamesInDocuments(t *testing.T) {
 	}
 }
 
+// The map of the code has every package.
+func TestMapIsComplete(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join(root, "docs/architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range repository(t) {
+		dir := filepath.Dir(f.name)
+		if dir != "." && !strings.HasPrefix(dir, "tests") && !strings.Contains(string(content), "`"+dir+"/`") {
+			t.Errorf("docs/architecture.md has no %s/, in which %s is", dir, f.name)
+		}
+	}
+}
+
 // The README is read in five minutes, and all text in a terminal of 100 columns.
 // Tables can't be wrapped.
 func TestTextWidth(t *testing.T) {
