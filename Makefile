@@ -3,6 +3,7 @@
 
 # A tag, or else the commit: the same in every clone, of any depth and owner.
 describe  = git -c safe.directory='*' describe --dirty
+dated     = git -c safe.directory='*' log -1 --format=%cs 2>/dev/null
 VERSION  ?= $(shell $(describe) --tags --exact-match 2>/dev/null || $(describe) --always --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
 BIN      ?= bin/flatnet
 DIST     ?= dist
@@ -24,7 +25,7 @@ LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels|TestThousandsOfPor
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help go build release install uninstall demo test audit long cover bench performance fuzz lint vuln clean
+.PHONY: help go build man release install uninstall demo test audit long cover bench performance fuzz lint vuln clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -41,6 +42,9 @@ build: go ## bin/flatnet: static, stripped and the same on every machine
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -buildmode=exe -gcflags=flatnet/...=-l \
 		-ldflags '$(STRIP) -buildid= -funcalign=4 -X main.version=$(VERSION)' -o $(BIN).linked .
 	@rm -f $(BIN) && cp $(BIN).linked $(BIN) && rm $(BIN).linked
+
+man: go ## bin/man: the manual pages flatnet(1) and flatnet-cni(7), from docs
+	@cd tests && go run ./man -version $(VERSION) -date "$$($(dated))" ../bin/man
 
 release: ## in DIST: binaries for amd64 and arm64, each with its bill of materials, and checksums
 	rm -rf $(DIST)

@@ -25,6 +25,7 @@ busybox-static busybox
 containernetworking-plugins /usr/lib/cni/host-local
 iptables iptables
 strace strace
+mandoc mandoc
 e2fsprogs mkfs.ext4
 gcc gcc
 libc6-dev /usr/include/stdlib.h'
