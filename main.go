@@ -38,7 +38,7 @@ func main() {
 		d := doctor.Doctor{Engine: e, Root: "/", Self: "/proc/self/exe"}
 		os.Exit(cli.Main(&cli.Call{
 			Args: os.Args[1:], Version: version, Host: e.Host, Names: podman.Names, Examine: d.Examine, Stdout: os.Stdout, Stderr: os.Stderr,
-			Color: err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "",
+			Color: err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 		}))
 	}
 	// A reply that is not read must be an error, and not end the process: see cni.Main.

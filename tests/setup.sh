@@ -28,7 +28,9 @@ strace strace
 mandoc mandoc
 e2fsprogs mkfs.ext4
 gcc gcc
-libc6-dev /usr/include/stdlib.h'
+libc6-dev /usr/include/stdlib.h
+zsh zsh
+fish fish'
 kernels='qemu-system-x86 qemu-system-x86_64
 kmod modprobe
 xz-utils xz'

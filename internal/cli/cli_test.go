@@ -2,8 +2,8 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -41,9 +41,13 @@ func (h fakeHost) Survey(deep bool) ([]*model.Survey, error) {
 }
 
 func run(args string, h Host) (status int, stdout, stderr string) {
+	return runWords(strings.Fields(args), h)
+}
+
+func runWords(args []string, h Host) (status int, stdout, stderr string) {
 	var out, err strings.Builder
 	names := func() map[string]string { return map[string]string{"0123456789abcdef": "web"} }
-	status = Main(&Call{Args: strings.Fields(args), Version: "v1-test", Host: h, Names: names, Stdout: &out, Stderr: &err})
+	status = Main(&Call{Args: args, Version: "v1-test", Host: h, Names: names, Stdout: &out, Stderr: &err})
 	return status, out.String(), err.String()
 }
 
@@ -81,14 +85,19 @@ func TestCommands(t *testing.T) {
 		{"show other --mermaid", nil, "graph LR\n  n1[\"other \"]\n  n2[\"eth1  db\"]\n  n1 --- n2\n", "", 0},
 		{"reload", nil, "mended: x was y\n", "", 0},
 		{"reload", sick, "mended: x was y\n", "flatnet: the kernel is sick\n", 1},
-		{"completion tcsh", nil, "", "flatnet: shell \"tcsh\": it must be bash, zsh or fish\n", 1},
-		{"list flatnet other", nil, "", "flatnet list: it takes no argument \"other\"\n\nflatnet list [--json] [NETWORK]\n\n", 2},
-		{"reload all", nil, "", "flatnet reload: it takes no argument \"all\"\n\nflatnet reload\n\n", 2},
-		{"list --jsno", nil, "", "flatnet list: there is no option \"--jsno\"; is \"--json\" meant?\n\n", 2},
-		{"lsit", nil, "", "flatnet has no command \"lsit\"; is \"list\" meant?\n\n" + usage() + "\n", 2},
-		{"stat", nil, "", "flatnet has no command \"stat\"; is \"status\" meant?\n\n", 2},
-		{"frobnicate", nil, "", "flatnet has no command \"frobnicate\"\n\n" + usage() + "\n", 2},
-		{"help lsit", nil, "", "flatnet: there is no command \"lsit\"; is \"list\" meant?\n", 1},
+		{"completion tcsh", nil, "", "flatnet: shell \"tcsh\": it must be bash, zsh or fish\n", 2},
+		{"list flatnet other", nil, "", "flatnet list: it takes no argument \"other\"\nUsage: flatnet list [--json] [NETWORK]\n", 2},
+		{"reload all", nil, "", "flatnet reload: it takes no argument \"all\"\nUsage: flatnet reload\n", 2},
+		{"completion", nil, "", "flatnet completion: it needs SHELL\nUsage: flatnet completion SHELL\n", 2},
+		{"list --jsno", nil, "", "flatnet list: there is no option \"--jsno\"; is \"--json\" meant?\n", 2},
+		{"list --json=yes", nil, "", "flatnet list: option --json takes no value\n", 2},
+		{"list flatnett", nil, "", "flatnet: network \"flatnett\" has no attachment on this host; is \"flatnet\" meant?\n", 1},
+		{"lsit", nil, "", "flatnet has no command \"lsit\"; is \"list\" meant?\n", 2},
+		{"stat", nil, "", "flatnet has no command \"stat\"; is \"status\" meant?\n", 2},
+		{"inspect", nil, "", "flatnet has no command \"inspect\"; is \"show\" meant?\n", 2},
+		{"-v", nil, "", "flatnet has no command \"-v\"; is \"version\" meant?\n", 2},
+		{"frobnicate", nil, "", "flatnet has no command \"frobnicate\"\nflatnet help lists the commands.\n", 2},
+		{"help lsit", nil, "", "flatnet: there is no command \"lsit\"; is \"list\" meant?\n", 2},
 	} {
 		status, stdout, stderr := run(tt.args, fakeHost{tt.err})
 		if status != tt.status || stdout != tt.stdout || !strings.HasPrefix(stderr, tt.stderr) || tt.stderr == "" && stderr != "" {
@@ -99,23 +108,60 @@ func TestCommands(t *testing.T) {
 
 // Every command explains itself in the width of a terminal, and the whole on a screen.
 func TestHelp(t *testing.T) {
-	all := usage()
+	all := usage() + "\n"
 	for _, name := range names() {
 		for _, args := range []string{name + " --help", name + " -h", "help " + name} {
 			status, text, stderr := run(args, nil)
-			if status != 0 || stderr != "" || !strings.HasPrefix(text, "flatnet "+name) {
+			if status != 0 || stderr != "" || !strings.HasPrefix(text, "flatnet "+name) || !strings.Contains(text, "\nExit status:\n  0 done") {
 				t.Errorf("flatnet %s: %d, %s%s", args, status, text, stderr)
 			}
 			all += text
 		}
-	}
-	for line := range strings.Lines(all) {
-		if len(line) > 101 {
-			t.Errorf("%d columns: %s", len(line), line)
+		if !strings.Contains(usage(), "\n  "+name+" ") {
+			t.Errorf("the help lacks %s", name)
 		}
 	}
-	if n := strings.Count(usage(), "\n"); n > 22 {
-		t.Errorf("the usage has %d lines", n)
+	for line := range strings.Lines(all) {
+		if len(line) > 81 {
+			t.Errorf("%d columns: %s", len(line)-1, line)
+		}
+	}
+	if n := strings.Count(usage(), "\n") + 1; n > 30 {
+		t.Errorf("the help has %d lines", n)
+	}
+}
+
+// Options and arguments come in any order; what follows "--", and all that follows the first
+// argument of a command that runs another, is no option.
+func TestParse(t *testing.T) {
+	c := command{name: "do", arguments: []string{"WHAT", "[MORE...]"}, options: []option{{name: "--file", short: "-f", value: "FILE"}, {name: "--all"}}}
+	raw := command{name: "run", arguments: []string{"COMMAND..."}, raw: true, options: c.options}
+	for _, tt := range []struct {
+		c          command
+		args, want string
+	}{
+		{c, "a", "[a] false "},
+		{c, "a b --all c", "[a b c] true "},
+		{c, "-f x a", "[a] false x"},
+		{c, "a --file=x=y -f z", "[a] false z"},
+		{c, "a -f", "option -f needs a value: FILE"},
+		{c, "--all", "it needs WHAT"},
+		{c, "--all --help", "[] true "},
+		{c, "--fil", `there is no option "--fil"; is "--file" meant?`},
+		{c, "-x", `there is no option "-x"`},
+		{c, "-- --all -f", "[--all -f] false "},
+		{c, "-", "[-] false "},
+		{raw, "--all list --json --file", "[list --json --file] true "},
+		{raw, "", "it needs COMMAND"},
+	} {
+		q, err := tt.c.parse(strings.Fields(tt.args))
+		got := fmt.Sprint(q.args, q.has("--all"), " ", q.value("--file"))
+		if err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.args, got, tt.want)
+		}
 	}
 }
 
@@ -159,23 +205,38 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// Completion works in bash: the first word, and a command's options.
-func TestCompletion(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Fatal("needs bash (apt install bash)")
-	}
-	_, script, _ := run("completion bash", nil)
-	for words, want := range map[string]string{"flatnet li": "list", "flatnet list --j": "--json", "flatnet show --": "--dot --mermaid --help"} {
-		const ask = "\nCOMP_WORDS=(%s); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _flatnet; echo ${COMPREPLY[*]}"
-		got, err := exec.Command(bash, "-c", script+strings.Replace(ask, "%s", words, 1)).CombinedOutput()
-		if strings.TrimSpace(string(got)) != want {
-			t.Errorf("%s: %s, %v, want %s", words, got, err, want)
+// The scripts ask for what may be the last word.
+func TestCandidates(t *testing.T) {
+	for words, want := range map[string]string{
+		"":                  strings.Join(names(), " "),
+		"li":                "list",
+		"nonsense ":         "",
+		"list --j":          "--json",
+		"show --":           "--dot --mermaid --help",
+		"show ":             "flatnet other",
+		"show --dot o":      "other",
+		"show flatnet ":     "",
+		"help st":           "status",
+		"completion ":       "bash zsh fish",
+		"reload ":           "",
+		"completion bash z": "",
+	} {
+		last := words[strings.LastIndex(words, " ")+1:]
+		status, out, stderr := runWords(append(append([]string{completing}, strings.Fields(strings.TrimSuffix(words, last))...), last), fakeHost{})
+		var got []string
+		for line := range strings.Lines(out) {
+			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
+			got = append(got, word)
+		}
+		if text := strings.TrimSpace(strings.Join(got, " ")); status != 0 || stderr != "" || text != want {
+			t.Errorf("%q: %s, %d %s, want %s", words, text, status, stderr, want)
 		}
 	}
-	for _, shell := range []string{"zsh", "fish"} {
-		if status, script, stderr := run("completion "+shell, nil); status != 0 || !strings.Contains(script, "reload") {
-			t.Errorf("%s: %s%s", shell, script, stderr)
-		}
+	c := Call{Host: fakeHost{}, Names: func() map[string]string { return map[string]string{"0123456789abcdef": "web"} }}
+	if got := fmt.Sprintf("%q", c.values("CONTAINER")); got != `["0123456789ab\tweb" "db" "web\t0123456789ab"]` {
+		t.Errorf("containers: %s", got)
+	}
+	if got := c.values("FILE"); len(got) != 1 || got[0] != wantsFiles {
+		t.Errorf("files: %q", got)
 	}
 }

@@ -16,12 +16,17 @@ import (
 // look surveys the network that is asked for, or all.
 func (c *Call) look(q query, deep bool) ([]*model.Survey, error) {
 	all, err := c.Host.Survey(deep)
-	if q.argument == "" || err != nil {
+	name := q.arg(0)
+	if name == "" || err != nil {
 		return all, err
 	}
-	all = slices.DeleteFunc(all, func(s *model.Survey) bool { return s.Name != q.argument })
+	var known []string
+	for _, s := range all {
+		known = append(known, s.Name)
+	}
+	all = slices.DeleteFunc(all, func(s *model.Survey) bool { return s.Name != name })
 	if len(all) == 0 {
-		err = fmt.Errorf("network %q has no attachment on this host", q.argument)
+		err = fmt.Errorf("network %q has no attachment on this host%s", name, suggest(name, known))
 	}
 	return all, err
 }
@@ -252,12 +257,8 @@ func doctor(c *Call, q query) (lines []string, err error) {
 	return lines, err
 }
 
-// colored pads a verdict, in its colour (ECMA-48) on a terminal.
+// colored pads a verdict, in its colour.
 func (c *Call) colored(verdict string) string {
-	text := fmt.Sprintf("%-4s", verdict)
-	if !c.Color {
-		return text
-	}
-	colour := map[string]int{model.OK: 32, model.Warn: 33, model.Fail: 31}[verdict]
-	return fmt.Sprintf("\x1b[%dm%s\x1b[m", colour, text)
+	colour := map[string]int{model.OK: green, model.Warn: yellow, model.Fail: red}[verdict]
+	return c.paint(fmt.Sprintf("%-4s", verdict), colour)
 }
