@@ -1,8 +1,3 @@
-// A call lives for milliseconds: the runtime need not look for limits of its
-// cgroup, nor watch them.
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
-
 // Flatnet gives containers a flat network on a Linux host. The binary has one
 // door for container runtimes that speak CNI, one for Podman 5 and newer, which
 // runs it as a plugin of netavark, and one for people.

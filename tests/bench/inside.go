@@ -26,7 +26,7 @@ func beInside(arg string) error {
 	for _, part := range []struct {
 		name    string
 		measure func(world, *report) error
-	}{{"rounds", measureRounds}, {"start", measureStart}, {"scale", measureScale}, {"parallel", measureParallel}, {"ports", measurePorts}, {"data path", measurePath}, {"where", measureWhere}} {
+	}{{"rounds", measureRounds}, {"start", measureStart}, {"where", measureWhere}, {"scale", measureScale}, {"parallel", measureParallel}, {"ports", measurePorts}, {"data path", measurePath}} {
 		if only := os.Getenv("BENCH_ONLY"); only != "" && only != part.name {
 			continue
 		}
