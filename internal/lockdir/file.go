@@ -44,7 +44,7 @@ func (d *Dir) Read(limit int64) ([]byte, error) {
 // The directory is not synced, which would double the wait. A power cut may
 // then bring back the file of some seconds before.
 func (d *Dir) Replace(data []byte) error {
-	err := d.writeTemp(data)
+	err := d.writeTemp(data, true)
 	if err == nil {
 		fd := int(d.dir.Fd())
 		err = pathError("rename", d.FilePath(), unix.Renameat(fd, d.temp(), fd, d.File))
@@ -56,18 +56,20 @@ func (d *Dir) Replace(data []byte) error {
 	return nil
 }
 
-// Probe fails if Replace would, and changes nothing.
+// Probe fails if Replace would, and changes nothing. It does not wait for the disk: a
+// file system that has no room says so when it is written to, and what a disk that
+// breaks says later is for Replace.
 func (d *Dir) Probe(data []byte) error {
-	return errors.Join(d.writeTemp(data), d.Remove(d.temp()))
+	return errors.Join(d.writeTemp(data, false), d.Remove(d.temp()))
 }
 
 // writeTemp writes a new temporary file, in place of one that a process left which
 // was killed. After an error the caller must remove it.
-func (d *Dir) writeTemp(data []byte) error {
-	err := d.write(d.temp(), os.O_CREATE|os.O_EXCL, data)
+func (d *Dir) writeTemp(data []byte, sync bool) error {
+	err := d.write(d.temp(), os.O_CREATE|os.O_EXCL, data, sync)
 	if errors.Is(err, fs.ErrExist) {
 		if err = d.Remove(d.temp()); err == nil {
-			err = d.write(d.temp(), os.O_CREATE|os.O_EXCL, data)
+			err = d.write(d.temp(), os.O_CREATE|os.O_EXCL, data, sync)
 		}
 	}
 	return err
@@ -81,7 +83,7 @@ func (d *Dir) writeTemp(data []byte) error {
 func (d *Dir) Overwrite(data []byte) bool {
 	st, err := d.stat(d.File)
 	room := int(st.Size) - len(data)
-	done := err == nil && room >= 0 && d.write(d.File, 0, append(data, bytes.Repeat([]byte{'\n'}, room)...)) == nil
+	done := err == nil && room >= 0 && d.write(d.File, 0, append(data, bytes.Repeat([]byte{'\n'}, room)...), true) == nil
 	if done {
 		d.Sign()
 	}
@@ -91,14 +93,14 @@ func (d *Dir) Overwrite(data []byte) bool {
 // IsFull reports whether an error means that there is no space left.
 func IsFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
-// write writes to a file from its start, and waits for the disk.
-func (d *Dir) write(name string, flags int, data []byte) error {
+// write writes to a file from its start, and with sync waits for the disk.
+func (d *Dir) write(name string, flags int, data []byte, sync bool) error {
 	file, err := d.open(name, os.O_WRONLY|flags)
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(data)
-	if err == nil {
+	if err == nil && sync {
 		err = pathError("fdatasync", file.Name(), unix.Fdatasync(int(file.Fd())))
 	}
 	return errors.Join(err, file.Close())
