@@ -15,6 +15,7 @@ import (
 	"flatnet/bridge/link"
 	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
+	"flatnet/bridge/peers"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
 	"flatnet/bridge/shaping"
@@ -175,19 +176,21 @@ func (ad *adding) makeBridge() error {
 		ad.Say(forward.CheckUplink(ad.Host, s))
 	}
 	if s.BridgeMAC = model.HardwareAddr(br.MAC); len(ad.a.Addresses) > 0 || s.NoAddress { // more is known when there are
-		ad.share(s)
+		return ad.share(s)
 	}
 	return nil
 }
 
-// share records what the network's attachments share. As long as there may be accept
+// share records what the network's attachments share, and makes the routes to peers that
+// are so recorded. As long as there may be accept
 // rules in foreign chains, the record says so: without it, no DEL looks for them.
-func (ad *adding) share(s *model.Shared) {
+func (ad *adding) share(s *model.Shared) error {
 	found := ad.records.Merge(s)
 	if found != nil && found.ForwardAccept && (!s.ForwardAccept || found.DNSPort != s.DNSPort) {
 		foreign.Remove(ad.Host, s.Name)
 	}
 	ad.shared = ad.records.Share(s, found)
+	return peers.Put(ad.Host, ad.records, s, found)
 }
 
 func (ad *adding) makePair() (err error) {

@@ -5,6 +5,7 @@
 //	conflict   what else has the network's addresses
 //	vlan       VLANs of the bridge's ports
 //	forward    the host as a router
+//	peers      routes to other hosts' containers
 //	firewall   the network's rules
 //	ports      published ports
 //	mirrored   WSL2's mirrored networking

@@ -16,6 +16,7 @@ import (
 	"flatnet/bridge/link"
 	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
+	"flatnet/bridge/peers"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
 	"flatnet/bridge/shaping"
@@ -98,6 +99,7 @@ func (c *call) faults(s *model.Shared, ends []end) (found []model.Fault, err err
 	}
 	add(br.Faults(c.Host, s))
 	add(forward.Faults(c.Host, s, c.records))
+	add(peers.Faults(c.Host, s))
 	vlans, verr := vlan.Ports(c.Host, s.VLANs)
 	if verr != nil {
 		return found, errors.Join(err, verr)
@@ -264,7 +266,7 @@ func (c *call) available(n *model.Network, alloc model.Allocator, complete bool)
 	err = errors.Join(err, conflict.Overlap(c.Host, br.Gateway, n, n.Prefixes()), conflict.Shared(c.Host, br.Link, n, n.Prefixes()),
 		resolved.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n))
 	s := &model.Shared{Network: *n, Served: n.Subnets}
-	err = errors.Join(err, forward.Ready(c.Host, s, br.Gateway.Index != 0))
+	err = errors.Join(err, forward.Ready(c.Host, s, br.Gateway.Index != 0), peers.Check(c.Host, n))
 	required := firewall.Required(s) && !complete
 	if required || n.SpoofCheck {
 		c.Noted = c.records.Memory()

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"flatnet/bridge/foreign"
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
+	"flatnet/bridge/peers"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
 	"flatnet/bridge/shaping"
@@ -206,10 +208,11 @@ func attached(links []rtnl.Link, network string, leases []model.Key) bool {
 }
 
 // removeNetwork deletes the network's tables, what is left of attachments whose
-// namespace vanished without a DEL, and sets route_localnet back, which the rules made
+// namespace vanished without a DEL, and the routes to peers, and sets route_localnet back, which the rules made
 // harmless. links are the host's.
 func (c *call) removeNetwork(network string, links []rtnl.Link) error {
-	if s := c.records.Network(network); s != nil && s.ForwardAccept {
+	s := cmp.Or(c.records.Network(network), &model.Shared{})
+	if s.ForwardAccept {
 		foreign.Remove(c.Host, network)
 	}
 	dead, _ := c.records.Attachments(network, "*") // a reload reports what can't be read
@@ -238,6 +241,7 @@ func (c *call) removeNetwork(network string, links []rtnl.Link) error {
 			err = errors.Join(err, ports.CloseLoopback(c.Host, iface))
 		}
 	}
+	err = errors.Join(err, peers.Remove(c.Host, c.records, network, s.Peers))
 	return errors.Join(err, c.records.DropNetwork(network))
 }
 

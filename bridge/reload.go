@@ -13,6 +13,7 @@ import (
 	"flatnet/bridge/link"
 	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
+	"flatnet/bridge/peers"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
 	"flatnet/bridge/shaping"
@@ -79,7 +80,7 @@ func (re *reloading) network(s *model.Shared) error {
 	}
 	ends, err := re.ends(s, links)
 	if len(ends) == 0 {
-		return errors.Join(err, re.records.DropOld(s.Name))
+		return errors.Join(err, re.records.DropOld(s.Name), peers.Sweep(re.Host, re.records, s))
 	}
 	s.Served = served(s.Served, ends)
 	re.live = append(re.live, s)
@@ -145,7 +146,7 @@ func (re *reloading) mendLinks(s *model.Shared, ends []end, links []rtnl.Link) e
 	if moved || string(br.MAC) != string(s.BridgeMAC[:]) {
 		errs = append(errs, link.AnnounceGateways(re.Host, br, s))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, peers.Restore(re.Host, re.records, s))...)
 }
 
 // rules restores the rules of all networks in one transaction, and then route_localnet,

@@ -49,6 +49,7 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 	}
 	readRequest(doc, runtime, &c.Request)
 	c.Names = doc.Bool("dnsEnabled", false)
+	fields.Peers(doc, &c.Network)
 	if own && !c.Network.NoAddress {
 		readPool(doc, runtime, c, r.version)
 	}
@@ -338,7 +339,7 @@ func topKeys() []string {
 		"bridge", "mtu", "isGateway", "isDefaultGateway", "ipMasq", "ipMasqBackend", "noMasq", "forceAddress",
 		"isolation", "internal", "inbound", "allowOverlap", "portIsolation", "macspoofchk", "forwardAccept",
 		"vlan", "vlanTrunk", "preserveDefaultVlan", "enabledad", "disableContainerInterface", "dnsEnabled",
-		"hairpinMode", "promiscMode",
+		"hairpinMode", "promiscMode", "peers",
 	}
 }
 

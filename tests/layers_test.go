@@ -21,20 +21,21 @@ var layers = [][]string{
 	{"flatnet/bridge/model"},
 	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack"},
 	{"flatnet/internal/nl", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/sha256", "flatnet/internal/metric", "flatnet/internal/subprocess",
-		"flatnet/internal/rootless"},
+		"flatnet/internal/rootless", "flatnet/internal/peer"},
 }
 
 // parts are what an attachment consists of.
 var parts = []string{
 	"flatnet/bridge/link", "flatnet/bridge/firewall", "flatnet/bridge/ports", "flatnet/bridge/antispoof", "flatnet/bridge/shaping",
 	"flatnet/bridge/vlan", "flatnet/bridge/conflict", "flatnet/bridge/dad", "flatnet/bridge/foreign", "flatnet/bridge/forward", "flatnet/bridge/records",
-	"flatnet/bridge/mirrored",
+	"flatnet/bridge/mirrored", "flatnet/bridge/peers",
 }
 
 // sideways are the imports within a layer.
 var sideways = map[string][]string{
 	"flatnet/bridge/link":     {"flatnet/bridge/vlan", "flatnet/bridge/dad"}, // the gateway's interface is a VLAN's
 	"flatnet/bridge/mirrored": {"flatnet/bridge/ports"},                      // rules of its own in the table of ports
+	"flatnet/bridge/peers":    {"flatnet/bridge/records"},                    // other networks may have the same peers
 }
 
 // users are the only packages that may import some.
@@ -58,7 +59,7 @@ var users = map[string][]string{
 
 // pure packages have no system calls: they reach each other and the standard
 // library.
-var pure = []string{"flatnet/cni", "flatnet/bridge/model", "flatnet/ipam/memory", "flatnet/internal/fields", "flatnet/internal/cli", "flatnet/internal/strictjson", "flatnet/internal/sha256", "flatnet/internal/metric"}
+var pure = []string{"flatnet/cni", "flatnet/bridge/model", "flatnet/ipam/memory", "flatnet/internal/fields", "flatnet/internal/cli", "flatnet/internal/strictjson", "flatnet/internal/sha256", "flatnet/internal/metric", "flatnet/internal/peer"}
 
 func TestImportsPointDownward(t *testing.T) {
 	depth := map[string]int{}
@@ -79,7 +80,7 @@ func TestImportsPointDownward(t *testing.T) {
 			}
 			only, limited := users[i]
 			if slices.Contains(parts, i) {
-				only, limited = []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/link", "flatnet/bridge/mirrored"}, true
+				only, limited = []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/link", "flatnet/bridge/mirrored", "flatnet/bridge/peers"}, true
 			}
 			if limited && !slices.Contains(only, name) {
 				t.Errorf("%s imports %s", name, i)

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+
+	"flatnet/internal/peer"
 )
 
 // Defaults of a network whose configuration names nothing but itself.
@@ -54,6 +56,7 @@ type Network struct {
 	Subnets []Subnet       // none if another plugin leases addresses
 	Flat    []netip.Prefix // destinations never masqueraded, besides the subnet itself
 	Routes  []Route        // further routes of the container
+	Peers   []peer.Peer    // subnets of other hosts, to which the host has routes; also in Flat
 	DNSPort uint16         // on which the gateways' DNS server listens; 0 is 53, as containers ask
 	DNS     DNS            // handed back in the result as it is
 }

@@ -79,6 +79,11 @@ func (d Dir) Bridge(bridge string) (Lock, error) {
 	return d.lock("an ADD of another network on bridge "+bridge, Wait, unix.LOCK_EX, model.Place(model.SharedMark, bridge))
 }
 
+// Peers waits until no other process changes routes to peers.
+func (d Dir) Peers() (Lock, error) {
+	return d.lock("a change of routes to peers", Wait, unix.LOCK_EX, model.Place("/peers", "")) // no network's name
+}
+
 // Memory opens the file of locks for what package host keeps in it; nil if that fails.
 func (d Dir) Memory() *os.File {
 	f, err := d.open()

@@ -35,6 +35,7 @@ func option(name string) set {
 		"mode":                           (*definition).setMode,
 		"inbound":                        (*definition).setInbound,
 		"no_masquerade":                  (*definition).setNoMasquerade,
+		"peers":                          func(d *definition, s string) error { return fields.ParsePeers(&d.Network, s) },
 		"masquerade":                     (*definition).setMasquerade,
 		"com.docker.network.bridge.enable_ip_masquerade": (*definition).setMasquerade,
 		"no_default_route": boolean(func(d *definition, v bool) {
@@ -50,7 +51,7 @@ func option(name string) set {
 // options are the names that are flatnet's and netavark's; Docker's mean the same.
 var options = []string{
 	"allowOverlap", "dns", "forwardAccept", "inbound", "isolate", "macspoofchk", "masquerade", "metric", "mode", "mtu",
-	"no_default_route", "no_masquerade", "vlan",
+	"no_default_route", "no_masquerade", "peers", "vlan",
 }
 
 // instead returns what to use for an option that flatnet has not, or "".
@@ -116,7 +117,7 @@ func (d *definition) leaveBridge(network, options *strictjson.Object) {
 	if n.Bridge == "" {
 		options.Fail("mode", "unmanaged requires the name of a bridge, --interface-name")
 	}
-	for _, key := range []string{"isolate", "inbound", "masquerade", "no_masquerade", "forwardAccept", "dns"} {
+	for _, key := range []string{"isolate", "inbound", "masquerade", "no_masquerade", "forwardAccept", "dns", "peers"} {
 		if options.Has(key) {
 			options.Fail(key, "the bridge is unmanaged, so nothing is translated, filtered or served there; leave it out, or mode=unmanaged")
 		}
