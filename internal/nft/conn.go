@@ -370,6 +370,10 @@ const (
 	patience = time.Second
 	// verifyTries bounds how often a transaction then looks whether it is done.
 	verifyTries = 8
+	// goneTries bounds how often a transaction starts over because what it deletes is gone
+	// although no rule has changed. With a device the kernel deletes its chains in the
+	// netdev family without a new generation (nft_netdev_event of nft_chain_filter.c).
+	goneTries = 3
 )
 
 // ErrChanging reports that other programs changed rules during all attempts of
@@ -386,8 +390,12 @@ var ErrChanging = errors.New("rules kept changing")
 // If another program changes rules without a break, the batch is committed
 // nevertheless, and fill is called again until it finds nothing to do.
 func (c *Conn) Transact(fill func(*Batch) error) error {
-	for start := time.Now(); time.Since(start) < patience; {
-		if err := c.attempt(fill); !errors.Is(err, unix.ERESTART) {
+	for start, gone := time.Now(), 0; time.Since(start) < patience; {
+		err := c.attempt(fill)
+		if errors.Is(err, unix.ENOENT) {
+			gone++
+		}
+		if !errors.Is(err, unix.ERESTART) && !(errors.Is(err, unix.ENOENT) && gone < goneTries) {
 			return err
 		}
 	}

@@ -50,6 +50,31 @@ func TestTransactStartsOver(t *testing.T) {
 	})
 }
 
+// What the kernel itself has deleted, which counts no generation, is asked again; but
+// what is never there is an error.
+func TestTransactAfterTheKernelDeleted(t *testing.T) {
+	inNamespace(t, func(c *Conn) {
+		calls := 0
+		fill := func(vanishes int) func(*Batch) error {
+			calls = 0
+			return func(b *Batch) error {
+				if calls++; calls <= vanishes {
+					b.Delete(ip)
+				} else {
+					b.Add(ip)
+				}
+				return nil
+			}
+		}
+		if err := c.Transact(fill(100)); !errors.Is(err, unix.ENOENT) || calls != goneTries {
+			t.Errorf("%d calls, %v", calls, err)
+		}
+		if err := c.Transact(fill(1)); err != nil || calls != 2 {
+			t.Errorf("%d calls, %v", calls, err)
+		}
+	})
+}
+
 // Of what is found while rules change, an error is as little worth as a success.
 func TestTransactAsksAgainAfterAnError(t *testing.T) {
 	inNamespace(t, func(c *Conn) {
