@@ -5,6 +5,7 @@
 describe  = git -c safe.directory='*' describe --dirty
 dated     = git -c safe.directory='*' log -1 --format=%cs 2>/dev/null
 VERSION  ?= $(shell $(describe) --tags --exact-match 2>/dev/null || $(describe) --always --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
+COMMIT   ?= $(shell $(describe) --always --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
 BIN      ?= bin/flatnet
 DIST     ?= dist
 FUZZTIME ?= 1m
@@ -40,7 +41,7 @@ go:
 # copy, of larger folios, starts and runs a tenth faster.
 build: go ## bin/flatnet: static, stripped and the same on every machine
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -buildmode=exe -gcflags=flatnet/...=-l \
-		-ldflags '$(STRIP) -buildid= -funcalign=4 -X main.version=$(VERSION)' -o $(BIN).linked .
+		-ldflags '$(STRIP) -buildid= -funcalign=4 -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o $(BIN).linked .
 	@rm -f $(BIN) && cp $(BIN).linked $(BIN) && rm $(BIN).linked
 
 man: go ## bin/man: the manual pages flatnet(1) and flatnet-cni(7), from docs

@@ -16,13 +16,15 @@ import (
 	"flatnet/internal/netavark"
 	"flatnet/internal/podman"
 	"flatnet/internal/rootless"
+	"flatnet/internal/trace"
 )
 
-// version is set by the Makefile.
-var version = "unknown"
+// The Makefile sets both.
+var version, commit = "unknown", "unknown"
 
 func main() {
 	rootless.Disinherit()
+	os.Args = trace.Begin(os.Args)
 	e := engine.New()
 	isCNI := os.Getenv("CNI_COMMAND") != ""
 	if !isCNI && (len(os.Args) < 2 || !netavark.IsCommand(os.Args[1])) {
@@ -30,9 +32,10 @@ func main() {
 			e.Warn(advice)
 		}
 		st, err := os.Stdout.Stat()
+		build := cli.Build{Version: version, Commit: commit, CNI: cni.Versions(), Netavark: netavark.APIVersion}
 		d := doctor.Doctor{Engine: e, Root: "/", Self: "/proc/self/exe"}
 		os.Exit(cli.Main(&cli.Call{
-			Args: os.Args[1:], Version: version, Host: e.Host, Names: podman.Names, Examine: d.Examine, Stdout: os.Stdout, Stderr: os.Stderr,
+			Args: os.Args[1:], Build: build, Host: e.Host, Names: podman.Names, Examine: d.Examine, Stdout: os.Stdout, Stderr: os.Stderr,
 			Color: err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 		}))
 	}

@@ -246,7 +246,7 @@ func TestErrorCodes(t *testing.T) {
 }
 
 func TestErrorsAreInTheConfigurationsVersion(t *testing.T) {
-	for _, v := range versions() {
+	for _, v := range Versions() {
 		_, out := call(&fake{err: model.ErrBusy}, environ("ADD"), `{"cniVersion":"`+v+`","name":"n","type":"flatnet"}`)
 		if want := `{"cniVersion":"` + v + `","code":11,"msg":"busy"}` + "\n"; out != want {
 			t.Errorf("%s, want %s", out, want)

@@ -220,14 +220,14 @@ func (e env) validIfName(s string) error {
 // newest is the version of replies to calls whose own is not known.
 const newest = "1.1.0"
 
-// versions are all released versions of the SPEC, oldest first. As all their
+// Versions are all released versions of the SPEC, oldest first. As all their
 // numbers have one digit, they compare as strings.
-func versions() []string {
+func Versions() []string {
 	return []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", newest}
 }
 
 func parseVersion(s string) (string, error) {
-	if all := versions(); !slices.Contains(all, s) {
+	if all := Versions(); !slices.Contains(all, s) {
 		return "", fmt.Errorf("%.40q is not supported, only %s are", s, strings.Join(all, ", "))
 	}
 	return s, nil
@@ -271,7 +271,7 @@ func encodeVersions(version string) []byte {
 	w := strictjson.Writer{Bytes: make([]byte, 0, 256)}
 	w.Begin("", '{')
 	w.String("cniVersion", version)
-	w.Strings("supportedVersions", versions())
+	w.Strings("supportedVersions", Versions())
 	w.End('}')
 	return append(w.Bytes, '\n')
 }

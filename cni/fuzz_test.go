@@ -131,14 +131,14 @@ func FuzzRequest(f *testing.F) {
 // FuzzPrevResult also gives back to CHECK, in each version, what it was given.
 func FuzzPrevResult(f *testing.F) {
 	for _, tt := range resultShapes {
-		for i, v := range versions() {
+		for i, v := range Versions() {
 			if strings.Contains(tt.versions, v) {
 				f.Add(uint8(i), `{"cniVersion":"`+v+`"`+tt.want)
 			}
 		}
 	}
 	f.Fuzz(func(t *testing.T, index uint8, prev string) {
-		all := versions()
+		all := Versions()
 		version := all[int(index)%len(all)]
 		config := func(prev string) string {
 			return `{"cniVersion":"1.1.0","name":"n","prevResult":` + prev + `}`

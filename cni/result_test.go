@@ -109,7 +109,7 @@ func known(version string) model.Result {
 // TestPrevResultRoundTrip gives each version's result back to CHECK, which is
 // of the newest version but must take the result for what it says it is.
 func TestPrevResultRoundTrip(t *testing.T) {
-	for _, v := range versions() {
+	for _, v := range Versions() {
 		_, prev := call(&fake{result: full}, environ("ADD"), `{"cniVersion":"`+v+`","name":"n"}`)
 		var f fake
 		if status, out := call(&f, environ("CHECK"), `{"cniVersion":"1.1.0","name":"n","prevResult":`+prev+`}`); status != 0 {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"runtime"
 
+	"flatnet/internal/trace"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -92,7 +94,9 @@ func (n *NS) visit(fn func() error) error {
 	if err != nil {
 		return err
 	}
-	if err = unix.Setns(n.fd, unix.CLONE_NEWNET); err != nil {
+	t := trace.Call("setns", n.path)
+	err = unix.Setns(n.fd, unix.CLONE_NEWNET)
+	if t.Done(err); err != nil {
 		err = fmt.Errorf("setns %s: %w", n.path, err)
 	} else {
 		err = fn()

@@ -22,9 +22,9 @@ type Host interface {
 // A Call is what a command line is run with. What a command needs of other packages is a
 // field here, for this package makes no system call.
 type Call struct {
-	Args    []string
-	Version string
-	Host    Host
+	Args  []string
+	Build Build
+	Host  Host
 	// Names returns the names of containers by their IDs, of those whose engine has them.
 	Names func() map[string]string
 	// Examine looks for what keeps flatnet from working.
@@ -62,8 +62,8 @@ func commands() []command {
 		{name: "completion", arguments: []string{"SHELL"}, summary: "print completions for bash, zsh or fish",
 			examples: []string{"source <(flatnet completion bash) # in ~/.bashrc", "source <(flatnet completion zsh) # in ~/.zshrc",
 				"flatnet completion fish | source # in ~/.config/fish/config.fish"}, run: completion},
-		{name: "version", other: "--version", alike: []string{"-v", "-V"}, summary: "print the version of this binary",
-			run: func(c *Call, _ query) ([]string, error) { return []string{"flatnet " + c.Version}, nil }},
+		traceCommand(),
+		versionCommand(),
 		{name: "help", other: "-h", alike: []string{"man", "usage", "?"}, arguments: []string{"[COMMAND]"},
 			summary: "print this text, or a command's", run: help},
 	}

@@ -47,7 +47,7 @@ func run(args string, h Host) (status int, stdout, stderr string) {
 func runWords(args []string, h Host) (status int, stdout, stderr string) {
 	var out, err strings.Builder
 	names := func() map[string]string { return map[string]string{"0123456789abcdef": "web"} }
-	status = Main(&Call{Args: args, Version: "v1-test", Host: h, Names: names, Stdout: &out, Stderr: &err})
+	status = Main(&Call{Args: args, Build: Build{Version: "v1-test", Commit: "c0ffee", CNI: []string{"0.1.0", "1.1.0"}, Netavark: "1.0.0"}, Host: h, Names: names, Stdout: &out, Stderr: &err})
 	return status, out.String(), err.String()
 }
 
@@ -73,8 +73,8 @@ func TestCommands(t *testing.T) {
 		{"help", nil, usage() + "\n", "", 0},
 		{"--help", nil, usage() + "\n", "", 0},
 		{"-h", nil, usage() + "\n", "", 0},
-		{"version", nil, "flatnet v1-test\n", "", 0},
-		{"--version", nil, "flatnet v1-test\n", "", 0},
+		{"version", nil, aboutTest(), "", 0},
+		{"--version", nil, aboutTest(), "", 0},
 		{"list", nil, table + other, "", 0},
 		{"ps flatnet", nil, table, "", 0},
 		{"list none", nil, "", "flatnet: network \"none\" has no attachment on this host\n", 1},
@@ -238,5 +238,25 @@ func TestCandidates(t *testing.T) {
 	}
 	if got := c.values("FILE"); len(got) != 1 || got[0] != wantsFiles {
 		t.Errorf("files: %q", got)
+	}
+}
+
+// aboutTest is what flatnet version prints in tests.
+func aboutTest() string {
+	lines, _ := about(&Call{Build: Build{Version: "v1-test", Commit: "c0ffee", CNI: []string{"0.1.0", "1.1.0"}, Netavark: "1.0.0"}}, query{})
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// The first line is for scripts, and JSON has the same and more.
+func TestVersion(t *testing.T) {
+	lines := strings.Split(aboutTest(), "\n")
+	if lines[0] != "flatnet v1-test" || lines[1] != "commit    c0ffee" || lines[3] != "CNI       0.1.0 1.1.0" || lines[4] != "netavark  plugin API 1.0.0" {
+		t.Errorf("%q", lines)
+	}
+	status, text, _ := run("version --json", nil)
+	for _, want := range []string{`"version": "v1-test"`, `"commit": "c0ffee"`, `"go": "go1.`, `"platform": "linux/`, `"apiVersion": "1.0.0"`} {
+		if status != 0 || !strings.Contains(strings.ReplaceAll(text, `":"`, `": "`), want) {
+			t.Errorf("%d: no %s in %s", status, want, text)
+		}
 	}
 }

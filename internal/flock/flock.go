@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/trace"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,10 +75,12 @@ func addLocked(f *os.File, from, end int64, locked map[int64]bool) error {
 
 // within locks f: at once by the mode try, else for the wait by the mode block.
 func within(f *os.File, wait time.Duration, lock func(fd, mode int) error, try, block int) error {
+	t := trace.Call("lock", f.Name())
 	err := lock(int(f.Fd()), try)
 	if errors.Is(err, unix.EWOULDBLOCK) && wait > 0 {
 		err = await(f, wait, func(fd int) error { return lock(fd, block) })
 	}
+	t.Done(err)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("%s: %w", f.Name(), ErrHeld)
 	}

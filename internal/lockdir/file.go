@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/trace"
 )
 
 // maxAside bounds how many files are set aside. The first ones tell the most; a host
@@ -44,6 +45,13 @@ func (d *Dir) Read(limit int64) ([]byte, error) {
 // The directory is not synced, which would double the wait. A power cut may
 // then bring back the file of some seconds before.
 func (d *Dir) Replace(data []byte) error {
+	t := trace.Call("replace", d.FilePath())
+	err := d.replace(data)
+	t.Done(err)
+	return err
+}
+
+func (d *Dir) replace(data []byte) error {
 	err := d.writeTemp(data, true)
 	if err == nil {
 		fd := int(d.dir.Fd())

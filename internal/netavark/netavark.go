@@ -38,6 +38,9 @@ import (
 // (network_config_dir of containers.conf(5)).
 const NetworkDir = "/etc/containers/networks"
 
+// APIVersion is API_VERSION of netavark's plugin.rs.
+const APIVersion = "1.0.0"
+
 // A Plugin answers calls.
 type Plugin struct {
 	Engine   engine.Engine
@@ -84,8 +87,8 @@ func (p Plugin) serve(args []string, stdin io.Reader) (reply []byte, attached *m
 	if !IsCommand(command) || len(args) > 2 || (netns != "") != (command == "setup" || command == "teardown") {
 		return nil, nil, fmt.Errorf("arguments %q: want create, setup <netns>, teardown <netns> or info", args)
 	}
-	if command == "info" { // api_version is API_VERSION of netavark's plugin.rs
-		return encode("version", p.Version, "api_version", "1.0.0"), nil, nil
+	if command == "info" {
+		return encode("version", p.Version, "api_version", APIVersion), nil, nil
 	}
 	data, rerr := io.ReadAll(io.LimitReader(stdin, strictjson.MaxSize+1))
 	doc, err := strictjson.Parse(data)

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"time"
 
+	"flatnet/internal/trace"
+
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -199,6 +201,7 @@ type socket struct {
 	limit int       // bytes of an answer; 0: any number
 	got   int       // bytes since the last request
 	end   time.Time // of all waits; zero: each has its own
+	trace *trace.Socket
 }
 
 // open returns a socket of the calling thread's network namespace.
@@ -207,7 +210,7 @@ func open(protocol int) (*socket, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	s := &socket{fd: fd, buf: make([]byte, replySize)}
+	s := &socket{fd: fd, buf: make([]byte, replySize), trace: trace.Open(protocol, fd)}
 	err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}))
 	// These only improve texts, filters and the size of refusals: kernels before
 	// 4.12, 4.20 and 4.2 go without.
@@ -250,6 +253,7 @@ func (s *socket) SendMessages(msgs []netlink.Message) error {
 		s.enlarge(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, len(msgs)*ackSize)
 	}
 	s.got = 0
+	s.trace.Sends(b)
 	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
 	err := unix.Sendto(s.fd, b, 0, kernel)
 	if errors.Is(err, unix.EMSGSIZE) { // netlink_sendmsg: nothing was sent
@@ -258,6 +262,7 @@ func (s *socket) SendMessages(msgs []netlink.Message) error {
 			err = fmt.Errorf("%d bytes are more than the host's sysctl net.core.wmem_max lets a user send: %w", len(b), err)
 		}
 	}
+	s.trace.Failed(err)
 	return os.NewSyscallError("sendto", err)
 }
 
@@ -283,12 +288,14 @@ func (s *socket) Receive() ([]netlink.Message, error) {
 		case errors.Is(err, unix.EINTR):
 			continue // the Go runtime sends signals
 		case err != nil:
+			s.trace.Failed(err)
 			return nil, os.NewSyscallError("recvmsg", err)
 		case !ok || sender.Pid != 0:
 			continue // another process's
 		case flags&unix.MSG_TRUNC != 0:
 			return nil, fmt.Errorf("the kernel's answer is longer than %d bytes", len(s.buf))
 		}
+		s.trace.Receives(s.buf[:n])
 		if s.got += n; s.limit > 0 && s.got > s.limit {
 			return nil, fmt.Errorf("the answer is longer than %d bytes: %w", s.limit, unix.EMSGSIZE)
 		}
@@ -312,7 +319,10 @@ func (s *socket) ReceiveIter() iter.Seq2[netlink.Message, error] {
 }
 
 // Close implements [netlink.Socket].
-func (s *socket) Close() error { return os.NewSyscallError("close", unix.Close(s.fd)) }
+func (s *socket) Close() error {
+	s.trace.Close()
+	return os.NewSyscallError("close", unix.Close(s.fd))
+}
 
 // align is NLMSG_ALIGN of linux/netlink.h.
 func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }

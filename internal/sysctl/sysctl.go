@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"flatnet/internal/trace"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -41,7 +43,14 @@ func (d Dir) Get(name string) (string, error) {
 
 // Ensure makes a sysctl have a value. It writes only what differs, so a
 // read-only /proc/sys with the right value is fine.
-func (d Dir) Ensure(name, value string) error { return d.ensure(unix.Pwrite, name, value) }
+func (d Dir) Ensure(name, value string) error {
+	return d.ensure(func(fd int, b []byte, at int64) (n int, err error) {
+		t := trace.Call("write", filepath.Join(string(d), name), value)
+		n, err = unix.Pwrite(fd, b, at)
+		t.Done(err)
+		return n, err
+	}, name, value)
+}
 
 // CanEnsure returns the error of Ensure, as far as it can be found out without
 // writing: by opening the sysctl for that.

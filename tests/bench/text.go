@@ -192,7 +192,7 @@ func machine() []string {
 	model := output("sh", "-c", "sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1")
 	memory := output("sh", "-c", "awk '/MemTotal/ {printf \"%.0f GiB\", $2 / 1048576}' /proc/meminfo")
 	return []string{
-		output("../bin/flatnet", "version") + ", " + time.Now().Format(time.DateOnly),
+		output("sh", "-c", "../bin/flatnet version | head -n 1") + ", " + time.Now().Format(time.DateOnly),
 		"Linux " + output("uname", "-r") + ", " + output("sh", "-c", ". /etc/os-release && echo $PRETTY_NAME"),
 		output("nproc") + " processors (" + model + "), " + memory + " of memory",
 	}
