@@ -108,7 +108,7 @@ func (p *pool) makeFree(a netip.Addr) error {
 			return err
 		}
 		if !stale[a] {
-			return model.Errorf(model.ErrTaken, "address %s is leased to %s", a, p.leases.key(le))
+			return model.Errorf(model.ErrTaken, "address %s is leased to %s; request another one, or none", a, p.leases.key(le))
 		}
 		p.leases.removeAddr(a)
 	}
@@ -148,7 +148,8 @@ func (p *pool) next(set int) (netip.Addr, error) {
 	}
 	a := p.find(set, func(a netip.Addr) bool { return p.leases.owner(a) != nil && !stale[a] })
 	if !a.IsValid() {
-		return a, model.Errorf(model.ErrExhausted, "network %s has no free address: all of %v are leased", p.leases.network, p.sets.sets[set])
+		return a, model.Errorf(model.ErrExhausted, "network %s has no free address: all of %v are leased, a gateway's or the host's; "+
+			"remove containers, or give the network a larger range", p.leases.network, p.sets.sets[set])
 	}
 	p.leases.removeAddr(a)
 	return a, nil

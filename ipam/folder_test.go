@@ -48,13 +48,13 @@ func TestPlacesThatAreRefused(t *testing.T) {
 		kind               error
 		text               string
 	}{
-		{"link as data directory", dir + "/link", "flatnet", model.ErrConflict, dir + "/link is no directory, or a link to one"},
-		{"with a slash", dir + "/link/", "flatnet", model.ErrConflict, dir + "/link is no directory, or a link to one"},
-		{"for another network", dir + "/link", "other", model.ErrConflict, dir + "/link is no directory, or a link to one"},
-		{"link to nowhere", dir + "/dangling", "flatnet", model.ErrConflict, dir + "/dangling is no directory, or a link to one"},
-		{"link as the network's folder", dir + "/base", "linked", model.ErrConflict, dir + "/base/linked is no directory, or a link to one"},
-		{"file as data directory", dir + "/file", "flatnet", model.ErrConflict, dir + "/file is no directory, or a link to one"},
-		{"file as the network's folder", dir + "/base", "afile", model.ErrConflict, dir + "/base/afile is no directory, or a link to one"},
+		{"link as data directory", dir + "/link", "flatnet", model.ErrConflict, dir + "/link is a symbolic link or no directory; name the directory itself"},
+		{"with a slash", dir + "/link/", "flatnet", model.ErrConflict, dir + "/link is a symbolic link or no directory; name the directory itself"},
+		{"for another network", dir + "/link", "other", model.ErrConflict, dir + "/link is a symbolic link or no directory; name the directory itself"},
+		{"link to nowhere", dir + "/dangling", "flatnet", model.ErrConflict, dir + "/dangling is a symbolic link or no directory; name the directory itself"},
+		{"link as the network's folder", dir + "/base", "linked", model.ErrConflict, dir + "/base/linked is a symbolic link or no directory; name the directory itself"},
+		{"file as data directory", dir + "/file", "flatnet", model.ErrConflict, dir + "/file is a symbolic link or no directory; name the directory itself"},
+		{"file as the network's folder", dir + "/base", "afile", model.ErrConflict, dir + "/base/afile is a symbolic link or no directory; name the directory itself"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := New(Config{Network: tt.network, Dir: tt.dir, Sets: small(t)}, nobody)

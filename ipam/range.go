@@ -34,11 +34,11 @@ func NewRange(r model.Range) (Range, error) {
 	linkLocal := base.Is6() && r.Gateway.Is6() && r.Gateway.IsLinkLocalUnicast() && r.Gateway.Zone() == ""
 	switch {
 	case !r.Subnet.Contains(r.Start):
-		return Range{}, invalid("range start %s is not in subnet %s", r.Start, r.Subnet)
+		return Range{}, invalid("range start %s is not in subnet %s; choose one that is, or leave it out", r.Start, r.Subnet)
 	case !r.Subnet.Contains(r.End):
-		return Range{}, invalid("range end %s is not in subnet %s", r.End, r.Subnet)
+		return Range{}, invalid("range end %s is not in subnet %s; choose one that is, or leave it out", r.End, r.Subnet)
 	case !r.Subnet.Contains(r.Gateway) && !linkLocal:
-		return Range{}, invalid("range gateway %s is not in subnet %s", r.Gateway, r.Subnet)
+		return Range{}, invalid("range gateway %s is not in subnet %s; choose one that is, or leave it out", r.Gateway, r.Subnet)
 	case r.End.Less(r.Start):
 		return Range{}, invalid("range end %s is before its start %s", r.End, r.Start)
 	case !isHost(r.Gateway, r.Subnet) && !linkLocal:
@@ -152,9 +152,9 @@ func (s Sets) leasable(a netip.Addr) (set int, err error) {
 	set, r, ok := s.locate(a)
 	switch {
 	case !ok:
-		return 0, invalid("address %s is in no subnet of the ranges %v", a, s.all)
+		return 0, invalid("address %s is in no subnet of the ranges %v; request one of these, or none", a, s.all)
 	case s.isGateway(a):
-		return 0, invalid("address %s is a gateway of the network", a)
+		return 0, invalid("address %s is a gateway of the network; request another one, or none", a)
 	case !isHost(a, r.Subnet):
 		return 0, invalid("address %s is no host's address in subnet %s", a, r.Subnet)
 	}

@@ -106,7 +106,7 @@ func TestNewRangeRefuses(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := NewRange(model.Range{Subnet: netip.MustParsePrefix(tt.subnet), Start: addr(tt.start), End: addr(tt.end), Gateway: addr(tt.gateway)})
-			if !errors.Is(err, model.ErrInvalid) || err.Error() != tt.text {
+			if !errors.Is(err, model.ErrInvalid) || !strings.HasPrefix(err.Error(), tt.text) {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -31,7 +31,7 @@ func TestNewSetsRefuses(t *testing.T) {
 		{"too many", many, "more than 1024 ranges"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := NewSets(plain(tt.sets...)); !errors.Is(err, model.ErrInvalid) || err.Error() != tt.text {
+			if _, err := NewSets(plain(tt.sets...)); !errors.Is(err, model.ErrInvalid) || !strings.HasPrefix(err.Error(), tt.text) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -82,7 +82,7 @@ func TestAssign(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := s.assign(tt.want)
 			if tt.text != "" {
-				if !errors.Is(err, model.ErrInvalid) || err.Error() != tt.text {
+				if !errors.Is(err, model.ErrInvalid) || !strings.HasPrefix(err.Error(), tt.text) {
 					t.Errorf("got %v", err)
 				}
 			} else if err != nil || join(got) != tt.got {

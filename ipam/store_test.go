@@ -268,7 +268,7 @@ func TestLeaseRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := s.Lease(tt.key, tt.want, noLocals)
-			if !errors.Is(err, tt.kind) || err.Error() != tt.text {
+			if !errors.Is(err, tt.kind) || !strings.HasPrefix(err.Error(), tt.text) {
 				t.Errorf("got %v", err)
 			}
 			if got := readFile(t, s.cfg.Dir+"/allocations.json"); got != before {
@@ -359,7 +359,7 @@ func TestCheck(t *testing.T) {
 		{key("c2"), nil, "lease of flatnet/c2/eth0 is missing"},
 	} {
 		err := s.Check(tt.key, tt.has)
-		if tt.text == "" && err != nil || tt.text != "" && (!errors.Is(err, model.ErrChanged) || err.Error() != tt.text) {
+		if tt.text == "" && err != nil || tt.text != "" && (!errors.Is(err, model.ErrChanged) || !strings.HasPrefix(err.Error(), tt.text)) {
 			t.Errorf("%s %v: %v", tt.key, tt.has, err)
 		}
 	}

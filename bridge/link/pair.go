@@ -149,7 +149,7 @@ func InheritedMTU(h *host.Host) (uint32, error) {
 func (s *Sandbox) CheckVacant(name string) error {
 	l, err := s.LinkByName(name)
 	if err == nil && l.Index != 0 {
-		return model.Errorf(model.ErrTaken, "interface %s exists already in the container (a %s, index %d)",
+		return model.Errorf(model.ErrTaken, "interface %s exists already in the container (a %s, index %d); remove it (DEL), or choose another name",
 			name, cmp.Or(l.Kind, "device"), l.Index)
 	}
 	return err

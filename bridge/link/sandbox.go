@@ -44,14 +44,14 @@ func Enter(file string) (*Sandbox, error) {
 	s.netns, err = ns.Open(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, model.Errorf(model.ErrNoContainer, "network namespace %q does not exist", file)
+		return nil, model.Errorf(model.ErrNoContainer, "network namespace %q does not exist; is the container still running?", file)
 	case errors.Is(err, ns.ErrNotNetNS):
 		return nil, fmt.Errorf("%q: %w", file, model.ErrNetNS)
 	case err != nil:
 		return nil, err
 	case s.netns.Same(own):
 		s.Close()
-		return nil, model.Errorf(model.ErrNetNS, "%q is the host's own network namespace", file)
+		return nil, model.Errorf(model.ErrNetNS, "%q is the host's own network namespace; it must be the container's", file)
 	}
 	err = s.netns.Do(func() (err error) {
 		if s.conf6, s.pin, err = sysctl.Proc.Pin("net/ipv6/conf"); err != nil && !errors.Is(err, fs.ErrNotExist) {

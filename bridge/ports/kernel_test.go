@@ -324,7 +324,7 @@ func TestPortsThatAreTaken(t *testing.T) {
 				k.mustPut(first)
 				before := k.list()
 				_, err := k.put(second)
-				if errors.Is(err, model.ErrTaken) != tt.taken || err != nil && !strings.HasSuffix(err.Error(), " is published by flatnet/c1/eth0") {
+				if errors.Is(err, model.ErrTaken) != tt.taken || err != nil && !strings.Contains(err.Error(), " is published by flatnet/c1/eth0; ") {
 					t.Errorf("%v beside %v: %v", second.Ports[0], first.Ports, err)
 				}
 				if err != nil { // unless its owner has gone

@@ -69,7 +69,7 @@ func keepers(found []nft.Element, key model.Key, r Replaceable) (map[string]bool
 		}
 		if !old && !key.SharesContainer(e.Comment) {
 			p, _ := publication(e)
-			return nil, model.Errorf(model.ErrTaken, "%v is published by %s", p, e.Comment)
+			return nil, model.Errorf(model.ErrTaken, "%v is published by %s; choose another host port, or remove that container", p, e.Comment)
 		}
 		keeps[e.Comment] = !old
 	}

@@ -205,7 +205,7 @@ func (d *Dir) checkPath() error {
 	}
 	for _, path := range slices.Compact([]string{d.Base, d.path}) {
 		if info, err := os.Lstat(path); err == nil && !info.IsDir() {
-			return model.Errorf(model.ErrConflict, "%s is no directory, or a link to one", path)
+			return model.Errorf(model.ErrConflict, "%s is a symbolic link or no directory; name the directory itself", path)
 		}
 	}
 	return nil
