@@ -50,11 +50,7 @@ func (c *call) survey(name string, deep bool, links []rtnl.Link) *model.Survey {
 	}
 	slices.SortFunc(found.Attachments, func(a, b *model.Attachment) int { return strings.Compare(a.Key.String(), b.Key.String()) })
 	if deep && found.Recorded {
-		faults, ferr := c.faults(&found.Shared, ends)
-		err = errors.Join(err, ferr)
-		for _, f := range faults {
-			err = errors.Join(err, f)
-		}
+		err = errors.Join(err, c.report(&found.Shared, ends))
 	}
 	found.Faults = err
 	return found

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/advice"
 )
 
 // A fake is an engine that records what it is asked for.
@@ -235,7 +236,7 @@ func TestErrorCodes(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &r); err != nil {
 			t.Fatal(err)
 		}
-		msg := strings.ReplaceAll(tt.err.Error(), "\n", "; ")
+		msg := strings.ReplaceAll(advice.Of(tt.err), "\n", "; ")
 		if tt.code == 3 || tt.code == 4 {
 			msg = "CNI_NETNS: " + msg
 		}

@@ -35,6 +35,7 @@ import (
 	"syscall"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/advice"
 	"flatnet/internal/fields"
 	"flatnet/internal/strictjson"
 )
@@ -333,7 +334,7 @@ func encodeError(version string, err error) []byte {
 	w.String("cniVersion", version)
 	w.Uint("code", errorCode(err))
 	// Joined errors come one a line.
-	msg := strings.ReplaceAll(err.Error(), "\n", "; ")
+	msg := strings.ReplaceAll(advice.Of(err), "\n", "; ")
 	if errors.Is(err, model.ErrNoContainer) || errors.Is(err, model.ErrNetNS) {
 		msg = "CNI_NETNS: " + msg
 	}

@@ -16,7 +16,7 @@ var layers = [][]string{
 	{"flatnet/ipam/delegate"},
 	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf"},
 	parts,
-	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/ipam/memory", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/containersconf", "flatnet/internal/listeners", "flatnet/internal/podman"},
+	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/ipam/memory", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/advice", "flatnet/internal/containersconf", "flatnet/internal/listeners", "flatnet/internal/podman"},
 	{"flatnet/internal/flock"},
 	{"flatnet/bridge/model"},
 	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack"},
@@ -60,7 +60,7 @@ var users = map[string][]string{
 
 // pure packages have no system calls: they reach each other and the standard
 // library.
-var pure = []string{"flatnet/cni", "flatnet/bridge/model", "flatnet/ipam/memory", "flatnet/internal/fields", "flatnet/internal/cli", "flatnet/internal/strictjson", "flatnet/internal/sha256", "flatnet/internal/metric", "flatnet/internal/peer"}
+var pure = []string{"flatnet/cni", "flatnet/bridge/model", "flatnet/internal/advice", "flatnet/ipam/memory", "flatnet/internal/fields", "flatnet/internal/cli", "flatnet/internal/strictjson", "flatnet/internal/sha256", "flatnet/internal/metric", "flatnet/internal/peer"}
 
 func TestImportsPointDownward(t *testing.T) {
 	depth := map[string]int{}

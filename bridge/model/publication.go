@@ -72,7 +72,7 @@ func publications(ports []PortMapping, addrs []Address) (all []Publication, err 
 	for _, p := range ports {
 		if p.HostIP == netip.IPv6Loopback() || linkLocal6.Contains(p.HostIP) {
 			return nil, Errorf(ErrInvalid, "port %d can't be published on hostIP %s: Linux translates nothing "+
-				"that is sent to an IPv6 loopback or link-local address", p.HostPort, p.HostIP)
+				"that is sent to an IPv6 loopback or link-local address; choose another, such as 127.0.0.1", p.HostPort, p.HostIP)
 		}
 		found := false
 		for _, unspecified := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {

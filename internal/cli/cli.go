@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/advice"
 )
 
 // A Host shows and restores attachments.
@@ -102,8 +103,8 @@ func Main(c *Call) int {
 	if err == nil {
 		return 0
 	}
-	if text := err.Error(); text != "" {
-		fmt.Fprintln(c.Stderr, "flatnet:", text)
+	if err.Error() != "" {
+		fmt.Fprintln(c.Stderr, "flatnet:", advice.Of(err))
 	}
 	status := exit{status: failed}
 	errors.As(err, &status)

@@ -53,7 +53,7 @@ func Find(ports []model.PortMapping, ips []model.IP) []string {
 			lost := func(p model.PortMapping) bool { return takes(p, s, ipv4, ipv6) }
 			if slices.ContainsFunc(published[s.Addr.Port()], lost) && !shared()[s.Inode] {
 				found = append(found, fmt.Sprintf("port %d/%s is published although a program of the host listens at %s: "+
-					"what is sent to that port reaches the container, and not the program", s.Addr.Port(), name, s.Addr))
+					"what is sent to that port reaches the container, and not the program; stop it, or choose another host port", s.Addr.Port(), name, s.Addr))
 			}
 		}
 	}

@@ -27,6 +27,7 @@ import (
 
 	"flatnet/bridge/deadend"
 	"flatnet/bridge/model"
+	"flatnet/internal/advice"
 	"flatnet/internal/engine"
 	"flatnet/internal/fields"
 	"flatnet/internal/metric"
@@ -60,7 +61,7 @@ func IsCommand(word string) bool {
 func (p Plugin) Main(args []string, stdin io.Reader, stdout io.Writer) int {
 	reply, attached, err := p.serve(args, stdin)
 	if err != nil {
-		reply = encode("error", err.Error())
+		reply = encode("error", advice.Of(err))
 	}
 	var werr error
 	if len(reply) > 0 { // a teardown has none, and stdout may be full

@@ -102,7 +102,7 @@ func (p Plugin) create(doc *strictjson.Object) ([]byte, error) {
 			return nil, errors.New("network_dns_servers: aardvark-dns, which would ask them, is not installed")
 		}
 		p.Engine.Warn("aardvark-dns is not installed, so the containers of network " + c.Network.Name +
-			" will not find each other by name")
+			" will not find each other by name; install it, or leave names out (--disable-dns)")
 	}
 	others, err := p.others(c.Network.Name)
 	if err != nil {

@@ -156,7 +156,7 @@ func (p Plugin) Find() (string, error) {
 			return path, nil
 		}
 	}
-	return "", p.errorf(model.ErrInvalid, "no such plugin in CNI_PATH %q", p.Path)
+	return "", p.errorf(model.ErrInvalid, "no such plugin in CNI_PATH %q; install it there, or leave ipam.type out for flatnet's own", p.Path)
 }
 
 // failure returns the error that a plugin reported (SPEC 1.1.0, section 5,

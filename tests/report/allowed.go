@@ -25,6 +25,9 @@ var allowed = map[string]string{
 
 	"TestNetavarkVLANsShareABridge": "a kernel may lack VLAN filtering",
 
+	"TestTroublesOfPodman": otherDebian,
+	"TestTroubles":         inject,
+
 	"TestRootlessPodman":    otherDebian,
 	"TestRootlessPodmanSid": otherDebian,
 	"TestRootlessPodmanCNI": otherDebian,
