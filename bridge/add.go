@@ -96,7 +96,7 @@ func (ad *adding) check() (err error) {
 		return err
 	}
 	ad.before = ad.br.Link
-	err = errors.Join(conflict.Overlap(ad.Host, ad.br.Gateway, ad.n, ad.br.Fresh(ad.n)), conflict.Shared(ad.Host, ad.br.Link, ad.n, ad.n.Prefixes()))
+	err = errors.Join(conflict.Moved(ad.Host, ad.n), conflict.Overlap(ad.Host, ad.br.Gateway, ad.n, ad.br.Fresh(ad.n)), conflict.Shared(ad.Host, ad.br.Link, ad.n, ad.n.Prefixes()))
 	if err == nil {
 		ad.n, err = ad.resolve(ad.n)
 	}

@@ -49,6 +49,7 @@ func (h *Host) Check(n *model.Network, r *model.Request, prev *model.Result, all
 	if !n.NoAddress {
 		err = alloc.Check(r.Key, a.IPs())
 	}
+	c.records.Recall(&a.Shared)
 	links, lerr := c.Ends(r.Key)
 	errs := []error{lerr, c.checkContainer(r.NetNS, a, links, prev.Routes), err}
 	var all []end
@@ -218,6 +219,9 @@ func (c *call) limited(n *model.Network, alloc model.Allocator, skip func(end) b
 	}
 	if skip != nil {
 		all = slices.DeleteFunc(all, skip)
+	}
+	if err := conflict.Moved(c.Host, n); err != nil {
+		return all, err
 	}
 	s := &model.Shared{Network: *n, Served: n.Subnets}
 	if len(all) > 0 {

@@ -4,12 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/fields"
+	"flatnet/internal/span"
 	"flatnet/internal/strictjson"
 )
 
@@ -28,6 +27,7 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 	own := c.IPAM.Type == ""
 	c.Network = readNetwork(doc, own)
 	c.Network.DNS = readDNS(doc.Object("dns"), runtime.Object("dns"))
+	span.Read(doc, c)
 	if e.containerID != "" {
 		c.Request.Key = model.Key{Network: name, ContainerID: e.containerID, IfName: e.ifName}
 		c.Request.NetNS = e.netns
@@ -162,8 +162,8 @@ func readIPAM(doc *strictjson.Object) (c model.IPAM) {
 	self, _ := doc.String("type")
 	switch typ, _ := o.String("type"); {
 	case typ == "" || typ == ownIPAM:
-		c.DataDir = fields.Text(o, "dataDir", parsePath)
-		c.ResolvConf = fields.Text(o, "resolvConf", parsePath)
+		c.DataDir = fields.Text(o, "dataDir", fields.ParsePath)
+		c.ResolvConf = fields.Text(o, "resolvConf", fields.ParsePath)
 	case model.ValidName(typ) != nil:
 		o.Fail("type", "%.60q is not the name of a plugin", typ)
 	case typ == self || typ == "flatnet":
@@ -174,13 +174,6 @@ func readIPAM(doc *strictjson.Object) (c model.IPAM) {
 	return c
 }
 
-func parsePath(s string) (string, error) {
-	if _, err := parseWord(s); err != nil || !filepath.IsAbs(s) || filepath.Clean(s) != s {
-		return "", fmt.Errorf("%.60q must be an absolute path without \"..\", doubled slashes and the like", s)
-	}
-	return s, nil
-}
-
 // readPool reads the range sets and routes of flatnet's own address management. The
 // sets are in the order of host-local: first the runtime's, then the one of the ipam
 // object itself, then ipam.ranges. Without any it is the default subnet.
@@ -189,6 +182,8 @@ func readPool(doc, runtime *strictjson.Object, c *model.Config, version string) 
 	sets := readSets(runtime, "ipRanges")
 	more := readSets(o, "ranges")
 	switch _, ok := o.String("subnet"); {
+	case c.Span.Decides():
+		sets = append(sets, span.Sets(doc, &c.Span, slices.Concat(sets, more))...)
 	case ok:
 		sets = append(sets, []model.Range{readRange(o, fields.Subnet(o, "subnet"))})
 	case len(sets)+len(more) == 0:
@@ -257,22 +252,15 @@ func readDNS(o, runtime *strictjson.Object) model.DNS {
 	}
 	return model.DNS{
 		Nameservers: list("nameservers", "servers", parseNameserver),
-		Domain:      fields.Optional(o, "domain", parseWord),
-		Search:      list("search", "searches", parseWord),
-		Options:     list("options", "options", parseWord),
+		Domain:      fields.Optional(o, "domain", fields.ParseWord),
+		Search:      list("search", "searches", fields.ParseWord),
+		Options:     list("options", "options", fields.ParseWord),
 	}
 }
 
 func parseNameserver(s string) (string, error) {
 	if _, err := netip.ParseAddr(s); err != nil {
 		return "", fmt.Errorf("%.60q is not an IP address", s)
-	}
-	return s, nil
-}
-
-func parseWord(s string) (string, error) {
-	if s == "" || len(s) > 255 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return "", fmt.Errorf("%.60q must be 1 to 255 bytes without white space and control characters", s)
 	}
 	return s, nil
 }
@@ -339,13 +327,13 @@ func topKeys() []string {
 		"bridge", "mtu", "isGateway", "isDefaultGateway", "ipMasq", "ipMasqBackend", "noMasq", "forceAddress",
 		"isolation", "internal", "inbound", "allowOverlap", "portIsolation", "macspoofchk", "forwardAccept",
 		"vlan", "vlanTrunk", "preserveDefaultVlan", "enabledad", "disableContainerInterface", "dnsEnabled",
-		"hairpinMode", "promiscMode", "peers",
+		"hairpinMode", "promiscMode", "peers", "hostId", "subnetFile",
 	}
 }
 
 // ipamKeys are those of the ipam object of flatnet's own address management.
 func ipamKeys() []string {
-	return append(rangeKeys(), "type", "ranges", "routes", "resolvConf", "dataDir")
+	return append(rangeKeys(), "type", "ranges", "routes", "resolvConf", "dataDir", "hostId", "subnetFile")
 }
 
 func rangeKeys() []string { return []string{"subnet", "rangeStart", "rangeEnd", "gateway"} }

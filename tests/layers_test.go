@@ -14,7 +14,8 @@ var layers = [][]string{
 	{"flatnet/internal/doctor"},
 	{"flatnet/internal/engine"},
 	{"flatnet/ipam/delegate"},
-	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf"},
+	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf",
+		"flatnet/internal/span", "flatnet/internal/subnetfile"},
 	parts,
 	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/ipam/memory", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/advice", "flatnet/internal/containersconf", "flatnet/internal/listeners", "flatnet/internal/podman"},
 	{"flatnet/internal/flock"},
@@ -55,12 +56,12 @@ var users = map[string][]string{
 	"github.com/mdlayher/netlink/nltest": {},
 	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/rtnl", "flatnet/ns",
 		"flatnet/internal/nft", "flatnet/internal/nl", "flatnet/internal/conntrack", "flatnet/internal/listeners",
-		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns", "flatnet/internal/doctor", "flatnet/internal/trace"}),
+		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns", "flatnet/internal/doctor", "flatnet/internal/trace", "flatnet/internal/subnetfile"}),
 }
 
 // pure packages have no system calls: they reach each other and the standard
 // library.
-var pure = []string{"flatnet/cni", "flatnet/bridge/model", "flatnet/internal/advice", "flatnet/ipam/memory", "flatnet/internal/fields", "flatnet/internal/cli", "flatnet/internal/strictjson", "flatnet/internal/sha256", "flatnet/internal/metric", "flatnet/internal/peer"}
+var pure = []string{"flatnet/cni", "flatnet/bridge/model", "flatnet/internal/advice", "flatnet/ipam/memory", "flatnet/internal/fields", "flatnet/internal/cli", "flatnet/internal/strictjson", "flatnet/internal/sha256", "flatnet/internal/metric", "flatnet/internal/peer", "flatnet/internal/span"}
 
 func TestImportsPointDownward(t *testing.T) {
 	depth := map[string]int{}

@@ -5,9 +5,11 @@ package conflict
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
@@ -37,6 +39,9 @@ func Overlap(h *host.Host, gateway rtnl.Link, n *model.Network, subnets []netip.
 				if err == nil && (l.Index == 0 || l.Name == n.GatewayName()) { // others may make and remove it meanwhile
 					continue
 				}
+				if n.Spans && o.isTunnel(l, p) {
+					continue
+				}
 				where = "interface " + cmp.Or(l.Name, strconv.Itoa(o.Index))
 			}
 			return model.Errorf(model.ErrConflict, "subnet %s of network %s overlaps with the %s %s of %s; "+
@@ -59,6 +64,17 @@ const route = "route to"
 // prefix of all addresses takes nothing away.
 func (o other) isOn(subnet netip.Prefix) bool {
 	return o.Prefix.Bits() > 0 && o.Prefix.Overlaps(subnet) && (o.kind != route || subnet.Bits() <= o.Prefix.Bits())
+}
+
+// isTunnel reports whether what is on a subnet belongs to the way to other hosts: a tunnel
+// that has an address of the range of all hosts, or that of the subnet itself, which no
+// container gets (as flannel's does).
+func (o other) isTunnel(l rtnl.Link, subnet netip.Prefix) bool {
+	if o.Prefix.IsSingleIP() && o.Prefix.Addr() == subnet.Masked().Addr() {
+		return true
+	}
+	wider := o.kind != route && o.Prefix.Bits() < subnet.Bits()
+	return wider && l.Flags&(unix.IFF_POINTOPOINT|unix.IFF_NOARP) != 0
 }
 
 func listOthers(h *host.Host) (others []other, err error) {
@@ -136,4 +152,52 @@ func checkPorts(h *host.Host, br rtnl.Link, n *model.Network, prefixes []netip.P
 		}
 	}
 	return err
+}
+
+// maxNamed bounds the containers that an error names.
+const maxNamed = 3
+
+// Moved reports containers that have addresses of an earlier subnet, where this host's part
+// of a network that spans several is another now: the other hosts send packets to that one
+// somewhere else, or nowhere. Where there are none, it allows to replace the gateway address
+// of a bridge that was made for the network alone.
+func Moved(h *host.Host, n *model.Network) error {
+	if !n.Spans || len(n.Subnets) == 0 || !n.IsGateway || n.VLANs.ID != 0 {
+		return nil
+	}
+	br, err := h.LinkByName(n.Bridge)
+	if err != nil || br.Alias != model.BridgeAlias(n.Name) {
+		return err
+	}
+	addrs, err := h.Addresses(br.Index)
+	earlier := slices.DeleteFunc(addrs, func(a rtnl.Addr) bool {
+		return a.Prefix.Addr().IsLinkLocalUnicast() || slices.Contains(n.Gateways(), a.Prefix)
+	})
+	if err != nil || len(earlier) == 0 {
+		return err
+	}
+	links, err := h.Links()
+	if err != nil {
+		return err
+	}
+	var left []string
+	for _, o := range host.Owners(links) {
+		outside := func(a netip.Addr) bool {
+			return !slices.ContainsFunc(n.Subnets, func(s model.Subnet) bool { return s.Contains(a) })
+		}
+		if o.Key.Network == n.Name && slices.ContainsFunc(o.Addresses, outside) {
+			left = append(left, fmt.Sprintf("%.12s (%s)", o.Key.ContainerID, model.JoinAddrs(o.Addresses)))
+		}
+	}
+	if len(left) == 0 {
+		n.ForceAddress = true
+		return nil
+	}
+	names := strings.Join(left[:min(len(left), maxNamed)], ", ")
+	if len(left) > maxNamed {
+		names += ", ..."
+	}
+	return model.Errorf(model.ErrConflict, "the subnet of network %s on this host was %s and is now %s, and %d of its containers still have "+
+		"addresses of the earlier one: %s. Stop them all (started again, they get new addresses), and try again",
+		n.Name, earlier[0].Prefix.Masked(), n.Prefixes()[0], len(left), names)
 }

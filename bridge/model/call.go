@@ -14,7 +14,20 @@ type Config struct {
 	Request  Request
 	Names    bool         // containers find each other by Request.Names
 	Upstream []netip.Addr // the servers to ask for other names; none: the host's
+	Span     Span
 }
+
+// A Span is what makes a network one of several hosts', each with a subnet of its own. The
+// zero value is a network of this host alone.
+type Span struct {
+	HostID     uint8  // 1 to 254: the subnet is 10.100.HostID.0/24; 0: none
+	SubnetFile string // has the subnet, in flannel's format; empty: none
+	FileFlat   bool   // the file's flat ranges are added to the network's
+	FileMasq   bool   // the file decides whether the network masquerades
+}
+
+// Decides reports whether the network has its subnet by its host's part of the whole.
+func (s *Span) Decides() bool { return s.HostID != 0 || s.SubnetFile != "" }
 
 // An IPAM configures address management. Where that is delegated, only Type, Path
 // and Conf are set: the ipam object belongs to the other plugin.

@@ -28,10 +28,11 @@ const (
 // A Network is one validated network configuration, whichever door it came
 // through.
 type Network struct {
-	Name   string // CNI network name, see [ValidName]
-	Bridge string // host bridge's interface name
-	MTU    uint32 // of bridge and attachments; 0 inherits the default route's device
-	Metric uint32 // of the container's routes that have no priority; 0: by its interface's name
+	Name    string // CNI network name, see [ValidName]
+	Bridge  string // host bridge's interface name
+	MTU     uint32 // of bridge and attachments; 0 inherits the default route's device
+	PathMTU uint32 // of the way to other hosts; 0: that of the devices of the routes there
+	Metric  uint32 // of the container's routes that have no priority; 0: by its interface's name
 
 	IsGateway        bool // the bridge carries the gateway addresses, the host forwards
 	IsDefaultGateway bool // the container's default route leads to the gateway
@@ -51,6 +52,8 @@ type Network struct {
 	NoAddress        bool // the container's interface stays down, and nothing is leased
 	DAD              bool // IPv6 addresses are used after duplicate address detection; needs LinkFirst
 	AcceptRA         bool // the container's interface may take router advertisements
+	Unread           bool // the subnets are in a file that has not been read, and its flat ranges
+	Spans            bool // other hosts have parts of the flat ranges, by tunnels or routes
 
 	VLANs   VLANs
 	Subnets []Subnet       // none if another plugin leases addresses

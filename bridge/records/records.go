@@ -94,6 +94,17 @@ func (d Dir) Merge(s *model.Shared) (recorded *model.Shared) {
 	return recorded
 }
 
+// Recall gives a network whose subnet file has not been read what is recorded of it, if
+// anything: CHECK compares an attachment with what it was made by, and needs no such file.
+func (d Dir) Recall(s *model.Shared) {
+	if !s.Unread {
+		return
+	}
+	if r := d.Network(s.Name); r != nil {
+		s.Subnets, s.Flat, s.IPMasq = r.Subnets, r.Flat, r.IPMasq
+	}
+}
+
 // Changed returns the keys of the configuration in which two networks differ.
 func Changed(a, b *model.Shared) (keys []string) {
 	other := networkFields(b)

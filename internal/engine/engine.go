@@ -16,6 +16,7 @@ import (
 	"flatnet/internal/peer"
 	"flatnet/internal/resolvconf"
 	"flatnet/internal/rootless"
+	"flatnet/internal/subnetfile"
 	"flatnet/ipam"
 	"flatnet/ipam/delegate"
 )
@@ -105,10 +106,18 @@ func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator
 	return n, delegate.Allocator{Plugin: plugin, Store: store}, nil
 }
 
+// current is prepare with the subnets that this host has now.
+func (e Engine) current(c *model.Config) (n model.Network, alloc model.Allocator, err error) {
+	if c, err = subnetfile.Fill(c); err != nil {
+		return n, nil, err
+	}
+	return e.prepare(c)
+}
+
 // Add makes an attachment, or leaves nothing behind. With names, the result
 // has the DNS servers that serve them.
 func (e Engine) Add(c *model.Config) (result model.Result, err error) {
-	n, alloc, err := e.prepare(c)
+	n, alloc, err := e.current(c)
 	if err != nil {
 		return result, err
 	}
@@ -194,9 +203,9 @@ func (e Engine) GC(c *model.Config, valid []model.Key) error {
 
 // Status reports whether an Add could succeed.
 func (e Engine) Status(c *model.Config) error {
-	n, alloc, err := e.prepare(c)
+	n, alloc, err := e.current(c)
 	if err != nil {
-		return err
+		return subnetfile.Unavailable(c, err)
 	}
 	if c.IPAM.Type == "" {
 		if _, err := resolvConf(c); err != nil {
@@ -210,7 +219,7 @@ func (e Engine) Status(c *model.Config) error {
 // gateway, or an error if it is invalid or collides with something of the host (a
 // [model.ErrConflict]). It changes nothing.
 func (e Engine) Subnets(c *model.Config) ([]model.Subnet, error) {
-	n, _, err := e.prepare(c)
+	n, _, err := e.current(c)
 	if err != nil {
 		return nil, err
 	}

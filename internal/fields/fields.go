@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -160,6 +161,22 @@ func ParseIfName(s string) (string, error) {
 		return "", fmt.Errorf("%q is reserved by the kernel", s)
 	}
 	return s, model.ValidIfName(s)
+}
+
+// ParsePath reads the absolute path of a file or directory.
+func ParsePath(s string) (string, error) {
+	if _, err := ParseWord(s); err != nil || !filepath.IsAbs(s) || filepath.Clean(s) != s {
+		return "", fmt.Errorf("%.60q must be an absolute path without \"..\", doubled slashes and the like", s)
+	}
+	return s, nil
+}
+
+// ParseWord reads text without white space and control characters.
+func ParseWord(s string) (string, error) {
+	if s == "" || len(s) > 255 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return "", fmt.Errorf("%.60q must be 1 to 255 bytes without white space and control characters", s)
+	}
+	return s, nil
 }
 
 // CheckMTU requires an interface's MTU, or 0 for the inherited one.

@@ -67,7 +67,7 @@ func AddPeer(n *model.Network, p peer.Peer) error {
 	case p.Dev == n.Bridge && !p.Via.IsValid():
 		return fmt.Errorf("%s is the network's own bridge", p.Dev)
 	}
-	n.Peers = append(n.Peers, p)
+	n.Peers, n.Spans = append(n.Peers, p), true
 	if !slices.Contains(n.Flat, p.Subnet) {
 		n.Flat = append(n.Flat, p.Subnet)
 	}

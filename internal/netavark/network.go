@@ -39,7 +39,6 @@ func readNetwork(o *strictjson.Object) definition {
 			IPMasq:           !internal,
 			Internal:         internal,
 			Isolated:         true,
-			Flat:             []netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)},
 		},
 	}}
 	c.readOptions(o)
@@ -62,6 +61,7 @@ func readNetwork(o *strictjson.Object) definition {
 		}
 		c.IPAM.Sets = append(c.IPAM.Sets, []model.Range{r})
 	}
+	c.addHostSubnet(o)
 	for _, r := range o.Objects("routes") {
 		c.Network.Routes = append(c.Network.Routes, readRoute(r))
 	}
@@ -105,6 +105,9 @@ func (p Plugin) create(doc *strictjson.Object) ([]byte, error) {
 			" will not find each other by name; install it, or leave names out (--disable-dns)")
 	}
 	others, err := p.others(c.Network.Name)
+	if err == nil {
+		err = c.readFile()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,8 @@ func option(name string) set {
 		"peers":                          func(d *definition, s string) error { return fields.ParsePeers(&d.Network, s) },
 		"masquerade":                     (*definition).setMasquerade,
 		"com.docker.network.bridge.enable_ip_masquerade": (*definition).setMasquerade,
+		"host_id":     (*definition).setHostID,
+		"subnet_file": (*definition).setSubnetFile,
 		"no_default_route": boolean(func(d *definition, v bool) {
 			d.Network.IsDefaultGateway = d.Network.IsDefaultGateway && !v
 		}),
@@ -50,8 +52,8 @@ func option(name string) set {
 
 // options are the names that are flatnet's and netavark's; Docker's mean the same.
 var options = []string{
-	"allowOverlap", "dns", "forwardAccept", "inbound", "isolate", "macspoofchk", "masquerade", "metric", "mode", "mtu",
-	"no_default_route", "no_masquerade", "peers", "vlan",
+	"allowOverlap", "dns", "forwardAccept", "host_id", "inbound", "isolate", "macspoofchk", "masquerade", "metric", "mode",
+	"mtu", "no_default_route", "no_masquerade", "peers", "subnet_file", "vlan",
 }
 
 // instead returns what to use for an option that flatnet has not, or "".
@@ -105,6 +107,7 @@ func (d *definition) readOptions(network *strictjson.Object) {
 	if asked && askedDocker && on != dockers {
 		o.Fail("masquerade", "%s is not the %s of another option", masquerade, docker)
 	}
+	d.spread(o, asked || askedDocker)
 	if n.VLANs.ID != 0 && n.Bridge != "" && model.ValidIfName(n.GatewayName()) != nil {
 		o.Fail("vlan", "the bridge's name is too long for the interface %q", n.GatewayName())
 	}

@@ -1,0 +1,164 @@
+// Package subnetfile reads the file in which flannel, or whatever else distributes subnets,
+// says which one this host has.
+//
+// The file decides where packets go, so it is believed only if nobody but root, or the
+// user whom flatnet runs as, can have written it: neither the file nor any directory of its
+// path may be another user's, or be writable by others.
+package subnetfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"flatnet/bridge/model"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxSize bounds the file in bytes.
+const maxSize = 16 << 10
+
+// Fill returns the configuration with what the file says that it names, or as it is if it
+// names none. The subnets of a network's definition must be those of the file.
+//
+// A missing file is a [model.ErrBusy], for its writer may be about to start, and any other
+// one that can't be used a [model.ErrConflict].
+func Fill(c *model.Config) (*model.Config, error) {
+	if c.Span.SubnetFile == "" {
+		return c, nil
+	}
+	path := c.Span.SubnetFile
+	data, err := read(path)
+	var f file
+	if err == nil {
+		f, err = parse(data)
+		if err != nil {
+			err = model.Errorf(model.ErrConflict, "%s: %w", path, err)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("subnetFile: %w", err)
+	}
+	filled := *c
+	n := &filled.Network
+	if filled.Span.FileFlat {
+		n.Flat = slices.Concat(f.networks, n.Flat)
+	}
+	if filled.Span.FileMasq {
+		n.IPMasq = !f.masquerades
+	}
+	n.PathMTU, n.Unread = f.mtu, false
+	filled.IPAM.Sets, err = merge(c.IPAM.Sets, f.ranges())
+	if err != nil {
+		return nil, model.Errorf(model.ErrConflict, "subnetFile: %s: %w", path, err)
+	}
+	return &filled, nil
+}
+
+// merge returns the range sets of a definition, which must be those of the file in each
+// family that the file has; without any, they are the file's.
+func merge(defined, file [][]model.Range) ([][]model.Range, error) {
+	if len(defined) == 0 {
+		return file, nil
+	}
+	all := slices.Clone(defined)
+	for _, f := range file {
+		want := f[0].Subnet
+		is := func(set []model.Range) bool { return set[0].Subnet == want }
+		family := func(set []model.Range) bool { return set[0].Subnet.Addr().Is4() == want.Addr().Is4() }
+		switch i := slices.IndexFunc(defined, family); {
+		case slices.ContainsFunc(defined, is):
+		case i >= 0:
+			return nil, fmt.Errorf("the host's subnet is %s, and the network was created with %s: "+
+				"remove the network with its containers, and create it again", want, defined[i][0].Subnet)
+		default:
+			return nil, fmt.Errorf("the host has the subnet %s as well, and the network was created without: "+
+				"remove the network with its containers, and create it again", want)
+		}
+	}
+	return all, nil
+}
+
+// Unavailable returns an error of Fill as what STATUS reports, and others as they are.
+func Unavailable(c *model.Config, err error) error {
+	if c.Span.SubnetFile == "" || errors.Is(err, model.ErrInvalid) {
+		return err
+	}
+	return model.Errorf(model.ErrUnavailable, "%w", err)
+}
+
+// read reads the file, if it can be believed.
+func read(path string) ([]byte, error) {
+	fd, err := open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, model.Errorf(model.ErrBusy, "%s does not exist: flannel writes it when it has a subnet for this host. "+
+			"Start flanneld (or what else writes the file), see why it does not get one, and try again", path)
+	case err != nil:
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err == nil && len(data) > maxSize {
+		err = model.Errorf(model.ErrConflict, "%s has more than %d bytes, so it is no such file", path, maxSize)
+	}
+	return data, err
+}
+
+// open opens the file by one directory after the other, and checks each of them before it
+// is used. It follows no symbolic link.
+func open(path string) (fd int, err error) {
+	names := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	at, place := unix.AT_FDCWD, ""
+	for i := -1; i < len(names); i++ {
+		name, flags := "/", unix.O_RDONLY|unix.O_DIRECTORY
+		if i >= 0 {
+			name, place = names[i], place+"/"+names[i]
+		}
+		if i == len(names)-1 {
+			flags = unix.O_RDONLY | unix.O_NONBLOCK // else a FIFO would wait for its writer
+		}
+		fd, err = unix.Openat(at, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if at != unix.AT_FDCWD {
+			unix.Close(at)
+		}
+		if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+			return -1, model.Errorf(model.ErrConflict, "%s is a symbolic link or no directory; name the path without", place)
+		}
+		if err != nil {
+			return -1, &fs.PathError{Op: "open", Path: place, Err: err}
+		}
+		if err = trust(fd, place, i == len(names)-1); err != nil {
+			unix.Close(fd)
+			return -1, err
+		}
+		at = fd
+	}
+	return fd, nil
+}
+
+// trust rejects what another user may have put there. In a sticky directory nobody else
+// can replace what root owns.
+func trust(fd int, place string, isFile bool) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: place, Err: err}
+	}
+	sticky := !isFile && st.Mode&unix.S_ISVTX != 0
+	switch {
+	case isFile && st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return model.Errorf(model.ErrConflict, "%s is not a regular file", place)
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return model.Errorf(model.ErrConflict, "%s belongs to the user %d, and is believed only if it is root's", place, st.Uid)
+	case st.Mode&0o022 != 0 && !sticky:
+		return model.Errorf(model.ErrConflict, "%s can be written by others (mode %04o), so it is not believed: chmod go-w %[1]s",
+			place, st.Mode&0o7777)
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package subnetfile
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"flatnet/bridge/model"
+
+	"golang.org/x/sys/unix"
+)
+
+func write(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "subnet.env")
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func fill(path string, sets ...[]model.Range) (*model.Config, error) {
+	c := &model.Config{Span: model.Span{SubnetFile: path, FileFlat: true, FileMasq: true}, IPAM: model.IPAM{Sets: sets}}
+	c.Network.Unread = true
+	filled, err := Fill(c)
+	if len(c.Network.Flat) > 0 || len(c.IPAM.Sets) != len(sets) {
+		panic("Fill changed the caller's configuration")
+	}
+	return filled, err
+}
+
+func set(subnet string) []model.Range { return []model.Range{{Subnet: netip.MustParsePrefix(subnet)}} }
+
+func TestFill(t *testing.T) {
+	c, err := fill(write(t, good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := c.IPAM.Sets[0][0]
+	if r.Subnet.String() != "10.244.3.0/24" || r.Gateway.String() != "10.244.3.1" || c.Network.Flat[0].String() != "10.244.0.0/16" ||
+		c.Network.IPMasq || c.Network.PathMTU != 1450 || c.Network.Unread {
+		t.Errorf("%+v", c)
+	}
+	c, err = fill(write(t, strings.Replace(good, "true", "false", 1)), set("10.244.3.0/24"), set("fd00::/64"))
+	if err != nil || !c.Network.IPMasq || len(c.IPAM.Sets) != 2 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	plain := &model.Config{}
+	if same, err := Fill(plain); same != plain || err != nil {
+		t.Errorf("without a file: %v, %v", same, err)
+	}
+}
+
+// What another user may have written is not believed, and what is wrong is named.
+func TestFillRefuses(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Fatal("requires root")
+	}
+	spoilt := func(spoil func(path string) error) string {
+		path := write(t, good)
+		if err := spoil(path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	link := filepath.Join(t.TempDir(), "link.env")
+	for name, tt := range map[string]struct {
+		path string
+		sets [][]model.Range
+		kind error
+		want string
+	}{
+		"missing":            {filepath.Join(t.TempDir(), "none"), nil, model.ErrBusy, "does not exist"},
+		"directory missing":  {"/run/none/flannel/subnet.env", nil, model.ErrBusy, "Start flanneld"},
+		"another user's":     {spoilt(func(p string) error { return os.Chown(p, 1234, 0) }), nil, model.ErrConflict, "1234"},
+		"writable by others": {spoilt(func(p string) error { return os.Chmod(p, 0o666) }), nil, model.ErrConflict, "mode 0666"},
+		"writable by group":  {spoilt(func(p string) error { return os.Chmod(p, 0o664) }), nil, model.ErrConflict, "chmod go-w"},
+		"a user's directory": {spoilt(func(p string) error { return os.Chown(filepath.Dir(p), 1234, 0) }), nil, model.ErrConflict, "1234"},
+		"open directory":     {spoilt(func(p string) error { return os.Chmod(filepath.Dir(p), 0o777) }), nil, model.ErrConflict, "mode 0777"},
+		"a link":             {link, nil, model.ErrConflict, "symbolic link"},
+		"a linked directory": {spoilt(func(p string) error {
+			return os.Symlink(filepath.Dir(p), filepath.Dir(p)+"-link")
+		}), nil, nil, ""},
+		"a FIFO":         {spoilt(func(p string) error { return errors.Join(os.Remove(p), unix.Mkfifo(p, 0o600)) }), nil, model.ErrConflict, "regular"},
+		"a directory":    {t.TempDir(), nil, model.ErrConflict, "regular"},
+		"too large":      {write(t, good+strings.Repeat("#\n", maxSize)), nil, model.ErrConflict, "more than"},
+		"malformed":      {write(t, "FLANNEL_SUBNET=x\n"), nil, model.ErrConflict, `line 1: FLANNEL_SUBNET: "x"`},
+		"another subnet": {write(t, good), [][]model.Range{set("10.244.9.0/24")}, model.ErrConflict, "10.244.3.0/24, and the network was created with 10.244.9.0/24"},
+		"a family more":  {write(t, good), [][]model.Range{set("fd00::/64")}, model.ErrConflict, "10.244.3.0/24 as well"},
+	} {
+		if name == "a link" {
+			if err := os.Symlink(write(t, good), link); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if name == "a linked directory" {
+			tt.path, tt.kind, tt.want = filepath.Dir(tt.path)+"-link/subnet.env", model.ErrConflict, "symbolic link"
+		}
+		_, err := fill(tt.path, tt.sets...)
+		if !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "subnetFile") {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+		if got := Unavailable(&model.Config{Span: model.Span{SubnetFile: tt.path}}, err); !errors.Is(got, model.ErrUnavailable) {
+			t.Errorf("%s: STATUS: %v", name, got)
+		}
+	}
+}

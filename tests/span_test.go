@@ -1,0 +1,209 @@
+package tests
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+// A host ID is all that a host of several needs to be told.
+func TestHostID(t *testing.T) {
+	b := newBox(t)
+	// As a tunnel such as Nebula's, whose subnet is that of all hosts.
+	b.Sh("ip tuntap add tun0 mode tun; ip addr add 10.100.0.3/16 dev tun0; ip link set tun0 up")
+	with := func(keys string) func(*lab.Call) { return func(c *lab.Call) { c.Conf = conf(keys) } }
+	c1 := b.attach("c1", with(`"hostId":3`))
+	// The shape in which the seed's project writes it: everything twice.
+	c2 := b.attach("c2", with(`"hostId":3,"ipam":{"type":"flatnet-ipam","hostId":3,"subnet":"10.100.3.0/24","gateway":"10.100.3.1",`+
+		`"routes":[{"dst":"0.0.0.0/0"},{"dst":"10.100.0.0/16","gw":"10.100.3.1"}]}`))
+	if c1.addr != "10.100.3.10" || c2.addr != "10.100.3.11" || c1.result.IPs[0].Gateway != "10.100.3.1" {
+		t.Errorf("%+v and %+v", c1.result.IPs, c2.result.IPs)
+	}
+	if err := c1.Ping(c2.addr); err != nil {
+		t.Error(err)
+	}
+	if rules := b.Run("nft", "list", "ruleset"); !strings.Contains(rules, "ip daddr != 10.100.0.0/16") || strings.Contains(rules, "10.87.0.0/16") {
+		t.Errorf("the flat range is not 10.100.0.0/16:\n%s", rules)
+	}
+	b.do(c1.then("CHECK"))
+	b.do(lab.Call{Command: "STATUS", Conf: newer(conf(`"ipam":{"hostId":3}`))})
+	b.do(c1.then("DEL"))
+	b.do(c2.then("DEL"))
+
+	// Another ID: nobody is left, so the bridge's address is replaced.
+	c3 := b.attach("c3", with(`"hostId":254,"ipMasq":false,"ipam":{"rangeStart":"10.100.254.254","ranges":[[{"subnet":"fd10:254::/64"}]]}`))
+	if c3.addr != "10.100.254.254" || len(c3.result.IPs) != 2 {
+		t.Errorf("%+v", c3.result.IPs)
+	}
+	if got := links(t, b.Place)[bridgeName].ipv4(); !slices.Equal(got, []string{"10.100.254.1/24"}) {
+		t.Errorf("the bridge has %v", got)
+	}
+	b.do(c3.then("DEL"))
+	b.Run("ip", "link", "del", "tun0")
+	b.clean()
+}
+
+// What contradicts a host ID or a subnet file is refused by name, and nothing is touched.
+func TestSpanConflicts(t *testing.T) {
+	b := newBox(t)
+	b.NetNS("c1")
+	before := b.state()
+	for _, tt := range []struct {
+		keys  string
+		texts []string
+	}{
+		{`"hostId":0`, []string{"hostId", "1 to 254"}},
+		{`"hostId":255`, []string{"hostId", "255"}},
+		{`"hostId":"3"`, []string{"hostId", "number"}},
+		{`"hostId":3,"ipam":{"hostId":4}`, []string{"ipam.hostId", "4", "3"}},
+		{`"hostId":3,"ipam":{"subnet":"10.100.4.0/24"}`, []string{"ipam.subnet", "10.100.4.0/24", "10.100.3.0/24", "hostId"}},
+		{`"hostId":3,"ipam":{"gateway":"10.100.4.1"}`, []string{"10.100.4.1"}},
+		{`"ipam":{"hostId":3,"ranges":[[{"subnet":"10.1.0.0/24"}]]}`, []string{"ipam.ranges", "10.1.0.0/24", "hostId"}},
+		{`"hostId":3,"runtimeConfig":{"ipRanges":[[{"subnet":"10.1.0.0/24"}]]}`, []string{"ipRanges", "10.1.0.0/24", "hostId"}},
+		{`"hostId":3,"disableContainerInterface":true`, []string{"hostId", "disableContainerInterface"}},
+		{`"hostId":3,"ipam":{"type":"host-local","subnet":"10.1.0.0/24"}`, []string{"hostId", "host-local"}},
+		{`"hostId":3,"subnetFile":"/run/f"`, []string{"subnetFile", "hostId"}},
+		{`"subnetFile":"run/f"`, []string{"subnetFile", "run/f", "absolute"}},
+		{`"subnetFile":"/run/../f"`, []string{"subnetFile", "/run/../f"}},
+		{`"subnetFile":"/run/f","ipam":{"subnet":"10.1.0.0/24"}`, []string{"ipam.subnet", "subnetFile"}},
+		{`"subnetFile":"/run/f","ipam":{"gateway":"10.1.0.1"}`, []string{"ipam.gateway", "subnetFile"}},
+		{`"subnetFile":"/run/f","ipam":{"ranges":[[{"subnet":"fd00::/64"}]]}`, []string{"ipam.ranges", "fd00::/64", "subnetFile"}},
+		{`"subnetFile":"/run/f","ipam":{"subnetFile":"/run/g"}`, []string{"ipam.subnetFile", "/run/g", "/run/f"}},
+	} {
+		add := call("ADD", "c1")
+		add.Conf = conf(tt.keys)
+		b.refused(add, 7, tt.texts...)
+	}
+	b.same(before)
+}
+
+const flannelFile = "/run/flannel/subnet.env"
+
+// flannel writes the file as flanneld does for the third /24, or another.
+func (b box) flannel(third int, masquerades bool) {
+	b.Run("mkdir", "-p", "/run/flannel")
+	b.Write(flannelFile, fmt.Sprintf("FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.%d.1/24\n"+
+		"FLANNEL_IPV6_NETWORK=fd00:10:244::/56\nFLANNEL_IPV6_SUBNET=fd00:10:244:%[1]d::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=%t\n", third, masquerades))
+}
+
+// The subnet is the file's at each ADD; all other verbs do without the file.
+func TestSubnetFile(t *testing.T) {
+	b := newBox(t)
+	file := func(c *lab.Call) { c.Conf = newer(conf(`"subnetFile":"` + flannelFile + `"`)) }
+	b.NetNS("none")
+	add, status := call("ADD", "none"), lab.Call{Command: "STATUS"}
+	file(&add)
+	file(&status)
+	before := b.state()
+	b.refused(add, 11, flannelFile, "does not exist", "flanneld")
+	b.refused(status, 50, flannelFile, "does not exist")
+	b.same(before)
+
+	b.flannel(3, true)
+	// As flanneld's own interfaces.
+	b.Sh("ip link add flannel.1 type vxlan id 1 dstport 8472 dev up0; ip addr add 10.244.3.0/32 dev flannel.1; " +
+		"ip addr add fd00:10:244:3::/128 dev flannel.1; ip link set flannel.1 up")
+	b.do(status)
+	c1, c2 := b.attach("c1", file), b.attach("c2", file)
+	if c1.addr != "10.244.3.2" || len(c1.result.IPs) != 2 || c1.result.IPs[1].Address != "fd00:10:244:3::2/64" || c1.result.IPs[0].Gateway != "10.244.3.1" {
+		t.Errorf("%+v", c1.result.IPs)
+	}
+	if err := c1.Ping(c2.addr); err != nil {
+		t.Error(err)
+	}
+	if rules := b.Run("nft", "list", "ruleset"); strings.Contains(rules, "10.244.0.0/16") {
+		t.Errorf("FLANNEL_IPMASQ is true, so flannel masquerades:\n%s", rules)
+	}
+	b.do(status)
+
+	// The host has got another subnet.
+	b.flannel(7, false)
+	b.refused(add, 102, "10.244.3.0/24", "10.244.7.0/24", "2 of its containers", "c1", "10.244.3.2")
+	b.refused(status, 51, "10.244.3.0/24", "10.244.7.0/24")
+	b.do(c1.then("CHECK"))
+	b.Sh("rm " + flannelFile)
+	b.do(c1.then("CHECK"))
+	b.do(lab.Call{Command: "GC", Conf: strings.TrimSuffix(status.Conf, "}") + `,"cni.dev/valid-attachments":[{"containerID":"c2","ifname":"eth0"}]}`})
+	if _, there := links(t, b.Place)["fn-c1"]; there {
+		t.Error("GC left c1")
+	}
+	b.Sh("echo nonsense >" + flannelFile)
+	b.do(c2.then("CHECK"))
+	b.do(c2.then("DEL"))
+	b.refused(add, 102, flannelFile, "line 1", "nonsense")
+	b.flannel(7, false)
+	b.do(status)
+	if r := b.do(add); r.Addr() != "10.244.7.2" {
+		t.Errorf("%+v", r.IPs)
+	}
+	if got := links(t, b.Place)[bridgeName].ipv4(); !slices.Equal(got, []string{"10.244.7.1/24"}) {
+		t.Errorf("the bridge has %v", got)
+	}
+	if rules := b.Run("nft", "list", "ruleset"); !strings.Contains(rules, "ip daddr != 10.244.0.0/16") {
+		t.Errorf("FLANNEL_IPMASQ is false, so flatnet masquerades, but not within FLANNEL_NETWORK:\n%s", rules)
+	}
+	add.Command = "DEL"
+	b.do(add)
+	b.Run("ip", "link", "del", "flannel.1")
+	b.clean()
+}
+
+// Netavark's networks have the subnets written down when they are created.
+func TestNetavarkSpan(t *testing.T) {
+	b := newBox(t)
+	inside := b.NetNS("c1")
+	up := func(n network) string {
+		t.Helper()
+		definition, err := b.create(n)
+		if err != nil {
+			t.Fatalf("create: %v: %s", err, definition)
+		}
+		if out, err := b.exec("setup", "c1", definition, n); err != nil {
+			t.Fatalf("setup: %v: %s", err, out)
+		}
+		return definition
+	}
+	down := func(definition string) {
+		t.Helper()
+		if out, err := b.exec("teardown", "c1", definition, network{}); err != nil || out != "" {
+			t.Errorf("teardown: %v: %s", err, out)
+		}
+	}
+	definition := up(network{keys: `"options":{"host_id":"3","no_masquerade":"10.9.0.0/16"}`})
+	if !strings.Contains(definition, `"subnet":"10.100.3.0/24","gateway":"10.100.3.1","lease_range":{"start_ip":"10.100.3.10","end_ip":"10.100.3.254"}`) {
+		t.Error(definition)
+	}
+	if addrs := inside.Run("ip", "addr"); !strings.Contains(addrs, "inet 10.100.3.10/24") {
+		t.Error(addrs)
+	}
+	if rules := b.Run("nft", "list", "ruleset"); !strings.Contains(rules, "ip daddr != 10.100.0.0/16 ip daddr != 10.9.0.0/16") {
+		t.Error(rules)
+	}
+	down(definition)
+	b.flannel(3, false)
+	definition = up(network{keys: `"ipv6_enabled":true,"options":{"subnet_file":"` + flannelFile + `"}`})
+	if addrs := inside.Run("ip", "addr"); !strings.Contains(addrs, "inet 10.244.3.2/24") || !strings.Contains(addrs, "inet6 fd00:10:244:3::2/64") {
+		t.Error(addrs)
+	}
+	b.flannel(7, false)
+	b.NetNS("c2")
+	if out, err := b.exec("setup", "c2", definition, network{}); err == nil || !strings.Contains(out, "10.244.7.0/24") || !strings.Contains(out, "10.244.3.0/24") {
+		t.Errorf("setup after a change: %v: %s", err, out)
+	}
+	b.Sh("rm " + flannelFile)
+	down(definition)
+	for options, text := range map[string]string{
+		`"host_id":"0"`: "1 to 254", `"host_id":"300"`: "254", `"host_id":"3","subnet_file":"/run/f"`: "together",
+		`"subnet_file":"f"`: "absolute", `"subnet_file":"/run/f"`: "does not exist",
+	} {
+		if out, err := b.create(network{keys: `"options":{` + options + `}`}); err == nil || !strings.Contains(out, text) {
+			t.Errorf("create with %s: %v: %s", options, err, out)
+		}
+	}
+	if out, err := b.create(network{keys: subnet5 + `,"options":{"host_id":"3"}`}); err == nil || !strings.Contains(out, "10.100.3.0/24") {
+		t.Errorf("create with another subnet: %v: %s", err, out)
+	}
+}
