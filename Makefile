@@ -26,7 +26,7 @@ LONG ?= TestFaultAt|TestStorm|TestCycles|TestTorn|TestKernels|TestThousandsOfPor
 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help go build man release install uninstall demo test audit long cover bench performance fuzz lint vuln clean
+.PHONY: help go build man release install uninstall demo test audit seccomp long cover bench performance fuzz lint vuln clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -68,6 +68,11 @@ demo: build ## a real container on the network, in a world of its own
 test: build ## all tests: units, end to end, Podman
 	@tests/setup.sh test
 	@cd tests && go run ./report ..:race .
+
+seccomp: build ## writes docs/seccomp.json from traces of all that flatnet does
+	@tests/setup.sh test
+	@cd tests && FLATNET_WRITE=1 go test -count=1 -run 'TestSeccompProfile$$' .
+	@git diff --stat docs/seccomp.json
 
 audit: build ## counts lines and bytes, and writes the counts of docs/audit.md anew
 	@cd tests && go run ./audit ..

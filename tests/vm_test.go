@@ -111,7 +111,16 @@ func (b *boot) run(t *testing.T, files map[string]string) {
 	if err != nil {
 		t.Errorf("qemu: %v", err)
 	}
-	passed := 0
+	t.Logf("%s: %d passed in %v", kernel.Version, verdict(t, console), time.Since(began).Round(time.Second))
+	if dir := os.Getenv("FLATNET_CONSOLE"); dir != "" {
+		os.WriteFile(filepath.Join(dir, b.name), []byte(console), 0o644)
+	}
+}
+
+// verdict fails for what the console of a machine has as failed, and returns how many
+// passed.
+func verdict(t *testing.T, console string) (passed int) {
+	t.Helper()
 	for line := range strings.Lines(console) {
 		switch {
 		case strings.HasPrefix(line, "PASS "):
@@ -120,11 +129,29 @@ func (b *boot) run(t *testing.T, files map[string]string) {
 			t.Error(strings.TrimSpace(line))
 		}
 	}
-	t.Logf("%s: %d passed in %v", kernel.Version, passed, time.Since(began).Round(time.Second))
 	if !strings.Contains(console, "\nDONE\n") {
 		t.Errorf("not done; the console says:\n%s", console)
 	}
-	if dir := os.Getenv("FLATNET_CONSOLE"); dir != "" {
-		os.WriteFile(filepath.Join(dir, b.name), []byte(console), 0o644)
+	return passed
+}
+
+// A machine whose initramfs has the kernel's modules, a first process, and of flatnet the
+// binary alone: nothing else, no shell and no directory.
+func TestInitramfs(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		t.Skipf("NOT TESTED: %v; tests/setup.sh test installs it", err)
+	}
+	kernel, err := vm.Debian("trixie")
+	if err != nil {
+		t.Skipf("NOT TESTED: %v", err)
+	}
+	m := vm.Machine{Kernel: kernel, Modules: wsl2, First: tool(t, "initramfs"), Timeout: bootTime, Files: map[string]string{"flatnet": program}}
+	console, err := m.Boot(t.TempDir())
+	if err != nil {
+		t.Errorf("qemu: %v", err)
+	}
+	if passed := verdict(t, console); passed < 12 {
+		t.Errorf("%d passed; the console says:\n%s", passed, console)
 	}
 }

@@ -45,7 +45,7 @@ type Dir struct {
 func Own(warn func(string)) Dir {
 	var st unix.Stat_t
 	if unix.Stat("/proc/thread-self/ns/net", &st) != nil {
-		return Dir{filepath.Join(os.DevNull, "none"), warn}
+		return Dir{"/proc is not mounted\x00/none", warn} // names that nothing can have
 	}
 	root := "/run/flatnet" // has the directories of all network namespaces
 	if st.Uid != 0 {       // files of nsfs belong to the host's root, who is somebody else here
@@ -282,7 +282,8 @@ func (d Dir) remove(path string) error {
 	if err == nil {
 		return nil
 	}
-	if _, serr := os.Lstat(path); errors.Is(serr, fs.ErrNotExist) || errors.Is(serr, unix.ENOTDIR) {
+	_, serr := os.Lstat(path)
+	if errors.Is(serr, fs.ErrNotExist) || errors.Is(serr, unix.ENOTDIR) || errors.Is(serr, unix.EINVAL) { // without /proc
 		return nil
 	}
 	return err

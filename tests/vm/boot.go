@@ -17,6 +17,7 @@ type Machine struct {
 	Cmdline string   // further kernel parameters
 	Modules []string // that are in the initramfs
 	Init    string   // shell script: all that happens
+	First   string   // a static program instead, which finds nothing but Files and modules
 	Files   map[string]string
 	Timeout time.Duration
 }
@@ -64,19 +65,17 @@ ln -s /proc/self/fd /dev/fd
 load() { for f in $(cat /modules/$1.order); do insmod /modules/$f 2>/dev/null; done; }
 `
 
-// initramfs packs files, modules and busybox.
+// initramfs packs files and modules, and what the script needs or else the first program.
 func (m Machine) initramfs() ([]byte, error) {
 	var a archive
-	for _, dir := range []string{"proc/x", "sys/x", "dev/x", "run/x"} {
-		a.parents(dir)
-	}
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		return nil, err
-	}
-	files := map[string]string{"bin/busybox": busybox}
+	files := map[string]string{}
 	for to, from := range m.Files {
 		files[strings.TrimPrefix(to, "/")] = from
+	}
+	if m.First != "" {
+		files["init"] = m.First
+	} else if err := m.shell(&a, files); err != nil {
+		return nil, err
 	}
 	for to, from := range files {
 		content, err := os.ReadFile(from)
@@ -85,20 +84,42 @@ func (m Machine) initramfs() ([]byte, error) {
 		}
 		a.file(to, 0o755, content)
 	}
+	if err := m.modules(&a); err != nil {
+		return nil, err
+	}
+	return a.bytes(), nil
+}
+
+// shell adds the script, and busybox with its applets.
+func (m Machine) shell(a *archive, files map[string]string) error {
+	for _, dir := range []string{"proc/x", "sys/x", "dev/x", "run/x"} {
+		a.parents(dir)
+	}
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		return err
+	}
+	files["bin/busybox"] = busybox
 	applets, err := exec.Command(busybox, "--list").Output()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for name := range strings.FieldsSeq(string(applets)) {
 		if name != "modprobe" && name != "busybox" && name != "init" {
 			a.link("bin/"+name, "busybox")
 		}
 	}
+	a.file("init", 0o755, []byte(prologue+m.Init))
+	return nil
+}
+
+// modules adds the modules, and for each a list of what has to be inserted in which order.
+func (m Machine) modules(a *archive) error {
 	packed := map[string]bool{}
 	for _, name := range m.Modules {
 		needs, err := m.Kernel.load(name)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		order := ""
 		for _, file := range needs {
@@ -110,12 +131,11 @@ func (m Machine) initramfs() ([]byte, error) {
 			packed[base] = true
 			content, err := module(file)
 			if err != nil {
-				return nil, fmt.Errorf("module %s: %w", file, err)
+				return fmt.Errorf("module %s: %w", file, err)
 			}
 			a.file("modules/"+base, 0o644, content)
 		}
 		a.file("modules/"+name+".order", 0o644, []byte(order))
 	}
-	a.file("init", 0o755, []byte(prologue+m.Init))
-	return a.bytes(), nil
+	return nil
 }
