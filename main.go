@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"flatnet/bridge/publish"
 	"flatnet/cni"
 	"flatnet/internal/cli"
 	"flatnet/internal/doctor"
@@ -35,7 +36,8 @@ func main() {
 		build := cli.Build{Version: version, Commit: commit, CNI: cni.Versions(), Netavark: netavark.APIVersion}
 		d := doctor.Doctor{Engine: e, Root: "/", Self: "/proc/self/exe"}
 		os.Exit(cli.Main(&cli.Call{
-			Args: os.Args[1:], Build: build, Host: e.Host, Names: podman.Names, Examine: d.Examine, Stdout: os.Stdout, Stderr: os.Stderr,
+			Args: os.Args[1:], Build: build, Host: e.Host, Names: podman.Names, Publisher: publish.Publisher{Warn: e.Warn},
+			Examine: d.Examine, Stdout: os.Stdout, Stderr: os.Stderr,
 			Color: err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 		}))
 	}

@@ -163,7 +163,7 @@ func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
 	has := false
 	for key, a := range leaving {
 		errs = append(errs, c.records.Drop(key))
-		has = has || a == nil || len(a.Ports) > 0 || a.SpoofCheck
+		has = has || a == nil || len(a.Ports) > 0 || a.ByHand || a.SpoofCheck
 		if a == nil || len(a.Ports) > 0 {
 			others, _ := c.records.Attachments("*", key.ContainerID) // a reload reports what can't be read
 			heirs = slices.AppendSeq(heirs, maps.Values(others))

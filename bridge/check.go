@@ -46,6 +46,9 @@ func (h *Host) Check(n *model.Network, r *model.Request, prev *model.Result, all
 		return err
 	}
 	defer done()
+	if recorded := c.records.Attachment(r.Key); recorded != nil && recorded.ByHand {
+		a.Ports, a.ByHand = recorded.Ports, true
+	}
 	if !n.NoAddress {
 		err = alloc.Check(r.Key, a.IPs())
 	}

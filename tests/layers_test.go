@@ -14,7 +14,7 @@ var layers = [][]string{
 	{"flatnet/internal/doctor"},
 	{"flatnet/internal/engine"},
 	{"flatnet/ipam/delegate"},
-	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf",
+	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf",
 		"flatnet/internal/span", "flatnet/internal/subnetfile"},
 	parts,
 	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/ipam/memory", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/advice", "flatnet/internal/containersconf", "flatnet/internal/listeners", "flatnet/internal/podman"},
@@ -54,7 +54,7 @@ var users = map[string][]string{
 	"os/exec":                            {},
 	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/listeners", "flatnet/rtnl"},
 	"github.com/mdlayher/netlink/nltest": {},
-	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/rtnl", "flatnet/ns",
+	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/rtnl", "flatnet/ns",
 		"flatnet/internal/nft", "flatnet/internal/nl", "flatnet/internal/conntrack", "flatnet/internal/listeners",
 		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns", "flatnet/internal/doctor", "flatnet/internal/trace", "flatnet/internal/subnetfile"}),
 }
@@ -82,7 +82,7 @@ func TestImportsPointDownward(t *testing.T) {
 			}
 			only, limited := users[i]
 			if slices.Contains(parts, i) {
-				only, limited = []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/link", "flatnet/bridge/mirrored", "flatnet/bridge/peers"}, true
+				only, limited = []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/link", "flatnet/bridge/mirrored", "flatnet/bridge/peers"}, true
 			}
 			if limited && !slices.Contains(only, name) {
 				t.Errorf("%s imports %s", name, i)

@@ -26,6 +26,7 @@ type Attachment struct {
 	Addresses []Address
 	Routes    []Route // each with its gateway, if it has any
 	Ports     []Publication
+	ByHand    bool // Ports are as package publish changed them, not as the runtime asked
 	Bandwidth Bandwidth
 	HostEnd   string // name of the veth pair's end on the host; at first the wanted one, if any
 	Rank      uint32 // the default route's metric: of a container's networks, that with the lowest gets ports
@@ -99,7 +100,7 @@ func Plan(n *Network, r *Request, l *Lease) (*Attachment, error) {
 		a.Serve(addr)
 	}
 	var err error
-	a.Ports, err = publications(r.Ports, a.Addresses)
+	a.Ports, err = Publications(r.Ports, a.Addresses)
 	if err = cmp.Or(n.checkMTU(a.Addresses), err); err != nil {
 		return nil, err
 	}
@@ -163,7 +164,7 @@ func (n *Network) CheckRequest(r *Request) error {
 	if len(n.Subnets) == 0 {
 		return nil
 	}
-	_, err := publications(r.Ports, n.Subnets)
+	_, err := Publications(r.Ports, n.Subnets)
 	if err = cmp.Or(n.checkMTU(n.Subnets), err); err != nil {
 		return err
 	}

@@ -61,10 +61,10 @@ func ProtocolName(protocol uint8) string {
 // linkLocal6 is RFC 4291's.
 var linkLocal6 = netip.MustParsePrefix("fe80::/10")
 
-// publications resolves port mappings: one without a host address is published
+// Publications resolves port mappings: one without a host address is published
 // in each family in which the container has an address. Without addresses, which are
 // not leased yet, there are none.
-func publications(ports []PortMapping, addrs []Address) (all []Publication, err error) {
+func Publications(ports []PortMapping, addrs []Address) (all []Publication, err error) {
 	if len(addrs) == 0 {
 		return nil, nil
 	}

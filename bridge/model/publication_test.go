@@ -65,12 +65,12 @@ func TestPublications(t *testing.T) {
 		{"somewhere and everywhere", []PortMapping{{TCP, ip("127.0.0.1"), 80, 81}, tcp("", 80)}, []Address{v4}, nil},
 		{"two targets", []PortMapping{tcp("", 80), {TCP, netip.Addr{}, 80, 81}}, []Address{v4}, nil},
 	} {
-		got, err := publications(tt.ports, tt.addrs)
+		got, err := Publications(tt.ports, tt.addrs)
 		if !reflect.DeepEqual(got, tt.want) || (err == nil) != (tt.want != nil) || err != nil && !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: got %v, %v", tt.name, got, err)
 		}
 	}
-	if got, err := publications([]PortMapping{tcp("", 80)}, nil); got != nil || err != nil {
+	if got, err := Publications([]PortMapping{tcp("", 80)}, nil); got != nil || err != nil {
 		t.Errorf("before addresses are leased: %v, %v", got, err)
 	}
 }

@@ -432,3 +432,44 @@ func TestRemovalOfOne(t *testing.T) {
 		k.faults(stays, "set ip flatnet.ports selves is without an element of flatnet/stays/eth0")
 	})
 }
+
+// What an attachment has beyond its record is withdrawn, and nothing else; a port that
+// 127.0.0.1 alone publishes then is closed; a reload does the same with what a killed call
+// has left.
+func TestWithdraw(t *testing.T) {
+	inNamespace(t, func(k *kernel) {
+		stays := attachment("flatnet/stays/eth0", "tcp 0.0.0.0:80 10.87.1.2:80")
+		web := attachment("flatnet/web/eth0", "tcp 0.0.0.0:81 10.87.1.3:80", "udp 192.0.2.1:81 10.87.1.3:81", "tcp [::]:81 [fd87::3]:80")
+		heir := attachment("other/web/eth1", "tcp 0.0.0.0:81 10.87.2.3:80")
+		k.mustPut(stays)
+		k.mustPut(web)
+		all := web.Ports
+		web.Ports, web.ByHand = all[1:2], true
+		var gone []model.Publication
+		if _, err := k.transact(func(tx *host.Tx) (err error) {
+			gone, err = Withdraw(tx, Leaving{web.Key: web}, []*model.Attachment{heir, web})
+			return err
+		}); err != nil || !slices.Equal(gone, []model.Publication{all[0], all[2]}) {
+			t.Errorf("gone are %v, %v", gone, err)
+		}
+		k.faults(stays)
+		k.faults(web)
+		if list := k.list(); strings.Contains(list, "table ip6") || !strings.Contains(list, "10.87.2.3 . 80") {
+			t.Errorf("left: %s", list)
+		}
+		web.Ports = nil
+		if !k.restore(stays, web) || k.restore(stays, web) {
+			t.Error("a reload has nothing to withdraw, or not enough")
+		}
+		if list := k.list(); strings.Contains(list, "flatnet/web/") {
+			t.Errorf("left: %s", list)
+		}
+		web.Ports, web.ByHand = all, false
+		k.mustPut(web)
+		web.Ports, web.ByHand = nil, true // its DEL does not believe that
+		k.removeKeys(nil, map[model.Key]*model.Attachment{web.Key: web, stays.Key: stays, heir.Key: nil})
+		if list := k.list(); list != "" {
+			t.Errorf("left: %s", list)
+		}
+	})
+}

@@ -78,7 +78,24 @@ func keepers(found []nft.Element, key model.Key, r Replaceable) (map[string]bool
 
 // Restore adds what the ports of attachments lack, if any are published, and takes
 // nothing from others: of several attachments that want a port, the first one gets it.
+// Ports that were to be withdrawn are, whose call was killed before it did.
 func Restore(tx *host.Tx, all []*model.Attachment, addrs []netip.Addr) error {
+	changed := Leaving{}
+	for _, a := range all {
+		if a.ByHand {
+			changed[a.Key] = a
+		}
+	}
+	if len(changed) > 0 {
+		if _, err := Withdraw(tx, changed, all); err != nil {
+			return err
+		}
+	}
+	return Complete(tx, all, addrs)
+}
+
+// Complete is Restore that removes nothing.
+func Complete(tx *host.Tx, all []*model.Attachment, addrs []netip.Addr) error {
 	for _, t := range using(all...) {
 		if err := t.ensure(tx, addrs); err != nil {
 			return err
@@ -167,7 +184,8 @@ func Faults(c *nft.Conn, all ...*model.Attachment) (found []model.Fault, err err
 }
 
 // Leaving has the attachments whose ports are removed, each with its record. Ports of one
-// whose record is nil are found by listing the maps, if it has any.
+// whose record is nil, or was changed by hand, are found by listing the maps, if it has any:
+// the record is changed before they are.
 type Leaving map[model.Key]*model.Attachment
 
 // stays reports whether an element belongs to none of them.
@@ -188,24 +206,45 @@ func Remove(tx *host.Tx, l Leaving, heirs []*model.Attachment) (gone []model.Pub
 			return nil, err
 		}
 		gone = append(gone, publications(mine)...)
-		wanted := slices.DeleteFunc(t.elements(heirs...), func(e nft.Element) bool { return !l.stays(e) })
-		if last && len(wanted) == 0 {
-			tx.Delete(t.Table)
-			continue
-		}
-		freed := elements.ViewOf(mine)
-		tx.Delete(nft.Elements(mine))
-		wanted = slices.DeleteFunc(wanted, func(e nft.Element) bool { return freed[e.Place()].Key == "" })
-		elements.View{}.Fill(tx.Batch, wanted)
+		t.inherit(tx, mine, last, slices.DeleteFunc(t.elements(heirs...), func(e nft.Element) bool { return !l.stays(e) }))
 	}
 	return gone, nil
+}
+
+// Withdraw removes ports that attachments have beyond those of their records, which were
+// changed by hand. Heirs are as for [Remove], and so are the ports that are gone.
+func Withdraw(tx *host.Tx, changed Leaving, heirs []*model.Attachment) (gone []model.Publication, err error) {
+	for _, t := range tables() {
+		mine, last, err := t.owned(tx.Conn, changed)
+		if err != nil {
+			return nil, err
+		}
+		kept := elements.ViewOf(t.elements(slices.Collect(maps.Values(changed))...))
+		mine = slices.DeleteFunc(mine, kept.Has)
+		gone = append(gone, publications(mine)...)
+		t.inherit(tx, mine, last && len(kept) == 0, slices.DeleteFunc(t.elements(heirs...), kept.Has))
+	}
+	return gone, nil
+}
+
+// inherit removes elements, and the table with the last ones. Those of wanted whose places
+// are free then are added.
+func (t *table) inherit(tx *host.Tx, mine []nft.Element, last bool, wanted []nft.Element) {
+	if last && len(wanted) == 0 {
+		tx.Delete(t.Table)
+		return
+	}
+	freed := elements.ViewOf(mine)
+	tx.Delete(nft.Elements(mine))
+	wanted = slices.DeleteFunc(wanted, func(e nft.Element) bool { return freed[e.Place()].Key == "" })
+	elements.View{}.Fill(tx.Batch, wanted)
 }
 
 // owned returns the elements of attachments that leave, and whether the table has no
 // others. Records of a few ports are believed: then it lists only selves, which has few
 // elements, as long as others have ports.
 func (t *table) owned(c *nft.Conn, l Leaving) (mine []nft.Element, last bool, err error) {
-	known := slices.DeleteFunc(slices.Collect(maps.Values(l)), func(a *model.Attachment) bool { return a == nil })
+	known := slices.DeleteFunc(slices.Collect(maps.Values(l)), func(a *model.Attachment) bool { return a == nil || a.ByHand })
 	recorded, complete := t.elements(known...), len(known) == len(l)
 	if len(recorded) == 0 && complete {
 		return nil, false, nil

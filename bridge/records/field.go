@@ -89,7 +89,7 @@ func attachmentFields(a *model.Attachment) []field {
 		list("addresses", &a.Addresses, formatSubnet, parseSubnet), number("rank", &a.Rank),
 		number("ingressRate", &a.Bandwidth.Ingress.Rate), number("ingressBurst", &a.Bandwidth.Ingress.Burst),
 		number("egressRate", &a.Bandwidth.Egress.Rate), number("egressBurst", &a.Bandwidth.Egress.Burst),
-		list("ports", &a.Ports, formatPort, parsePort),
+		list("ports", &a.Ports, formatPort, parsePort), flag("portsByHand", &a.ByHand),
 	}
 }
 

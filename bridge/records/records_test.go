@@ -50,7 +50,7 @@ func fullShared() *model.Shared {
 func fullAttachment(key model.Key) *model.Attachment {
 	host, target := netip.MustParseAddrPort("[::]:80"), netip.MustParseAddrPort("[fd87::2]:8080")
 	a := &model.Attachment{
-		Key: key, MAC: model.HardwareAddr{2, 0, 0, 0, 0, 2}, HostEnd: "fn-c1", Rank: 99,
+		Key: key, MAC: model.HardwareAddr{2, 0, 0, 0, 0, 2}, HostEnd: "fn-c1", Rank: 99, ByHand: true,
 		Addresses: []model.Address{{Prefix: pfx("10.87.1.2/24"), Gateway: ip("10.87.1.1")}, {Prefix: pfx("fd87::2/64")}},
 		Ports: []model.Publication{
 			{Protocol: model.SCTP, Host: host, Target: target, Local: true}, {Protocol: model.UDP, Target: target}},

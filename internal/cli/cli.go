@@ -27,7 +27,8 @@ type Call struct {
 	Build Build
 	Host  Host
 	// Names returns the names of containers by their IDs, of those whose engine has them.
-	Names func() map[string]string
+	Names     func() map[string]string
+	Publisher Publisher
 	// Examine looks for what keeps flatnet from working.
 	Examine        func() []model.Finding
 	Color          bool // stdout is a terminal of colours
@@ -60,6 +61,13 @@ func commands() []command {
 		{name: "reload", alike: []string{"restore", "heal", "repair", "restart", "up"}, summary: "restore what attachments have lost",
 			help: "Run it after nft flush ruleset, or after a restart of the host's network or\nfirewall. It prints each repair.",
 			run:  func(c *Call, _ query) ([]string, error) { return c.Host.Reload() }},
+		{name: "publish", alike: []string{"port", "expose", "forward", "map"}, arguments: []string{"[CONTAINER]", "[PORT...]"},
+			options: []option{networkOption(), jsonOption()}, summary: "publish ports of a running container, or list them",
+			help: portHelp, examples: []string{"flatnet publish web 8080:80 # until web stops", "flatnet publish # what is published"}, run: publish},
+		{name: "unpublish", alike: []string{"unexpose", "close"}, arguments: []string{"CONTAINER", "[PORT...]"},
+			options: []option{networkOption(), {name: "--all", summary: "all ports of the container"}},
+			summary: "take published ports away", help: unpublishHelp,
+			examples: []string{"flatnet unpublish web 8080 # wherever it leads", "flatnet unpublish web 53/udp"}, run: unpublish},
 		{name: "completion", arguments: []string{"SHELL"}, summary: "print completions for bash, zsh or fish",
 			examples: []string{"source <(flatnet completion bash) # in ~/.bashrc", "source <(flatnet completion zsh) # in ~/.zshrc",
 				"flatnet completion fish | source # in ~/.config/fish/config.fish"}, run: completion},

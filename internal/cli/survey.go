@@ -127,7 +127,7 @@ func listJSON(all []*model.Survey, containers map[string]string) string {
 	for _, s := range all {
 		for _, a := range s.Attachments {
 			w.Begin("", '{')
-			w.String("network", s.Name)
+			w.String("network", a.Key.Network)
 			w.String("container", a.Key.ContainerID)
 			w.String("name", containers[a.Key.ContainerID])
 			w.String("interface", a.Key.IfName)

@@ -2,13 +2,13 @@ package main
 
 // The limits in lines of code; of a function in lines from func to brace.
 const (
-	maxCore     = 7_050
+	maxCore     = 7_075
 	maxAll      = 17_400
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
 
-	maxBinary = 4_000_000 // bytes
+	maxBinary = 4_050_000 // bytes
 )
 
 const program = "bin/flatnet"

@@ -1,0 +1,268 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"flatnet/bridge/model"
+	"flatnet/internal/fields"
+)
+
+// A Publisher changes which ports of containers that run are published.
+type Publisher interface {
+	// Publish publishes further ports of an attachment, all or none.
+	Publish(key model.Key, further []model.PortMapping) error
+	// Unpublish takes away those ports of a container's attachments that leave.
+	Unpublish(keys []model.Key, leaves func(model.Publication) bool) error
+}
+
+// portsOf lists the attachments of a container, or of all; with a network, of that only.
+// Those that have no record come last.
+func (c *Call) portsOf(container, network string) (found []*model.Attachment, err error) {
+	all, err := c.Host.Survey(false)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range all {
+		for _, a := range s.Attachments {
+			if !s.Recorded {
+				a.MAC = model.HardwareAddr{}
+			}
+			found = append(found, a)
+		}
+	}
+	if container != "" {
+		id, err := c.identify(container, found)
+		if err != nil {
+			return nil, err
+		}
+		found = slices.DeleteFunc(found, func(a *model.Attachment) bool { return a.Key.ContainerID != id })
+	}
+	var networks []string
+	for _, a := range found {
+		networks = append(networks, a.Key.Network)
+	}
+	if network != "" {
+		found = slices.DeleteFunc(found, func(a *model.Attachment) bool { return a.Key.Network != network })
+		if len(found) == 0 {
+			slices.Sort(networks)
+			return nil, fmt.Errorf("%s is not on network %q, but on %s", cmp.Or(container, "no container"), network, some(slices.Compact(networks)))
+		}
+	}
+	return found, nil
+}
+
+// maxCandidates bounds how many things an error lists.
+const maxCandidates = 10
+
+// some joins texts, or the first of very many.
+func some(texts []string) string {
+	if more := len(texts) - maxCandidates; more > 0 {
+		texts = append(slices.Clone(texts[:maxCandidates]), fmt.Sprintf("%d more", more))
+	}
+	return cmp.Or(strings.Join(texts, ", "), "none")
+}
+
+// identify returns the ID of the container that a word means: a name, an ID, or the
+// beginning of just one ID.
+func (c *Call) identify(word string, all []*model.Attachment) (string, error) {
+	containers := c.Names()
+	var exact, begin, words []string
+	for _, a := range all {
+		id := a.Key.ContainerID
+		words = append(words, containers[id], id)
+		switch {
+		case id == word || containers[id] == word:
+			exact = append(exact, id)
+		case strings.HasPrefix(id, word):
+			begin = append(begin, id)
+		}
+	}
+	for _, ids := range [][]string{exact, begin} {
+		slices.Sort(ids)
+		switch ids = slices.Compact(ids); {
+		case len(ids) == 1:
+			return ids[0], nil
+		case len(ids) > 1:
+			for i, id := range ids {
+				ids[i] = strings.TrimSpace(id + " " + containers[id])
+			}
+			return "", fmt.Errorf("%q may be %d containers: %s", word, len(ids), some(ids))
+		}
+	}
+	words = slices.DeleteFunc(words, func(s string) bool { return s == "" })
+	return "", fmt.Errorf("no attached container has the name or ID %q%s", word, suggest(word, words))
+}
+
+// parseAll reads the ports that a command line names. Where one names no container's port,
+// it is the host's with same, and else 0.
+func parseAll(args []string, same bool) (all []model.PortMapping, err error) {
+	for _, text := range args {
+		ports, err := parsePorts(text)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range ports {
+			if same {
+				p.ContainerPort = cmp.Or(p.ContainerPort, p.HostPort)
+			}
+			all = append(all, p)
+		}
+		if len(all) > fields.MaxPorts {
+			return nil, misused("more than %d ports", fields.MaxPorts)
+		}
+	}
+	return all, nil
+}
+
+// publish publishes ports, or without any lists those that are.
+func publish(c *Call, q query) ([]string, error) {
+	further, err := parseAll(q.args[min(1, len(q.args)):], true)
+	if err != nil {
+		return nil, err
+	}
+	found, err := c.portsOf(q.arg(0), q.value("--network"))
+	if err != nil {
+		return nil, err
+	}
+	if len(further) == 0 {
+		return c.published(found, q.has("--json"))
+	}
+	if q.has("--json") {
+		return nil, misused("--json is for listing, without a PORT")
+	}
+	a := slices.MinFunc(found, func(a, b *model.Attachment) int { // as a runtime's ports: where the default route is
+		unrecorded := func(a *model.Attachment) int { return map[bool]int{true: 1}[a.MAC == model.HardwareAddr{}] }
+		return cmp.Or(cmp.Compare(unrecorded(a), unrecorded(b)), cmp.Compare(a.Rank, b.Rank))
+	})
+	if err := c.Publisher.Publish(a.Key, further); err != nil {
+		return nil, err
+	}
+	if found, err = c.portsOf(a.Key.ContainerID, a.Key.Network); err != nil {
+		return nil, err
+	}
+	found = slices.DeleteFunc(found, func(other *model.Attachment) bool { return other.Key != a.Key })
+	return c.said("published", found, selectionOf(further)), nil
+}
+
+// said returns a line for each port, or range of ports, that is selected.
+func (c *Call) said(verb string, found []*model.Attachment, s selection) (lines []string) {
+	containers := c.Names()
+	for _, a := range found {
+		a.Ports = slices.DeleteFunc(a.Ports, func(pub model.Publication) bool { return !s.has(pub) })
+		for _, p := range ports(a) {
+			id := short(a.Key.ContainerID)
+			lines = append(lines, fmt.Sprintf("%s %s of %s in network %s", verb, p, cmp.Or(containers[a.Key.ContainerID], id), a.Key.Network))
+		}
+	}
+	return lines
+}
+
+// A selection has the mappings that a command line names, by protocol and port of the host.
+// Nil selects everything.
+type selection map[hostPort][]model.PortMapping
+
+type hostPort struct {
+	protocol uint8
+	port     uint16
+}
+
+func selectionOf(named []model.PortMapping) selection {
+	s := selection{}
+	for _, p := range named {
+		at := hostPort{p.Protocol, p.HostPort}
+		s[at] = append(s[at], p)
+	}
+	return s
+}
+
+func (s selection) has(pub model.Publication) bool {
+	return s == nil || slices.ContainsFunc(s[hostPort{pub.Protocol, pub.Host.Port()}], func(p model.PortMapping) bool { return selects(p, pub) })
+}
+
+// selects reports whether a publication is what a mapping names, as far as it does.
+func selects(p model.PortMapping, pub model.Publication) bool {
+	return pub.Host.IsValid() && (!p.HostIP.IsValid() || p.HostIP == pub.Host.Addr()) &&
+		(p.ContainerPort == 0 || p.ContainerPort == pub.Target.Port())
+}
+
+// published returns a table of ports.
+func (c *Call) published(found []*model.Attachment, json bool) ([]string, error) {
+	containers := c.Names()
+	found = slices.DeleteFunc(found, func(a *model.Attachment) bool { return len(ports(a)) == 0 })
+	if json {
+		return []string{listJSON([]*model.Survey{{Recorded: true, Attachments: found}}, containers)}, nil
+	}
+	rows := [][]string{{"NETWORK", "CONTAINER", "NAME", "PORT"}}
+	for _, a := range found {
+		for _, p := range ports(a) {
+			rows = append(rows, []string{a.Key.Network, short(a.Key.ContainerID), cmp.Or(containers[a.Key.ContainerID], "-"), p})
+		}
+	}
+	return table(rows), nil
+}
+
+// unpublish takes ports away.
+func unpublish(c *Call, q query) ([]string, error) {
+	named, err := parseAll(q.args[1:], false)
+	if err == nil && (len(named) > 0) == q.has("--all") {
+		err = misused("name the ports, or all of them by --all")
+	}
+	if err != nil {
+		return nil, err
+	}
+	found, err := c.portsOf(q.arg(0), q.value("--network"))
+	if err != nil {
+		return nil, err
+	}
+	var chosen selection
+	if !q.has("--all") {
+		chosen = selectionOf(named)
+	}
+	if err := checkPublished(named, found, q.arg(0)); err != nil {
+		return nil, err
+	}
+	var keys []model.Key
+	for _, a := range found {
+		keys = append(keys, a.Key)
+	}
+	if err := c.Publisher.Unpublish(keys, chosen.has); err != nil {
+		return nil, err
+	}
+	return c.said("unpublished", found, chosen), nil
+}
+
+// checkPublished reports a port that is named, and that a container does not publish.
+func checkPublished(named []model.PortMapping, found []*model.Attachment, container string) error {
+	all := map[hostPort][]model.Publication{}
+	var has []string
+	for _, a := range found {
+		has = append(has, ports(a)...)
+		for _, pub := range a.Ports {
+			at := hostPort{pub.Protocol, pub.Host.Port()}
+			all[at] = append(all[at], pub)
+		}
+	}
+	for _, p := range named {
+		is := func(pub model.Publication) bool { return selects(p, pub) }
+		if !slices.ContainsFunc(all[hostPort{p.Protocol, p.HostPort}], is) {
+			return fmt.Errorf("%s does not publish %s; it publishes %s", container, written(p), some(has))
+		}
+	}
+	return nil
+}
+
+// written returns a mapping as parsePorts reads it.
+func written(p model.PortMapping) string {
+	text := fmt.Sprintf("%d/%s", p.HostPort, model.ProtocolName(p.Protocol))
+	if p.ContainerPort != 0 {
+		text = fmt.Sprintf("%d->%d/%s", p.HostPort, p.ContainerPort, model.ProtocolName(p.Protocol))
+	}
+	if p.HostIP.IsValid() {
+		text = strings.TrimSuffix(netip.AddrPortFrom(p.HostIP, 0).String(), "0") + text
+	}
+	return text
+}
