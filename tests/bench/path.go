@@ -55,13 +55,16 @@ func measurePath(w world, r *report) error {
 		}
 		sites = append(sites, s)
 	}
-	for range w.pick(3, 11) {
-		for _, s := range sites {
-			for _, way := range ways {
+	// Many short samples, those that are compared right after each other, and each site
+	// first in turn: how fast the machine is changes from second to second.
+	for round := range w.pick(3, 31) {
+		for _, way := range ways {
+			for i := range sites {
+				s := sites[(round+i)%len(sites)]
 				if way == toPort && !s.ports {
 					continue
 				}
-				if err := s.measure(r, way, time.Duration(w.pick(200, 300))*time.Millisecond); err != nil {
+				if err := s.measure(r, way, 100*time.Millisecond); err != nil {
 					return fmt.Errorf("%s, %s: %w", s.name, way, err)
 				}
 			}
