@@ -74,6 +74,7 @@ test | long)
 $runtimes
 $tools"
 	provide "$kernels" || echo "going on without kernels in virtual machines"
+	"$(dirname "$0")/hosts/engines.sh" >/dev/null || echo "going on without flannel, Nebula and WireGuard"
 	;;
 bench)
 	provide "$base

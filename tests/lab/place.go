@@ -41,12 +41,7 @@ func (p Place) Cmd(args ...string) *exec.Cmd { return p.cmd(context.Background()
 
 // cmd is a command that is killed when the context ends.
 func (p Place) cmd(ctx context.Context, args []string) *exec.Cmd {
-	pid := strconv.Itoa(p.world.pid)
-	net := "/proc/" + pid + "/ns/net"
-	if p.Path != "" {
-		net = p.world.real(p.Path)
-	}
-	enter := []string{"-t", pid, "-m", "-p", "--net=" + net, "--"}
+	enter := []string{"-t", strconv.Itoa(p.world.pid), "-m", "-p", "--net=" + p.namespace(), "--"}
 	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
 	// nsenter runs the command by a child, which is in its process group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

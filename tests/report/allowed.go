@@ -25,6 +25,9 @@ var allowed = map[string]string{
 	"TestUninstallWithPodman":    otherDebian,
 	"TestInstallChoosesTheDoors": otherDebian,
 
+	"TestFlannel": engines,
+	"TestNebula":  engines,
+
 	"TestNetavarkVLANsShareABridge": "a kernel may lack VLAN filtering",
 
 	"TestTroublesOfPodman": otherDebian,
@@ -52,6 +55,8 @@ var allowed = map[string]string{
 }
 
 const inject = "its tool knows the system calls of amd64 only"
+
+const engines = "flannel, etcd and Nebula come from a mirror and the Go module proxy, which a machine may not reach"
 
 const userNamespaces = "a machine may refuse them to ordinary users"
 
