@@ -16,7 +16,6 @@ import (
 	"flatnet/bridge/link"
 	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
-	"flatnet/bridge/peers"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
 	"flatnet/bridge/shaping"
@@ -103,7 +102,6 @@ func (c *call) faults(s *model.Shared, ends []end) (found []model.Fault, err err
 	}
 	add(br.Faults(c.Host, s))
 	add(forward.Faults(c.Host, s, c.records))
-	add(peers.Faults(c.Host, s))
 	vlans, verr := vlan.Ports(c.Host, s.VLANs)
 	if verr != nil {
 		return found, errors.Join(err, verr)
@@ -270,10 +268,9 @@ func (c *call) available(n *model.Network, alloc model.Allocator, complete bool)
 		return err
 	}
 	resolved, err := c.resolve(n)
-	err = errors.Join(err, conflict.Overlap(c.Host, br.Gateway, n, n.Prefixes()), conflict.Shared(c.Host, br.Link, n, n.Prefixes()),
-		resolved.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n))
 	s := &model.Shared{Network: *n, Served: n.Subnets}
-	err = errors.Join(err, forward.Ready(c.Host, s, br.Gateway.Index != 0), peers.Check(c.Host, n))
+	err = errors.Join(err, conflict.Overlap(c.Host, br.Gateway, n, n.Prefixes()), conflict.Shared(c.Host, br.Link, n, n.Prefixes()),
+		resolved.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n), forward.Ready(c.Host, s, br.Gateway.Index != 0))
 	required := firewall.Required(s) && !complete
 	if required || n.SpoofCheck {
 		c.Noted = c.records.Memory()

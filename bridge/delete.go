@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -211,8 +210,8 @@ func attached(links []rtnl.Link, network string, leases []model.Key) bool {
 // namespace vanished without a DEL, and the routes to peers, and sets route_localnet back, which the rules made
 // harmless. links are the host's.
 func (c *call) removeNetwork(network string, links []rtnl.Link) error {
-	s := cmp.Or(c.records.Network(network), &model.Shared{})
-	if s.ForwardAccept {
+	s := c.records.Network(network)
+	if s != nil && s.ForwardAccept {
 		foreign.Remove(c.Host, network)
 	}
 	dead, _ := c.records.Attachments(network, "*") // a reload reports what can't be read
@@ -220,12 +219,10 @@ func (c *call) removeNetwork(network string, links []rtnl.Link) error {
 	if err == nil {
 		_, err = c.Transact(func(tx *host.Tx) error { return firewall.Remove(tx, network) })
 	}
-	if errors.Is(err, model.ErrUnsupported) { // and so there are none
-		err = nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, model.ErrUnsupported) { // else there are none
 		return err
 	}
+	err = nil
 	used := map[string]bool{} // by other networks
 	all, _ := c.records.Networks()
 	for _, s := range all {
@@ -241,8 +238,7 @@ func (c *call) removeNetwork(network string, links []rtnl.Link) error {
 			err = errors.Join(err, ports.CloseLoopback(c.Host, iface))
 		}
 	}
-	err = errors.Join(err, peers.Remove(c.Host, c.records, network, s.Peers))
-	return errors.Join(err, c.records.DropNetwork(network))
+	return errors.Join(err, peers.Remove(c.Host, c.records, s), c.records.DropNetwork(network))
 }
 
 // removeBridges removes the bridges that were made for a network, once they have no

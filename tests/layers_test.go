@@ -36,6 +36,7 @@ var parts = []string{
 // sideways are the imports within a layer.
 var sideways = map[string][]string{
 	"flatnet/bridge/link":     {"flatnet/bridge/vlan", "flatnet/bridge/dad"}, // the gateway's interface is a VLAN's
+	"flatnet/bridge/forward":  {"flatnet/bridge/peers"},                      // routes are a router's
 	"flatnet/bridge/mirrored": {"flatnet/bridge/ports"},                      // rules of its own in the table of ports
 	"flatnet/bridge/peers":    {"flatnet/bridge/records"},                    // other networks may have the same peers
 }
@@ -82,7 +83,7 @@ func TestImportsPointDownward(t *testing.T) {
 			}
 			only, limited := users[i]
 			if slices.Contains(parts, i) {
-				only, limited = []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/link", "flatnet/bridge/mirrored", "flatnet/bridge/peers"}, true
+				only, limited = []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/link", "flatnet/bridge/mirrored", "flatnet/bridge/peers", "flatnet/bridge/forward"}, true
 			}
 			if limited && !slices.Contains(only, name) {
 				t.Errorf("%s imports %s", name, i)

@@ -274,6 +274,10 @@ func TestNetavarkPeers(t *testing.T) {
 		t.Fatal(out)
 	}
 	b.routed()
+	chosen := network{keys: `"options":{"peers":"10.87.2.0/23@192.0.2.2"}`}
+	if out, err := b.create(chosen); err != nil || !strings.Contains(out, `"10.87.4.0/24"`) {
+		t.Errorf("the chosen subnet is not the first that is no peer's: %s (%v)", out, err)
+	}
 	b.Sh("ip route add 10.87.2.0/24 via 192.0.2.9")
 	if out, err := b.create(n); err == nil || !strings.Contains(out, "10.87.2.0/24 via 192.0.2.9") {
 		t.Errorf("created beside another's route: %s", out)

@@ -13,6 +13,7 @@ import (
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
+	"flatnet/internal/peer"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -22,8 +23,12 @@ import (
 // VPN's or the host's own network, which the bridge cuts off or is cut off by. Such
 // are an address whose subnet overlaps with it, and a route to all or a part of it. A
 // route that is wider is not in its way, for the kernel prefers the narrower one. A
-// bridge that is to have no address is in the way of none.
+// bridge that is to have no address is in the way of none. Other hosts' subnets must not
+// overlap with the network's either.
 func Overlap(h *host.Host, gateway rtnl.Link, n *model.Network, subnets []netip.Prefix) error {
+	if err := peer.CheckAll(n.Peers, n.Prefixes()); err != nil {
+		return model.Errorf(model.ErrInvalid, "%w", err)
+	}
 	if len(subnets) == 0 || !n.IsGateway || n.AllowOverlap {
 		return nil
 	}

@@ -195,10 +195,10 @@ func Faults(h *host.Host, s *model.Shared) (found []model.Fault, err error) {
 	return found, err
 }
 
-// Remove deletes the routes to peers that no other recorded network has. network is the
-// name of the one that goes.
-func Remove(h *host.Host, dir records.Dir, network string, gone []peer.Peer) error {
-	if len(gone) == 0 {
+// Remove deletes the routes to peers of a network that goes, and that no other recorded
+// one has. s is its record, or nil.
+func Remove(h *host.Host, dir records.Dir, s *model.Shared) error {
+	if s == nil || len(s.Peers) == 0 {
 		return nil
 	}
 	lock, err := dir.Peers()
@@ -206,7 +206,7 @@ func Remove(h *host.Host, dir records.Dir, network string, gone []peer.Peer) err
 		return err
 	}
 	defer lock.Close()
-	return remove(h, dir, network, gone)
+	return remove(h, dir, s.Name, s.Peers)
 }
 
 // Sweep is Remove of a network without attachments, unless its record is still there.
@@ -214,7 +214,7 @@ func Sweep(h *host.Host, dir records.Dir, s *model.Shared) error {
 	if dir.Network(s.Name) != nil {
 		return nil
 	}
-	return Remove(h, dir, s.Name, s.Peers)
+	return Remove(h, dir, s)
 }
 
 // remove is Remove for a caller that has the lock. What can't be read of other networks

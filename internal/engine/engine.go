@@ -13,7 +13,6 @@ import (
 	"flatnet/bridge/model"
 	"flatnet/internal/dns"
 	"flatnet/internal/listeners"
-	"flatnet/internal/peer"
 	"flatnet/internal/resolvconf"
 	"flatnet/internal/rootless"
 	"flatnet/internal/subnetfile"
@@ -86,9 +85,6 @@ func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator
 			return n, nil, model.Errorf(model.ErrInvalid, "mtu: %d is less than %d, the least for IPv6", n.MTU, model.MinMTU6)
 		}
 		n.Subnets = append(n.Subnets, model.Subnet{Prefix: r.Subnet, Gateway: r.Gateway})
-	}
-	if err := peer.CheckAll(n.Peers, n.Prefixes()); err != nil {
-		return n, nil, model.Errorf(model.ErrInvalid, "%w", err)
 	}
 	if c.Names {
 		if err := dns.ValidNetwork(n.Name); err != nil {

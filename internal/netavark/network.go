@@ -15,6 +15,7 @@ import (
 	"flatnet/bridge/model"
 	"flatnet/internal/containersconf"
 	"flatnet/internal/fields"
+	"flatnet/internal/peer"
 	"flatnet/internal/rootless"
 	"flatnet/internal/sha256"
 	"flatnet/internal/strictjson"
@@ -138,8 +139,11 @@ func (p Plugin) chooseSubnet(c *model.Config, others []taken) error {
 	}
 	var reason error
 	for third := first; third <= 255; third++ {
-		try := *c
 		subnet := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 87, byte(third), 0}), 24)
+		if slices.ContainsFunc(c.Network.Peers, func(p peer.Peer) bool { return p.Subnet.Overlaps(subnet) }) {
+			continue // another host's
+		}
+		try := *c
 		try.IPAM.Sets = slices.Concat([][]model.Range{{{Subnet: subnet}}}, c.IPAM.Sets)
 		err := p.complete(&try, others)
 		if !errors.Is(err, model.ErrConflict) {
