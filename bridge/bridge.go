@@ -2,6 +2,7 @@
 // short walk over the parts, which are packages of their own:
 //
 //	link       the bridge, the veth pair and the container's side of it
+//	path       the MTU of the way to other hosts
 //	conflict   what else has the network's addresses
 //	vlan       VLANs of the bridge's ports
 //	forward    the host as a router
@@ -32,6 +33,7 @@ import (
 	"flatnet/bridge/link"
 	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
+	"flatnet/bridge/path"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
 	"flatnet/bridge/shaping"
@@ -96,7 +98,7 @@ func (c *call) resolve(n *model.Network) (*model.Network, error) {
 	if n.MTU == 0 {
 		resolved.MTU, err = link.InheritedMTU(c.Host)
 	}
-	return &resolved, err
+	return &resolved, cmp.Or(err, path.Fit(c.Host, n, &resolved))
 }
 
 // An end is the host's side of an attachment: what is to be there, and its link.

@@ -219,7 +219,7 @@ func TestDecodeGolden(t *testing.T) {
 			Dst: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("10.87.1.2"), Index: 3, Table: 254, Type: 1, Protocol: 3}},
 		{"ip route add 192", route, Route{
 			Dst: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("10.87.1.2"), Index: 3,
-			Priority: 5, Table: 1000, Type: 1, Protocol: 3}},
+			Priority: 5, Table: 1000, Type: 1, Protocol: 3, MTU: 1400}},
 		{"ip route add fd99", route, Route{Dst: netip.MustParsePrefix("fd99::/64"), Index: 3, Table: 254, Type: 1, Protocol: 3}},
 	} {
 		t.Run(tt.command, func(t *testing.T) {

@@ -22,10 +22,10 @@ type Route struct {
 	Priority uint32 // RTA_PRIORITY, the metric
 	Type     uint8  // RTN_*; AddRoute makes RTN_UNICAST of 0
 	Protocol uint8  // RTPROT_*: its origin; AddRoute makes RTPROT_BOOT of 0
+	MTU      uint32 // RTAX_MTU; 0: that of the link
 
 	// Only for AddRoute:
 	Scope  uint8  // RT_SCOPE_*
-	MTU    uint32 // RTAX_MTU
 	AdvMSS uint32 // RTAX_ADVMSS
 }
 
@@ -154,6 +154,7 @@ func decodeRoute(b []byte) (Route, error) {
 		Priority: r.u32(unix.RTA_PRIORITY),
 		Type:     h[7],
 		Protocol: h[5],
+		MTU:      r.nest(unix.RTA_METRICS).u32(unix.RTAX_MTU),
 	}
 	// struct rtnexthop: length (2), flags, hops, index (4).
 	if hops := r.Octets(unix.RTA_MULTIPATH); route.Index == 0 && len(hops) >= unix.SizeofRtNexthop {

@@ -17,7 +17,7 @@ var layers = [][]string{
 	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf",
 		"flatnet/internal/span", "flatnet/internal/subnetfile"},
 	parts,
-	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/ipam/memory", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/advice", "flatnet/internal/containersconf", "flatnet/internal/listeners", "flatnet/internal/podman"},
+	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/bridge/mss", "flatnet/ipam/memory", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/advice", "flatnet/internal/containersconf", "flatnet/internal/listeners", "flatnet/internal/podman"},
 	{"flatnet/internal/flock"},
 	{"flatnet/bridge/model"},
 	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack"},
@@ -29,7 +29,7 @@ var layers = [][]string{
 // parts are what an attachment consists of.
 var parts = []string{
 	"flatnet/bridge/link", "flatnet/bridge/firewall", "flatnet/bridge/ports", "flatnet/bridge/antispoof", "flatnet/bridge/shaping",
-	"flatnet/bridge/vlan", "flatnet/bridge/conflict", "flatnet/bridge/dad", "flatnet/bridge/foreign", "flatnet/bridge/forward", "flatnet/bridge/records",
+	"flatnet/bridge/vlan", "flatnet/bridge/path", "flatnet/bridge/conflict", "flatnet/bridge/dad", "flatnet/bridge/foreign", "flatnet/bridge/forward", "flatnet/bridge/records",
 	"flatnet/bridge/mirrored", "flatnet/bridge/peers",
 }
 
@@ -55,7 +55,7 @@ var users = map[string][]string{
 	"os/exec":                            {},
 	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/listeners", "flatnet/rtnl"},
 	"github.com/mdlayher/netlink/nltest": {},
-	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/rtnl", "flatnet/ns",
+	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/bridge/mss", "flatnet/rtnl", "flatnet/ns",
 		"flatnet/internal/nft", "flatnet/internal/nl", "flatnet/internal/conntrack", "flatnet/internal/listeners",
 		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns", "flatnet/internal/doctor", "flatnet/internal/trace", "flatnet/internal/subnetfile"}),
 }

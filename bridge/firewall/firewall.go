@@ -11,6 +11,7 @@ import (
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
+	"flatnet/bridge/mss"
 	"flatnet/internal/nft"
 	"flatnet/rtnl"
 
@@ -70,6 +71,12 @@ func chains(s *model.Shared, have []nft.Rule) (all []nft.Ruleset) {
 	forward := nft.Chain{Name: "forward", Type: nft.Filter, Hook: nft.Forward, Priority: filter}
 	add(nft.IPv4, r.iface, forward, r.forward(nft.IPv4))
 	add(nft.IPv6, r.iface, forward, r.forward(nft.IPv6))
+	var fitting [][]nft.Expr
+	if r.Spans && !r.Internal {
+		fitting = mss.Rules(r.iface)
+	}
+	add(nft.IPv4, r.iface, mss.Chain(), fitting)
+	add(nft.IPv6, r.iface, mss.Chain(), fitting)
 	return all
 }
 
@@ -281,7 +288,7 @@ func Put(tx *host.Tx, s *model.Shared, ipv6 bool) error {
 
 // edition is the digest of the rules that this version makes of some networks: see
 // TestEdition.
-const edition = "e9142742"
+const edition = "7e9a1cc9"
 
 // PutUnseen is Put of what an earlier ADD has not seen to be complete, and nobody has
 // changed since (see [host.Tx.Stands]). record has all that the rules are derived from. A

@@ -135,7 +135,8 @@ var networks = map[string]func(*model.Shared){
 		s.Served = append(s.Served, subnet("fd87::/64", "fd87::1"))
 		s.Flat = append(s.Flat, netip.MustParsePrefix("fd87::/48"))
 	},
-	"ipv6": func(s *model.Shared) { s.Served = []model.Subnet{subnet("fd87::/62", "fe80::1")} },
+	"spans": func(s *model.Shared) { s.Spans = true },
+	"ipv6":  func(s *model.Shared) { s.Served = []model.Subnet{subnet("fd87::/62", "fe80::1")} },
 }
 
 // ruleLine matches rules in what nft lists, and not the types of chains.

@@ -76,7 +76,7 @@ func networkFields(s *model.Shared) []field {
 		flag("macspoofchk", &s.SpoofCheck), flag("disableContainerInterface", &s.NoAddress),
 		number("vlan", &s.VLANs.ID), flag("preserveDefaultVlan", &s.VLANs.KeepDefault),
 		list("vlanTrunk", &s.VLANs.Trunk, func(id uint16) string { return strconv.Itoa(int(id)) }, parseNumber[uint16]),
-		list("peers", &s.Peers, peer.Peer.String, peer.Parse),
+		flag("spans", &s.Spans), list("peers", &s.Peers, peer.Peer.String, peer.Parse),
 		list("subnets", &s.Subnets, formatSubnet, parseSubnet), list("served", &s.Served, formatSubnet, parseSubnet),
 	}
 }

@@ -109,7 +109,7 @@ func (d Dir) Recall(s *model.Shared) {
 func Changed(a, b *model.Shared) (keys []string) {
 	other := networkFields(b)
 	for i, f := range networkFields(a) {
-		if f.text != other[i].text && f.key != "mac" && f.key != "mtu" && f.key != "served" {
+		if f.text != other[i].text && f.key != "mac" && f.key != "mtu" && f.key != "served" && f.key != "spans" {
 			keys = append(keys, f.key)
 		}
 	}
