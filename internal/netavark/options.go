@@ -208,11 +208,8 @@ func (d *definition) setMetric(value string) error {
 	return err
 }
 
-// maxVLAN is the highest VLAN ID (IEEE 802.1Q, 9.6: 0 and 4095 are reserved).
-const maxVLAN = 4094
-
 func (d *definition) setVLAN(value string) error {
-	n, err := parseNumber(value, maxVLAN)
+	n, err := parseNumber(value, fields.MaxVLAN)
 	d.Network.VLANs.ID = uint16(n)
 	return err
 }
