@@ -63,7 +63,7 @@ uninstall: ## removes the installed files, except edited networks; FORCE=1: even
 
 demo: build ## a real container on the network, in a world of its own
 	@tests/setup.sh demo
-	@cd tests && go run ./demo
+	@cd tests && CGO_ENABLED=0 go run ./demo
 
 test: build ## all tests: units, end to end, Podman
 	@tests/setup.sh test

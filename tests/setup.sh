@@ -11,13 +11,17 @@ iputils-ping ping
 nftables nft
 procps sysctl
 util-linux nsenter'
+# What the demo measures beside flatnet.
+reference='containernetworking-plugins /usr/lib/cni/host-local
+iptables iptables'
 podman='podman podman
 runc runc
 conmon conmon
 busybox-static busybox'
 # What Podman 4 needs for CNI, and later ones for netavark.
 cni='containernetworking-plugins /usr/lib/cni/host-local
-iptables iptables'
+iptables iptables
+aardvark-dns /usr/lib/podman/aardvark-dns'
 netavark='netavark /usr/lib/podman/netavark
 aardvark-dns /usr/lib/podman/aardvark-dns'
 tools='debootstrap debootstrap
@@ -68,6 +72,7 @@ demo)
 		*) provide "$netavark" ;;
 		esac
 	fi || echo "going on without Podman"
+	provide "$reference" || echo "going on without the reference plugins"
 	;;
 test | long)
 	provide "$base

@@ -1,166 +1,179 @@
-// Command demo runs flatnet's main job in a world of its own and shows what
-// happens: containers come, talk and go, and nothing is left.
+// Command demo runs flatnet's main jobs in a world of its own and shows what happens:
+// each step has the commands that a person would type, and what they did is checked
+// before it is claimed.
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	"time"
 
 	"flatnet/tests/lab"
 )
 
-const (
-	bridgeName = "flatnet-br0"
-	gateway    = "10.87.1.1"
-	leaseFile  = "/var/lib/flatnet/ipam/allocations.json"
-)
-
 func main() {
+	if guest() {
+		return
+	}
 	lab.Main()
+	began := time.Now()
 	var s lab.Script
 	defer s.Close()
 	w := lab.New(&s)
-
-	r := newRuntime(w)
-	title("%s on the network flatnet", r.name)
-	guests := []guest{r.start("web"), r.start("db")}
-	for _, g := range guests {
-		say("%-4s has %-10s by %s", g.name, g.addr, g.how)
-	}
-
-	title("What the kernel has now")
-	picture(w, guests)
-
-	title("Who reaches whom, by a ping and a TCP connection")
-	web, db := guests[0], guests[1]
-	talk("host", w.Place, "web", web.place, web.addr)
-	talk("web", web.place, "gateway", w.Place, gateway)
-	talk("web", web.place, "db", db.place, db.addr)
-	talk("web", web.place, "outside", w.Outside, lab.OutsideAddr)
-	say("(%s is the host: the outside has no route to 10.87.0.0/16)", lab.HostAddr)
-
-	title("Who has which address: %s", leaseFile)
-	say("%s", strings.ReplaceAll(strings.TrimSpace(w.Read(leaseFile)), "\n", "\n    "))
-
-	title("The containers go")
-	for _, g := range guests {
-		say("%s", r.stop(g))
-	}
-	say("interfaces  %s", orNone(hostEnds(w)))
-	say("rules       %s", orNone(w.Run("nft", "list", "ruleset")))
-	var leases struct{ Allocations map[string]string }
-	if err := json.Unmarshal([]byte(w.Read(leaseFile)), &leases); err != nil {
-		s.Fatalf("lease file: %v", err)
-	}
-	say("leases      %s", orNone(strings.TrimPrefix(fmt.Sprint(leases.Allocations), "map[]")))
-	bridge := "went with them"
-	if slices.ContainsFunc(ifaces(&s, w.Place), func(i iface) bool { return i.IfName == bridgeName }) {
-		bridge = "stays for the next one"
-	}
-	say("The bridge %s. Your machine never saw any of this.", bridge)
+	d := newDemo(w)
+	d.containers()
+	d.names()
+	d.port()
+	d.isolation()
+	d.flush()
+	d.speed()
+	d.end()
+	fmt.Printf("\n%.0f seconds. Your machine saw none of this.\n", time.Since(began).Seconds())
 }
 
-// title is bold on a terminal.
-func title(format string, args ...any) {
-	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-		format = "\033[1m" + format + "\033[0m"
-	}
-	fmt.Printf("\n"+format+"\n", args...)
+// A demo is what the steps work on.
+type demo struct {
+	screen
+	engine
+	w        *lab.World
+	hasNames bool // a DNS server is there
+	// Addresses of containers, by name.
+	addr map[string]string
+	curl func(lab.Place, string) (string, error)
 }
 
-func say(format string, args ...any) { fmt.Printf("    "+format+"\n", args...) }
-
-func orNone(s string) string {
-	if s = strings.TrimSpace(s); s == "" {
-		return "none left"
-	}
-	return s
-}
-
-// A guest is a container on the network.
-type guest struct {
-	name, addr string
-	how        string // the command that made it
-	place      lab.Place
-	call       lab.Call // plain namespaces only
-}
-
-// A runtime starts and stops guests.
-type runtime struct {
-	name  string
-	start func(name string) guest
-	stop  func(guest) (how string)
-}
-
-// newRuntime is the machine's Podman, or else plain namespaces.
-func newRuntime(w *lab.World) runtime {
+// newDemo installs flatnet in the world, and a machine outside that serves.
+func newDemo(w *lab.World) *demo {
 	root, err := filepath.Abs("..")
 	if err != nil {
 		w.TB.Fatalf("%v", err)
 	}
+	self, err := os.Executable()
+	if err != nil {
+		w.TB.Fatalf("%v", err)
+	}
 	w.Run("make", "-s", "-C", root, "-o", "build", "install")
-	podman, err := w.Podman()
+	d := &demo{screen: newScreen(w.TB), w: w, addr: map[string]string{}}
+	d.curl = func(p lab.Place, url string) (string, error) { return p.Try(self, "curl", url) }
+	d.engine = newEngine(d, self)
+	outside := w.Outside.Cmd(self, "hello", "the outside")
+	if err := outside.Start(); err != nil {
+		w.TB.Fatalf("%v", err)
+	}
+	w.TB.Cleanup(func() { outside.Process.Kill(); outside.Wait() })
+	d.await(w.Place, lab.OutsideAddr)
+	return d
+}
+
+// await waits until a server serves.
+func (d *demo) await(from lab.Place, addr string) {
+	err := lab.Until(10*time.Second, func() error {
+		_, err := d.curl(from, "http://"+addr)
+		return err
+	})
 	if err != nil {
-		say("(no Podman here: %v)", err)
-		return plain(w, filepath.Join(root, "bin", "flatnet"))
-	}
-	if podman.Backend == "netavark" {
-		podman.Do("network", "create", "--driver", "flatnet", "flatnet")
-	}
-	return runtime{
-		name: "Two containers of " + podman.Do("--version") + " (" + podman.Backend + ")",
-		start: func(name string) guest {
-			podman.Start(name)
-			inspect := func(field string) string { return podman.Do("inspect", "-f", "{{.NetworkSettings."+field+"}}", name) }
-			return guest{
-				name: name, how: "podman run -d --network flatnet --name " + name,
-				addr: podman.Network(name, "flatnet", "IPAddress"), place: w.At(inspect("SandboxKey")),
-			}
-		},
-		stop: func(g guest) string {
-			podman.Do("rm", "-f", "-t", "0", g.name)
-			return "podman rm -f " + g.name
-		},
+		d.fail("nobody serves at %s: %v", addr, err)
 	}
 }
 
-func plain(w *lab.World, program string) runtime {
-	run := func(c lab.Call) lab.Reply {
-		r := w.Call(program, c)
-		if r.Exit != 0 {
-			w.TB.Fatalf("%s: %s", c.Command, r.Stdout)
-		}
-		return r
+func (d *demo) containers() {
+	d.title("Two containers get a flat network")
+	d.prepare()
+	d.start("web", "flatnet", "8080:80")
+	d.start("db", "flatnet", "")
+	d.command("flatnet show")
+	shown := d.sh("flatnet show")
+	d.output(shown)
+	for _, name := range []string{"web", "db"} {
+		d.claim(strings.Contains(shown, d.addr[name]), shown, "%s has the address %s", name, d.addr[name])
 	}
-	return runtime{
-		name: "Two network namespaces",
-		start: func(name string) guest {
-			g := guest{name: name, place: w.NetNS(name), how: "CNI_COMMAND=ADD flatnet"}
-			g.call = lab.Call{Command: "ADD", ID: name, NetNS: g.place.Path, IfName: "eth0", Conf: lab.Conf}
-			g.addr = run(g.call).Addr()
-			return g
-		},
-		stop: func(g guest) string {
-			g.call.Command = "DEL"
-			run(g.call)
-			return "CNI_COMMAND=DEL CNI_CONTAINERID=" + g.name + " flatnet"
-		},
-	}
+	d.await(d.w.Place, d.addr["web"])
+	d.reads(d.w.Place, "", d.addr["web"], "web", "the host reads from web by its address")
 }
 
-// talk shows that a server in one place answers a client in another.
-func talk(from string, client lab.Place, to string, server lab.Place, addr string) {
-	server.Serve(addr + ":80")
-	out := client.Run("ping", "-n", "-c", "1", "-i", "0.2", "-w", "5", addr)
-	_, rest, _ := strings.Cut(out, "time=")
-	time, _, _ := strings.Cut(rest, "\n")
-	as, err := client.Ask(addr + ":80")
-	if err != nil {
-		as = err.Error()
+// reads shows a curl in a place of the world, and claims what it reads.
+func (d *demo) reads(from lab.Place, prompt, host, server, claim string) {
+	d.prompt(prompt, "curl -s http://"+host)
+	out, err := d.curl(from, "http://"+host)
+	d.output(out)
+	d.claim(err == nil && strings.HasPrefix(out, "Hello from "+server), fmt.Sprint(out, err), "%s", claim)
+}
+
+func (d *demo) names() {
+	d.title("Containers find each other by name")
+	if !d.hasNames {
+		d.say("This needs Podman and aardvark-dns, which are not both here: it is not shown.")
+		return
 	}
-	say("%-4s -> %-8s %-10s in %s, seen as %s", from, to, addr, time, as)
+	out, err := d.exec("db", "curl -s http://web")
+	d.output(out)
+	seen := strings.Contains(out, "you are "+d.addr["db"])
+	d.claim(err == nil && strings.HasPrefix(out, "Hello from web") && seen, fmt.Sprint(out, err), "db reaches web by name, and is seen as %s", d.addr["db"])
+}
+
+func (d *demo) port() {
+	d.title("A machine outside reads the published port 8080")
+	d.reads(d.w.Outside, "outside", lab.HostAddr+":8080", "web", "the host's port 8080 leads to web")
+	d.prompt("outside", "curl -s http://"+d.addr["web"])
+	out, err := d.curl(d.w.Outside, "http://"+d.addr["web"])
+	d.output(errText(err))
+	d.claim(err != nil, out, "the outside has no route to web's own address")
+}
+
+func (d *demo) isolation() {
+	d.title("A second network is kept apart")
+	d.network("vault", "10.87.2")
+	d.start("safe", "vault", "")
+	d.await(d.w.Place, d.addr["safe"])
+	out, err := d.exec("safe", "curl -s -m 1 http://"+d.addr["web"])
+	d.output(errText(err))
+	d.claim(err != nil && !strings.Contains(out, "Hello"), out, "safe does not reach web")
+	out, err = d.exec("web", "curl -s -m 1 http://"+d.addr["safe"])
+	d.output(errText(err))
+	d.claim(err != nil && !strings.Contains(out, "Hello"), out, "web does not reach safe")
+	out, err = d.exec("safe", "curl -s http://"+lab.OutsideAddr)
+	d.output(out)
+	d.claim(err == nil && strings.Contains(out, "you are "+lab.HostAddr), fmt.Sprint(out, err), "safe reaches the outside, which sees the host (masquerade)")
+}
+
+func (d *demo) flush() {
+	d.title("Somebody flushes the host's firewall. One command repairs it")
+	d.command("nft flush ruleset")
+	d.sh("nft flush ruleset")
+	d.prompt("outside", "curl -s -m 1 http://"+lab.HostAddr+":8080")
+	out, err := d.curl(d.w.Outside, "http://"+lab.HostAddr+":8080 1")
+	d.output(errText(err))
+	d.claim(err != nil, out, "the published port is dead")
+	d.command("flatnet reload")
+	d.output(d.sh("flatnet reload"))
+	d.reads(d.w.Outside, "outside", lab.HostAddr+":8080", "web", "and lives again, with web running all the time")
+}
+
+func (d *demo) end() {
+	d.title("The containers go")
+	for _, name := range []string{"web", "db", "safe"} {
+		d.stop(name)
+	}
+	d.claim(d.ports() == "", d.ports(), "no interface is left on any bridge")
+	rules := strings.TrimSpace(d.sh("nft list ruleset"))
+	d.claim(rules == "", rules, "no rule is left")
+	listed := strings.TrimSpace(d.sh("flatnet list --json"))
+	d.claim(listed == "[]", listed, "flatnet list has no container")
+	leases := d.leases()
+	d.claim(len(leases) == 0, fmt.Sprint(leases), "no address is leased")
+}
+
+// errText is what a curl that failed has said.
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	if i := strings.LastIndex(text, "curl: "); i >= 0 {
+		text = text[i:]
+	}
+	line, _, _ := strings.Cut(text, "\n")
+	return line
 }
