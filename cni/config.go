@@ -8,6 +8,7 @@ import (
 
 	"flatnet/bridge/model"
 	"flatnet/internal/fields"
+	"flatnet/internal/oddkeys"
 	"flatnet/internal/span"
 	"flatnet/internal/strictjson"
 )
@@ -33,7 +34,7 @@ func (r *request) configure(doc *strictjson.Object, e env, raw []byte) error {
 		c.Request.NetNS = e.netns
 	}
 	if r.command == "ADD" {
-		r.warnings = suspiciousKeys(doc, own)
+		r.warnings = oddkeys.Find(doc, own)
 	}
 	if !own {
 		c.IPAM.Path, c.IPAM.Conf = e.path, raw
@@ -189,7 +190,7 @@ func readPool(doc, runtime *strictjson.Object, c *model.Config, version string) 
 	case len(sets)+len(more) == 0:
 		sets = append(sets, []model.Range{readRange(o, netip.MustParsePrefix(model.DefaultSubnet))})
 	default:
-		for _, key := range rangeKeys()[1:] {
+		for _, key := range []string{"rangeStart", "rangeEnd", "gateway"} {
 			if o.NonZero(key) {
 				o.Fail(key, "needs a subnet beside it")
 			}
@@ -263,61 +264,4 @@ func parseNameserver(s string) (string, error) {
 		return "", fmt.Errorf("%.60q is not an IP address", s)
 	}
 	return s, nil
-}
-
-// topKeys are the keys of a configuration: of the SPEC (1.1.0, section 1 and 4)
-// and CONVENTIONS.md, and flatnet's own.
-func topKeys() []string {
-	return []string{
-		"cniVersion", "name", "type", "args", "capabilities", "dns", "ipam", "prevResult", "runtimeConfig",
-		"cni.dev/valid-attachments", "cni.dev/attachments",
-		"bridge", "mtu", "isGateway", "isDefaultGateway", "ipMasq", "ipMasqBackend", "noMasq", "forceAddress",
-		"isolation", "internal", "inbound", "allowOverlap", "portIsolation", "macspoofchk", "forwardAccept",
-		"vlan", "vlanTrunk", "preserveDefaultVlan", "enabledad", "disableContainerInterface", "dnsEnabled",
-		"hairpinMode", "promiscMode", "peers", "hostId", "subnetFile",
-	}
-}
-
-// ipamKeys are those of the ipam object of flatnet's own address management.
-func ipamKeys() []string {
-	return append(rangeKeys(), "type", "ranges", "routes", "resolvConf", "dataDir", "hostId", "subnetFile")
-}
-
-func rangeKeys() []string { return []string{"subnet", "rangeStart", "rangeEnd", "gateway"} }
-
-func routeKeys() []string {
-	return []string{"dst", "gw", "mtu", "advmss", "priority", "table", "scope"}
-}
-
-// suspiciousKeys returns a sentence for each key of a configuration that may be a
-// mistake. Unknown keys are no errors, since other plugins may read them; these
-// resemble known ones.
-func suspiciousKeys(doc *strictjson.Object, own bool) (found []string) {
-	look := func(place string, o *strictjson.Object, known, elsewhere []string, hint string) {
-		for key := range o.All() {
-			if why := fields.Suspicion(key, known, elsewhere, hint); why != "" {
-				found = append(found, fmt.Sprintf("%s%.60q %s", place, key, why))
-			}
-		}
-	}
-	if doc.Has("plugins") {
-		found = append(found, `"plugins" means nothing here: `+
-			"this looks like a whole conflist, of which a plugin gets only its own element")
-	}
-	if !own {
-		look("", doc, topKeys(), nil, "")
-		return found
-	}
-	ipam := doc.Object("ipam")
-	look("", doc, topKeys(), ipamKeys(), "here; it belongs into the ipam object")
-	look("ipam: ", ipam, ipamKeys(), topKeys(), "in the ipam object; it belongs beside that")
-	for _, set := range ipam.ObjectLists("ranges") {
-		for _, r := range set {
-			look("ipam.ranges: ", r, rangeKeys(), nil, "")
-		}
-	}
-	for _, r := range ipam.Objects("routes") {
-		look("ipam.routes: ", r, routeKeys(), nil, "")
-	}
-	return found
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"flatnet/internal/oddkeys"
 )
 
 // keyed is an entry of docs/configuration.md: keys, and a configuration with them that is
@@ -77,8 +79,8 @@ func TestKeysAreDocumented(t *testing.T) {
 	}
 	specified := []string{"cniVersion", "type", "args", "capabilities", "ipam", "prevResult", "runtimeConfig",
 		"cni.dev/valid-attachments", "cni.dev/attachments", "ipMasqBackend"}
-	want := slices.DeleteFunc(topKeys(), func(key string) bool { return slices.Contains(specified, key) })
-	for _, key := range ipamKeys() {
+	want := slices.DeleteFunc(oddkeys.Top(), func(key string) bool { return slices.Contains(specified, key) })
+	for _, key := range oddkeys.IPAM() {
 		want = append(want, "ipam."+key)
 	}
 	for _, key := range want {
@@ -91,7 +93,7 @@ func TestKeysAreDocumented(t *testing.T) {
 			t.Errorf("docs/configuration.md has an entry for %s, which is not read", key)
 		}
 	}
-	for _, key := range slices.Concat(specified, routeKeys(), rangeKeys(), readKeys(t)) {
+	for _, key := range slices.Concat(specified, oddkeys.Route(), oddkeys.Range(), readKeys(t)) {
 		if !regexp.MustCompile("`[^`]*\\b" + regexp.QuoteMeta(key) + "\\b[^`]*`").MatchString(text) {
 			t.Errorf("docs/configuration.md does not mention %s", key)
 		}

@@ -15,7 +15,7 @@ var layers = [][]string{
 	{"flatnet/internal/engine"},
 	{"flatnet/ipam/delegate"},
 	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf",
-		"flatnet/internal/span", "flatnet/internal/subnetfile"},
+		"flatnet/internal/oddkeys", "flatnet/internal/span", "flatnet/internal/subnetfile"},
 	parts,
 	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/bridge/mss", "flatnet/ipam/memory", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/advice", "flatnet/internal/containersconf", "flatnet/internal/listeners", "flatnet/internal/podman"},
 	{"flatnet/internal/flock"},
@@ -62,7 +62,7 @@ var users = map[string][]string{
 
 // pure packages have no system calls: they reach each other and the standard
 // library.
-var pure = []string{"flatnet/cni", "flatnet/bridge/model", "flatnet/internal/advice", "flatnet/ipam/memory", "flatnet/internal/fields", "flatnet/internal/cli", "flatnet/internal/strictjson", "flatnet/internal/sha256", "flatnet/internal/metric", "flatnet/internal/peer", "flatnet/internal/span"}
+var pure = []string{"flatnet/cni", "flatnet/bridge/model", "flatnet/internal/advice", "flatnet/ipam/memory", "flatnet/internal/fields", "flatnet/internal/cli", "flatnet/internal/strictjson", "flatnet/internal/sha256", "flatnet/internal/metric", "flatnet/internal/peer", "flatnet/internal/span", "flatnet/internal/oddkeys"}
 
 func TestImportsPointDownward(t *testing.T) {
 	depth := map[string]int{}

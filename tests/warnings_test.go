@@ -69,9 +69,11 @@ func TestListenerThatIsPodmans(t *testing.T) {
 func TestOddKeysAreNamed(t *testing.T) {
 	b := newBox(t)
 	c := b.attach("c1", func(c *lab.Call) {
-		c.Conf = conf(`"subnet":"10.87.7.0/24","ipmasq":true,"isolaton":"none","plugins":[{}],"other":1,"ipam":{"subnett":"10.87.7.0/24"}`)
+		c.Conf = conf(`"subnet":"10.87.7.0/24","ipmasq":true,"isolaton":"none","plugins":[{}],"other":1,"ipam":{"subnett":"10.87.7.0/24"},
+			"capabilities":{"portmappings":true},"runtimeConfig":{"bandwidth":{"ingresRate":1}}`)
 	})
-	for _, want := range []string{`"subnet" means nothing here; it belongs into the ipam object`, `"ipmasq" is read as "ipMasq"`, `did you mean "isolation"?`, "whole conflist", `did you mean "subnet"?`} {
+	for _, want := range []string{`"subnet" means nothing here; it belongs into the ipam object`, `"ipmasq" is read as "ipMasq"`, `did you mean "isolation"?`, "whole conflist", `did you mean "subnet"?`,
+		`capabilities: "portmappings" means nothing to runtimes; did you mean "portMappings"?`, `runtimeConfig.bandwidth: "ingresRate" means`} {
 		if !strings.Contains(c.result.Stderr, want) {
 			t.Errorf("stderr lacks %q: %s", want, c.result.Stderr)
 		}

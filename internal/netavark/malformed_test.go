@@ -59,6 +59,8 @@ var malformed = []struct{ command, stdin, want string }{
 	{"create", ofNetwork(`,"network_dns_servers":["9.9.9.9"]`), "network_dns_servers: they require dns_enabled"},
 	{"create", ofNetwork(`,"options":7`), "options: want an object, got 7"},
 	{"create", ofNetwork(`,"options":{"foo":"1"}`), "options.foo: flatnet has no such option"},
+	{"create", ofNetwork(`,"options":{"isolte":"true"}`), `options.isolte: flatnet has no such option; did you mean "isolate"?`},
+	{"create", ofNetwork(`,"options":{"MTU":"1400"}`), `options.MTU: flatnet has no such option; did you mean "mtu"?`},
 	{"create", ofNetwork(`,"options":{"vlan":"4095","mtu":"1400"}`), "options.vlan: 4095 is more than 4094"},
 	{"create", ofNetwork(`,"options":{"vlan":"x"}`), `options.vlan: "x" is not a number`},
 	{"create", ofNetwork(`,"network_interface":"br-of-14-bytes","options":{"vlan":"1"}`), `options.vlan: the bridge's name is too long for the interface "br-of-14-bytes.1"`},

@@ -84,7 +84,11 @@ func (d *definition) readOptions(network *strictjson.Object) {
 		set := option(key)
 		if set == nil {
 			text := "flatnet has no such option, only " + strings.Join(options, ", ")
-			if other := instead(key); other != "" {
+			other := instead(key)
+			if i := slices.IndexFunc(options, func(o string) bool { return fields.Similar(o, key) }); i >= 0 && other == "" {
+				other = fmt.Sprintf("did you mean %q?", options[i])
+			}
+			if other != "" {
 				text = "flatnet has no such option; " + other
 			}
 			o.Fail(key, "%s", text)

@@ -2,7 +2,7 @@ package main
 
 // The limits in lines of code; of a function in lines from func to brace.
 const (
-	maxCore     = 7_075
+	maxCore     = 7_050
 	maxAll      = 17_400
 	maxPackage  = 1_500
 	maxFunction = 60
