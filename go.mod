@@ -1,10 +1,10 @@
 module flatnet
 
-go 1.26.0
+go 1.25.0
 
 require (
 	github.com/mdlayher/netlink v1.11.2
-	golang.org/x/sys v0.49.0
+	golang.org/x/sys v0.47.0
 )
 
 require (

@@ -1,6 +1,6 @@
 module flatnet/tests
 
-go 1.26.0
+go 1.25.0
 
 require github.com/containernetworking/cni v1.3.1
 
@@ -25,7 +25,7 @@ require (
 	github.com/containernetworking/plugins v1.9.1
 	go.opentelemetry.io/otel v1.29.0 // indirect
 	go.opentelemetry.io/otel/trace v1.29.0 // indirect
-	golang.org/x/sys v0.49.0
+	golang.org/x/sys v0.47.0
 )
 
 replace flatnet => ..

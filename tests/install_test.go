@@ -185,7 +185,7 @@ func installAsTold(t *testing.T, p lab.Podman, cni bool) {
 func withoutGo(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"sh", "sed", "dirname", "cut", "sort", "head", "tail", "git"} {
+	for _, name := range []string{"sh", "sed", "dirname", "cut", "sort", "head", "tail", "git", "mount"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			t.Fatal(err)
@@ -197,7 +197,31 @@ func withoutGo(t *testing.T) string {
 	return dir
 }
 
-// Where no Go can build flatnet, make says in one line what to do.
+// adviseOnGo reports whether make says where a Go is: on this machine, or else what each
+// distribution has.
+func adviseOnGo(said string) bool {
+	if strings.Contains(said, "/usr/local/go/bin:$PATH make") {
+		return strings.Count(said, "\n") == 2
+	}
+	for _, has := range []string{"Debian 13, sid  apt install golang", "Debian 12       apt install -t bookworm-backports", "Ubuntu 24.04    apt",
+		"Ubuntu 22.04    apt install golang-1.23-go", "Fedora          dnf install golang", "Alpine          apk add go", "https://go.dev/dl"} {
+		if !strings.Contains(said, has) {
+			return false
+		}
+	}
+	return true
+}
+
+// On a machine that has no Go at all, make says what each distribution has.
+func TestMakeNamesDistributions(t *testing.T) {
+	b := newBox(t)
+	out, err := b.Try("env", "PATH="+withoutGo(t), "sh", "-c", "! test -d /usr/local/go || mount -t tmpfs none /usr/local/go; "+root+"/internal/go.sh")
+	if err == nil || !strings.Contains(err.Error(), "flatnet needs Go 1.2") || !adviseOnGo(err.Error()) || !strings.Contains(err.Error(), "Any Go from 1.21") {
+		t.Errorf("go.sh says %s, %v", out, err)
+	}
+}
+
+// Where no Go can build flatnet, make says which one it needs, and who has it.
 func TestMakeWithoutGo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -231,8 +255,7 @@ func TestMakeWithoutGo(t *testing.T) {
 				cmd.Env = append(env, c.env)
 				out, err := cmd.CombinedOutput()
 				said, _, _ := strings.Cut(string(out), "make: ***")
-				here := strings.Contains(said, "/usr/local/go/bin:$PATH make") // where this machine has one
-				if err == nil || strings.Count(said, "\n") != 1 || !here && !strings.Contains(said, "https://go.dev/dl") {
+				if err == nil || !adviseOnGo(said) {
 					t.Errorf("make %s: %v: %s", target, err, out)
 				}
 				for _, want := range append(c.want, "flatnet needs Go 1.2") {
