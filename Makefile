@@ -69,10 +69,10 @@ test: build ## all tests: units, end to end, Podman
 	@tests/setup.sh test
 	@cd tests && go run ./report ..:race .
 
-seccomp: build ## writes docs/seccomp.json from traces of all that flatnet does
+seccomp: build ## writes docs/seccomp*.json from traces of all that flatnet does
 	@tests/setup.sh test
-	@cd tests && FLATNET_WRITE=1 go test -count=1 -run 'TestSeccompProfile$$' .
-	@git diff --stat docs/seccomp.json
+	@cd tests && FLATNET_WRITE=1 go test -count=1 -run 'TestSeccompProfile$$|TestSeccompChildrenProfile' .
+	@git diff --stat docs/seccomp.json docs/seccomp-children.json
 
 audit: build ## counts lines and bytes, and writes the counts of docs/audit.md anew
 	@cd tests && go run ./audit ..

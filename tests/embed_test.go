@@ -161,7 +161,8 @@ func (b box) invoke(env []string, stdin string, args ...string) (out string, sta
 // a bundle around it (bundle.md of the OCI specification).
 type image struct {
 	box
-	bundle string
+	bundle  string
+	program string // its path in there
 	oci.Container
 }
 
@@ -171,18 +172,18 @@ var needs = []string{"CAP_NET_ADMIN", "CAP_SYS_ADMIN"}
 // image makes a root file system with a program.
 func (b box) image(file string) image {
 	b.t.Helper()
-	i := image{box: b, bundle: "/run/bundle-" + filepath.Base(file)}
+	i := image{box: b, bundle: "/run/bundle-" + filepath.Base(file), program: "/program"}
 	i.Root, i.Cgroup = i.bundle+"/rootfs", strings.TrimPrefix(b.Cgroup(), "--cgroup-parent=")+i.bundle
 	i.Capabilities = needs
 	b.Run("mkdir", "-p", i.Root)
-	b.Run("cp", file, i.Root+"/program")
+	b.Run("cp", file, i.Root+i.program)
 	return i
 }
 
 // runc runs the image's program in a container of its own.
 func (i image) runc(env []string, stdin string, args ...string) (string, int) {
 	i.t.Helper()
-	i.Args, i.Env = append([]string{"/program"}, args...), env
+	i.Args, i.Env = append([]string{i.program}, args...), env
 	i.Write(i.bundle+"/config.json", string(i.Config()))
 	return i.invoke(nil, stdin, "runc", "--root", "/run/runc", "run", "--bundle", i.bundle, "one")
 }

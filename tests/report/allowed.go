@@ -3,6 +3,7 @@ package main
 // allowed names the tests that may be skipped, each with its reason.
 var allowed = map[string]string{
 	"TestKernels":                         "qemu and Debian's kernels come from mirrors, which a machine may not reach",
+	"TestSeccompChildrenProfile":          otherDebian,
 	"TestEmbeddingDocument":               otherDebian,
 	"TestInitramfs":                       "qemu and Debian's kernels come from mirrors, which a machine may not reach",
 	"TestPodman":                          otherDebian,
