@@ -51,9 +51,16 @@ func (c capable) try(verb string, needed []string) {
 			set += ",+" + strings.TrimPrefix(name, "cap_")
 		}
 		added := c.before(verb)
+		before := ""
+		if len(missing) > 0 {
+			before = c.network()
+		}
 		c.wrapper = []string{"setpriv", "--bounding-set=" + set, "--no-new-privs"}
 		said, ok := c.do(verb, added)
 		c.wrapper = nil
+		if now := c.network(); !ok && len(missing) > 0 && now != before {
+			c.t.Errorf("%s with %s: there was\n%s\nand is\n%s", verb, set, before, now)
+		}
 		if ok != (len(missing) == 0) {
 			c.t.Errorf("%s with %s: success is %v: %s", verb, set, ok, said)
 		}
@@ -68,6 +75,13 @@ func (c capable) try(verb string, needed []string) {
 		}
 	}
 	c.clean()
+}
+
+// network is what the host shows of links and rules.
+func (c capable) network() string {
+	c.t.Helper()
+	state, _, _ := strings.Cut(c.state(), "\nleases: ")
+	return state
 }
 
 // before makes what the verb works on.
@@ -116,6 +130,12 @@ func (c capable) do(verb string, added lab.Reply) (said string, ok bool) {
 		stdin = `{"name":"x","id":"f1a7","driver":"flatnet","subnets":[{"subnet":"10.87.7.0/24"}],"dns_enabled":false,"internal":false,"ipv6_enabled":false}`
 	case "completion":
 		args = append(args, "bash")
+	case "trace":
+		args = append(args, "status")
+	case "publish":
+		args = append(args, "c1", "8090:80")
+	case "unpublish":
+		args = append(args, "c1", "8080")
 	}
 	cmd := c.Cmd(slices.Concat(c.wrapper, []string{program}, args)...)
 	cmd.Stdin = strings.NewReader(stdin)

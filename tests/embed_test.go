@@ -98,6 +98,7 @@ func (l life) people() {
 	l.t.Helper()
 	arguments := map[string][][]string{
 		"list": {{"--json"}}, "show": {{"flatnet"}, {"--dot"}}, "completion": {{"bash"}}, "help": {{"list"}}, "trace": {{"status"}},
+		"publish": {{"c2", "8090:80"}}, "unpublish": {{"c2", "8090"}},
 	}
 	help, status := l.run(nil, "", "help")
 	names := listed.FindAllStringSubmatch(help, -1)
@@ -205,7 +206,8 @@ func TestScratchImage(t *testing.T) {
 		return out, status
 	}}
 	l.live()
-	for command, want := range map[string]int{"list": 0, "list --json": 0, "show flatnet": 0, "status": 0, "reload": 0, "doctor": 0, "version": 0, "help": 0} {
+	for command, want := range map[string]int{"list": 0, "list --json": 0, "show flatnet": 0, "status": 0, "reload": 0, "doctor": 0, "version": 0, "help": 0,
+		"publish c2 8090:80": 0, "unpublish c2 8090": 0, "trace status": 0} {
 		if got, ok := l.said[command]; !ok || got != want {
 			t.Errorf("flatnet %s: exit %d (run: %v)", command, got, ok)
 		}
