@@ -13,7 +13,7 @@ var layers = [][]string{
 	{"flatnet/cni", "flatnet/internal/netavark", "flatnet/internal/cli"},
 	{"flatnet/internal/doctor"},
 	{"flatnet/internal/engine"},
-	{"flatnet/ipam/delegate"},
+	{"flatnet/ipam/delegate", "flatnet/internal/registry"},
 	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf",
 		"flatnet/internal/oddkeys", "flatnet/internal/span", "flatnet/internal/subnetfile"},
 	parts,
@@ -57,7 +57,7 @@ var users = map[string][]string{
 	"github.com/mdlayher/netlink/nltest": {},
 	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/bridge/mss", "flatnet/rtnl", "flatnet/ns",
 		"flatnet/internal/nft", "flatnet/internal/nl", "flatnet/internal/conntrack", "flatnet/internal/listeners",
-		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns", "flatnet/internal/doctor", "flatnet/internal/trace", "flatnet/internal/subnetfile"}),
+		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns", "flatnet/internal/doctor", "flatnet/internal/trace", "flatnet/internal/subnetfile", "flatnet/internal/registry"}),
 }
 
 // pure packages have no system calls: they reach each other and the standard

@@ -71,6 +71,11 @@ func TestSpanConflicts(t *testing.T) {
 		{`"subnetFile":"/run/f","ipam":{"subnet":"10.1.0.0/24"}`, []string{"ipam.subnet", "subnetFile"}},
 		{`"subnetFile":"/run/f","ipam":{"gateway":"10.1.0.1"}`, []string{"ipam.gateway", "subnetFile"}},
 		{`"subnetFile":"/run/f","ipam":{"ranges":[[{"subnet":"fd00::/64"}]]}`, []string{"ipam.ranges", "fd00::/64", "subnetFile"}},
+		{`"registryEndpoints":["https://10.1.1.1/"]`, []string{"registryEndpoints[0]", "https://10.1.1.1/", "http://"}},
+		{`"registryEndpoints":["http://10.1.1.1/a b"]`, []string{"registryEndpoints[0]", "a b"}},
+		{`"registryEndpoints":"http://10.1.1.1/"`, []string{"registryEndpoints", "list"}},
+		{`"registryEndpoints":[` + strings.TrimSuffix(strings.Repeat(`"http://10.1.1.1/",`, 17), ",") + `]`, []string{"registryEndpoints", "17", "16"}},
+		{`"registryEnabled":true`, []string{"registryEnabled", "registryEndpoints"}},
 		{`"subnetFile":"/run/f","ipam":{"subnetFile":"/run/g"}`, []string{"ipam.subnetFile", "/run/g", "/run/f"}},
 	} {
 		add := call("ADD", "c1")

@@ -20,10 +20,11 @@ type Config struct {
 // A Span is what makes a network one of several hosts', each with a subnet of its own. The
 // zero value is a network of this host alone.
 type Span struct {
-	HostID     uint8  // 1 to 254: the subnet is 10.100.HostID.0/24; 0: none
-	SubnetFile string // has the subnet, in flannel's format; empty: none
-	FileFlat   bool   // the file's flat ranges are added to the network's
-	FileMasq   bool   // the file decides whether the network masquerades
+	HostID     uint8    // 1 to 254: the subnet is 10.100.HostID.0/24; 0: none
+	SubnetFile string   // has the subnet, in flannel's format; empty: none
+	FileFlat   bool     // the file's flat ranges are added to the network's
+	Registry   []string // URLs of the registries that are told of containers
+	FileMasq   bool     // the file decides whether the network masquerades
 }
 
 // Decides reports whether the network has its subnet by its host's part of the whole.

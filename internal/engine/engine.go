@@ -13,6 +13,7 @@ import (
 	"flatnet/bridge/model"
 	"flatnet/internal/dns"
 	"flatnet/internal/listeners"
+	"flatnet/internal/registry"
 	"flatnet/internal/resolvconf"
 	"flatnet/internal/rootless"
 	"flatnet/internal/subnetfile"
@@ -139,6 +140,9 @@ func (e Engine) Add(c *model.Config) (result model.Result, err error) {
 			err = errors.Join(err, e.Del(c))
 		}
 	}
+	if err == nil {
+		registry.Added(c, &result, e.Warn)
+	}
 	return result, err
 }
 
@@ -181,7 +185,9 @@ func (e Engine) Del(c *model.Config) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(e.Names.Remove(c.Request.Key), e.Host.Delete(c.Request.Key, alloc, e.Managed))
+	err = errors.Join(e.Names.Remove(c.Request.Key), e.Host.Delete(c.Request.Key, alloc, e.Managed))
+	registry.Removed(c, e.Warn)
+	return err
 }
 
 // GC removes all attachments of the network but the valid ones.
@@ -190,7 +196,9 @@ func (e Engine) GC(c *model.Config, valid []model.Key) error {
 	if err != nil {
 		return err
 	}
+	registered := registry.Leased(c, alloc)
 	err = errors.Join(e.Names.Keep(n.Name, valid), e.Host.GC(n.Name, valid, alloc))
+	registry.Collected(c, registered, alloc, e.Warn)
 	if d, ok := alloc.(delegate.Allocator); ok {
 		err = errors.Join(err, d.GC())
 	}

@@ -104,6 +104,7 @@ func (p Plugin) serve(args []string, stdin io.Reader) (reply []byte, attached *m
 	case "teardown":
 		var c model.Config
 		if c, err = readAttachment(doc); err == nil {
+			c.Span.Registry = registries(doc)
 			err = p.Engine.Del(&c)
 			p.removeDeadEnds(doc, netns, c.Request.Key.IfName)
 		}

@@ -9,13 +9,15 @@ import (
 
 	"flatnet/bridge/model"
 	"flatnet/internal/fields"
+	"flatnet/internal/span"
 	"flatnet/internal/strictjson"
 )
 
 // A definition is a network's definition as it is read.
 type definition struct {
 	model.Config
-	unmanaged bool // the bridge is somebody else's: no addresses and rules of a gateway
+	unregistered bool // registries are not told
+	unmanaged    bool // the bridge is somebody else's: no addresses and rules of a gateway
 }
 
 // set sets what an option says.
@@ -38,8 +40,10 @@ func option(name string) set {
 		"peers":                          func(d *definition, s string) error { return fields.ParsePeers(&d.Network, s) },
 		"masquerade":                     (*definition).setMasquerade,
 		"com.docker.network.bridge.enable_ip_masquerade": (*definition).setMasquerade,
-		"host_id":     (*definition).setHostID,
-		"subnet_file": (*definition).setSubnetFile,
+		"host_id":            (*definition).setHostID,
+		"subnet_file":        (*definition).setSubnetFile,
+		"registry_endpoints": func(d *definition, s string) (err error) { d.Span.Registry, err = span.ParseEndpoints(s); return err },
+		"registry_enabled":   boolean(func(d *definition, v bool) { d.unregistered = !v }),
 		"no_default_route": boolean(func(d *definition, v bool) {
 			d.Network.IsDefaultGateway = d.Network.IsDefaultGateway && !v
 		}),
@@ -53,7 +57,7 @@ func option(name string) set {
 // options are the names that are flatnet's and netavark's; Docker's mean the same.
 var options = []string{
 	"allowOverlap", "dns", "forwardAccept", "host_id", "inbound", "isolate", "macspoofchk", "masquerade", "metric", "mode",
-	"mtu", "no_default_route", "no_masquerade", "peers", "subnet_file", "vlan",
+	"mtu", "no_default_route", "no_masquerade", "peers", "registry_enabled", "registry_endpoints", "subnet_file", "vlan",
 }
 
 // instead returns what to use for an option that flatnet has not, or "".

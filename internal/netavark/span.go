@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"flatnet/internal/fields"
 	"flatnet/internal/span"
@@ -38,8 +39,24 @@ func (d *definition) spread(options *strictjson.Object, masquerade bool) {
 	if s.HostID != 0 && s.SubnetFile != "" {
 		options.Fail("subnet_file", "must not be given together with host_id: each says which subnet the host has")
 	}
+	if d.unregistered {
+		s.Registry = nil
+	}
 	n.Spans, n.Unread = n.Spans || s.Decides(), s.SubnetFile != ""
 	s.FileFlat, s.FileMasq = s.SubnetFile != "", s.SubnetFile != "" && !masquerade && n.IPMasq
+}
+
+// registries returns the registries to tell of a teardown, to which the rest of the
+// definition does not matter, nor that one is wrong.
+func registries(doc *strictjson.Object) []string {
+	options := doc.Object("network").Object("options")
+	enabled, asked := options.String("registry_enabled")
+	on, _ := strconv.ParseBool(enabled)
+	if text, _ := options.String("registry_endpoints"); text != "" && (on || !asked) {
+		all, _ := span.ParseEndpoints(text)
+		return all
+	}
+	return nil
 }
 
 // addHostSubnet adds the subnet of the host ID, which a definition that create has

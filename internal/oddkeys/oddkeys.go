@@ -20,7 +20,7 @@ func Top() []string {
 		"bridge", "mtu", "isGateway", "isDefaultGateway", "ipMasq", "ipMasqBackend", "noMasq", "forceAddress",
 		"isolation", "internal", "inbound", "allowOverlap", "portIsolation", "macspoofchk", "forwardAccept",
 		"vlan", "vlanTrunk", "preserveDefaultVlan", "enabledad", "disableContainerInterface", "dnsEnabled",
-		"hairpinMode", "promiscMode", "peers", "hostId", "subnetFile",
+		"hairpinMode", "promiscMode", "peers", "hostId", "subnetFile", "registryEndpoints", "registryEnabled",
 	}
 }
 

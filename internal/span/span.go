@@ -1,5 +1,6 @@
 // Package span reads the keys of a network that spans several hosts: where this host's
-// subnet comes from. It makes no system call.
+// subnet comes from, and which registries are told of its containers. It makes no system
+// call.
 package span
 
 import (
@@ -46,6 +47,7 @@ func Read(doc *strictjson.Object, c *model.Config) {
 		ipam = nil // its keys are the other plugin's
 	}
 	n, s := &c.Network, &c.Span
+	s.Registry = readRegistry(doc)
 	s.HostID = either(doc, ipam, "hostId", readHostID)
 	s.SubnetFile = either(doc, ipam, "subnetFile", func(o *strictjson.Object, key string) string {
 		return fields.Text(o, key, fields.ParsePath)

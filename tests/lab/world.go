@@ -27,7 +27,7 @@ const roleEnv = "FLATNET_LAB_ROLE"
 func Main() {
 	roles := map[string]func([]string) error{"init": beInit, "serve": beServer, "ask": beClient, "serve-udp": beUDPServer, "ask-udp": beUDPClient,
 		"drain": beDrain, "pour": bePour, "transfer": beTransfer, "serve-sctp": beSCTPServer, "ask-sctp": beSCTPClient, "send-frame": beFrameSender, "peer-links": bePeerLister, "raw-rule": beRuleMaker,
-		"advertise": beRouter, "race": beRacer, "flood": beFlooder}
+		"advertise": beRouter, "registry": beRegistry, "race": beRacer, "flood": beFlooder}
 	role, ok := roles[os.Getenv(roleEnv)]
 	if !ok {
 		return
