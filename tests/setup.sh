@@ -20,8 +20,8 @@ conmon conmon
 busybox-static busybox'
 # What Podman 4 needs for CNI, and later ones for netavark.
 cni='containernetworking-plugins /usr/lib/cni/host-local
-iptables iptables
-aardvark-dns /usr/lib/podman/aardvark-dns'
+iptables iptables'
+names='aardvark-dns /usr/lib/podman/aardvark-dns'
 netavark='netavark /usr/lib/podman/netavark
 aardvark-dns /usr/lib/podman/aardvark-dns'
 tools='debootstrap debootstrap
@@ -68,7 +68,10 @@ demo)
 	provide "$base"
 	if provide "$podman"; then
 		case $(podman --version) in
-		*" "[0-4].*) provide "$cni" ;;
+		*" "[0-4].*)
+			provide "$cni"
+			provide "$names" || echo "going on without container names"
+			;;
 		*) provide "$netavark" ;;
 		esac
 	fi || echo "going on without Podman"

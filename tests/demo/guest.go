@@ -2,12 +2,12 @@ package main
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
@@ -43,54 +43,90 @@ func guest() bool {
 	return true
 }
 
-// hello serves by HTTP until it is told to end.
+// hello serves by HTTP/1.0 until it is told to end.
 func hello(name string) error {
-	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
-	served := make(chan error)
-	go func() {
-		served <- http.ListenAndServe(":80", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			client, _, _ := net.SplitHostPort(r.RemoteAddr)
-			fmt.Fprintf(w, "Hello from %s, you are %s\n", name, client)
-		}))
-	}()
-	select {
-	case <-ended:
-		return nil
-	case err := <-served:
+	l, err := net.Listen("tcp", ":80")
+	if err != nil {
 		return err
 	}
-}
-
-// curl prints what a URL has. It knows -s and -m.
-func curl(args []string) error {
-	client := http.Client{Timeout: 5 * time.Second}
-	if len(args) == 1 { // the demo's own: "URL SECONDS"
-		args = strings.Fields(args[0])
-		if len(args) == 2 {
-			args = []string{"-m", args[1], args[0]}
-		}
-	}
-	if i := slices.Index(args, "-m"); i >= 0 && i+1 < len(args) {
-		limit, err := time.ParseDuration(args[i+1] + "s")
+	ended := make(chan os.Signal, 1) // the first process of a container has no default action
+	signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		<-ended
+		os.Exit(0)
+	}()
+	for {
+		c, err := l.Accept()
 		if err != nil {
 			return err
 		}
-		client.Timeout = limit
-	}
-	reply, err := client.Get(args[len(args)-1])
-	if err != nil {
-		if u := (*url.Error)(nil); errors.As(err, &u) {
-			err = u.Err
-			if u.Timeout() {
-				err = fmt.Errorf("no answer within %v", client.Timeout)
+		go func() {
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(limit))
+			r := bufio.NewReader(c)
+			for line, err := r.ReadString('\n'); err == nil && strings.TrimSpace(line) != ""; {
+				line, err = r.ReadString('\n')
 			}
-		}
-		return err
+			client, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+			fmt.Fprintf(c, "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nHello from %s, you are %s\n", name, client)
+		}()
 	}
-	defer reply.Body.Close()
-	_, err = io.Copy(os.Stdout, reply.Body)
+}
+
+// limit bounds a request.
+const limit = 5 * time.Second
+
+// curl prints what a URL has. It knows -s and -m.
+func curl(args []string) error {
+	if len(args) == 1 { // the demo's own: "URL SECONDS"
+		if f := strings.Fields(args[0]); len(f) == 2 {
+			args = []string{"-m", f[1], f[0]}
+		}
+	}
+	wait := limit
+	if i := slices.Index(args, "-m"); i >= 0 && i+1 < len(args) {
+		var err error
+		if wait, err = time.ParseDuration(args[i+1] + "s"); err != nil {
+			return err
+		}
+	}
+	reply, err := get(args[len(args)-1], wait)
+	if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+		err = fmt.Errorf("no answer within %v", wait)
+	}
+	os.Stdout.WriteString(reply)
 	return err
+}
+
+// get returns the body of a page by HTTP/1.0.
+func get(page string, wait time.Duration) (string, error) {
+	u, err := url.Parse(page)
+	if err != nil {
+		return "", err
+	}
+	host := u.Host
+	if u.Port() == "" {
+		host = net.JoinHostPort(u.Hostname(), "80")
+	}
+	end := time.Now().Add(wait)
+	c, err := (&net.Dialer{Deadline: end}).Dial("tcp", host)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	c.SetDeadline(end)
+	if _, err := fmt.Fprintf(c, "GET / HTTP/1.0\r\nHost: %s\r\n\r\n", u.Host); err != nil {
+		return "", err
+	}
+	reply, err := io.ReadAll(c)
+	if err != nil {
+		return "", err
+	}
+	head, body, _ := strings.Cut(string(reply), "\r\n\r\n")
+	if !strings.HasPrefix(head, "HTTP/1.0 200 ") {
+		return "", fmt.Errorf("the reply is %q", reply)
+	}
+	return body, nil
 }
 
 // image is a root file system that has this program, as hello and as curl, and nothing
