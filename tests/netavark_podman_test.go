@@ -35,6 +35,7 @@ func testPodman(t *testing.T, suite string) {
 		{"--ip, --ip6 and --mac-address", nv.wanted},
 		{"an --ip that can't be had", nv.refusedIP},
 		{"options of Podman 6", nv.options},
+		{"this host's part of several", nv.spanning},
 		{"network update of the DNS servers", nv.update},
 		{"several networks", nv.several},
 		{"the default route of several networks", nv.defaultRoute},

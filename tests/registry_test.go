@@ -147,3 +147,22 @@ func TestNetavarkRegistry(t *testing.T) {
 		}
 	}
 }
+
+// spanning runs a container of a network that spans hosts, with all that Podman makes of the
+// definition.
+func (p nv) spanning() {
+	p.outside.Registry(lab.OutsideAddr+":8055", "201", "/run/registry")
+	p.Do("network", "create", "--driver", "flatnet", "-o", "host_id=9", "-o", "registry_endpoints=http://"+lab.OutsideAddr+":8055/c", "ninth")
+	p.run("a", []string{"ninth"}, "-p", "8066:80")
+	if got := p.addr("a", "ninth"); got != "10.100.9.10" {
+		p.t.Errorf("address %s", got)
+	}
+	p.Do("restart", "-t0", "a")
+	p.Do("rm", "-ft0", "a")
+	log := p.outside.Run("cat", "/run/registry")
+	entry := `"ip":"10.100.9.10","ips":["10.100.9.10"],"hostname":"a","ports":[80],"hostId":9,"network":"ninth"`
+	if strings.Count(log, entry) != 2 || strings.Count(log, "DELETE /c/") != 2 {
+		p.t.Errorf("the registry was told\n%s", log)
+	}
+	p.Do("network", "rm", "ninth")
+}

@@ -156,6 +156,29 @@ func TestSubnetFile(t *testing.T) {
 	b.clean()
 }
 
+// In a user's own namespaces the file is root's, who is nobody there, or the user's own.
+func TestRootlessSubnetFile(t *testing.T) {
+	b := newBox(t)
+	b.flannel(3, false)
+	u := b.tenant("54321")
+	own := u.home + "/subnet.env"
+	b.Sh("cp -p " + flannelFile + " " + own + "; chown 54321 " + own)
+	for i, file := range []string{flannelFile, own} {
+		id := fmt.Sprint("c", i)
+		u.netns(id)
+		if r := u.do("ADD", id, conf(`"subnetFile":"`+file+`"`)); r.Addr() != fmt.Sprint("10.244.3.", 2+i) {
+			t.Errorf("%s: %+v", file, r.IPs)
+		}
+	}
+	b.Sh("chmod g+w " + own)
+	u.netns("c2")
+	if r := u.call("ADD", "c2", conf(`"subnetFile":"`+own+`"`)); r.Code != 102 {
+		t.Errorf("a file that a group can write: %s", r.Stdout)
+	}
+	u.do("DEL", "c0", lab.Conf)
+	u.do("DEL", "c1", lab.Conf)
+}
+
 // Netavark's networks have the subnets written down when they are created.
 func TestNetavarkSpan(t *testing.T) {
 	b := newBox(t)

@@ -3,7 +3,8 @@
 //
 // The file decides where packets go, so it is believed only if nobody but root, or the
 // user whom flatnet runs as, can have written it: neither the file nor any directory of its
-// path may be another user's, or be writable by others.
+// path may be another user's, or be writable by others. In a user namespace, where the host's
+// root has no number of its own, it is known as the owner of the root directory.
 package subnetfile
 
 import (
@@ -114,47 +115,52 @@ func read(path string) ([]byte, error) {
 // open opens the file by one directory after the other, and checks each of them before it
 // is used. It follows no symbolic link.
 func open(path string) (fd int, err error) {
+	at, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &fs.PathError{Op: "open", Path: "/", Err: err}
+	}
+	var root unix.Stat_t
+	if err = unix.Fstat(at, &root); err == nil {
+		err = trust(&root, root.Uid, "/", false)
+	}
 	names := strings.Split(strings.TrimPrefix(path, "/"), "/")
-	at, place := unix.AT_FDCWD, ""
-	for i := -1; i < len(names); i++ {
-		name, flags := "/", unix.O_RDONLY|unix.O_DIRECTORY
-		if i >= 0 {
-			name, place = names[i], place+"/"+names[i]
-		}
-		if i == len(names)-1 {
+	for i, place := 0, ""; i < len(names) && err == nil; i++ {
+		place += "/" + names[i]
+		file := i == len(names)-1
+		flags := unix.O_RDONLY | unix.O_DIRECTORY
+		if file {
 			flags = unix.O_RDONLY | unix.O_NONBLOCK // else a FIFO would wait for its writer
 		}
-		fd, err = unix.Openat(at, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if at != unix.AT_FDCWD {
-			unix.Close(at)
-		}
-		if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
-			return -1, model.Errorf(model.ErrConflict, "%s is a symbolic link or no directory; name the path without", place)
-		}
-		if err != nil {
-			return -1, &fs.PathError{Op: "open", Path: place, Err: err}
-		}
-		if err = trust(fd, place, i == len(names)-1); err != nil {
-			unix.Close(fd)
-			return -1, err
-		}
+		var st unix.Stat_t
+		fd, err = unix.Openat(at, names[i], flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		unix.Close(at)
 		at = fd
+		switch {
+		case errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR):
+			err = model.Errorf(model.ErrConflict, "%s is a symbolic link or no directory; name the path without", place)
+		case err != nil:
+			err = &fs.PathError{Op: "open", Path: place, Err: err}
+		default:
+			if err = unix.Fstat(fd, &st); err == nil {
+				err = trust(&st, root.Uid, place, file)
+			}
+		}
 	}
-	return fd, nil
+	if err != nil {
+		unix.Close(at) // or it is -1
+		return -1, err
+	}
+	return at, nil
 }
 
-// trust rejects what another user may have put there. In a sticky directory nobody else
-// can replace what root owns.
-func trust(fd int, place string, isFile bool) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return &fs.PathError{Op: "stat", Path: place, Err: err}
-	}
+// trust rejects what another user than root may have put there. In a sticky directory nobody
+// else can replace what root owns.
+func trust(st *unix.Stat_t, root uint32, place string, isFile bool) error {
 	sticky := !isFile && st.Mode&unix.S_ISVTX != 0
 	switch {
 	case isFile && st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return model.Errorf(model.ErrConflict, "%s is not a regular file", place)
-	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+	case st.Uid != 0 && st.Uid != root && int(st.Uid) != os.Geteuid():
 		return model.Errorf(model.ErrConflict, "%s belongs to the user %d, and is believed only if it is root's", place, st.Uid)
 	case st.Mode&0o022 != 0 && !sticky:
 		return model.Errorf(model.ErrConflict, "%s can be written by others (mode %04o), so it is not believed: chmod go-w %[1]s",
