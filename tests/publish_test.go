@@ -299,6 +299,58 @@ func TestPublishKilledHalfway(t *testing.T) {
 	}
 }
 
+// A fault at a system call: a failed call leaves the rules as they were, a killed one leaves
+// what a reload completes or takes back, and DEL takes everything. The short version tries
+// some of the faults.
+func TestPublishFaults(t *testing.T) {
+	inject := injector(t)
+	for _, args := range []string{"publish web 8080:80 127.0.0.1:8081:80/udp", "unpublish web --all"} {
+		t.Run(args, func(t *testing.T) {
+			b := newBox(t)
+			b.attach("stays", like(dual))
+			web := b.attach("web", like(dual))
+			run := func(wrapper ...string) int {
+				cmd := b.Cmd(slices.Concat(wrapper, []string{program}, strings.Fields(args))...)
+				cmd.Run()
+				return cmd.ProcessState.ExitCode()
+			}
+			rules := func() string { return sorted(b.Run("nft", "list", "ruleset")) }
+			begin := func() string {
+				if b.do(web.then("DEL")); strings.Contains(rules(), "ports") {
+					t.Errorf("DEL leaves %s", rules())
+				}
+				b.do(web.add)
+				if strings.HasPrefix(args, "un") {
+					b.flatnet("publish web 8080:80 8053:53/udp")
+				}
+				return rules()
+			}
+			before := begin()
+			if run(inject, "-o", traceFile) != 0 {
+				t.Fatal("it fails without a fault")
+			}
+			after := rules()
+			list := faults(points(b.Read(traceFile)))
+			for i, f := range list {
+				if i%8 != 0 && !long {
+					continue
+				}
+				begin()
+				exit := run(f.wrapper(inject)...)
+				wrote := f.call == "write" && f.errno != 0 // it is done, and can't say so
+				if now := rules(); exit == 0 && now != after || exit == 1 && now != before && !wrote {
+					t.Errorf("%s: exit %d and\n%s", f, exit, difference(before, now))
+				}
+				b.flatnet("reload")
+				if now := rules(); now != before && now != after {
+					t.Errorf("%s: after a reload\n%s", f, difference(before, now))
+				}
+			}
+			begin()
+		})
+	}
+}
+
 // Of a container's networks, the one with the default route gets the port; another one has
 // to be named. A port of the runtime is taken from all of them.
 func TestPublishInTwoNetworks(t *testing.T) {

@@ -141,11 +141,10 @@ func publish(c *Call, q query) ([]string, error) {
 	if err := c.Publisher.Publish(a.Key, further); err != nil {
 		return nil, err
 	}
-	if found, err = c.portsOf(a.Key.ContainerID, a.Key.Network); err != nil {
+	if a.Ports, err = model.Publications(further, a.Addresses); err != nil {
 		return nil, err
 	}
-	found = slices.DeleteFunc(found, func(other *model.Attachment) bool { return other.Key != a.Key })
-	return c.said("published", found, selectionOf(further)), nil
+	return c.said("published", []*model.Attachment{a}, nil), nil
 }
 
 // said returns a line for each port, or range of ports, that is selected.
