@@ -245,20 +245,26 @@ func TestSeccompProfileDenies(t *testing.T) {
 	}
 }
 
-// The command of the document, by a Podman of Debian 13: a container of the binary alone
-// restores the rules of another container.
+// The Containerfile and the commands of the document, by a Podman of Debian 13: a container
+// of the binary alone restores the rules of another container.
 func TestEmbeddingDocument(t *testing.T) {
 	b := newBox(t)
 	podman := b.debianPodman("trixie")
 	podman.Do("network", "create", "--driver", "flatnet", "flatnet")
 	podman.Start("c1", "-p", "8080:80")
 	host := box{podman.World, t}
-	host.Sh("mkdir -p /run/netns; tar -C " + lab.Repository + "/bin -c flatnet | podman import -q - localhost/flatnet")
+	host.Sh("mkdir -p /run/netns /tmp/build; cp -r " + lab.Repository + "/bin " + lab.Repository + "/docs /tmp/build")
+	document := output(t, root, "cat", "docs/embedding.md")
+	block := func(begin string) string {
+		_, from, _ := strings.Cut(document, "\n```\n"+begin)
+		text, _, _ := strings.Cut(from, "\n```\n")
+		return begin + text + "\n"
+	}
+	host.Write("/tmp/build/Containerfile", block("FROM scratch"))
+	commands := strings.Replace(block("podman build"), "podman run ", "podman run "+b.Cgroup()+" ", 1)
 	rules := host.Run("nft", "list", "ruleset")
-	_, block, _ := strings.Cut(output(t, root, "cat", "docs/embedding.md"), "\n```\npodman run --rm ")
-	command, _, _ := strings.Cut(block, "\n```")
 	host.Run("nft", "flush", "ruleset")
-	out := host.Sh("cd " + lab.Repository + "; podman run --rm " + b.Cgroup() + " " + command)
+	out := host.Sh("cd /tmp/build; " + commands)
 	if !strings.Contains(out, "table ip flatnet.ports") {
 		t.Errorf("flatnet reload: %q", out)
 	}
