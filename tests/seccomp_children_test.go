@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"bytes"
 	"encoding/json"
 	"maps"
 	"os"
@@ -62,17 +61,21 @@ func childrenTraced(t *testing.T, host box) {
 		trace := filepath.Join(t.TempDir(), "trace")
 		traces = append(traces, trace)
 		inside := host.Cmd(installed)
-		cmd := exec.Command("strace", slices.Concat([]string{"-f", "-qq", "-o", trace}, inside.Args)...)
+		cmd := exec.Command("strace", slices.Concat([]string{"-f", "-qq", "-y", "--pidns-translation", "-o", trace}, inside.Args)...)
 		cmd.Env, cmd.Stdin = append(env, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"), strings.NewReader(stdin)
 		reply, status := started(t, cmd)
 		running = append(running, cmd)
 		return reply, status
 	})
 	names := committed(t, "docs/seccomp.json").Allowed()
+	own := ""
 	for i, cmd := range running {
 		cmd.Wait() // of the server as well, which the last DEL ends
-		maps.Copy(names, childrenCalls(t, traces[i]))
+		trace := afterExec(t, traces[i])
+		maps.Copy(names, callNames(trace))
+		own += ofOneProcess(trace)
 	}
+	namesPathsAreDocumented(t, own)
 	if os.Getenv("FLATNET_WRITE") != "" {
 		writeChildren(t, names)
 	}
@@ -128,26 +131,55 @@ func cmpErr(errs ...error) error {
 	return nil
 }
 
-// childrenCalls returns the names of all calls of flatnet and of what it started, but not
-// those of the nsenter that started flatnet.
-func childrenCalls(t *testing.T, file string) map[string]bool {
+// afterExec returns what a trace has of flatnet and of what it started, but not of the
+// nsenter that started flatnet.
+func afterExec(t *testing.T, file string) string {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	nsenter, _, _ := bytes.Cut(data, []byte(" "))
-	_, own, ok := strings.Cut(string(data), `execve("`+installed+`"`)
-	if !ok {
-		t.Fatalf("flatnet was not executed: %s", data)
-	}
-	names := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^(\d+) +(?:<\.\.\. )?([a-z0-9_]+)(?:\(| resumed)`).FindAllStringSubmatch(own, -1) {
-		if m[1] != string(nsenter) {
-			names[m[2]] = true
+	nsenter, _, _ := strings.Cut(string(data), " ")
+	var lines []string
+	started := false
+	for line := range strings.Lines(whole(string(data))) {
+		pid, _, _ := strings.Cut(line, " ")
+		started = started || strings.Contains(line, `execve("`+installed+`"`)
+		if started && pid != nsenter {
+			lines = append(lines, line)
 		}
 	}
+	if !started {
+		t.Fatalf("flatnet was not executed: %s", data)
+	}
+	return strings.Join(lines, "")
+}
+
+func callNames(trace string) map[string]bool {
+	names := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^\d+ +([a-z0-9_]+)\(`).FindAllStringSubmatch(trace, -1) {
+		names[m[1]] = true
+	}
 	return names
+}
+
+// ofOneProcess returns the calls of the first process of a trace, with all its threads.
+func ofOneProcess(trace string) string {
+	first, _, _ := strings.Cut(trace, " ")
+	own := map[string]bool{first: true}
+	threads := regexp.MustCompile(`(?m)^(\d+) +clone3?\(.*CLONE_THREAD.* = .*?(\d+)[^0-9]*$`).FindAllStringSubmatch(trace, -1)
+	for range threads { // a thread's line may come before the one of its creator
+		for _, m := range threads {
+			own[m[2]] = own[m[2]] || own[m[1]]
+		}
+	}
+	var lines []string
+	for line := range strings.Lines(trace) {
+		if pid, _, _ := strings.Cut(line, " "); own[pid] {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
 }
 
 // writeChildren commits the profile, with what an earlier run has seen.
