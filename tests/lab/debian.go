@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -76,12 +75,7 @@ func (w *World) Debian(suite, repository string) (Podman, error) {
 	d.Place.world = &d
 	start(w.TB, cmd)
 	// nsenter has entered the world's PID namespace by a child.
-	nsenter := strconv.Itoa(cmd.Process.Pid)
-	child, err := os.ReadFile(filepath.Join("/proc", nsenter, "task", nsenter, "children"))
-	if err == nil {
-		d.pid, err = strconv.Atoi(strings.TrimSpace(string(child)))
-	}
-	if err != nil {
+	if d.pid, err = onlyChild(cmd.Process.Pid); err != nil {
 		w.TB.Fatalf("process of the %s root: %v", suite, err)
 	}
 	p, err := d.Podman()
@@ -94,15 +88,30 @@ func (w *World) Debian(suite, repository string) (Podman, error) {
 // debian returns a root file system of a suite. It is made once for a user of
 // the machine, and again when the list of packages changes.
 func debian(suite string) (string, error) {
+	include := packages(suite)
+	return cached(suite, include, func(ctx context.Context, temp string) ([]byte, error) {
+		base := strings.Replace(suite, experimental, "sid", 1)
+		cmd := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+include, base, temp, Mirror())
+		out, err := cmd.CombinedOutput()
+		if err == nil && suite == experimental {
+			out, err = upgrade(ctx, temp)
+		}
+		return out, err
+	})
+}
+
+// cached returns a root file system, by its name and what it contains. If it is not
+// there yet, fill makes it in a directory that does not exist, and returns what it
+// printed.
+func cached(name, contains string, fill func(ctx context.Context, temp string) ([]byte, error)) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
 	cache = filepath.Join(cache, "flatnet-tests")
-	include := packages(suite)
 	list := fnv.New32a()
-	list.Write([]byte(include))
-	root := filepath.Join(cache, fmt.Sprintf("%s-%08x", suite, list.Sum32()))
+	list.Write([]byte(contains))
+	root := filepath.Join(cache, fmt.Sprintf("%s-%08x", name, list.Sum32()))
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		return "", err
 	}
@@ -123,15 +132,9 @@ func debian(suite string) (string, error) {
 	if err := os.RemoveAll(temp); err != nil {
 		return "", err
 	}
-	base := strings.Replace(suite, experimental, "sid", 1)
-	cmd := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", "--include="+include, base, temp, Mirror())
-	out, err := cmd.CombinedOutput()
-	if err == nil && suite == experimental {
-		out, err = upgrade(ctx, temp)
-	}
-	if err != nil {
+	if out, err := fill(ctx, temp); err != nil {
 		os.RemoveAll(temp)
-		return "", fmt.Errorf("debootstrap %s: %w: %s", suite, err, out[max(0, len(out)-500):])
+		return "", fmt.Errorf("root %s: %w: %s", name, err, out[max(0, len(out)-500):])
 	}
 	return root, os.Rename(temp, root)
 }
