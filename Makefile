@@ -3,13 +3,19 @@
 
 # A tag, or else the commit: the same in every clone, of any depth and owner.
 describe  = git -c safe.directory='*' describe --dirty
-dated     = git -c safe.directory='*' log -1 --format=%cs 2>/dev/null
+committed = git -c safe.directory='*' log -1 --format=%ct 2>/dev/null
 VERSION  ?= $(shell $(describe) --tags --exact-match 2>/dev/null || $(describe) --always --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
 COMMIT   ?= $(shell $(describe) --always --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
 BIN      ?= bin/flatnet
 DIST     ?= dist
+MAN      ?= bin/man
 FUZZTIME ?= 1m
 STRIP    ?= -s -w
+ARCHES   ?= amd64 arm64 arm riscv64 386 ppc64le s390x
+
+# The date of what is made, in seconds since 1970: of the commit.
+SOURCE_DATE_EPOCH ?= $(shell $(committed) || echo 0)
+MAINTAINER ?= The maintainers of flatnet <maintainers@flatnet.invalid>
 
 # The directories that Podman searches by default. For other runtimes:
 # make install PLUGINDIR=/opt/cni/bin DOORS=cni
@@ -44,16 +50,22 @@ build: go ## bin/flatnet: static, stripped and the same on every machine
 		-ldflags '$(STRIP) -buildid= -funcalign=4 -X main.version=$(VERSION) -X main.commit=$(COMMIT)' -o $(BIN).linked .
 	@rm -f $(BIN) && cp $(BIN).linked $(BIN) && rm $(BIN).linked
 
-man: go ## bin/man: the manual pages flatnet(1) and flatnet-cni(7), from docs
-	@cd tests && go run ./man -version $(VERSION) -date "$$($(dated))" ../bin/man
+man: go ## in MAN, or bin/man: the manual pages flatnet(1) and flatnet-cni(7), from docs
+	@cd tests && go run ./man -version $(VERSION) -date $$(date -u -d @$(SOURCE_DATE_EPOCH) +%F) $(abspath $(MAN))
 
-release: ## in DIST: binaries for amd64 and arm64, each with its bill of materials, and checksums
+# ARM is that of the first Raspberry Pi. The command that prints the completions runs
+# here, and the manual pages are of this version.
+release: go ## in DIST, for each of ARCHES: binary, bill of materials, Debian and RPM package; and checksums
 	rm -rf $(DIST)
-	for arch in amd64 arm64; do \
+	for arch in $(ARCHES); do \
 		bin=$(DIST)/flatnet-$(VERSION)-linux-$$arch; \
-		GOARCH=$$arch $(MAKE) -s build BIN=$$bin && internal/sbom.sh $$bin $(VERSION) >$$bin.cdx.json || exit 1; \
+		GOARCH=$$arch GOARM=6 $(MAKE) -s build BIN=$$bin && internal/sbom.sh $$bin $(VERSION) >$$bin.cdx.json || exit 1; \
 	done
-	cd $(DIST) && sha256sum flatnet-* >SHA256SUMS
+	$(MAKE) -s build BIN=$(DIST)/made/flatnet && $(MAKE) -s man MAN=$(abspath $(DIST))/made
+	cd tests/release && go run . -version $(VERSION) -date $(SOURCE_DATE_EPOCH) -maintainer '$(MAINTAINER)' \
+		-dist $(abspath $(DIST)) -made $(abspath $(DIST))/made $(ARCHES)
+	rm -r $(DIST)/made
+	cd $(DIST) && sha256sum flatnet* >SHA256SUMS
 
 install: build ## the command, and the plugin for each interface of this machine's Podman
 	@internal/install.sh install $(BIN)
@@ -67,7 +79,7 @@ demo: build ## a real container on the network, in a world of its own
 
 test: build ## all tests: units, end to end, Podman
 	@tests/setup.sh test
-	@cd tests && go run ./report ..:race .
+	@cd tests && go run ./report ..:race . release
 
 seccomp: build ## writes docs/seccomp*.json from traces of all that flatnet does
 	@tests/setup.sh test
@@ -99,11 +111,11 @@ fuzz: go ## every fuzz target, for FUZZTIME each
 lint: go ## gofmt, go vet and staticcheck
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "gofmt -w: $$out"; exit 1; }
 	go vet ./... && $(STATICCHECK) ./...
-	cd tests && go vet ./... && $(STATICCHECK) ./...
+	for dir in tests tests/release; do (cd $$dir && go vet ./... && $(STATICCHECK) ./...) || exit 1; done
 
 vuln: go ## govulncheck; VULNDB=file:///DIR is a copy of its database, where the public one is not reached
 	@GOBIN=$(CURDIR)/bin go install golang.org/x/vuln/cmd/govulncheck@v1.9.0
-	@for dir in . tests; do \
+	@for dir in . tests tests/release; do \
 		(cd $$dir && $(CURDIR)/bin/govulncheck $(if $(VULNDB),-db $(VULNDB)) ./...); \
 		case $$? in 0) ;; 3) exit 1 ;; *) echo "NOT CHECKED for known vulnerabilities: $$dir" ;; esac; \
 	done

@@ -1,13 +1,17 @@
 #!/bin/sh
-# Usage: install.sh install BINARY | uninstall | check
+# Usage: install.sh install BINARY | uninstall | configure | check | forced | clear | unusable
 # Puts flatnet where people and this machine's Podman find it, or removes it from
-# there; while containers are attached it removes nothing without FORCE=1. check
-# only names these and then fails, for a package's script before its removal. From
-# the environment, set by the Makefile: DESTDIR, PREFIX, PLUGINDIR, CONFDIR,
-# NETAVARKDIR, DOORS to choose ("cni", "netavark"), and FORCE.
+# there; while containers are attached it removes nothing without FORCE=1. The other
+# commands are steps of these, for the scripts of packages, which have the files. From
+# the environment, set by the Makefile, or as in packages: DESTDIR, PREFIX, PLUGINDIR,
+# CONFDIR, NETAVARKDIR, DOORS to choose ("cni", "netavark"), FORCE, and AGAIN, the
+# command that removes with FORCE.
 set -eu
+: "${DESTDIR=}" "${PREFIX=/usr}" "${PLUGINDIR=$PREFIX/lib/cni}" "${CONFDIR=/etc/cni/net.d}"
+: "${NETAVARKDIR=$PREFIX/libexec/netavark}" "${DOORS=}" "${FORCE=}" "${AGAIN=make uninstall FORCE=1}"
 here=$(dirname "$0")
-conflist=$here/../cni/flatnet.conflist
+conflist=$here/flatnet.conflist
+[ -e "$conflist" ] || conflist=$here/../cni/flatnet.conflist
 program=$DESTDIR$PREFIX/bin/flatnet
 cni=$DESTDIR$PLUGINDIR/flatnet
 conf=$DESTDIR$CONFDIR/87-flatnet.conflist
@@ -113,7 +117,7 @@ check() {
 	echo "flatnet stays: without it these containers can't be removed from their networks."
 	echo "${left:-(which ones is not known)}"
 	echo "Remove them first (podman rm -f CONTAINER, a user's as that user), or run:"
-	echo "make uninstall FORCE=1"
+	echo "$AGAIN"
 	return 1
 } >&2
 
@@ -132,6 +136,25 @@ unusable() {
 	for file in $(grep -ls '"driver": *"flatnet"' /etc/containers/networks/*.json); do
 		name=${file##*/}
 		echo "Without flatnet, no container starts on the network ${name%.json} (podman network rm ${name%.json})"
+	done
+}
+
+# configure puts the network of CNI in its place where Podman speaks CNI, and no netavark
+# with plugins.
+configure() {
+	podman --version >/dev/null 2>&1 || return 0
+	[ "$(doors)" = cni ] || return 0
+	install -D -m 644 "$conflist" "$conf"
+	echo "CNI: the network flatnet in $conf (podman run --network flatnet)"
+	podman4
+} 3>&1
+
+# clear removes the bridges that flatnet made, by their alias, once no container is
+# attached: other runtimes than Podman 5 leave them for the next container.
+clear() {
+	command -v ip >/dev/null || { echo "There is no ip: bridges of flatnet stay until the next boot."; return 0; }
+	ip -o link show type bridge | sed -n 's/^[0-9]*: \([^:]*\):.*\\ *alias flatnet .*/\1/p' | while read -r bridge; do
+		[ -n "$(ip -o link show master "$bridge")" ] || ip link delete "$bridge"
 	done
 }
 
@@ -163,6 +186,6 @@ uninstall)
 	if cmp -s "$conflist" "$conf"; then rm -f "$conf"; fi
 	unusable
 	;;
-check) check ;;
+configure | check | forced | clear | unusable) "$1" ;;
 *) exit 2 ;;
 esac

@@ -43,24 +43,11 @@ func staticAndStripped(t *testing.T, binary string) {
 
 func TestBuildIsReproducible(t *testing.T) {
 	t.Parallel()
-	here, there := t.TempDir(), t.TempDir()
-	for _, name := range strings.Fields(output(t, root, "git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard")) {
-		content, err := os.ReadFile(filepath.Join(root, name))
-		if err != nil {
-			continue // deleted, and not yet committed
-		}
-		to := filepath.Join(there, name)
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(to, content, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	here, there := t.TempDir(), copyOfTree(t)
 	var binaries [2][]byte
 	for i, dir := range []string{root, there} {
 		bin := filepath.Join(here, "flatnet")
-		output(t, dir, "make", "-s", "build", "VERSION=v0-test", "BIN="+bin)
+		output(t, dir, "make", "-s", "build", "VERSION=v0-test", "COMMIT=0123456789ab", "BIN="+bin)
 		content, err := os.ReadFile(bin)
 		if err != nil {
 			t.Fatal(err)
@@ -79,6 +66,26 @@ func TestBuildIsReproducible(t *testing.T) {
 	if !bytes.Contains(binaries[0], []byte("v0-test")) {
 		t.Error("the version is not in the binary")
 	}
+}
+
+// copyOfTree is the repository's files in another directory, without git's.
+func copyOfTree(t *testing.T) string {
+	t.Helper()
+	there := t.TempDir()
+	for _, name := range strings.Fields(output(t, root, "git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard")) {
+		content, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			continue // deleted, and not yet committed
+		}
+		to := filepath.Join(there, name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, content, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return there
 }
 
 func TestTwoDirectDependencies(t *testing.T) {

@@ -26,8 +26,10 @@ var allowed = map[string]string{
 	"TestUninstallWithPodman":    otherDebian,
 	"TestInstallChoosesTheDoors": otherDebian,
 
-	"TestFlannel": engines,
-	"TestNebula":  engines,
+	"TestFlannel":       engines,
+	"TestNebula":        engines,
+	"TestDebianPackage": otherDebian,
+	"TestSystemdUnit":   otherDebian,
 
 	"TestNetavarkVLANsShareABridge": "a kernel may lack VLAN filtering",
 
