@@ -31,6 +31,10 @@ var allowed = map[string]string{
 	"TestDebianPackage": otherDebian,
 	"TestSystemdUnit":   otherDebian,
 
+	"TestRecipeFlannel":   engines,
+	"TestRecipeNebula":    engines,
+	"TestRecipeWireGuard": engines,
+
 	"TestNetavarkVLANsShareABridge": "a kernel may lack VLAN filtering",
 
 	"TestTroublesOfPodman": otherDebian,

@@ -1,0 +1,145 @@
+package hosts
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+// A block is shell commands of a recipe in docs/hosts.md.
+type block struct {
+	first  bool // for machine 1 only
+	script string
+}
+
+// recipe returns the commands below a heading of docs/hosts.md.
+func recipe(t *testing.T, heading string) (blocks []block) {
+	t.Helper()
+	doc, err := os.ReadFile(filepath.Join(root, "docs/hosts.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(doc), "\n## "+heading+"\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for _, m := range regexp.MustCompile("(?ms)^```sh\n# on (machine 1|each machine)\n(.*?)^```$").FindAllStringSubmatch(section, -1) {
+		blocks = append(blocks, block{m[1] == "machine 1", m[2]})
+	}
+	if !found || len(blocks) != 2 {
+		t.Fatalf("docs/hosts.md has %d blocks of commands for %s", len(blocks), heading)
+	}
+	return blocks
+}
+
+// installs matches what engines.sh has done already.
+var installs = regexp.MustCompile(`(?m)^(apt install .*|GOBIN=\S+ go install .*)$`)
+
+// on is a block as machine n runs it in the laboratory.
+func (b block) on(n int) string {
+	script := installs.ReplaceAllString(b.script, ":")
+	script = strings.ReplaceAll(script, "HOST=2\n", fmt.Sprintf("HOST=%d\n", n))
+	script = strings.ReplaceAll(script, "-iface eth0", "-iface "+lab.LANInterface)
+	return strings.ReplaceAll(script, "sleep 1", "sleep 0.1")
+}
+
+// machines are hosts that have the stand-ins for systemd and Podman.
+func machines(t *testing.T) []*host {
+	t.Helper()
+	dir := engines(t)
+	hosts := newHosts(t, 3, dir)
+	for _, h := range hosts {
+		here, _ := filepath.Abs(".")
+		h.Sh(fmt.Sprintf(`ln -sf %[1]s/systemctl %[1]s/podman %[2]s /usr/local/bin/; ln -sf %[3]s/usr/bin/* /usr/local/bin/
+			ln -sfn %[3]s/usr/lib/nebula /usr/lib/nebula; mkdir -p /etc/nebula /etc/wireguard /etc/systemd/system`, here, program, dir))
+	}
+	return hosts
+}
+
+// follow runs a block on the hosts that it is for.
+func follow(t *testing.T, hosts []*host, dir string, b block) {
+	t.Helper()
+	for _, h := range hosts {
+		if b.first && h.n != 1 {
+			continue
+		}
+		h.Run("env", "UNITS="+dir+"/usr/lib/systemd/system "+dir+"/lib/systemd/system", "sh", "-ec", b.on(h.n))
+	}
+}
+
+// join attaches a container to the network that a recipe has created, by netavark's door.
+func (h *host) join(id string, port int) container {
+	h.t.Helper()
+	c := container{Place: h.NetNS(id)}
+	cmd := h.Cmd(program, "setup", c.Path)
+	cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"container_id":%q,"container_name":%q,"port_mappings":[{"container_port":80,"host_ip":"","host_port":%d,
+		"protocol":"tcp","range":1}],"network":%s,"network_options":{"interface_name":"eth0"}}`, id, id, port, h.Read("/run/flat.json")))
+	out, err := cmd.Output()
+	if err != nil {
+		h.t.Fatalf("host %d: setup: %v: %s", h.n, err, out)
+	}
+	var status struct {
+		Interfaces map[string]struct{ Subnets []struct{ IPNet string } }
+	}
+	if err := json.Unmarshal(out, &status); err != nil || len(status.Interfaces["eth0"].Subnets) == 0 {
+		h.t.Fatalf("setup wrote %s: %v", out, err)
+	}
+	c.addr = netip.MustParsePrefix(status.Interfaces["eth0"].Subnets[0].IPNet).Addr().String()
+	c.Serve(net.JoinHostPort(c.addr, "80"))
+	return c
+}
+
+// works checks what a recipe promises.
+func works(t *testing.T, hosts []*host) {
+	t.Helper()
+	var all []container
+	for _, h := range hosts {
+		all = append(all, h.join("web", 8080))
+	}
+	flat(t, all...)
+	for i, h := range hosts {
+		h.outside(all[i], 8080)
+	}
+}
+
+// daemonsOf shows what the recipe's daemons said, if the test fails.
+func daemonsOf(t *testing.T, hosts []*host) {
+	t.Cleanup(func() {
+		for _, h := range hosts {
+			if t.Failed() {
+				out, _ := h.Try("sh", "-c", "tail -n 20 /run/log/*")
+				t.Logf("host %d:\n%s", h.n, out)
+			}
+		}
+	})
+}
+
+// The recipe of docs/hosts.md, as a person follows it on three machines.
+func TestRecipeFlannel(t *testing.T) {
+	hosts := machines(t)
+	daemonsOf(t, hosts)
+	for _, b := range recipe(t, "flannel") {
+		follow(t, hosts, engines(t), b)
+	}
+	works(t, hosts)
+}
+
+func TestRecipeNebula(t *testing.T) {
+	hosts := machines(t)
+	daemonsOf(t, hosts)
+	blocks := recipe(t, "Nebula")
+	follow(t, hosts, engines(t), blocks[0])
+	for _, h := range hosts[1:] {
+		for _, file := range []string{"ca.crt", fmt.Sprintf("%d.crt", h.n), fmt.Sprintf("%d.key", h.n)} {
+			h.Write("/etc/nebula/"+file, hosts[0].Read("/etc/nebula/"+file))
+		}
+	}
+	follow(t, hosts, engines(t), blocks[1])
+	works(t, hosts)
+}
