@@ -47,6 +47,20 @@ var damages = []trouble{
 	{"bridge ... has the address ... and not ...", []string{"has the address 10.87.9.254/24", "bridge br9", "forceAddress would replace it"},
 		[]cause{after("ip link add br9 type bridge; ip addr add 10.87.9.254/24 dev br9", keyed(`"bridge":"br9","ipam":{"subnet":"10.87.9.0/24"}`)),
 			creating(`"subnets":[{"subnet":"10.87.9.0/24"}],"network_interface":"br9"`)}},
+	{"subnetFile: ... does not exist: ...", []string{"does not exist", "/run/flannel/subnet.env", "Start flanneld"},
+		[]cause{keyed(`"subnetFile":"/run/flannel/subnet.env"`), creating(`"options":{"subnet_file":"/run/flannel/subnet.env"}`)}},
+	{"subnetFile: ... can be written by others ...", []string{"can be written by others", "/run/flannel", "chmod go-w /run/flannel"},
+		[]cause{after("mkdir -m 777 /run/flannel", keyed(`"subnetFile":"/run/flannel/subnet.env"`))}},
+	{"the subnet of network ... on this host was ... and is now ...", []string{"addresses of the earlier one", "10.100.3.0/24 and is now 10.100.4.0/24", "Stop them all"},
+		[]cause{func(b box) string {
+			b.attach("c9", like(strings.Replace(conf(`"hostId":3,"bridge":"br9"`), `"name":"flatnet"`, `"name":"several"`, 1)))
+			return adding(like(strings.Replace(conf(`"hostId":4,"bridge":"br9"`), `"name":"flatnet"`, `"name":"several"`, 1)))(b)
+		}}},
+	{"network ...: mtu ... is more than the ... of ...", []string{"is more than", "mtu 1350.*1300 of tunnel", "leave mtu out"},
+		[]cause{after("ip link add tunnel mtu 1300 type veth peer peer; ip link set tunnel up; ip link set peer up; ip route add 10.100.9.0/24 dev tunnel",
+			adding(like(strings.Replace(conf(`"hostId":3,"bridge":"br9","mtu":1350`), `"name":"flatnet"`, `"name":"several"`, 1))))}},
+	{"registry ...: ... failed for ... of ... containers...", []string{"connection refused", "http://192.0.2.2:1/c: POST", "registryEnabled to false"},
+		[]cause{keyed(`"registryEndpoints":["http://192.0.2.2:1/c"]`), setting(network{keys: subnet5 + `,"options":{"registry_endpoints":"http://192.0.2.2:1/c"}`})}},
 	{"port ... is published although a program of the host listens at ...", []string{"a program of the host listens", "8090", "stop it"},
 		[]cause{func(b box) string {
 			b.Serve("127.0.0.1:8090")

@@ -165,7 +165,7 @@ func TestTroublesOfPodman(t *testing.T) {
 	}
 }
 
-// The document has a section for each of the thirty, with what it means and what to do,
+// The document has a section for each of these failures, with what it means and what to do,
 // and for no others.
 func TestTroublesAreDocumented(t *testing.T) {
 	text := document(t, "troubleshooting.md")
@@ -182,7 +182,7 @@ func TestTroublesAreDocumented(t *testing.T) {
 	}
 	slices.Sort(have)
 	slices.Sort(want)
-	if !slices.Equal(have, want) || len(want) != 30 {
+	if !slices.Equal(have, want) || len(want) < 30 {
 		t.Errorf("%d sections %q\n%d failures %q", len(have), have, len(want), want)
 	}
 }

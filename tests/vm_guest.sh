@@ -41,6 +41,17 @@ fi
 ok "both families: nothing is left" clean
 umount /run/netns/c1
 
+# TCP fits a tunnel without a further module.
+netns c1
+spanning=${conf%\}},\"hostId\":3}
+ok "several hosts: ADD" add c1 "$spanning"
+ok "several hosts: packets" pings c1 192.0.2.2
+ok "several hosts: CHECK" check c1 "$spanning"
+ok "several hosts: DEL" cni DEL c1 "$spanning"
+ok "several hosts: nothing is left" clean
+umount /run/netns/c1
+ip link del flatnet-br0
+
 # Where nft_meta_bridge is a module, nothing of meta is there without it, and the
 # netdev family has the checks.
 if [ -n "$(cat /modules/nft_meta_bridge.order)" ]; then

@@ -91,8 +91,8 @@ func tell(c *model.Config, method string, ids []string, body []byte, warn func(s
 			}
 		}
 		if len(problems) > 0 {
-			warn(fmt.Sprintf("registry %s: %s failed for %d of %d containers (networks work without): %s",
-				url, method, len(problems), len(ids), problems[0]))
+			warn(fmt.Sprintf("registry %s: %s failed for %d of %d containers, which work without it: %s; "+
+				"see whether the registry is up, or set registryEnabled to false", url, method, len(problems), len(ids), problems[0]))
 		}
 	}
 }
