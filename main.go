@@ -14,6 +14,7 @@ import (
 	"flatnet/internal/cli"
 	"flatnet/internal/doctor"
 	"flatnet/internal/engine"
+	"flatnet/internal/inventory"
 	"flatnet/internal/netavark"
 	"flatnet/internal/podman"
 	"flatnet/internal/rootless"
@@ -36,8 +37,8 @@ func main() {
 		build := cli.Build{Version: version, Commit: commit, CNI: cni.Versions(), Netavark: netavark.APIVersion}
 		d := doctor.Doctor{Engine: e, Root: "/", Self: "/proc/self/exe"}
 		os.Exit(cli.Main(&cli.Call{
-			Args: os.Args[1:], Build: build, Host: e.Host, Names: podman.Names, Publisher: publish.Publisher{Warn: e.Warn},
-			Examine: d.Examine, Stdout: os.Stdout, Stderr: os.Stderr,
+			Args: os.Args[1:], Build: build, Host: e.Host, Names: podman.Names, Publisher: publish.Publisher{Warn: e.Warn}, Examine: d.Examine,
+			Inventory: inventory.Inventory{Engine: e, Names: podman.Names}, Stdout: os.Stdout, Stderr: os.Stderr,
 			Color: err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 		}))
 	}

@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -57,6 +56,7 @@ type call struct {
 	*host.Host
 	records records.Dir
 	turn    records.Lock // see inTurn
+	sparing bool         // see Clear
 }
 
 func (h *Host) open() (*call, error) {
@@ -99,44 +99,6 @@ func (c *call) resolve(n *model.Network) (*model.Network, error) {
 		resolved.MTU, err = link.InheritedMTU(c.Host)
 	}
 	return &resolved, cmp.Or(err, path.Fit(c.Host, n, &resolved))
-}
-
-// An end is the host's side of an attachment: what is to be there, and its link.
-type end struct {
-	*model.Attachment
-	link rtnl.Link
-	was  string // the link's recorded name, if that is another
-}
-
-// ends finds the host ends of the network's attachments among links, with what is
-// recorded of each.
-func (c *call) ends(s *model.Shared, links []rtnl.Link) ([]end, error) {
-	recorded, err := c.records.Attachments(s.Name, "*")
-	var all []end
-	for _, l := range links {
-		for _, o := range host.Owners([]rtnl.Link{l}) {
-			if o.Key.Network != s.Name {
-				continue
-			}
-			e := end{&model.Attachment{Key: o.Key}, l, ""}
-			if a := recorded[o.Key]; a != nil {
-				e.Attachment = a
-				if a.HostEnd != l.Name {
-					e.was = a.HostEnd
-				}
-			}
-			spoof := e.SpoofCheck
-			e.Shared, e.HostEnd = *s, l.Name
-			e.SpoofCheck = spoof // as it was attached
-			if len(e.Addresses) == 0 {
-				for _, ip := range o.Addresses {
-					e.Addresses = append(e.Addresses, model.Address{Prefix: netip.PrefixFrom(ip, ip.BitLen())})
-				}
-			}
-			all = append(all, e)
-		}
-	}
-	return all, err
 }
 
 // removeEnds deletes host ends of key and what belongs to them.

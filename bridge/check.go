@@ -54,12 +54,12 @@ func (h *Host) Check(n *model.Network, r *model.Request, prev *model.Result, all
 	c.records.Recall(&a.Shared)
 	links, lerr := c.Ends(r.Key)
 	errs := []error{lerr, c.checkContainer(r.NetNS, a, links, prev.Routes), err}
-	var all []end
+	var all []records.End
 	if len(links) == 0 {
 		errs = append(errs, model.Errorf(model.ErrChanged, "host interface of %s (%s) is missing", r.Key, r.Key.HostNames()[0]))
 	} else {
 		a.HostEnd = links[0].Name
-		all = []end{{a, links[0], ""}}
+		all = []records.End{{Attachment: a, Link: links[0]}}
 	}
 	return errors.Join(append(errs, c.report(&a.Shared, all))...)
 }
@@ -92,7 +92,7 @@ func attachmentIn(res *model.Result, ifName string) (model.Interface, model.Leas
 
 // faults lists what is not as the network and the given attachments need it on the
 // host. ADD and a reload mend all of it.
-func (c *call) faults(s *model.Shared, ends []end) (found []model.Fault, err error) {
+func (c *call) faults(s *model.Shared, ends []records.End) (found []model.Fault, err error) {
 	add := func(faults []model.Fault, ferr error) {
 		found, err = append(found, faults...), errors.Join(err, ferr)
 	}
@@ -109,8 +109,8 @@ func (c *call) faults(s *model.Shared, ends []end) (found []model.Fault, err err
 	var all []*model.Attachment
 	for _, e := range ends {
 		all = append(all, e.Attachment)
-		add(link.PortFaults(br, s, e.link, ports.NeedsHairpin(c.Host, e.Attachment), vlans), nil)
-		add(shaping.Faults(c.Host, e.Attachment, e.link), nil)
+		add(link.PortFaults(br, s, e.Link, ports.NeedsHairpin(c.Host, e.Attachment), vlans), nil)
+		add(shaping.Faults(c.Host, e.Attachment, e.Link), nil)
 	}
 	add(ports.LoopbackFaults(c.Host, all), nil)
 	rules, rerr := c.Rules()
@@ -132,7 +132,7 @@ func (c *call) faults(s *model.Shared, ends []end) (found []model.Fault, err err
 
 // report returns the faults of attachments as an error that says what mends each: a
 // reload does, by what is recorded.
-func (c *call) report(s *model.Shared, ends []end) error {
+func (c *call) report(s *model.Shared, ends []records.End) error {
 	found, err := c.faults(s, ends)
 	if len(found) == 0 {
 		return err
@@ -182,7 +182,7 @@ func (h *Host) Status(n *model.Network, alloc model.Allocator) error {
 			keys = append(keys, e.Key)
 		}
 		free, _, turns := c.records.Turns(keys)
-		all, err = c.limited(n, alloc, func(e end) bool { return !slices.Contains(free, e.Key) })
+		all, err = c.limited(n, alloc, func(e records.End) bool { return !slices.Contains(free, e.Key) })
 		turns.Close()
 	}
 	switch {
@@ -213,7 +213,7 @@ func (h *Host) Vacant(n *model.Network) error {
 // limited compares what attachments have and share with what they need, if there are
 // any but those to skip, and looks for what of others is in their way. It returns the
 // attachments.
-func (c *call) limited(n *model.Network, alloc model.Allocator, skip func(end) bool) ([]end, error) {
+func (c *call) limited(n *model.Network, alloc model.Allocator, skip func(records.End) bool) ([]records.End, error) {
 	all, err := c.attachedEnds(n, alloc)
 	if err != nil {
 		return nil, err
@@ -238,16 +238,16 @@ func (c *call) limited(n *model.Network, alloc model.Allocator, skip func(end) b
 }
 
 // served returns the subnets in which attachments have addresses.
-func served(subnets []model.Subnet, ends []end) []model.Subnet {
+func served(subnets []model.Subnet, ends []records.End) []model.Subnet {
 	return slices.DeleteFunc(slices.Clone(subnets), func(sub model.Subnet) bool {
-		return !slices.ContainsFunc(ends, func(e end) bool { return slices.ContainsFunc(e.IPs(), sub.Contains) })
+		return !slices.ContainsFunc(ends, func(e records.End) bool { return slices.ContainsFunc(e.IPs(), sub.Contains) })
 	})
 }
 
 // attachedEnds returns the host ends of containers of a network that may miss
 // something. A lease alone does not say so: it outlives a reboot, and an ADD that is
 // under way has it before all else. Nor does a link that ADD has not finished.
-func (c *call) attachedEnds(n *model.Network, alloc model.Allocator) ([]end, error) {
+func (c *call) attachedEnds(n *model.Network, alloc model.Allocator) ([]records.End, error) {
 	if keys, err := alloc.Keys(); !n.NoAddress && (err != nil || len(keys) == 0) {
 		return nil, nil // what is wrong with the leases, Free reports
 	}
@@ -255,7 +255,7 @@ func (c *call) attachedEnds(n *model.Network, alloc model.Allocator) ([]end, err
 	if err != nil {
 		return nil, err
 	}
-	all, _ := c.ends(&model.Shared{Network: *n}, links) // of what can't be read, a reload reports
+	all, _ := c.records.Ends(&model.Shared{Network: *n}, links) // of what can't be read, a reload reports
 	return all, nil
 }
 

@@ -289,10 +289,28 @@ func (h *Host) GC(network string, valid []model.Key, alloc model.Allocator) erro
 			stale = append(stale, key)
 		}
 	}
-	err = errors.Join(err, c.removeAll(stale, alloc))
+	return errors.Join(err, c.collect(network, stale, alloc, false))
+}
+
+// Clear removes what is left of those of some attachments of a network that have no link,
+// and with no attachment left what they shared, with the bridge. It is for a caller that
+// does not know which containers live: what an ADD makes meanwhile stays.
+func (h *Host) Clear(network string, keys []model.Key, alloc model.Allocator) error {
+	c, err := h.open()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.sparing = true
+	return c.collect(network, keys, alloc, true)
+}
+
+// collect removes attachments and, with no other one left, what they shared.
+func (c *call) collect(network string, keys []model.Key, alloc model.Allocator, withBridge bool) error {
+	err := c.removeAll(keys, alloc)
 	leases, lerr := alloc.Keys()
 	if lerr == nil {
-		lerr = c.leave(network, leases, false)
+		lerr = c.leave(network, leases, withBridge)
 	}
 	return errors.Join(err, lerr)
 }
@@ -344,7 +362,7 @@ func (c *call) removeAll(keys []model.Key, alloc model.Allocator) error {
 const deleting = 32
 
 // removeBatch removes attachments whose turns the caller has, so that their links
-// don't change after they are listed.
+// don't change after they are listed; those that have one only if c is not sparing.
 func (c *call) removeBatch(keys []model.Key, alloc model.Allocator) error {
 	links, err := c.Links()
 	if err != nil || len(keys) == 0 {
@@ -354,6 +372,10 @@ func (c *call) removeBatch(keys []model.Key, alloc model.Allocator) error {
 	for _, l := range links {
 		marked[string(l.MAC)] = append(marked[string(l.MAC)], l)
 	}
+	keys = slices.DeleteFunc(slices.Clone(keys), func(key model.Key) bool {
+		mark := key.Mark()
+		return c.sparing && slices.ContainsFunc(marked[string(mark[:])], func(l rtnl.Link) bool { return l.Kind == "veth" })
+	})
 	ends, err := c.detach(keys, func(key model.Key) ([]rtnl.Link, error) {
 		mark := key.Mark()
 		return host.EndsAmong(marked[string(mark[:])], key), nil

@@ -78,7 +78,7 @@ func (re *reloading) network(s *model.Shared) error {
 	if err != nil {
 		return err
 	}
-	ends, err := re.ends(s, links)
+	ends, err := re.records.Ends(s, links)
 	if len(ends) == 0 {
 		return errors.Join(err, re.records.DropOld(s.Name), peers.Sweep(re.Host, re.records, s))
 	}
@@ -96,7 +96,7 @@ func (re *reloading) network(s *model.Shared) error {
 
 // mendLinks makes the bridge, or what it and the host as a router lack, and makes host
 // ends ports of the bridge again, with all that ADD sets.
-func (re *reloading) mendLinks(s *model.Shared, ends []end, links []rtnl.Link) error {
+func (re *reloading) mendLinks(s *model.Shared, ends []records.End, links []rtnl.Link) error {
 	br, err := link.FindBridge(re.Host, &s.Network)
 	if err != nil {
 		return err
@@ -128,14 +128,14 @@ func (re *reloading) mendLinks(s *model.Shared, ends []end, links []rtnl.Link) e
 	for _, e := range ends {
 		hairpin := ports.NeedsHairpin(re.Host, e.Attachment)
 		var err error
-		if len(link.PortFaults(br, s, e.link, hairpin, vlans)) > 0 {
+		if len(link.PortFaults(br, s, e.Link, hairpin, vlans)) > 0 {
 			kept := link.KeepMAC(re.Host, br)
-			_, err = link.Connect(re.Host, br, e.Attachment, e.link, hairpin)
+			_, err = link.Connect(re.Host, br, e.Attachment, e.Link, hairpin)
 			err = errors.Join(kept, err)
-			moved = moved || e.link.Master != br.Index
+			moved = moved || e.Link.Master != br.Index
 		}
-		if err == nil && len(shaping.Faults(re.Host, e.Attachment, e.link)) > 0 {
-			err = shaping.Put(re.Host, e.Attachment, e.link.Index)
+		if err == nil && len(shaping.Faults(re.Host, e.Attachment, e.Link)) > 0 {
+			err = shaping.Put(re.Host, e.Attachment, e.Link.Index)
 		}
 		if !errors.Is(err, unix.ENODEV) { // else its container has gone
 			errs = append(errs, err)
@@ -168,12 +168,12 @@ func (re *reloading) rules() error {
 			if err := firewall.Put(tx, s, firewall.HasIPv6(re.Host)); err != nil {
 				return err
 			}
-			ends, _ := re.ends(s, links) // what can't be read has been reported
+			ends, _ := re.records.Ends(s, links) // what can't be read has been reported
 			for _, e := range ends {
 				all = append(all, e.Attachment)
-				if e.was != "" {
+				if e.Was != "" {
 					old := *e.Attachment
-					old.HostEnd = e.was
+					old.HostEnd = e.Was
 					renamed = append(renamed, &old)
 					re.records.Save(e.Attachment)
 				}

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -29,12 +30,8 @@ func (h *Host) Survey(deep bool) ([]*model.Survey, error) {
 			networks[o.Key.Network] = c.survey(o.Key.Network, deep, links)
 		}
 	}
-	var all []*model.Survey
-	for _, s := range networks {
-		all = append(all, s)
-	}
-	slices.SortFunc(all, func(a, b *model.Survey) int { return strings.Compare(a.Name, b.Name) })
-	return all, nil
+	byName := func(a, b *model.Survey) int { return strings.Compare(a.Name, b.Name) }
+	return slices.SortedFunc(maps.Values(networks), byName), nil
 }
 
 // survey returns what links and records show of one network.
@@ -44,7 +41,7 @@ func (c *call) survey(name string, deep bool, links []rtnl.Link) *model.Survey {
 	if found.Recorded = shared != nil; found.Recorded {
 		found.Shared = *shared
 	}
-	ends, err := c.ends(&found.Shared, links)
+	ends, err := c.records.Ends(&found.Shared, links)
 	for _, e := range ends {
 		found.Attachments = append(found.Attachments, e.Attachment)
 	}

@@ -135,7 +135,7 @@ func TestNotRemembered(t *testing.T) {
 		mustLease(t, s, key(fmt.Sprint("c", i)))
 		mustRelease(t, s, key(fmt.Sprint("c", i)))
 	}
-	l, err := s.peek()
+	l, err := peek(s)
 	if err != nil || len(l.released) != 128 || l.released.Of(key("c0")) != nil || l.released.Of(key("c1")) == nil {
 		t.Errorf("%d remembered, %v", len(l.released), err)
 	}

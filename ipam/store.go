@@ -170,7 +170,7 @@ func (p *pool) release(keys []model.Key, again bool) error {
 		if before > 0 {
 			memory.Keep(d.Base, d.Sub, l.released)
 		}
-		return d.Remove(fileName)
+		return d.Remove(FileName)
 	case d == nil || len(l.all) == before:
 		return nil
 	}
@@ -199,37 +199,56 @@ func (s *Store) Free(locals model.Locals) error {
 
 // Keys lists the keys that have leases, ordered by container ID and interface. It
 // waits for no lock and changes nothing.
-func (s *Store) Keys() ([]model.Key, error) {
-	l, err := s.peek()
-	if err != nil {
-		return nil, err
-	}
-	return l.keys(), nil
+func (s *Store) Keys() (keys []model.Key, err error) {
+	err = s.peek(func(l *leases, _ *lockdir.Dir) error { keys = l.keys(); return nil })
+	return keys, err
+}
+
+// A Held is a lease as [Store.Held] lists it.
+type Held struct {
+	Key       model.Key
+	Addresses []netip.Addr
+	Stale     bool // no link has it, and no ADD is about to make one: see [Store.Lease]
+}
+
+// Held lists the leases. Like Keys it waits for no lock, so by now an ADD may have begun
+// that makes a stale lease its own.
+func (s *Store) Held() (all []Held, err error) {
+	err = s.peek(func(l *leases, d *lockdir.Dir) error {
+		if len(l.all) == 0 {
+			return nil
+		}
+		stale, err := l.stale(d, s.owners)
+		for i := range l.all {
+			has := l.all[i].list()
+			all = append(all, Held{l.key(&l.all[i]), has, stale[has[0]]})
+		}
+		return err
+	})
+	return all, err
 }
 
 // Check reports a [model.ErrChanged] unless key has leased exactly addrs. It waits
 // for no lock and changes nothing.
 func (s *Store) Check(key model.Key, addrs []netip.Addr) error {
-	l, err := s.peek()
-	if err != nil {
-		return err
-	}
-	switch has := l.of(key).list(); {
-	case has != nil && !equal(has, addrs):
-		return model.Errorf(model.ErrChanged, "%s has leased %v, not %v", key, has, addrs)
-	case has != nil:
-		return nil
-	}
-	for _, a := range addrs {
-		if le := l.owner(a); le != nil {
-			return model.Errorf(model.ErrChanged, "address %s of %s is leased to %s", a, key, l.key(le))
+	return s.peek(func(l *leases, _ *lockdir.Dir) error {
+		switch has := l.of(key).list(); {
+		case has != nil && !equal(has, addrs):
+			return model.Errorf(model.ErrChanged, "%s has leased %v, not %v", key, has, addrs)
+		case has != nil:
+			return nil
 		}
-	}
-	return model.Errorf(model.ErrChanged, "lease of %s is missing", key)
+		for _, a := range addrs {
+			if le := l.owner(a); le != nil {
+				return model.Errorf(model.ErrChanged, "address %s of %s is leased to %s", a, key, l.key(le))
+			}
+		}
+		return model.Errorf(model.ErrChanged, "lease of %s is missing", key)
+	})
 }
 
-// peek reads the leases without lock. Without a file there are none.
-func (s *Store) peek() (*leases, error) {
+// peek reads the leases without lock. Without a file there are none, and maybe no folder.
+func (s *Store) peek(look func(*leases, *lockdir.Dir) error) error {
 	d, err := s.folder(lockdir.Place.Open)
 	var l *leases
 	if err == nil {
@@ -237,9 +256,12 @@ func (s *Store) peek() (*leases, error) {
 		l, err = s.read(d)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return &leases{network: s.cfg.Network}, nil
+		l, err = &leases{network: s.cfg.Network}, nil
 	}
-	return l, err
+	if err != nil {
+		return err
+	}
+	return look(l, d)
 }
 
 // open locks the network's folder and reads its leases. Without create, and with
@@ -272,7 +294,8 @@ func (s *Store) say(format string, args ...any) {
 }
 
 const (
-	fileName = "allocations.json"
+	// FileName is the name of a lease file in its folder.
+	FileName = "allocations.json"
 
 	// maxFile bounds a lease file in bytes: half a million leases.
 	maxFile = 64 << 20
@@ -289,7 +312,7 @@ func ValidNetwork(network string) error {
 	if err := model.ValidName(network); err != nil {
 		return model.Errorf(model.ErrInvalid, "network name: %w", err)
 	}
-	if strings.HasPrefix(network, fileName) {
+	if strings.HasPrefix(network, FileName) {
 		return model.Errorf(model.ErrInvalid, "network name %q is the lease file's", network)
 	}
 	return nil
@@ -298,7 +321,7 @@ func ValidNetwork(network string) error {
 // folder opens the network's folder, which is the data directory or one in it. A caller
 // for whom [DefaultDir] is somebody else's has one of its own in place of it.
 func (s *Store) folder(open func(lockdir.Place) (*lockdir.Dir, error)) (*lockdir.Dir, error) {
-	p := lockdir.Place{Base: s.cfg.Dir, Sub: s.cfg.Network, Own: s.cfg.Dir == DefaultDir, File: fileName, Warn: s.say}
+	p := lockdir.Place{Base: s.cfg.Dir, Sub: s.cfg.Network, Own: s.cfg.Dir == DefaultDir, File: FileName, Warn: s.say}
 	if p.Sub == plainNetwork {
 		p.Sub = ""
 	}

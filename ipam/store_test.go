@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/lockdir"
 )
 
 func key(id string) model.Key { return keyIf(id, "eth0") }
@@ -82,7 +83,7 @@ func mustRelease(t *testing.T, s *Store, k model.Key) {
 // listed is "key=addresses" of all leases.
 func listed(t *testing.T, s *Store) string {
 	t.Helper()
-	l, err := s.peek()
+	l, err := peek(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -383,5 +384,37 @@ func TestFree(t *testing.T) {
 	}
 	if err := store(s.cfg.Dir, Sets{}).Free(noLocals); !errors.Is(err, model.ErrInvalid) {
 		t.Errorf("no ranges: %v", err)
+	}
+}
+
+// peek returns the leases of a store.
+func peek(s *Store) (l *leases, err error) {
+	err = s.peek(func(found *leases, _ *lockdir.Dir) error { l = found; return nil })
+	return l, err
+}
+
+// Held lists each lease with its addresses, and which have neither a link nor an ADD under
+// way.
+func TestHeld(t *testing.T) {
+	s := store(tempDir(t), small(t))
+	s.owners = owners(owner(key("linked")))
+	if held, err := s.Held(); held != nil || err != nil {
+		t.Errorf("without a file: %v, %v", held, err)
+	}
+	mustLease(t, s, key("linked"))
+	mustLease(t, s, key("gone"))
+	flying, err := s.Lease(key("flying"), nil, noLocals)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer flying.End()
+	held, err := s.Held()
+	if err != nil || len(held) != 3 {
+		t.Fatalf("%v, %v", held, err)
+	}
+	for _, h := range held {
+		if h.Stale != (h.Key.ContainerID == "gone") || len(h.Addresses) != 1 {
+			t.Errorf("%+v", h)
+		}
 	}
 }

@@ -70,7 +70,7 @@ func TestGoroutinesLeaseAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	l, err := store(dir, all).peek()
+	l, err := peek(store(dir, all))
 	if err != nil || len(l.all) != 100 {
 		t.Errorf("%d leases, %v", len(l.all), err)
 	}

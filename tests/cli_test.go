@@ -45,7 +45,7 @@ func TestCommandsForPeople(t *testing.T) {
 			t.Errorf("flatnet %s:\n%s", args, out)
 		}
 	}
-	if out := b.Run(program, "status"); strings.Count(out, " ok") != 2 || !strings.Contains(out, "1/253 of 10.87.1.0/24") {
+	if out := b.Run(program, "status"); strings.Count(out, " ok") != 2 || !strings.Contains(out, "10.87.1.0/24: 1 used, 252 free") {
 		t.Errorf("status:\n%s", out)
 	}
 	b.Run("nft", "delete", "table", "ip", "flatnet")

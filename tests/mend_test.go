@@ -87,7 +87,7 @@ func TestReloadMendsTheHost(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if again := b.Run(program, "reload"); again != "" {
+			if again := b.Run(program, "reload"); again != "nothing was missing\n" {
 				t.Errorf("a second reload says %q", again)
 			}
 			b.do(c.then("DEL"))

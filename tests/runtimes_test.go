@@ -31,7 +31,7 @@ address = "/run/containerd/containerd.sock"
 `)
 	b.background(b.Place, "containerd", "-c", "/run/containerd.toml", "-l", "warn")
 	b.Sh("timeout 20 sh -c 'until ctr version >/dev/null 2>&1; do sleep 0.05; done'")
-	run := b.Cmd("ctr", "run", "--cni", "--rm", "--runc-binary", "runc", "--cgroup", "/flatnet-lab-ctr", "--rootfs", "/run/rootfs", "c1", "/bin/sh", "-c", "sleep 1000")
+	run := b.Cmd("ctr", "run", "--annotation", "nerdctl/name=web", "--cni", "--rm", "--runc-binary", "runc", "--cgroup", "/flatnet-lab-ctr", "--rootfs", "/run/rootfs", "c1", "/bin/sh", "-c", "sleep 1000")
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -47,6 +47,9 @@ address = "/run/containerd/containerd.sock"
 		if out := b.Run("ctr", "task", "exec", "--exec-id", "e1", "c1", "/bin/ip", "-4", "addr"); !strings.Contains(out, addr+"/24") {
 			t.Errorf("the container has %s", out)
 		}
+	}
+	if out := b.Run(program, "list"); !strings.Contains(out, "default-c1  web ") {
+		t.Errorf("list does not name the container: %s", out)
 	}
 	b.Run("ctr", "task", "exec", "--exec-id", "e2", "c1", "/bin/sh", "-c", pingOutside)
 	b.Run("ctr", "task", "kill", "-s", "KILL", "c1")

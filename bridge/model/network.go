@@ -55,6 +55,7 @@ type Network struct {
 	Unread           bool // the subnets are in a file that has not been read, and its flat ranges
 	Spans            bool // other hosts have parts of the flat ranges, by tunnels or routes
 
+	DataDir string // of the leases; empty: the default
 	VLANs   VLANs
 	Subnets []Subnet       // none if another plugin leases addresses
 	Flat    []netip.Prefix // destinations never masqueraded, besides the subnet itself

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,16 @@ type field struct {
 
 func ifName(key string, v *string) field {
 	return field{key, *v, func(s string) error { *v = s; return model.ValidIfName(s) }, true}
+}
+
+func dir(key string, v *string) field {
+	return field{key, *v, func(s string) error {
+		*v = s
+		if s != "" && !filepath.IsAbs(s) {
+			return fmt.Errorf("%q is not an absolute path", s)
+		}
+		return nil
+	}, false}
 }
 
 func mac(key string, v *model.HardwareAddr) field {
@@ -74,6 +85,7 @@ func networkFields(s *model.Shared) []field {
 		flag("internal", &s.Internal), flag("isolation", &s.Isolated), flag("portIsolation", &s.PortIsolated),
 		flag("inbound", &s.PublishedOnly), flag("forwardAccept", &s.ForwardAccept), flag("dnsEnabled", &s.ServesDNS), number("dnsPort", &s.DNSPort),
 		flag("macspoofchk", &s.SpoofCheck), flag("disableContainerInterface", &s.NoAddress),
+		flag("allowOverlap", &s.AllowOverlap), dir("dataDir", &s.DataDir),
 		number("vlan", &s.VLANs.ID), flag("preserveDefaultVlan", &s.VLANs.KeepDefault),
 		list("vlanTrunk", &s.VLANs.Trunk, func(id uint16) string { return strconv.Itoa(int(id)) }, parseNumber[uint16]),
 		flag("spans", &s.Spans), list("peers", &s.Peers, peer.Peer.String, peer.Parse),

@@ -249,6 +249,46 @@ func (d Dir) Attachments(network, containerID string) (map[model.Key]*model.Atta
 	return all, errors.Join(errs...)
 }
 
+// Since returns when each attachment was recorded, which its ADD does once its link is
+// there: the time of the file's birth or, where a file system has none, of its last change.
+func (d Dir) Since() map[model.Key]time.Time {
+	all := map[model.Key]time.Time{}
+	for _, file := range d.glob("*", "*:*") {
+		key, ok := keyOf(file)
+		var st unix.Statx_t
+		if !ok || unix.Statx(unix.AT_FDCWD, file, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME|unix.STATX_MTIME, &st) != nil {
+			continue
+		}
+		at := st.Mtime
+		if st.Mask&unix.STATX_BTIME != 0 {
+			at = st.Btime
+		}
+		all[key] = time.Unix(at.Sec, int64(at.Nsec))
+	}
+	return all
+}
+
+// Others returns the attachments that are recorded in other network namespaces, with the
+// directory of one: their containers may live there.
+func (d Dir) Others() map[model.Key]string {
+	all := map[model.Key]string{}
+	files, _ := filepath.Glob(filepath.Join(filepath.Dir(d.path), "*", "*", "*:*"))
+	for _, file := range files {
+		dir := filepath.Dir(filepath.Dir(file))
+		if key, ok := keyOf(file); ok && dir != d.path {
+			all[key] = dir
+		}
+	}
+	return all
+}
+
+// keyOf returns the attachment that a file is the record of.
+func keyOf(file string) (model.Key, bool) {
+	id, ifName, _ := strings.Cut(filepath.Base(file), ":")
+	key, err := model.NewKey(filepath.Base(filepath.Dir(file)), id, ifName)
+	return key, err == nil
+}
+
 // glob lists records by the patterns of their directory and name.
 func (d Dir) glob(network, name string) []string {
 	files, _ := filepath.Glob(filepath.Join(d.path, network, name))

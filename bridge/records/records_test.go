@@ -35,7 +35,7 @@ func fullShared() *model.Shared {
 		Network: model.Network{
 			Name: "flatnet", Bridge: "br", MTU: 1400, IsGateway: true, IPMasq: true, HairpinMode: true, PromiscMode: true,
 			Internal: true, Isolated: true, SpoofCheck: true, PortIsolated: true, PublishedOnly: true, ForwardAccept: true,
-			ServesDNS: true, DNSPort: 1053, NoAddress: true, Spans: true,
+			ServesDNS: true, DNSPort: 1053, NoAddress: true, Spans: true, AllowOverlap: true, DataDir: "/srv/leases",
 			VLANs:   model.VLANs{ID: 7, Trunk: []uint16{9, 10, 4094}, KeepDefault: true},
 			Subnets: []model.Subnet{v4, v6},
 			Flat:    []netip.Prefix{pfx("10.87.0.0/16"), pfx("fd87::/48")},
@@ -92,7 +92,7 @@ func TestRecordsAreComplete(t *testing.T) {
 	}
 	// For the container's side, or the way there.
 	notShared := []string{
-		"AcceptRA", "AllowOverlap", "DAD", "DNS", "ForceAddress", "IsDefaultGateway", "LinkFirst", "Metric", "PathMTU",
+		"AcceptRA", "DAD", "DNS", "ForceAddress", "IsDefaultGateway", "LinkFirst", "Metric", "PathMTU",
 		"Routes", "Unread",
 	}
 	if got := zeroFields(reflect.ValueOf(*shared), ""); !slices.Equal(got, notShared) {

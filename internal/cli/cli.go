@@ -7,9 +7,11 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/advice"
+	"flatnet/internal/report"
 )
 
 // A Host shows and restores attachments.
@@ -20,12 +22,24 @@ type Host interface {
 	Reload() (mended []string, err error)
 }
 
+// An Inventory lists attachments and what has lost its owner: of one network or, if the
+// name is empty, of all. What can't be read is reported in the error, beside the rest.
+type Inventory interface {
+	List(network string) ([]*report.Attachment, error)
+	Status(network string) ([]*report.Network, error)
+	Garbage(network string) ([]*report.Leftover, error)
+	// Collect removes what Garbage lists, and returns what it removed.
+	Collect(network string) ([]*report.Leftover, error)
+}
+
 // A Call is what a command line is run with. What a command needs of other packages is a
 // field here, for this package makes no system call.
 type Call struct {
 	Args  []string
 	Build Build
 	Host  Host
+	// Inventory compares what the host has with what is leased.
+	Inventory Inventory
 	// Names returns the names of containers by their IDs, of those whose engine has them.
 	Names     func() map[string]string
 	Publisher Publisher
@@ -33,12 +47,14 @@ type Call struct {
 	Examine        func() []model.Finding
 	Color          bool // stdout is a terminal of colours
 	Stdout, Stderr io.Writer
+	Now            func() time.Time // nil: the clock
 }
 
 // The exit statuses, which scripts rely on.
 const (
-	failed     = 1 // or something is missing
-	usageError = 2 // a command line that is not understood
+	failed        = 1 // or something is missing
+	usageError    = 2 // a command line that is not understood
+	somethingLeft = 3 // a gc without --yes found something
 )
 
 // commands lists all of them, in the order of the help. Each is one entry here and one
@@ -46,21 +62,38 @@ const (
 func commands() []command {
 	return []command{
 		{name: "list", other: "ps", alike: []string{"ls", "containers", "addresses"}, arguments: []string{"[NETWORK]"},
-			options: []option{jsonOption()}, summary: "list attachments, from the kernel's own records",
-			help: "The state is \"attached\", or \"no record\" for an attachment that a reload can't\nrestore until the network's next ADD.", run: list},
+			options: []option{jsonOption(), {name: "--network", value: "NETWORK", summary: "only the containers of one network"},
+				{name: "--quiet", short: "-q", summary: "print container IDs only"}, {name: "--no-header", summary: "leave out the first line"}},
+			summary: "list containers, their addresses, published ports and state",
+			help: "The state is attached, or\n  no record     a reload can't restore it until the network's next ADD\n" +
+				"  no lease      its address may be given to another container\n" +
+				"  stale lease   its link went without a DEL, as by a reboot; gc removes it\n" +
+				"  stale record  the same without a lease\n" +
+				"  arriving      its ADD is under way\nAn age is the time since ADD. Names are Podman's, CRI-O's or containerd's.",
+			examples: []string{"flatnet list web # the containers of network web", "flatnet ps -q --network web # their IDs, for scripts"}, run: list},
 		{name: "show", alike: []string{"inspect", "tree", "graph", "map"}, arguments: []string{"[NETWORK]"},
 			options:  []option{{name: "--dot", summary: "for Graphviz"}, {name: "--mermaid", summary: "for Mermaid"}},
 			summary:  "draw networks as a tree, for Graphviz or for Mermaid",
 			examples: []string{"flatnet show --dot | dot -Tsvg >flatnet.svg # as a picture"}, run: show},
 		{name: "status", alike: []string{"check", "health"}, arguments: []string{"[NETWORK]"}, options: []option{jsonOption()},
-			summary: "compare networks with what they need on the host",
-			help:    "What is missing, flatnet reload restores.", status: ", also if anything is missing", run: status},
+			summary: "one line for each network: addresses, rules, state",
+			help: "Rules are in place, or some are missing: flatnet reload restores these. The\nstatus is ok, or\n" +
+				"  incomplete   something is missing; flatnet reload restores it\n" +
+				"  limited      containers are cut off by something of others\n" +
+				"  unavailable  the next container can't be attached\n" +
+				"  no record    it is not known what the network needs until its next ADD", status: "0 nothing is missing, 1 something is, or failed, 2 wrong command line", run: status},
 		{name: "doctor", alike: []string{"diagnose", "debug", "netcheck"}, options: []option{jsonOption()},
 			summary: "find what keeps flatnet from working, and its repair",
-			help:    "It changes nothing on the network.", status: ", also if a check FAILs", run: doctor},
-		{name: "reload", alike: []string{"restore", "heal", "repair", "restart", "up"}, summary: "restore what attachments have lost",
-			help: "Run it after nft flush ruleset, or after a restart of the host's network or\nfirewall. It prints each repair.",
-			run:  func(c *Call, _ query) ([]string, error) { return c.Host.Reload() }},
+			help:    "It changes nothing on the network.", status: "0 no check FAILs, 1 one does, 2 wrong command line", run: doctor},
+		{name: "reload", alike: []string{"restore", "heal", "repair", "restart", "up"}, options: []option{jsonOption()},
+			summary: "restore rules, addresses, links and sysctls that are missing",
+			help:    "Run it after nft flush ruleset, or after a restart of the host's network or\nfirewall. It prints each repair.", run: reload},
+		{name: "gc", alike: []string{"prune", "clean", "cleanup", "purge"}, arguments: []string{"[NETWORK]"},
+			options: []option{{name: "--yes", short: "-y", summary: "remove it"}, jsonOption()},
+			summary: "list what containers have left behind; --yes removes it",
+			help: "That is leases, rules, records and devices of containers whose link went\nwithout a DEL. What has a link or an ADD under way is never touched, nor what\n" +
+				"another network namespace has a record of.",
+			status: "0 nothing to remove, or all of it was, 1 failed, 2 wrong command line,\n3 something to remove (without --yes)", examples: []string{"flatnet gc # what would go", "flatnet gc --yes # removes it"}, run: gc},
 		{name: "publish", alike: []string{"port", "expose", "forward", "map"}, arguments: []string{"[CONTAINER]", "[PORT...]"},
 			options: []option{networkOption(), jsonOption()}, summary: "publish ports of a running container, or list them",
 			help: portHelp, examples: []string{"flatnet publish web 8080:80 # until web stops", "flatnet publish # what is published"}, run: publish},
@@ -140,7 +173,8 @@ Commands:
 Examples:
 ` + strings.Join(shown, "\n") + `
 
-Exit status: 0 done, 1 failed or something is missing, 2 wrong command line`
+Exit status: 0 done, 1 failed or something is missing, 2 wrong command line,
+3 gc found something to remove`
 }
 
 func help(_ *Call, q query) ([]string, error) {

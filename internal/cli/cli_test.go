@@ -3,11 +3,15 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/report"
 )
 
 // A fakeHost has two networks: one of dual stack with published ports, which misses
@@ -40,6 +44,50 @@ func (h fakeHost) Survey(deep bool) ([]*model.Survey, error) {
 	return []*model.Survey{&known, {Shared: model.Shared{Network: model.Network{Name: "other"}}, Attachments: []*model.Attachment{db}}}, h.err
 }
 
+// A fakeInventory has the attachments of fakeHost, and a third network whose container went
+// without a DEL.
+type fakeInventory struct{ err error }
+
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+func only[T any](network string, all []T, of func(T) string) []T {
+	return slices.DeleteFunc(all, func(v T) bool { return network != "" && of(v) != network })
+}
+
+func (f fakeInventory) List(network string) ([]*report.Attachment, error) {
+	surveys, _ := fakeHost{}.Survey(false)
+	web, db := surveys[0].Attachments[0], surveys[1].Attachments[0]
+	gone := model.Key{Network: "third", ContainerID: "gone", IfName: "eth0"}
+	return only(network, []*report.Attachment{
+		{Key: web.Key, Name: "web", Addresses: web.IPs(), Ports: web.Ports, HostEnd: web.HostEnd, Since: noon.Add(-3 * time.Hour), State: report.Attached},
+		{Key: db.Key, HostEnd: "fn\x1b[2J", State: report.NoRecord},
+		{Key: gone, Addresses: []netip.Addr{netip.MustParseAddr("10.88.0.2")}, State: report.StaleLease},
+	}, func(a *report.Attachment) string { return a.Key.Network }), f.err
+}
+
+func (f fakeInventory) Status(network string) ([]*report.Network, error) {
+	surveys, _ := fakeHost{}.Survey(true)
+	return only(network, []*report.Network{
+		{Survey: surveys[0], Rules: 1, State: "incomplete", Status: "a rule is missing", Pools: []report.Pool{
+			{Prefix: netip.MustParsePrefix("10.87.1.0/24"), Used: 1, Free: 252}, {Prefix: netip.MustParsePrefix("fd87::/64"), Used: 1, Free: math.MaxUint64}}},
+		{Survey: surveys[1], Rules: -1, State: report.NoRecord, Status: "it is not known"},
+	}, func(n *report.Network) string { return n.Name }), f.err
+}
+
+func (f fakeInventory) Garbage(network string) ([]*report.Leftover, error) {
+	gone := model.Key{Network: "third", ContainerID: "gone", IfName: "eth0"}
+	return only(network, []*report.Leftover{
+		{Key: gone, Kind: report.Lease, What: "10.88.0.2", Name: "old"}, {Key: gone, Kind: report.Limit, What: "fb-\a"},
+		{Key: model.Key{Network: "third"}, Kind: report.Rules, What: "table ip flatnet-third"},
+		{Key: model.Key{Network: "fourth", ContainerID: "else", IfName: "eth0"}, Kind: report.Lease, What: "10.89.0.2", Kept: "it lives elsewhere"},
+	}, func(l *report.Leftover) string { return l.Key.Network }), f.err
+}
+
+func (f fakeInventory) Collect(network string) ([]*report.Leftover, error) {
+	all, err := f.Garbage(network)
+	return slices.DeleteFunc(all, func(l *report.Leftover) bool { return l.Kept != "" }), err
+}
+
 func run(args string, h Host) (status int, stdout, stderr string) {
 	return runWords(strings.Fields(args), h)
 }
@@ -47,21 +95,34 @@ func run(args string, h Host) (status int, stdout, stderr string) {
 func runWords(args []string, h Host) (status int, stdout, stderr string) {
 	var out, err strings.Builder
 	names := func() map[string]string { return map[string]string{"0123456789abcdef": "web"} }
-	status = Main(&Call{Args: args, Build: Build{Version: "v1-test", Commit: "c0ffee", CNI: []string{"0.1.0", "1.1.0"}, Netavark: "1.0.0"}, Host: h, Names: names, Stdout: &out, Stderr: &err})
+	host, _ := h.(fakeHost)
+	status = Main(&Call{Args: args, Build: Build{Version: "v1-test", Commit: "c0ffee", CNI: []string{"0.1.0", "1.1.0"}, Netavark: "1.0.0"}, Host: h, Names: names, Stdout: &out, Stderr: &err,
+		Inventory: fakeInventory{host.err}, Now: func() time.Time { return noon }})
 	return status, out.String(), err.String()
 }
 
+// What commands print about the fakes.
+const (
+	printHeader = "NETWORK  CONTAINER     NAME  INTERFACE  ADDRESSES          PORTS                                      HOST INTERFACE  AGE  STATE\n"
+	printWeb    = "flatnet  0123456789ab  web   eth0       10.87.1.2,fd87::2  8080-8081->80-81/tcp,127.0.0.1:53->53/udp  fn-01234567     3h   attached\n"
+	printTable  = printHeader + printWeb
+	printOthers = "other    db            -     eth1       -                  -                                          \"fn\\x1b[2J\"     -    no record\n" +
+		"third    gone          -     eth0       10.88.0.2          -                                          -               -    stale lease\n"
+	printVerdict = "NETWORK  BRIDGE       GATEWAYS           ATTACHED  ADDRESSES                                                     RULES      STATUS\n" +
+		"flatnet  flatnet-br0  10.87.1.1,fd87::1  1         10.87.1.0/24: 1 used, 252 free; fd87::/64: 1 used, 2^64 free  1 missing  incomplete\n"
+	printLeft = "NETWORK  CONTAINER  NAME  INTERFACE  LEFT   WHICH\n" +
+		"third    gone       old   eth0       lease  10.88.0.2\n" +
+		"third    gone       -     eth0       limit  \"fb-\\a\"\n" +
+		"third    -          -     -          rules  table ip flatnet-third\n"
+	printKept = "NETWORK  CONTAINER  NAME  INTERFACE  LEFT   WHICH      KEPT\n" +
+		"fourth   else       -     eth0       lease  10.89.0.2  it lives elsewhere\n"
+	printPending = "3 to remove; nothing was changed (flatnet gc --yes removes)\n"
+	printTree    = "flatnet  flatnet-br0  10.87.1.1/24  fd87::1/64\n" +
+		"└─ fn-01234567 ── eth0  10.87.1.2,fd87::2  web (0123456789ab)\n      8080-8081->80-81/tcp\n      127.0.0.1:53->53/udp\n"
+	printDot = "graph flatnet {\n  \"n1\" [label=\"other \"];\n  \"n2\" [label=\"eth1  db\"];\n  \"n1\" -- \"n2\" [label=\"fn-db\"];\n}\n"
+)
+
 func TestCommands(t *testing.T) {
-	const (
-		table = "NETWORK  CONTAINER     NAME  INTERFACE  ADDRESSES          PORTS                                      HOST INTERFACE  STATE\n" +
-			"flatnet  0123456789ab  web   eth0       10.87.1.2,fd87::2  8080-8081->80-81/tcp,127.0.0.1:53->53/udp  fn-01234567     attached\n"
-		other   = "other    db            -     eth1       -                  -                                          fn-db           no record\n"
-		verdict = "NETWORK  BRIDGE       GATEWAYS           ATTACHMENTS  ADDRESSES IN USE                       STATE\n" +
-			"flatnet  flatnet-br0  10.87.1.1,fd87::1  1            1/253 of 10.87.1.0/24, 1 of fd87::/64  incomplete\n"
-		tree = "flatnet  flatnet-br0  10.87.1.1/24  fd87::1/64\n" +
-			"└─ fn-01234567 ── eth0  10.87.1.2,fd87::2  web (0123456789ab)\n      8080-8081->80-81/tcp\n      127.0.0.1:53->53/udp\n"
-		dot = "graph flatnet {\n  \"n1\" [label=\"other \"];\n  \"n2\" [label=\"eth1  db\"];\n  \"n1\" -- \"n2\" [label=\"fn-db\"];\n}\n"
-	)
 	sick := errors.New("the kernel is sick")
 	for _, tt := range []struct {
 		args           string
@@ -75,19 +136,28 @@ func TestCommands(t *testing.T) {
 		{"-h", nil, usage() + "\n", "", 0},
 		{"version", nil, aboutTest(), "", 0},
 		{"--version", nil, aboutTest(), "", 0},
-		{"list", nil, table + other, "", 0},
-		{"ps flatnet", nil, table, "", 0},
+		{"list", nil, printTable + printOthers, "", 0},
+		{"ps flatnet", nil, printTable, "", 0},
+		{"ps --network flatnet --no-header", nil, "flatnet  0123456789ab  web  eth0  10.87.1.2,fd87::2  8080-8081->80-81/tcp,127.0.0.1:53->53/udp  fn-01234567  3h  attached\n", "", 0},
+		{"ps --network=flatnet -q", nil, "0123456789abcdef\n", "", 0},
+		{"ps --network other flatnet", nil, "", "flatnet: two networks are asked for: \"other\" and \"flatnet\"\n", 2},
+		{"gc", nil, printLeft + printKept + printPending, "", 3},
+		{"gc third", nil, printLeft + printPending, "", 3},
+		{"gc fourth", nil, printKept + "nothing to remove\n", "", 0},
+		{"gc -y", nil, printLeft + "removed: 3\n", "", 0},
+		{"gc --yes flatnet", nil, "nothing to remove\n", "", 0},
+		{"gc", sick, printLeft + printKept + printPending, "flatnet: the kernel is sick\n", 1},
 		{"list none", nil, "", "flatnet: network \"none\" has no attachment on this host\n", 1},
-		{"list", sick, "", "flatnet: the kernel is sick\n", 1},
-		{"status flatnet", nil, verdict, "flatnet: network flatnet: a rule is missing\n", 1},
-		{"show flatnet", nil, tree, "", 0},
-		{"show other --dot", nil, dot, "", 0},
+		{"list", sick, printTable + printOthers, "flatnet: the kernel is sick\n", 1},
+		{"status flatnet", nil, printVerdict, "flatnet: network flatnet: a rule is missing\n", 1},
+		{"show flatnet", nil, printTree, "", 0},
+		{"show other --dot", nil, printDot, "", 0},
 		{"show other --mermaid", nil, "graph LR\n  n1[\"other \"]\n  n2[\"eth1  db\"]\n  n1 --- n2\n", "", 0},
 		{"reload", nil, "mended: x was y\n", "", 0},
 		{"reload", sick, "mended: x was y\n", "flatnet: the kernel is sick\n", 1},
 		{"completion tcsh", nil, "", "flatnet: shell \"tcsh\": it must be bash, zsh or fish\n", 2},
-		{"list flatnet other", nil, "", "flatnet list: it takes no argument \"other\"\nUsage: flatnet list [--json] [NETWORK]\n", 2},
-		{"reload all", nil, "", "flatnet reload: it takes no argument \"all\"\nUsage: flatnet reload\n", 2},
+		{"list flatnet other", nil, "", "flatnet list: it takes no argument \"other\"\nUsage: flatnet list [--json] [--network NETWORK] [-q] [--no-header] [NETWORK]\n", 2},
+		{"reload all", nil, "", "flatnet reload: it takes no argument \"all\"\nUsage: flatnet reload [--json]\n", 2},
 		{"completion", nil, "", "flatnet completion: it needs SHELL\nUsage: flatnet completion SHELL\n", 2},
 		{"list --jsno", nil, "", "flatnet list: there is no option \"--jsno\"; is \"--json\" meant?\n", 2},
 		{"list --json=yes", nil, "", "flatnet list: option --json takes no value\n", 2},
@@ -112,7 +182,7 @@ func TestHelp(t *testing.T) {
 	for _, name := range names() {
 		for _, args := range []string{name + " --help", name + " -h", "help " + name} {
 			status, text, stderr := run(args, nil)
-			if status != 0 || stderr != "" || !strings.HasPrefix(text, "flatnet "+name) || !strings.Contains(text, "\nExit status:\n  0 done") {
+			if status != 0 || stderr != "" || !strings.HasPrefix(text, "flatnet "+name) || !strings.Contains(text, "\nExit status:\n  0 ") {
 				t.Errorf("flatnet %s: %d, %s%s", args, status, text, stderr)
 			}
 			all += text
@@ -186,6 +256,9 @@ func TestJSON(t *testing.T) {
 	if status, got, stderr := run("list --json flatnet", fakeHost{}); status != 0 || !strings.HasPrefix(got, list) {
 		t.Errorf("%d, %s%s", status, got, stderr)
 	}
+}
+
+func TestStatusJSON(t *testing.T) {
 	const networks = `[
   {
     "network": "flatnet",
@@ -195,12 +268,47 @@ func TestJSON(t *testing.T) {
       "fd87::1"
     ],
     "attachments": 1,
+    "pools": [
+      {
+        "subnet": "10.87.1.0/24",
+        "used": 1,
+        "free": 252
+      },
+      {
+        "subnet": "fd87::/64",
+        "used": 1
+      }
+    ],
+    "missingRules": 1,
     "state": "incomplete",
-    "faults": "a rule is missing"
+    "status": "a rule is missing"
   }
 ]
 `
 	if status, got, _ := run("status --json flatnet", fakeHost{}); status != 1 || got != networks {
+		t.Errorf("%d, %s", status, got)
+	}
+}
+
+func TestRepairsJSON(t *testing.T) {
+	const repairs = "{\n  \"repairs\": [\n    \"mended: x was y\"\n  ]\n}\n"
+	if status, got, _ := run("reload --json", fakeHost{}); status != 0 || got != repairs {
+		t.Errorf("%d, %s", status, got)
+	}
+	const gone = `[
+  {
+    "network": "fourth",
+    "container": "else",
+    "name": "",
+    "interface": "eth0",
+    "kind": "lease",
+    "what": "10.89.0.2",
+    "kept": "it lives elsewhere",
+    "removed": false
+  }
+]
+`
+	if status, got, _ := run("gc --json fourth", fakeHost{}); status != 0 || got != gone {
 		t.Errorf("%d, %s", status, got)
 	}
 }
@@ -258,5 +366,33 @@ func TestVersion(t *testing.T) {
 		if status != 0 || !strings.Contains(strings.ReplaceAll(text, `":"`, `": "`), want) {
 			t.Errorf("%d: no %s in %s", status, want, text)
 		}
+	}
+}
+
+func TestAge(t *testing.T) {
+	for d, want := range map[time.Duration]string{-time.Second: "0s", 0: "0s", 119 * time.Second: "119s", 2 * time.Minute: "2m", 119 * time.Minute: "119m",
+		2 * time.Hour: "2h", 23 * time.Hour: "23h", 24 * time.Hour: "1d", 240 * time.Hour: "10d"} {
+		if got := age(d, false); got != want {
+			t.Errorf("%v is %s, not %s", d, got, want)
+		}
+	}
+	if got := age(time.Hour, true); got != "-" {
+		t.Error(got)
+	}
+}
+
+// Colours appear only on a terminal, and take no room in a table.
+func TestColours(t *testing.T) {
+	var plain, coloured strings.Builder
+	for out, color := range map[*strings.Builder]bool{&plain: false, &coloured: true} {
+		for _, args := range []string{"list", "status", "doctor"} {
+			found := func() []model.Finding { return []model.Finding{{Verdict: model.Warn, Check: "x", Seen: "y"}} }
+			Main(&Call{Args: []string{args}, Host: fakeHost{}, Inventory: fakeInventory{}, Examine: found, Color: color, Stdout: out, Stderr: out,
+				Now: func() time.Time { return noon }})
+		}
+	}
+	bare := strings.NewReplacer("\x1b[33m", "", "\x1b[31m", "", "\x1b[32m", "", "\x1b[m", "").Replace(coloured.String())
+	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(coloured.String(), "\x1b[33mno record\x1b[m") || bare != plain.String() {
+		t.Errorf("%s%s", plain.String(), coloured.String())
 	}
 }

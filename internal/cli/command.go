@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,7 +21,7 @@ type command struct {
 	summary     string
 	help        string   // what else there is to say
 	examples    []string // with their explanation behind " # "
-	status      string   // what the exit status says beside the usual
+	status      string   // what the exit status says, if that is not the usual
 	run         func(c *Call, q query) (lines []string, err error)
 }
 
@@ -237,7 +238,7 @@ func (c *command) usage() string {
 		indent(strings.Join(examples(c.examples), "\n"))
 	}
 	lines = append(lines, "", "Exit status:")
-	indent("0 done, 1 failed, 2 wrong command line" + c.status)
+	indent(cmp.Or(c.status, "0 done, 1 failed, 2 wrong command line"))
 	return strings.Join(lines, "\n")
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"flatnet/bridge/model"
 	"flatnet/internal/fields"
+	"flatnet/internal/report"
 )
 
 // A Publisher changes which ports of containers that run are published.
@@ -118,6 +119,18 @@ func parseAll(args []string, same bool) (all []model.PortMapping, err error) {
 	return all, nil
 }
 
+// rows describes attachments as a list does.
+func rows(found []*model.Attachment, containers map[string]string) (all []*report.Attachment) {
+	for _, a := range found {
+		row := &report.Attachment{Key: a.Key, Name: containers[a.Key.ContainerID], Addresses: a.IPs(), Ports: a.Ports, HostEnd: a.HostEnd, State: report.Attached}
+		if a.MAC == (model.HardwareAddr{}) {
+			row.State = report.NoRecord
+		}
+		all = append(all, row)
+	}
+	return all
+}
+
 // publish publishes ports, or without any lists those that are.
 func publish(c *Call, q query) ([]string, error) {
 	further, err := parseAll(q.args[min(1, len(q.args)):], true)
@@ -152,7 +165,7 @@ func (c *Call) said(verb string, found []*model.Attachment, s selection) (lines 
 	containers := c.Names()
 	for _, a := range found {
 		a.Ports = slices.DeleteFunc(a.Ports, func(pub model.Publication) bool { return !s.has(pub) })
-		for _, p := range ports(a) {
+		for _, p := range report.PortTexts(a.Ports) {
 			id := short(a.Key.ContainerID)
 			lines = append(lines, fmt.Sprintf("%s %s of %s in network %s", verb, p, cmp.Or(containers[a.Key.ContainerID], id), a.Key.Network))
 		}
@@ -191,13 +204,13 @@ func selects(p model.PortMapping, pub model.Publication) bool {
 // published returns a table of ports.
 func (c *Call) published(found []*model.Attachment, json bool) ([]string, error) {
 	containers := c.Names()
-	found = slices.DeleteFunc(found, func(a *model.Attachment) bool { return len(ports(a)) == 0 })
+	found = slices.DeleteFunc(found, func(a *model.Attachment) bool { return len(report.PortTexts(a.Ports)) == 0 })
 	if json {
-		return []string{listJSON([]*model.Survey{{Recorded: true, Attachments: found}}, containers)}, nil
+		return []string{report.ListJSON(rows(found, containers))}, nil
 	}
 	rows := [][]string{{"NETWORK", "CONTAINER", "NAME", "PORT"}}
 	for _, a := range found {
-		for _, p := range ports(a) {
+		for _, p := range report.PortTexts(a.Ports) {
 			rows = append(rows, []string{a.Key.Network, short(a.Key.ContainerID), cmp.Or(containers[a.Key.ContainerID], "-"), p})
 		}
 	}
@@ -239,7 +252,7 @@ func checkPublished(named []model.PortMapping, found []*model.Attachment, contai
 	all := map[hostPort][]model.Publication{}
 	var has []string
 	for _, a := range found {
-		has = append(has, ports(a)...)
+		has = append(has, report.PortTexts(a.Ports)...)
 		for _, pub := range a.Ports {
 			at := hostPort{pub.Protocol, pub.Host.Port()}
 			all[at] = append(all[at], pub)

@@ -5,11 +5,12 @@ import (
 	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/report"
 )
 
 // show draws networks.
 func show(c *Call, q query) ([]string, error) {
-	all, err := c.look(q, false)
+	all, err := c.look(q)
 	if err != nil {
 		return nil, err
 	}
@@ -28,8 +29,8 @@ func show(c *Call, q query) ([]string, error) {
 			if i == len(s.Attachments)-1 {
 				branch, below = "└─ ", "   "
 			}
-			lines = append(lines, branch+hostEnd(a)+" ── "+strings.Join(leaf(a, containers), "  "))
-			for _, p := range ports(a) {
+			lines = append(lines, branch+printable(a.HostEnd)+" ── "+strings.Join(leaf(a, containers), "  "))
+			for _, p := range report.PortTexts(a.Ports) {
 				lines = append(lines, below+"   "+p)
 			}
 		}
@@ -73,8 +74,8 @@ func graph(all []*model.Survey, containers map[string]string, begin, node, edge,
 	for _, s := range all {
 		network := add(strings.Join(headline(s), " "))
 		for _, a := range s.Attachments {
-			text := strings.Join(append(leaf(a, containers), ports(a)...), " ")
-			args := []any{network, add(text), hostEnd(a)}
+			text := strings.Join(append(leaf(a, containers), report.PortTexts(a.Ports)...), " ")
+			args := []any{network, add(text), printable(a.HostEnd)}
 			lines = append(lines, fmt.Sprintf(edge, args[:strings.Count(edge, "%")]...))
 		}
 	}

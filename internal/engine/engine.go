@@ -27,6 +27,7 @@ type Host interface {
 	Check(*model.Network, *model.Request, *model.Result, model.Allocator) error
 	Delete(key model.Key, alloc model.Allocator, withBridge bool) error
 	GC(network string, valid []model.Key, alloc model.Allocator) error
+	Clear(network string, keys []model.Key, alloc model.Allocator) error
 	Status(*model.Network, model.Allocator) error
 	Vacant(*model.Network) error
 	Owners() ([]model.Owner, error)
@@ -80,7 +81,7 @@ func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator
 	if cfg.Sets, err = ipam.NewSets(c.IPAM.Sets); err != nil { // none for DEL
 		return n, nil, err
 	}
-	n.Subnets = nil
+	n.Subnets, n.DataDir = nil, c.IPAM.DataDir
 	for _, r := range cfg.Sets.Ranges() {
 		if n.MTU != 0 && n.MTU < model.MinMTU6 && r.Subnet.Addr().Is6() {
 			return n, nil, model.Errorf(model.ErrInvalid, "mtu: %d is less than %d, the least for IPv6", n.MTU, model.MinMTU6)

@@ -52,7 +52,8 @@ func (f fakeHost) Delete(_ model.Key, _ model.Allocator, withBridge bool) error 
 	}
 	return f.call("delete")
 }
-func (f fakeHost) GC(string, []model.Key, model.Allocator) error { return f.call("gc") }
+func (f fakeHost) Clear(string, []model.Key, model.Allocator) error { return f.call("clear") }
+func (f fakeHost) GC(string, []model.Key, model.Allocator) error    { return f.call("gc") }
 func (f fakeHost) Status(n *model.Network, alloc model.Allocator) error {
 	f.network = *n
 	return f.call(fmt.Sprintf("status %T", alloc))

@@ -1,10 +1,11 @@
-// Package podman reads what Podman keeps on disk, for people's eyes only.
+// Package podman reads what Podman and other engines keep on disk, for people's eyes only.
 package podman
 
 import (
 	"cmp"
 	"io"
 	"os"
+	"strings"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/rootless"
@@ -26,8 +27,8 @@ func files() []string {
 // maxSize is more than a list of 10,000 containers needs.
 const maxSize = 64 << 20
 
-// Names returns the names of the caller's containers by their IDs. What can't be read has
-// none: nothing depends on it.
+// Names returns the names of the caller's containers, or of their pods, by the IDs that
+// CNI and netavark know them by. What can't be read has none: nothing depends on it.
 func Names() map[string]string {
 	all := map[string]string{}
 	for _, path := range files() {
@@ -41,6 +42,9 @@ func Names() map[string]string {
 			read(data, all)
 		}
 	}
+	if !rootless.Podman() {
+		containerd(tasks, all)
+	}
 	return all
 }
 
@@ -53,9 +57,28 @@ func read(data []byte, all map[string]string) {
 	}
 	for _, c := range doc.ManyObjects("containers", 1<<20) {
 		id, _ := c.String("id")
-		// What is no name of Podman's could be anything on a terminal.
-		if names := c.Strings("names"); len(names) > 0 && model.ValidName(names[0]) == nil {
-			all[id] = names[0]
+		if names := c.Strings("names"); len(names) > 0 {
+			put(all, id, pod(names[0]))
 		}
 	}
+}
+
+// put adds a name, if it is one: what is none could be anything on a terminal.
+func put(all map[string]string, id, name string) {
+	for part := range strings.SplitSeq(name, "/") {
+		if model.ValidName(part) != nil {
+			return
+		}
+	}
+	all[id] = name
+}
+
+// pod returns "<namespace>/<pod>" for the name that CRI-O gives to a pod's own container,
+// which is k8s_POD_<pod>_<namespace>_<UID>_<attempt>, and other names as they are.
+func pod(name string) string {
+	parts := strings.Split(name, "_")
+	if len(parts) == 6 && parts[0] == "k8s" && parts[1] == "POD" {
+		return parts[3] + "/" + parts[2]
+	}
+	return name
 }

@@ -1,0 +1,147 @@
+// Package remains lists what a host has of attachments and networks besides their links, so
+// that it can be seen which of it has lost its owner. It changes nothing.
+package remains
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"flatnet/bridge/antispoof"
+	"flatnet/bridge/host"
+	"flatnet/bridge/model"
+	"flatnet/bridge/ports"
+	"flatnet/bridge/records"
+	"flatnet/internal/nft"
+)
+
+// A Host is what was found. Things were listed before the links: an ADD makes its link
+// first, so a thing without one has lost its owner.
+type Host struct {
+	Networks map[string]*model.Shared        // by their records
+	Recorded map[model.Key]*model.Attachment // by theirs
+	Since    map[model.Key]time.Time         // when each was recorded
+	Others   map[model.Key]string            // recorded in other network namespaces: there
+	Ports    []model.Key                     // that have published ports
+	Guarded  []model.Key                     // that macspoofchk checks
+	Tables   map[string][]string             // of a network, as nft names them
+	Owners   []model.Owner                   // of links
+	Limits   map[model.HardwareAddr]string   // devices of limits (package shaping), by mark
+	Idle     map[string]string               // networks and the bridges made for them that have no ports
+	marks    map[model.HardwareAddr]bool
+}
+
+// Look finds it all. What can't be read is reported in the error, and the rest is returned
+// all the same; without links, nothing is.
+func Look(warn func(string)) (*Host, error) {
+	opened, err := host.Open(warn)
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	dir := records.Own(warn)
+	h := &Host{Networks: map[string]*model.Shared{}, Tables: map[string][]string{}, Limits: map[model.HardwareAddr]string{},
+		Idle: map[string]string{}, marks: map[model.HardwareAddr]bool{}}
+	networks, nerr := dir.Networks()
+	for _, s := range networks {
+		h.Networks[s.Name] = s
+	}
+	var aerr error
+	h.Recorded, aerr = dir.Attachments("*", "*")
+	h.Since, h.Others = dir.Since(), dir.Others()
+	err = errors.Join(nerr, aerr, h.lookAtRules(opened))
+	return h, errors.Join(err, h.lookAtLinks(opened))
+}
+
+// Lockable reports an error if verbs can't take turns, without which a removal could meet
+// an ADD.
+func Lockable(warn func(string)) error {
+	f := records.Own(warn).Memory()
+	if f == nil {
+		return errors.New("the locks of /run/flatnet can't be taken, so nothing can be removed safely")
+	}
+	return f.Close()
+}
+
+// lookAtRules lists tables of networks, and the owners of elements. A kernel without
+// nf_tables has none.
+func (h *Host) lookAtRules(opened *host.Host) error {
+	rules, err := opened.Rules()
+	if err == nil {
+		h.Ports, err = ports.Owners(rules)
+	}
+	for _, family := range []nft.Family{nft.IPv4, nft.IPv6, nft.Bridge, nft.Netdev} {
+		if err != nil {
+			break
+		}
+		chains, cerr := rules.Chains(family)
+		if !errors.Is(cerr, nft.ErrUnsupported) {
+			err = cerr
+		}
+		for _, ch := range chains {
+			h.addTable(ch.Table)
+		}
+	}
+	for network := range h.Tables {
+		if err == nil {
+			var guarded []model.Key
+			guarded, err = antispoof.Owners(rules, network)
+			h.Guarded = append(h.Guarded, guarded...)
+		}
+	}
+	if errors.Is(err, model.ErrUnsupported) || errors.Is(err, nft.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
+
+// addTable notes a table, if it is a network's: see [host.Table].
+func (h *Host) addTable(t nft.Table) {
+	network, own := strings.CutPrefix(t.Name, "flatnet-")
+	if t.Name == "flatnet" {
+		network, own = t.Name, true
+	}
+	text := t.String()
+	if own && model.ValidName(network) == nil && t == host.Table(t.Family, network) && !slices.Contains(h.Tables[network], text) {
+		h.Tables[network] = append(h.Tables[network], text)
+	}
+}
+
+// lookAtLinks lists the owners of links, the devices of limits, and bridges without ports.
+func (h *Host) lookAtLinks(opened *host.Host) error {
+	links, err := opened.Links()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	h.Owners = host.Owners(links)
+	for _, o := range h.Owners {
+		h.marks[o.Mark] = true
+	}
+	used := map[int]bool{}
+	for _, l := range links {
+		used[l.Master] = true
+	}
+	for _, l := range links {
+		network, made := model.MadeFor(l.Alias)
+		switch {
+		case l.Kind == "bridge" && made && !used[l.Index]:
+			h.Idle[network] = l.Name
+		case l.Kind == "ifb" && len(l.MAC) == len(model.HardwareAddr{}) && strings.HasPrefix(l.Name, "fb-"):
+			h.Limits[model.HardwareAddr(l.MAC)] = l.Name
+		}
+	}
+	return nil
+}
+
+// Linked reports whether an attachment has a link on the host, or maybe has one: marks are
+// short.
+func (h *Host) Linked(key model.Key) bool { return h.marks[key.Mark()] }
+
+// Used reports whether a network has attachments: links that name it or, for an ADD names
+// its link last, have the mark of one of its keys.
+func (h *Host) Used(network string, keys []model.Key) bool {
+	return slices.ContainsFunc(h.Owners, func(o model.Owner) bool { return o.Key.Network == network }) ||
+		slices.ContainsFunc(keys, h.Linked)
+}

@@ -1,0 +1,157 @@
+package inventory
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"flatnet/bridge/model"
+	"flatnet/bridge/remains"
+	"flatnet/internal/engine"
+	"flatnet/internal/report"
+	"flatnet/ipam"
+)
+
+// Garbage lists what has lost its owner, of one network or of all.
+func (i Inventory) Garbage(network string) ([]*report.Leftover, error) {
+	v, err := i.look(network)
+	if v == nil {
+		return nil, err
+	}
+	return v.garbage(network), err
+}
+
+// garbage lists what belongs to attachments without a link, and then what networks have
+// that have no attachment.
+func (v *view) garbage(network string) (all []*report.Leftover) {
+	inFlight, seen := map[model.Key]bool{}, map[report.Leftover]bool{}
+	add := func(key model.Key, kind, what string) {
+		l := report.Leftover{Key: key, Kind: kind, What: what, Name: v.names[key.ContainerID]}
+		if dir := v.Others[key]; dir != "" {
+			l.Kept = "it is recorded in another network namespace as well: " + dir
+		}
+		wanted := network == "" || key.Network == network
+		if wanted && !v.Linked(key) && !inFlight[key] && !seen[l] {
+			seen[l] = true
+			all = append(all, &l)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.held)) {
+		for _, h := range v.held[name] {
+			inFlight[h.Key] = !h.Stale
+			add(h.Key, report.Lease, model.JoinAddrs(h.Addresses))
+			if name, has := v.Limits[h.Key.Mark()]; has {
+				add(h.Key, report.Limit, name)
+			}
+		}
+	}
+	for key := range v.Recorded {
+		add(key, report.Record, recordOf(key))
+		if name, has := v.Limits[key.Mark()]; has {
+			add(key, report.Limit, name)
+		}
+	}
+	for _, key := range v.Ports {
+		add(key, report.Ports, "")
+	}
+	for _, key := range v.Guarded {
+		add(key, report.Guard, "")
+	}
+	slices.SortFunc(all, func(a, b *report.Leftover) int {
+		return cmp.Or(compare(a.Key, b.Key), strings.Compare(a.Kind, b.Kind), strings.Compare(a.What, b.What))
+	})
+	return append(all, v.unused(network, all)...)
+}
+
+// unused lists what networks without attachments have. A bridge that has nothing else of
+// its network beside it is no leftover: with CNI, that is how a network waits for its next
+// container.
+func (v *view) unused(network string, of []*report.Leftover) (all []*report.Leftover) {
+	for _, name := range v.networks() {
+		living := slices.ContainsFunc(v.held[name], func(h ipam.Held) bool { return !h.Stale })
+		kept := slices.ContainsFunc(of, func(l *report.Leftover) bool { return l.Key.Network == name && l.Kept != "" })
+		if network != "" && name != network || living || kept || v.Used(name, v.keys(name)) {
+			continue
+		}
+		before := len(all)
+		for _, table := range v.Tables[name] {
+			all = append(all, &report.Leftover{Key: model.Key{Network: name}, Kind: report.Rules, What: table})
+		}
+		if v.Networks[name] != nil {
+			all = append(all, &report.Leftover{Key: model.Key{Network: name}, Kind: report.Shared, What: recordOf(model.Key{Network: name})})
+		}
+		lost := slices.ContainsFunc(of, func(l *report.Leftover) bool { return l.Key.Network == name })
+		if bridge := v.Idle[name]; bridge != "" && (lost || len(all) > before) {
+			all = append(all, &report.Leftover{Key: model.Key{Network: name}, Kind: report.BridgeOf, What: bridge})
+		}
+	}
+	return all
+}
+
+// Collect removes what Garbage lists, and returns what it removed. Each attachment is
+// looked at once more while no other call for it can begin, and stays if it has a link by
+// then. What can't be removed is named in the error.
+func (i Inventory) Collect(network string) (removed []*report.Leftover, err error) {
+	if err := remains.Lockable(i.Engine.Warn); err != nil {
+		return nil, err
+	}
+	v, err := i.look(network)
+	if v == nil {
+		return nil, err
+	}
+	before := slices.DeleteFunc(v.garbage(network), func(l *report.Leftover) bool { return l.Kept != "" })
+	errs := []error{err}
+	for _, name := range slices.Sorted(maps.Keys(v.stores)) {
+		of := func(l *report.Leftover) bool { return l.Key.Network != name }
+		mine := slices.DeleteFunc(slices.Clone(before), of)
+		var keys []model.Key
+		for _, l := range mine {
+			if l.Key.ContainerID != "" && !slices.Contains(keys[max(0, len(keys)-1):], l.Key) {
+				keys = append(keys, l.Key)
+			}
+		}
+		if len(mine) > 0 {
+			errs = append(errs, i.clear(name, keys, v.stores[name]))
+		}
+	}
+	after, err := i.Garbage(network)
+	left := map[report.Leftover]bool{}
+	for _, l := range after {
+		left[*l] = true
+	}
+	for _, l := range before {
+		if left[*l] {
+			errs = append(errs, fmt.Errorf("%s of %s is left", l.Kind, strings.Trim(l.Key.String(), "/")))
+		} else {
+			removed = append(removed, l)
+		}
+	}
+	return removed, errors.Join(append(errs, err)...)
+}
+
+func (i Inventory) clear(network string, keys []model.Key, store *ipam.Store) error {
+	err := i.Engine.Host.Clear(network, keys, collector{store, i.Engine.Names})
+	if err != nil {
+		return fmt.Errorf("network %s: %w", network, err)
+	}
+	return nil
+}
+
+// A collector gives back leases whose attachments the host has found to be without a link.
+// It is called in their turns, and so removes their names as well. The addresses are
+// remembered: a container may be back after a reboot.
+type collector struct {
+	*ipam.Store
+	names engine.Names
+}
+
+func (c collector) Release(keys []model.Key, _ bool) (left []model.Key, err error) {
+	for _, key := range keys {
+		err = errors.Join(err, c.names.Remove(key))
+	}
+	left, rerr := c.Store.Release(keys, true)
+	return left, errors.Join(err, rerr)
+}

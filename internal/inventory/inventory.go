@@ -1,0 +1,200 @@
+// Package inventory compares what a host has with what is leased: which attachments there
+// are, and what has lost its owner.
+package inventory
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"flatnet/bridge/model"
+	"flatnet/bridge/remains"
+	"flatnet/internal/engine"
+	"flatnet/internal/report"
+	"flatnet/internal/rootless"
+	"flatnet/ipam"
+)
+
+// An Inventory is of the host of an engine.
+type Inventory struct {
+	Engine engine.Engine
+	Names  func() map[string]string // of containers by their IDs
+}
+
+// A view is what one command sees.
+type view struct {
+	*remains.Host
+	held   map[string][]ipam.Held // the leases of each network where they can be read
+	leased map[model.Key]bool
+	stores map[string]*ipam.Store
+	names  map[string]string
+}
+
+// look reads everything of one network, or of all. What can't be read is reported in the
+// error, and the view has the rest, unless it is nil.
+func (i Inventory) look(network string) (*view, error) {
+	found, err := remains.Look(i.Engine.Warn)
+	if found == nil {
+		return nil, err
+	}
+	v := &view{found, map[string][]ipam.Held{}, map[model.Key]bool{}, map[string]*ipam.Store{}, i.Names()}
+	for _, name := range v.networks() {
+		if network != "" && name != network {
+			continue
+		}
+		store, serr := i.store(v.Networks[name], name)
+		if serr == nil {
+			v.stores[name] = store
+			var held []ipam.Held
+			if held, serr = store.Held(); serr == nil {
+				v.held[name] = held
+			}
+			for _, h := range held {
+				v.leased[h.Key] = true
+			}
+		}
+		if serr != nil {
+			err = errors.Join(err, fmt.Errorf("leases of network %s: %w", name, serr))
+		}
+	}
+	return v, err
+}
+
+// store opens the leases of a network by its record or, without one, where they are by
+// default.
+func (i Inventory) store(recorded *model.Shared, network string) (*ipam.Store, error) {
+	cfg := ipam.Config{Network: network, Dir: ipam.DefaultDir, Warn: i.Engine.Warn}
+	err := ipam.ValidNetwork(network)
+	if recorded != nil {
+		cfg.Dir = cmp.Or(recorded.DataDir, cfg.Dir)
+	}
+	return ipam.New(cfg, i.Engine.Host.Owners), err
+}
+
+// networks lists all that something is known of, in the order of their names: by links,
+// records, rules, bridges and folders of leases.
+func (v *view) networks() []string {
+	all := map[string]bool{"flatnet": true}
+	for _, o := range v.Owners {
+		all[o.Key.Network] = true
+	}
+	for key := range v.Recorded {
+		all[key.Network] = true
+	}
+	for _, key := range slices.Concat(v.Ports, v.Guarded) {
+		all[key.Network] = true
+	}
+	for name := range v.Networks {
+		all[name] = true
+	}
+	for name := range v.Tables {
+		all[name] = true
+	}
+	files, _ := filepath.Glob(filepath.Join(cmp.Or(rootless.Leases(nil), ipam.DefaultDir), "*", ipam.FileName))
+	for _, file := range files {
+		all[filepath.Base(filepath.Dir(file))] = true
+	}
+	maps.DeleteFunc(all, func(name string, _ bool) bool { return ipam.ValidNetwork(name) != nil })
+	return slices.Sorted(maps.Keys(all))
+}
+
+// keys lists the attachments of a network that have leases or records.
+func (v *view) keys(network string) (keys []model.Key) {
+	for _, h := range v.held[network] {
+		keys = append(keys, h.Key)
+	}
+	for key := range v.Recorded {
+		if key.Network == network {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// List lists the attachments of a network, or of all: those with a link, and then those
+// that have a lease or record without one.
+func (i Inventory) List(network string) (all []*report.Attachment, err error) {
+	v, err := i.look(network)
+	if v == nil {
+		return nil, err
+	}
+	surveys, serr := i.Engine.Host.Survey(false)
+	err = errors.Join(err, serr)
+	seen := map[model.Key]bool{}
+	for _, s := range surveys {
+		for _, a := range s.Attachments {
+			seen[a.Key] = true
+			if network == "" || s.Name == network {
+				all = append(all, v.attached(s, a))
+			}
+		}
+	}
+	all = append(all, v.unlinked(network, seen)...)
+	for _, a := range all {
+		a.Name, a.Since = v.names[a.Key.ContainerID], v.Since[a.Key]
+	}
+	slices.SortFunc(all, func(a, b *report.Attachment) int { return strings.Compare(place(a), place(b)) })
+	return all, err
+}
+
+// place is what a list is sorted by: networks, and in each those without a link last.
+func place(a *report.Attachment) string {
+	return fmt.Sprintf("%s %t %s", a.Key.Network, a.HostEnd == "", a.Key)
+}
+
+// attached describes an attachment that has a link.
+func (v *view) attached(s *model.Survey, a *model.Attachment) *report.Attachment {
+	row := &report.Attachment{Key: a.Key, Addresses: a.IPs(), Ports: a.Ports, HostEnd: a.HostEnd, State: report.Attached}
+	_, known := v.held[s.Name]
+	switch {
+	case !s.Recorded || a.MAC == (model.HardwareAddr{}):
+		row.State = report.NoRecord
+	case known && !v.leased[a.Key] && len(row.Addresses) > 0:
+		row.State = report.NoLease
+	}
+	return row
+}
+
+// unlinked describes leases and records whose attachments have no link.
+func (v *view) unlinked(network string, seen map[model.Key]bool) (all []*report.Attachment) {
+	add := func(row *report.Attachment) {
+		if seen[row.Key] || network != "" && row.Key.Network != network {
+			return
+		}
+		seen[row.Key] = true
+		if a := v.Recorded[row.Key]; a != nil {
+			row.Ports = a.Ports
+		}
+		if v.Linked(row.Key) { // that has no alias yet
+			row.State = report.Arriving
+		}
+		all = append(all, row)
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.held)) {
+		for _, h := range v.held[name] {
+			state := report.Arriving
+			if h.Stale {
+				state = report.StaleLease
+			}
+			add(&report.Attachment{Key: h.Key, Addresses: h.Addresses, State: state})
+		}
+	}
+	for key, a := range v.Recorded {
+		add(&report.Attachment{Key: key, Addresses: a.IPs(), State: report.StaleRecord})
+	}
+	return all
+}
+
+func compare(a, b model.Key) int { return strings.Compare(a.String(), b.String()) }
+
+// recordOf names the record of an attachment or, without one, of a network, for people.
+func recordOf(key model.Key) string {
+	if key.ContainerID == "" {
+		return filepath.Join(key.Network, "bridge")
+	}
+	return filepath.Join(key.Network, key.ContainerID+":"+key.IfName)
+}

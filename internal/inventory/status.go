@@ -1,0 +1,151 @@
+package inventory
+
+import (
+	"cmp"
+	"errors"
+	"math"
+	"net/netip"
+	"slices"
+
+	"flatnet/bridge/model"
+	"flatnet/internal/engine"
+	"flatnet/internal/report"
+	"flatnet/ipam"
+)
+
+// Status compares networks that have attachments with what they need on the host, by what
+// is recorded of each: one, or all.
+func (i Inventory) Status(network string) (all []*report.Network, err error) {
+	v, err := i.look(network)
+	if v == nil {
+		return nil, err
+	}
+	surveys, serr := i.Engine.Host.Survey(true)
+	for _, s := range surveys {
+		if network == "" || s.Name == network {
+			all = append(all, i.describe(v, s))
+		}
+	}
+	return all, errors.Join(err, serr)
+}
+
+// describe returns the row of one network.
+func (i Inventory) describe(v *view, s *model.Survey) *report.Network {
+	n := &report.Network{Survey: s, Pools: v.pools(s), State: "ok"}
+	switch {
+	case s.Faults != nil:
+		n.State, n.Status = "incomplete", s.Faults.Error()
+		n.Rules = missingRules(s.Faults)
+		return n
+	case !s.Recorded:
+		n.State, n.Rules = report.NoRecord, -1
+		n.Status = "it is not known what the network needs until its next ADD"
+		return n
+	}
+	store, err := i.storeOf(&s.Shared)
+	if err == nil {
+		err = i.Engine.Host.Status(&s.Network, store)
+	}
+	switch {
+	case errors.Is(err, model.ErrLimited):
+		n.State = "limited"
+	case err != nil:
+		n.State = "unavailable"
+	}
+	if err != nil {
+		n.Status = err.Error()
+	}
+	return n
+}
+
+// missingRules counts the faults that are in tables of nf_tables.
+func missingRules(err error) (n int) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			n += missingRules(e)
+		}
+		return n
+	}
+	var f model.Fault
+	if errors.As(err, &f) && f.Table != "" {
+		n++
+	}
+	return n
+}
+
+// pools counts the addresses of a network's subnets: of each, those that are leased or that
+// an attachment has.
+func (v *view) pools(s *model.Survey) (all []report.Pool) {
+	used := map[netip.Addr]bool{}
+	for _, h := range v.held[s.Name] {
+		for _, a := range h.Addresses {
+			used[a] = true
+		}
+	}
+	for _, a := range s.Attachments {
+		for _, ip := range a.IPs() {
+			used[ip] = true
+		}
+	}
+	subnets := s.Subnets
+	if len(subnets) == 0 {
+		subnets = s.Served
+	}
+	for _, sub := range subnets {
+		pool := report.Pool{Prefix: sub.Masked()}
+		for a := range used {
+			if sub.Contains(a) {
+				pool.Used++
+			}
+		}
+		free := capacity(sub)
+		pool.Free = free - min(free, pool.Used)
+		if free == math.MaxUint64 {
+			pool.Free = free
+		}
+		all = append(all, pool)
+	}
+	return all
+}
+
+// capacity returns how many addresses of a subnet containers may have: see
+// [ipam.NewRange]. More than fit into 63 bits are all of them.
+func capacity(sub model.Subnet) uint64 {
+	bits := sub.Addr().BitLen() - sub.Bits()
+	if bits > 62 {
+		return math.MaxUint64
+	}
+	n := uint64(1) << bits
+	if bits > 1 {
+		n-- // the network's own, or the subnet-router anycast address
+		if sub.Addr().Is4() {
+			n-- // the broadcast address
+		}
+	}
+	if sub.Gateway.IsValid() && sub.Contains(sub.Gateway) {
+		n--
+	}
+	return n
+}
+
+// storeOf opens the leases of a network so that STATUS can ask for a free address: of each
+// family, any will do. Limits of a range are not recorded, and of a network whose addresses
+// another plugin leases, nothing is.
+func (i Inventory) storeOf(s *model.Shared) (alloc model.Allocator, err error) {
+	var v4, v6 []model.Range
+	for _, sub := range s.Subnets {
+		r := model.Range{Subnet: sub.Masked(), Gateway: sub.Gateway}
+		if sub.Addr().Is4() {
+			v4 = append(v4, r)
+		} else {
+			v6 = append(v6, r)
+		}
+	}
+	if len(s.Subnets) == 0 {
+		return engine.Unleased{}, nil
+	}
+	pools := slices.DeleteFunc([][]model.Range{v4, v6}, func(set []model.Range) bool { return len(set) == 0 })
+	cfg := ipam.Config{Network: s.Name, Dir: cmp.Or(s.DataDir, ipam.DefaultDir), Warn: i.Engine.Warn}
+	cfg.Sets, err = ipam.NewSets(pools)
+	return ipam.New(cfg, i.Engine.Host.Owners), err
+}

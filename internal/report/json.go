@@ -1,0 +1,124 @@
+package report
+
+import (
+	"math"
+	"net/netip"
+	"time"
+
+	"flatnet/bridge/model"
+	"flatnet/internal/strictjson"
+)
+
+// ListJSON returns attachments as flatnet list prints them for programs.
+func ListJSON(all []*Attachment) string {
+	var w strictjson.Writer
+	w.Lines = true
+	w.Begin("", '[')
+	for _, a := range all {
+		w.Begin("", '{')
+		w.String("network", a.Key.Network)
+		w.String("container", a.Key.ContainerID)
+		w.String("name", a.Name)
+		w.String("interface", a.Key.IfName)
+		writeAddrs(&w, "addresses", a.Addresses)
+		w.Begin("ports", '[')
+		for _, p := range a.Ports {
+			writePort(&w, p)
+		}
+		w.End(']')
+		w.String("hostInterface", a.HostEnd)
+		if !a.Since.IsZero() {
+			w.String("since", a.Since.UTC().Format(time.RFC3339))
+		}
+		w.String("state", a.State)
+		w.End('}')
+	}
+	w.End(']')
+	return string(w.Bytes)
+}
+
+func writePort(w *strictjson.Writer, p model.Publication) {
+	if !p.Host.IsValid() {
+		return // closed, not published
+	}
+	w.Begin("", '{')
+	w.String("hostIP", p.Host.Addr().String())
+	w.Uint("hostPort", uint64(p.Host.Port()))
+	w.Uint("containerPort", uint64(p.Target.Port()))
+	w.String("protocol", model.ProtocolName(p.Protocol))
+	w.End('}')
+}
+
+func writeAddrs(w *strictjson.Writer, key string, addrs []netip.Addr) {
+	var texts []string
+	for _, a := range addrs {
+		texts = append(texts, a.String())
+	}
+	w.Strings(key, texts)
+}
+
+// StatusJSON returns networks as flatnet status prints them for programs.
+func StatusJSON(all []*Network) string {
+	var w strictjson.Writer
+	w.Lines = true
+	w.Begin("", '[')
+	for _, n := range all {
+		w.Begin("", '{')
+		w.String("network", n.Name)
+		w.String("bridge", n.Bridge)
+		w.Strings("gateways", n.Gateways())
+		w.Uint("attachments", uint64(len(n.Attachments)))
+		w.Begin("pools", '[')
+		for _, p := range n.Pools {
+			w.Begin("", '{')
+			w.String("subnet", p.Prefix.String())
+			w.Uint("used", p.Used)
+			if p.Free != math.MaxUint64 { // else there are more than any counter has
+				w.Uint("free", p.Free)
+			}
+			w.End('}')
+		}
+		w.End(']')
+		if n.Rules >= 0 {
+			w.Uint("missingRules", uint64(n.Rules))
+		}
+		w.String("state", n.State)
+		if n.Status != "" {
+			w.String("status", n.Status)
+		}
+		w.End('}')
+	}
+	w.End(']')
+	return string(w.Bytes)
+}
+
+// Gateways returns the addresses of the bridge.
+func (n *Network) Gateways() (all []string) {
+	for _, p := range n.GatewayPrefixes() {
+		all = append(all, p.Addr().String())
+	}
+	return all
+}
+
+// GarbageJSON returns leftovers as flatnet gc prints them for programs.
+func GarbageJSON(found []*Leftover, removed bool) string {
+	var w strictjson.Writer
+	w.Lines = true
+	w.Begin("", '[')
+	for _, l := range found {
+		w.Begin("", '{')
+		w.String("network", l.Key.Network)
+		w.String("container", l.Key.ContainerID)
+		w.String("name", l.Name)
+		w.String("interface", l.Key.IfName)
+		w.String("kind", l.Kind)
+		w.String("what", l.What)
+		if l.Kept != "" {
+			w.String("kept", l.Kept)
+		}
+		w.Bool("removed", removed)
+		w.End('}')
+	}
+	w.End(']')
+	return string(w.Bytes)
+}

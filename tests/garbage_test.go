@@ -1,0 +1,179 @@
+package tests
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+// A leftover is what gc --json says of one thing.
+type leftover struct {
+	Network, Container, Name, Interface, Kind, What, Kept string
+	Removed                                               bool
+}
+
+// garbage runs gc with --json, which ends with a status.
+func (b box) garbage(status int, args ...string) (found []leftover) {
+	b.t.Helper()
+	out, err := b.Cmd(append([]string{program, "gc", "--json"}, args...)...).Output()
+	var exit *exec.ExitError
+	got := 0
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		b.t.Fatal(err)
+	}
+	if jerr := json.Unmarshal(out, &found); jerr != nil || got != status {
+		b.t.Errorf("gc %v: status %d, not %d; %v: %s", args, got, status, jerr, out)
+	}
+	return found
+}
+
+// kinds lists the kinds of what was found of a container, or with "" of the network itself.
+func kinds(found []leftover, container string) string {
+	var all []string
+	for _, l := range found {
+		if l.Container == container {
+			all = append(all, l.Kind)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+const spoofShaped = `"macspoofchk":true,` + shaped
+
+// What containers leave behind whose namespaces vanish without a DEL is named, and removed
+// only with --yes. A living one keeps all that it has, whatever is gone around it.
+func TestGarbage(t *testing.T) {
+	b := newBox(t)
+	if found := b.garbage(0); len(found) != 0 {
+		t.Errorf("on a fresh host: %+v", found)
+	}
+	lives := b.attach("lives", bothFamilies, func(c *lab.Call) { c.Conf = newer(withKeys(c.Conf, spoofShaped)) })
+	gone := b.attach("gone", bothFamilies, func(c *lab.Call) {
+		c.Conf = newer(withKeys(c.Conf, strings.Replace(spoofShaped, "8080", "8081", 1)))
+	})
+	other := b.attach("other", func(c *lab.Call) { c.Conf = dualOther })
+	alive := func() string { return b.state() + b.Sh("cat /run/flatnet/*/flatnet/lives:eth0") }
+	b.vanish("gone")
+	b.vanish("other")
+	before := alive()
+	found := b.garbage(3)
+	const ofOne = "lease, limit, macspoofchk, published ports, record"
+	if got := kinds(found, "gone"); got != ofOne {
+		t.Errorf("of gone there are %s, not %s", got, ofOne)
+	}
+	if got := kinds(found, "other"); got != "lease, record" {
+		t.Errorf("of other there are %s", got)
+	}
+	if got := kinds(found, ""); got != "bridge, network record, rules, rules" {
+		t.Errorf("of network other there are %s", got)
+	}
+	if got := kinds(found, "lives"); got != "" {
+		t.Errorf("of a living container %s would be removed", got)
+	}
+	if out, err := b.Try(program, "gc"); err == nil || !strings.Contains(out, gone.addr+","+gone.addr6()) || !strings.Contains(out, "nothing was changed") {
+		t.Errorf("gc: %v, %s", err, out)
+	}
+	if after := alive(); after != before {
+		t.Errorf("without --yes it was\n%s\nand is\n%s", before, after)
+	}
+	if removed := b.garbage(0, "--yes", "flatnet"); kinds(removed, "gone") != ofOne || kinds(removed, "other") != "" {
+		t.Errorf("removed of one network: %+v", removed)
+	}
+	if out := b.Run(program, "gc", "-y"); !strings.Contains(out, other.addr) || !strings.Contains(out, "bridge") || !strings.Contains(out, "removed: 6") {
+		t.Errorf("removed of the other network: %s", out)
+	}
+	if found := b.garbage(0); len(found) != 0 {
+		t.Errorf("left are %+v", found)
+	}
+	if left := b.state(); strings.Contains(left, "gone") || strings.Contains(left, "other") || strings.Contains(left, "br9") {
+		t.Errorf("left are %s", left)
+	}
+	b.do(lives.then("CHECK"))
+	if _, err := b.Outside.Ask(lab.HostAddr + ":8080"); err == nil {
+		t.Error("nothing serves here yet")
+	}
+	lives.Serve(lives.addr + ":80")
+	if _, err := b.Outside.Ask(lab.HostAddr + ":8080"); err != nil {
+		t.Error(err)
+	}
+	b.do(lives.then("DEL"))
+	b.clean()
+}
+
+// A gc beside ADDs of containers that come back without a DEL takes nothing from them.
+func TestGarbageBesideADDs(t *testing.T) {
+	b := newBox(t)
+	const containers, rounds = 4, 6
+	stop, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if out, err := b.Try(program, "gc", "--yes"); err != nil && !strings.Contains(err.Error(), " is left") {
+					t.Errorf("%s, %v", out, err)
+				}
+			}
+		}
+	}()
+	var calls sync.WaitGroup
+	for i := range containers {
+		id := fmt.Sprint("c", i)
+		calls.Go(func() {
+			for range rounds {
+				c := b.attach(id, func(c *lab.Call) { c.Conf = newer(publish(lab.Conf, mapping(8080+i, 80, ""))) })
+				b.do(c.then("CHECK"))
+				b.Run("ip", "netns", "del", id)
+			}
+			b.do(call("DEL", id))
+		})
+	}
+	calls.Wait()
+	close(stop)
+	<-stopped
+	b.clean()
+}
+
+// Leases of containers that live in another network namespace, or whose ADD has not come
+// to its link, are not taken for leftovers.
+func TestGarbageOfOthers(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1")
+	elsewhere := b.NetNS("elsewhere")
+	for _, args := range []string{"gc", "gc --yes"} {
+		out := elsewhere.Sh(program + " " + args)
+		if !strings.Contains(out, "nothing to remove") || args == "gc" && !strings.Contains(out, "recorded in another network namespace") {
+			t.Errorf("%s in another namespace: %s", args, out)
+		}
+	}
+	b.NetNS("flying")
+	goOn := b.pause(call("ADD", "flying"))
+	if removed := b.garbage(0, "--yes"); len(removed) != 0 {
+		t.Errorf("removed while an ADD was under way: %+v", removed)
+	}
+	if r := goOn(); r.Exit != 0 || b.leases()["flying"] != r.Addr() || b.leases()["c1"] != c1.addr {
+		t.Errorf("%s, leases %v", r.Stdout, b.leases())
+	}
+	b.do(c1.then("CHECK"))
+	// A container that comes back after a reboot gets its address again, although gc was run.
+	b.vanish("c1")
+	if removed := b.garbage(0, "--yes"); kinds(removed, "c1") != "lease, record" {
+		t.Errorf("removed: %+v", removed)
+	}
+	b.attach("c2")
+	if back := b.attach("c1"); back.addr != c1.addr {
+		t.Errorf("it had %s and now has %s", c1.addr, back.addr)
+	}
+}
