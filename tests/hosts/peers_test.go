@@ -53,3 +53,51 @@ func TestPeersOfThreeHosts(t *testing.T) {
 		}
 	}
 }
+
+// count counts in a container what arrives from an address, and returns how to read it.
+func (c container) count(t *testing.T, from string) (arrived func() bool) {
+	t.Helper()
+	c.Sh(`nft 'table ip seen { counter forged { }; chain seen { type filter hook input priority 0; ip saddr ` + from + ` counter name forged; }; }'`)
+	return func() bool {
+		return !strings.Contains(c.Run("nft", "reset", "counter", "ip", "seen", "forged"), "packets 0 ")
+	}
+}
+
+// What docs/hosts.md says of forged addresses: macspoofchk keeps a container from sending
+// them to other hosts, and rp_filter a host from believing that others have its own.
+func TestForgedAddressesBetweenHosts(t *testing.T) {
+	hosts := newHosts(t, 2, "")
+	var all []container
+	for _, h := range hosts {
+		h.keys = fmt.Sprintf(`"macspoofchk":true,"ipam":{"type":"flatnet-ipam","subnet":"10.87.%d.0/24"},"peers":[{"subnet":"10.87.%d.0/24","via":%q}]`,
+			h.n, 3-h.n, lab.LANAddr(3-h.n))
+		all = append(all, h.attach("c1", 0))
+	}
+	flat(t, all...)
+	forge := func(from lab.Place, as, to string) {
+		t.Helper()
+		if err := from.Ping(to, "-I", as, "-w", "1"); err == nil {
+			t.Errorf("forged %s is answered", as)
+		}
+		if err := from.Ping(to); err != nil { // behind the forged ones on the same way
+			t.Error(err)
+		}
+	}
+	const stranger = "10.87.1.77"
+	arrived := all[1].count(t, stranger)
+	all[0].Run("ip", "addr", "add", stranger+"/32", "dev", "lo")
+	forge(all[0].Place, stranger, all[1].addr)
+	if arrived() {
+		t.Error("macspoofchk lets a forged address through to another host")
+	}
+
+	arrived = all[0].count(t, "10.87.1.88")
+	hosts[1].Sh("ip addr add 10.87.1.88/32 dev lo")
+	for _, filter := range []string{"0", "1"} {
+		hosts[0].Sh("echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter; echo " + filter + " >/proc/sys/net/ipv4/conf/" + lab.LANInterface + "/rp_filter")
+		forge(hosts[1].Place, "10.87.1.88", all[0].addr)
+		if got := arrived(); got != (filter == "0") {
+			t.Errorf("rp_filter %s: forged packets arrive: %v", filter, got)
+		}
+	}
+}

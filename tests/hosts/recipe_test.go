@@ -143,3 +143,26 @@ func TestRecipeNebula(t *testing.T) {
 	follow(t, hosts, engines(t), blocks[1])
 	works(t, hosts)
 }
+
+// A real Podman takes the commands of all recipes.
+func TestRecipesPodman(t *testing.T) {
+	t.Parallel()
+	w := lab.New(t)
+	podman, err := w.Debian("trixie", root)
+	if err != nil {
+		t.Skipf("NO PODMAN OF DEBIAN trixie TO TEST WITH: %v", err)
+	}
+	podman.World.Sh("mkdir -p /run/flannel")
+	podman.World.Write(subnetFile, "FLANNEL_NETWORK=10.100.0.0/16\nFLANNEL_SUBNET=10.100.2.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n")
+	for _, heading := range []string{"flannel", "Nebula", "WireGuard"} {
+		commands := regexp.MustCompile(`(?m)^podman .*$`).FindAllString(recipe(t, heading)[1].script, -1)
+		if len(commands) != 2 {
+			t.Fatalf("%s has %q", heading, commands)
+		}
+		run := strings.Replace(commands[1], "-it --network flat debian", podman.World.Cgroup()+" --network flat "+lab.Image+" ip -4 addr show eth0", 1)
+		out := podman.World.Sh("HOST=2\n" + commands[0] + "\n" + run + "\npodman network rm flat")
+		if !strings.Contains(out, "inet 10.100.2.") {
+			t.Errorf("the container of the recipe for %s has %s", heading, out)
+		}
+	}
+}

@@ -31,6 +31,7 @@ var allowed = map[string]string{
 	"TestDebianPackage": otherDebian,
 	"TestSystemdUnit":   otherDebian,
 
+	"TestRecipesPodman":   otherDebian,
 	"TestRecipeFlannel":   engines,
 	"TestRecipeNebula":    engines,
 	"TestRecipeWireGuard": engines,
