@@ -78,6 +78,7 @@ func (w *World) Debian(suite, repository string) (Podman, error) {
 	if d.pid, err = onlyChild(cmd.Process.Pid); err != nil {
 		w.TB.Fatalf("process of the %s root: %v", suite, err)
 	}
+	*w.pids = append(*w.pids, d.pid)
 	p, err := d.Podman()
 	if err != nil {
 		w.TB.Fatalf("Podman of %s: %v", suite, err)

@@ -43,25 +43,35 @@ type Podman struct {
 }
 
 // cgroup is the control group of the world's containers.
-func (w *World) cgroup() string { return "flatnet-lab-" + strconv.Itoa(w.pid) }
+func (w *World) cgroup() string { return cgroupOf(w.pid) }
+
+func cgroupOf(pid int) string { return "flatnet-lab-" + strconv.Itoa(pid) }
 
 // removeCgroups removes the control groups that Podman leaves, once nothing
 // runs in them.
 func (w *World) removeCgroups() {
 	for _, hierarchy := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
-		tops, _ := filepath.Glob(hierarchy + w.cgroup())
-		for _, top := range tops {
-			var dirs []string
-			filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-				if err == nil && d.IsDir() {
-					dirs = append(dirs, path)
-				}
-				return nil
-			})
-			for _, dir := range slices.Backward(dirs) {
-				os.Remove(dir)
+		for _, pid := range *w.pids {
+			tops, _ := filepath.Glob(hierarchy + cgroupOf(pid))
+			for _, top := range tops {
+				removeDirs(top)
 			}
 		}
+	}
+}
+
+// removeDirs removes a directory and those in it. The files of control groups go with
+// them.
+func removeDirs(top string) {
+	var dirs []string
+	filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil
+	})
+	for _, dir := range slices.Backward(dirs) {
+		os.Remove(dir)
 	}
 }
 

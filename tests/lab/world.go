@@ -62,6 +62,9 @@ type World struct {
 	Outside Place
 	TB      TB
 	pid     int // init's
+	// pids are those by which containers' control groups are named: init's, and of each
+	// Debian in the world.
+	pids *[]int
 }
 
 // New makes a world that ends with t. Its processes end when t's process does.
@@ -74,11 +77,12 @@ func New(t TB) *World {
 	cmd := exec.Command(self)
 	cmd.Env = environ("init")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
-	w := &World{TB: t}
+	w := &World{TB: t, pids: new([]int)}
 	w.Place = Place{world: w}
 	t.Cleanup(w.removeCgroups)
 	start(t, cmd)
 	w.pid = cmd.Process.Pid
+	*w.pids = append(*w.pids, w.pid)
 
 	w.Outside = w.NetNS("outside")
 	w.IP(`link add up0 mtu 1400 type veth peer name eth0 mtu 1400 netns outside
