@@ -120,6 +120,29 @@ func TestRecordsOfLittle(t *testing.T) {
 	}
 }
 
+// A record of a later version, with fields of its own, is read, and so is one of an earlier
+// version, which lacks those that are not required.
+func TestRecordsOfOtherVersions(t *testing.T) {
+	d := newDir(t)
+	d.Save(fullAttachment(testKey))
+	file := d.attachmentFile(testKey)
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for change, byHand := range map[string]bool{`"portsByHand":"true","later":"x"`: true, `"later":{"x":[1]}`: false} {
+		text := strings.Replace(string(good), `"portsByHand":"true"`, change, 1)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want := fullAttachment(testKey)
+		want.ByHand = byHand
+		if got := d.Attachment(testKey); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %+v", change, got)
+		}
+	}
+}
+
 // brokenRecords returns what can't be read: with a key missing or another value broken, cut
 // off, or of an earlier version.
 func brokenRecords(good, required string) []string {
