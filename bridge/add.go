@@ -92,18 +92,25 @@ func (ad *adding) check() (err error) {
 	if ad.arrival, err = ad.records.Arrive(ad.n); err != nil {
 		return err
 	}
-	if ad.br, err = link.FindBridge(ad.Host, ad.n); err != nil {
-		return err
-	}
+	ad.br, ad.n, err = Look(ad.Host, ad.n, ad.r)
 	ad.before = ad.br.Link
-	err = errors.Join(conflict.Moved(ad.Host, ad.n), conflict.Overlap(ad.Host, ad.br.Gateway, ad.n, ad.br.Fresh(ad.n)), conflict.Shared(ad.Host, ad.br.Link, ad.n, ad.n.Prefixes()))
-	if err == nil {
-		ad.n, err = ad.resolve(ad.n)
-	}
-	if err == nil {
-		err = shaping.Check(ad.r.Bandwidth, ad.n.MTU)
-	}
 	return err
+}
+
+// Look finds a network's bridge and what on the host is in the way of an attachment, and
+// resolves the network's MTU. It changes nothing.
+func Look(h *host.Host, n *model.Network, r *model.Request) (br link.Bridge, resolved *model.Network, err error) {
+	if br, err = link.FindBridge(h, n); err != nil {
+		return br, n, err
+	}
+	err = errors.Join(conflict.Moved(h, n), conflict.Overlap(h, br.Gateway, n, br.Fresh(n)), conflict.Shared(h, br.Link, n, n.Prefixes()))
+	if err != nil {
+		return br, n, err
+	}
+	if n, err = resolve(h, n); err == nil {
+		err = shaping.Check(r.Bandwidth, n.MTU)
+	}
+	return br, n, err
 }
 
 // takeLease leases addresses and plans the attachment with them.

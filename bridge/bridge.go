@@ -44,12 +44,17 @@ import (
 // processes that do the same.
 type Host struct {
 	warn func(string) // hears what is wrong and yet no error
+	dry  bool
 }
 
 // NewHost returns the host, which warns on stderr.
 func NewHost() *Host {
-	return &Host{func(s string) { fmt.Fprintln(os.Stderr, "flatnet:", s) }}
+	return &Host{func(s string) { fmt.Fprintln(os.Stderr, "flatnet:", s) }, false}
 }
+
+// NewDryHost returns the host for questions: it takes and notes nothing, so only Status,
+// Lacks, Owners and Survey may be called.
+func NewDryHost(warn func(string)) *Host { return &Host{warn, true} }
 
 // A call is what one verb works with.
 type call struct {
@@ -64,7 +69,7 @@ func (h *Host) open() (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &call{Host: opened, records: records.Own(h.warn)}, nil
+	return &call{Host: opened, records: records.Own(h.warn).Dry(h.dry)}, nil
 }
 
 // inTurn opens the host for a verb of one attachment, and waits until no other process
@@ -92,13 +97,13 @@ func (h *Host) Owners() ([]model.Owner, error) {
 }
 
 // resolve returns the network with the MTU that its links get.
-func (c *call) resolve(n *model.Network) (*model.Network, error) {
+func resolve(h *host.Host, n *model.Network) (*model.Network, error) {
 	resolved := *n
 	var err error
 	if n.MTU == 0 {
-		resolved.MTU, err = link.InheritedMTU(c.Host)
+		resolved.MTU, err = link.InheritedMTU(h)
 	}
-	return &resolved, cmp.Or(err, path.Fit(c.Host, n, &resolved))
+	return &resolved, cmp.Or(err, path.Fit(h, n, &resolved))
 }
 
 // removeEnds deletes host ends of key and what belongs to them.

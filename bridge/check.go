@@ -130,6 +130,18 @@ func (c *call) faults(s *model.Shared, ends []records.End) (found []model.Fault,
 	return found, err
 }
 
+// Lacks lists what the host lacks for an attachment that is still to be made, its interface
+// included, and merges what the network's attachments share. It changes nothing.
+func (h *Host) Lacks(a *model.Attachment) ([]model.Fault, error) {
+	c, err := h.open()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	c.records.Merge(&a.Shared)
+	return c.faults(&a.Shared, []records.End{{Attachment: a, Link: rtnl.Link{Name: a.HostEnd}}})
+}
+
 // report returns the faults of attachments as an error that says what mends each: a
 // reload does, by what is recorded.
 func (c *call) report(s *model.Shared, ends []records.End) error {
@@ -206,7 +218,7 @@ func (h *Host) Vacant(n *model.Network) error {
 		return err
 	}
 	defer c.Close()
-	resolved, err := c.resolve(n)
+	resolved, err := resolve(c.Host, n)
 	return errors.Join(err, conflict.Overlap(c.Host, rtnl.Link{}, n, n.Prefixes()), resolved.CheckRequest(&model.Request{}))
 }
 
@@ -267,7 +279,7 @@ func (c *call) available(n *model.Network, alloc model.Allocator, complete bool)
 	if err != nil {
 		return err
 	}
-	resolved, err := c.resolve(n)
+	resolved, err := resolve(c.Host, n)
 	s := &model.Shared{Network: *n, Served: n.Subnets}
 	err = errors.Join(err, conflict.Overlap(c.Host, br.Gateway, n, n.Prefixes()), conflict.Shared(c.Host, br.Link, n, n.Prefixes()),
 		resolved.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n), forward.Ready(c.Host, s, br.Gateway.Index != 0))

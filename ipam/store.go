@@ -34,6 +34,7 @@ type Config struct {
 	Dir     string       // data directory, absolute, see [DefaultDir]
 	Sets    Sets         // may be zero, but for leasing
 	Warn    func(string) // receives what was wrong with the lease file; may be nil
+	Dry     bool         // Lease and Free answer as else, and write and lock nothing
 }
 
 // A Store is the [model.Allocator] over a network's lease file. It holds
@@ -321,7 +322,7 @@ func ValidNetwork(network string) error {
 // folder opens the network's folder, which is the data directory or one in it. A caller
 // for whom [DefaultDir] is somebody else's has one of its own in place of it.
 func (s *Store) folder(open func(lockdir.Place) (*lockdir.Dir, error)) (*lockdir.Dir, error) {
-	p := lockdir.Place{Base: s.cfg.Dir, Sub: s.cfg.Network, Own: s.cfg.Dir == DefaultDir, File: FileName, Warn: s.say}
+	p := lockdir.Place{Base: s.cfg.Dir, Sub: s.cfg.Network, Own: s.cfg.Dir == DefaultDir, File: FileName, Warn: s.say, Dry: s.cfg.Dry}
 	if p.Sub == plainNetwork {
 		p.Sub = ""
 	}

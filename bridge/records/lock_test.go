@@ -64,7 +64,7 @@ func TestNoLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	var warnings []string
-	d := Dir{filepath.Join(path, "1"), func(text string) { warnings = append(warnings, text) }}
+	d := Dir{filepath.Join(path, "1"), func(text string) { warnings = append(warnings, text) }, false}
 	turn, err := d.Turn(testKey)
 	free, held, turns := d.Turns([]model.Key{testKey})
 	turn.Close()
@@ -83,7 +83,7 @@ func TestNoLock(t *testing.T) {
 func TestDirectoriesArePrivate(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "run")
 	var warnings []string
-	d := Dir{filepath.Join(root, "1"), func(text string) { warnings = append(warnings, text) }}
+	d := Dir{filepath.Join(root, "1"), func(text string) { warnings = append(warnings, text) }, false}
 	for _, dir := range []string{root, d.path} {
 		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777)); err != nil {
 			t.Fatal(err)

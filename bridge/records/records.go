@@ -38,6 +38,7 @@ import (
 type Dir struct {
 	path string
 	warn func(string)
+	dry  bool
 }
 
 // Own returns the directory of the calling thread's namespace. warn hears what fails no
@@ -45,13 +46,20 @@ type Dir struct {
 func Own(warn func(string)) Dir {
 	var st unix.Stat_t
 	if unix.Stat("/proc/thread-self/ns/net", &st) != nil {
-		return Dir{"/proc is not mounted\x00/none", warn} // names that nothing can have
+		return Dir{"/proc is not mounted\x00/none", warn, false} // names that nothing can have
 	}
 	root := "/run/flatnet" // has the directories of all network namespaces
 	if st.Uid != 0 {       // files of nsfs belong to the host's root, who is somebody else here
 		root = rootless.Records()
 	}
-	return Dir{filepath.Join(root, strconv.FormatUint(st.Ino, 10)), warn}
+	return Dir{filepath.Join(root, strconv.FormatUint(st.Ino, 10)), warn, false}
+}
+
+// Dry returns the directory for a caller that only reads: no lock is taken, and the file of
+// locks is not opened.
+func (d Dir) Dry(dry bool) Dir {
+	d.dry = dry
+	return d
 }
 
 // networkFile is the name of a network's record. Names of attachments have a colon.

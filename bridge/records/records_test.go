@@ -24,7 +24,7 @@ var testKey = model.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth0"}
 
 // newDir returns an empty directory of records that warns of nothing.
 func newDir(t *testing.T) Dir {
-	return Dir{filepath.Join(t.TempDir(), "run", "1"), func(text string) { t.Errorf("warning: %s", text) }}
+	return Dir{filepath.Join(t.TempDir(), "run", "1"), func(text string) { t.Errorf("warning: %s", text) }, false}
 }
 
 // fullShared has a value in each field that is recorded.
@@ -354,7 +354,7 @@ func TestRaised(t *testing.T) {
 // A namespace without a directory of its own has no records, which is warned about.
 func TestNoDirectory(t *testing.T) {
 	warnings := 0
-	d := Dir{filepath.Join(os.DevNull, "none"), func(string) { warnings++ }}
+	d := Dir{filepath.Join(os.DevNull, "none"), func(string) { warnings++ }, false}
 	d.Share(fullShared(), nil)
 	d.Save(fullAttachment(testKey))
 	d.SaveRaised([]string{"up1"})

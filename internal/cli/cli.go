@@ -44,7 +44,9 @@ type Call struct {
 	Names     func() map[string]string
 	Publisher Publisher
 	// Examine looks for what keeps flatnet from working.
-	Examine        func() []model.Finding
+	Examine func() []model.Finding
+	// Plan says what an ADD would make.
+	Plan           func(PlanQuery) ([]string, error)
 	Color          bool // stdout is a terminal of colours
 	Stdout, Stderr io.Writer
 	Now            func() time.Time // nil: the clock
@@ -104,6 +106,7 @@ func commands() []command {
 		{name: "completion", arguments: []string{"SHELL"}, summary: "print completions for bash, zsh or fish",
 			examples: []string{"source <(flatnet completion bash) # in ~/.bashrc", "source <(flatnet completion zsh) # in ~/.zshrc",
 				"flatnet completion fish | source # in ~/.config/fish/config.fish"}, run: completion},
+		planCommand(),
 		traceCommand(),
 		versionCommand(),
 		{name: "help", other: "-h", alike: []string{"man", "usage", "?"}, arguments: []string{"[COMMAND]"},

@@ -61,6 +61,9 @@ type Engine struct {
 	// attachment.
 	Managed bool
 
+	// A Dry engine's Host changes nothing, and its leases are only what would be.
+	Dry bool
+
 	// Decode reads the result of a delegated IPAM plugin.
 	Decode func([]byte) (model.Result, error)
 }
@@ -77,7 +80,7 @@ func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator
 	if err := ipam.ValidNetwork(n.Name); err != nil {
 		return n, nil, err
 	}
-	cfg := ipam.Config{Network: n.Name, Dir: cmp.Or(c.IPAM.DataDir, ipam.DefaultDir), Warn: e.Warn}
+	cfg := ipam.Config{Network: n.Name, Dir: cmp.Or(c.IPAM.DataDir, ipam.DefaultDir), Warn: e.Warn, Dry: e.Dry}
 	if cfg.Sets, err = ipam.NewSets(c.IPAM.Sets); err != nil { // none for DEL
 		return n, nil, err
 	}
@@ -141,7 +144,7 @@ func (e Engine) Add(c *model.Config) (result model.Result, err error) {
 			err = errors.Join(err, e.Del(c))
 		}
 	}
-	if err == nil {
+	if err == nil && !e.Dry {
 		registry.Added(c, &result, e.Warn)
 	}
 	return result, err

@@ -52,6 +52,9 @@ func (d *Dir) Replace(data []byte) error {
 }
 
 func (d *Dir) replace(data []byte) error {
+	if d.Dry {
+		return d.writable()
+	}
 	err := d.writeTemp(data, true)
 	if err == nil {
 		fd := int(d.dir.Fd())
@@ -68,6 +71,9 @@ func (d *Dir) replace(data []byte) error {
 // file system that has no room says so when it is written to, and what a disk that
 // breaks says later is for Replace.
 func (d *Dir) Probe(data []byte) error {
+	if d.Dry {
+		return d.writable()
+	}
 	return errors.Join(d.writeTemp(data, false), d.Remove(d.temp()))
 }
 
@@ -89,6 +95,9 @@ func (d *Dir) writeTemp(data []byte, sync bool) error {
 // process that reads without the lock may find the file half written, and a power cut
 // may leave it so.
 func (d *Dir) Overwrite(data []byte) bool {
+	if d.Dry {
+		return true
+	}
 	st, err := d.stat(d.File)
 	room := int(st.Size) - len(data)
 	done := err == nil && room >= 0 && d.write(d.File, 0, append(data, bytes.Repeat([]byte{'\n'}, room)...), true) == nil
@@ -117,6 +126,9 @@ func (d *Dir) write(name string, flags int, data []byte, sync bool) error {
 // SetAside gives the file a second name under which it stays when it is replaced. The
 // name is empty if too many are kept already.
 func (d *Dir) SetAside() (name string, err error) {
+	if d.Dry {
+		return "", nil
+	}
 	fd := int(d.dir.Fd())
 	for n := 1; n <= maxAside; n++ {
 		name = fmt.Sprintf("%s.broken-%d", d.File, n)
@@ -129,6 +141,9 @@ func (d *Dir) SetAside() (name string, err error) {
 
 // Remove deletes a file of the directory; one that is missing is no error.
 func (d *Dir) Remove(name string) error {
+	if d.Dry {
+		return nil
+	}
 	err := unix.Unlinkat(int(d.dir.Fd()), name, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -139,6 +154,9 @@ func (d *Dir) Remove(name string) error {
 // open opens or makes a regular file.
 func (d *Dir) open(name string, flags int) (*os.File, error) {
 	path := filepath.Join(d.path, name)
+	if d.dir == nil {
+		return nil, pathError("open", path, unix.ENOENT)
+	}
 	if flags&os.O_EXCL == 0 { // else it is made
 		if st, err := d.stat(name); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
 			return nil, model.Errorf(model.ErrConflict, "%s must be a regular file, and no link to one", path)
@@ -156,6 +174,9 @@ func (d *Dir) open(name string, flags int) (*os.File, error) {
 
 // stat describes a file, without following links.
 func (d *Dir) stat(name string) (st unix.Stat_t, err error) {
+	if d.dir == nil {
+		return st, pathError("stat", filepath.Join(d.path, name), unix.ENOENT)
+	}
 	err = unix.Fstatat(int(d.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	return st, pathError("stat", filepath.Join(d.path, name), err)
 }
@@ -188,7 +209,11 @@ func (d *Dir) stamp() string {
 }
 
 // Sign notes the file as it is now. If that can't be noted, it is not signed.
-func (d *Dir) Sign() { _, _ = d.lock.WriteAt([]byte(d.stamp()), 0) }
+func (d *Dir) Sign() {
+	if !d.Dry {
+		_, _ = d.lock.WriteAt([]byte(d.stamp()), 0)
+	}
+}
 
 // Signed reports whether the file is the one that Sign was called for last, and in this
 // boot.

@@ -35,6 +35,10 @@ type Place struct {
 	Own  bool   // nothing but Dirs is in Base, so its mode may be changed
 	File string // the name of the file, with which the names of no Dir may begin
 	Warn func(format string, args ...any)
+	// Dry is for a caller that wants to know what it would do: nothing is made, locked or
+	// written, and only errors that can be seen are returned. A missing directory is an
+	// empty one.
+	Dry bool
 }
 
 // A Dir is an open directory. A nil Dir has nothing to close.
@@ -88,6 +92,9 @@ var errGone = errors.New("removed or replaced while its lock was waited for; try
 // secured. Another process may remove it meanwhile (see [Dir.Leave]); then it is opened
 // again. Without create, one that has neither lock nor file is an fs.ErrNotExist.
 func (p Place) Lock(create bool, wait time.Duration) (d *Dir, err error) {
+	if p.Dry {
+		return p.look(create)
+	}
 	end := time.Now().Add(wait)
 	for range maxReopened {
 		d, err = p.open(create)
@@ -156,6 +163,9 @@ func (d *Dir) openLock(create bool) (*os.File, error) {
 // LockBytes locks bytes of the directory for sharing until the file that it returns
 // is closed, however the process ends. They are independent of Lock.
 func (d *Dir) LockBytes(offsets []int64) (*os.File, error) {
+	if d.Dry {
+		return nil, nil
+	}
 	fd, err := unix.Openat(int(d.dir.Fd()), ".", unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, pathError("open", d.path, err)
@@ -172,6 +182,9 @@ func (d *Dir) LockBytes(offsets []int64) (*os.File, error) {
 // LockedBytes returns the offsets among n from an offset on that LockBytes has locked
 // for others.
 func (d *Dir) LockedBytes(offset, n int64) (map[int64]bool, error) {
+	if d.dir == nil {
+		return nil, nil
+	}
 	return flock.LockedBytes(d.dir, offset, n)
 }
 
@@ -187,7 +200,7 @@ func (d *Dir) Close() {
 // Leave is Close for a locked directory. One in Base is removed if it has no file. What
 // can't be removed may stay; above all a file that was set aside.
 func (d *Dir) Leave() {
-	if d != nil && d.Sub != "" {
+	if d != nil && d.Sub != "" && !d.Dry {
 		if _, err := d.stat(d.File); errors.Is(err, fs.ErrNotExist) {
 			_ = errors.Join(d.Remove(d.temp()), d.Remove(lockName), unix.Rmdir(d.path))
 		}
@@ -285,6 +298,9 @@ func (d *Dir) secureDir(dir *os.File, mask uint32) error {
 		if err := d.checkContent(dir, mode); err != nil {
 			return err
 		}
+	}
+	if d.Dry {
+		return nil
 	}
 	if err := unix.Fchmod(int(dir.Fd()), mode&^mask); err != nil {
 		return pathError("chmod", path, err)

@@ -264,8 +264,7 @@ func (s *socket) SendMessages(msgs []netlink.Message) error {
 			err = fmt.Errorf("%d bytes are more than the host's sysctl net.core.wmem_max lets a user send: %w", len(b), err)
 		}
 	}
-	s.trace.Failed(err)
-	return os.NewSyscallError("sendto", err)
+	return os.NewSyscallError("sendto", s.trace.Failed(err))
 }
 
 // enlarge sets the size of a buffer, which the kernel doubles (socket(7)). In a
@@ -290,8 +289,7 @@ func (s *socket) Receive() ([]netlink.Message, error) {
 		case errors.Is(err, unix.EINTR):
 			continue // the Go runtime sends signals
 		case err != nil:
-			s.trace.Failed(err)
-			return nil, os.NewSyscallError("recvmsg", err)
+			return nil, os.NewSyscallError("recvmsg", s.trace.Failed(err))
 		case !ok || sender.Pid != 0:
 			continue // another process's
 		case flags&unix.MSG_TRUNC != 0:
@@ -321,10 +319,7 @@ func (s *socket) ReceiveIter() iter.Seq2[netlink.Message, error] {
 }
 
 // Close implements [netlink.Socket].
-func (s *socket) Close() error {
-	s.trace.Close()
-	return os.NewSyscallError("close", unix.Close(s.fd))
-}
+func (s *socket) Close() error { return os.NewSyscallError("close", s.trace.Close(unix.Close(s.fd))) }
 
 // align is NLMSG_ALIGN of linux/netlink.h.
 func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"iter"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -20,46 +19,45 @@ const (
 	maxMessage = 1900
 )
 
-func align[T uint64 | int](n T) T { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
+func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
 
 // messages splits a datagram. What is malformed ends it.
-func messages(b []byte) iter.Seq2[header, []byte] {
-	return func(yield func(header, []byte) bool) {
-		for len(b) >= unix.NLMSG_HDRLEN {
-			length := binary.NativeEndian.Uint32(b)
-			if length < unix.NLMSG_HDRLEN || uint64(length) > uint64(len(b)) {
-				return
-			}
-			h := header{binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:]),
-				binary.NativeEndian.Uint32(b[8:]), binary.NativeEndian.Uint32(b[12:])}
-			if !yield(h, b[unix.NLMSG_HDRLEN:length]) {
-				return
-			}
-			b = b[min(align(int(length)), len(b)):]
+func messages(b []byte) (all []header) {
+	for len(b) >= unix.NLMSG_HDRLEN {
+		length := binary.NativeEndian.Uint32(b)
+		if length < unix.NLMSG_HDRLEN || uint64(length) > uint64(len(b)) {
+			break
 		}
+		all = append(all, header{binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:]),
+			binary.NativeEndian.Uint32(b[8:]), b[unix.NLMSG_HDRLEN:length]})
+		b = b[min(align(int(length)), len(b)):]
 	}
+	return all
 }
 
-// attributes splits a message or nest into its attributes (struct nlattr), without the flags of
-// their types. What is malformed ends it.
-func attributes(b []byte) iter.Seq2[uint16, []byte] {
-	return func(yield func(uint16, []byte) bool) {
-		for len(b) >= unix.NLA_HDRLEN {
-			length := int(binary.NativeEndian.Uint16(b))
-			if length < unix.NLA_HDRLEN || length > len(b) {
-				return
-			}
-			typ := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-			if !yield(typ, b[unix.NLA_HDRLEN:length:length]) {
-				return
-			}
-			b = b[min(align(length), len(b)):]
+// An attribute is a struct nlattr, without the flags of its type.
+type attribute struct {
+	typ     uint16
+	payload []byte
+}
+
+// attributes splits a message or nest. What is malformed ends it.
+func attributes(b []byte) (all []attribute) {
+	for len(b) >= unix.NLA_HDRLEN {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.NLA_HDRLEN || length > len(b) {
+			break
 		}
+		typ := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+		all = append(all, attribute{typ, b[unix.NLA_HDRLEN:length:length]})
+		b = b[min(align(length), len(b)):]
 	}
+	return all
 }
 
 // decode returns a message as text: of a reply, no attributes that have no name here.
-func (s *Socket) decode(h header, data []byte, sent bool) string {
+func (s *Socket) decode(h header, sent bool) string {
+	data := h.data
 	name, fixed, nest := kindOf(s.protocol, h.typ)
 	d := decoder{all: sent}
 	d.add("%s%s", name, flagNames(h, isGet(s.protocol, h.typ)))
@@ -98,7 +96,7 @@ func (d *decoder) add(format string, args ...any) {
 // fixed writes the fields of a fixed header that are not zero, and returns what follows it. A
 // field is written NAME/SIZE.
 func (d *decoder) fixed(fields string, data []byte) (rest []byte) {
-	for field := range strings.FieldsSeq(fields) {
+	for _, field := range strings.Fields(fields) {
 		name, text, _ := strings.Cut(field, "/")
 		size, _ := strconv.Atoi(text)
 		if len(data) < size {
@@ -135,7 +133,8 @@ func number(order binary.ByteOrder, b []byte) uint64 {
 func (d *decoder) attributes(nest string, b []byte, depth int) {
 	prefix, list := layout(nest)
 	chosen := "" // the kind of an expression or link, on which its data depends
-	for typ, payload := range attributes(b) {
+	for _, a := range attributes(b) {
+		typ, payload := a.typ, a.payload
 		name, kind := find(list, typ)
 		switch {
 		case d.Len() > maxMessage*9/10:

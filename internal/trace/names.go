@@ -123,7 +123,7 @@ func nftKind(msg uint16) (name, nest string) {
 // find returns the name and kind of an attribute of a list.
 func find(list string, typ uint16) (name, kind string) {
 	number := uint16(0)
-	for word := range strings.FieldsSeq(list) {
+	for _, word := range strings.Fields(list) {
 		if text, ok := strings.CutPrefix(word, "="); ok {
 			n, _ := strconv.Atoi(text)
 			number = uint16(n - 1)

@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,17 +21,20 @@ type Socket struct {
 
 // A request is a message that was sent.
 type request struct {
-	header
+	typ, flags uint16
+	sequence   uint32
+
 	begin   time.Time
 	text    string
 	replies int
 	last    string // the only reply
 }
 
-// A header is struct nlmsghdr of linux/netlink.h.
+// A header is struct nlmsghdr of linux/netlink.h, with what follows it.
 type header struct {
-	typ, flags    uint16
-	sequence, pid uint32
+	typ, flags uint16
+	sequence   uint32
+	data       []byte
 }
 
 // Open begins the trace of a socket of a NETLINK_* protocol.
@@ -66,8 +68,8 @@ func (s *Socket) Sends(datagram []byte) {
 		return
 	}
 	s.flush(nil)
-	for h, data := range messages(datagram) {
-		s.pending = append(s.pending, &request{header: h, text: s.decode(h, data, true)})
+	for _, h := range messages(datagram) {
+		s.pending = append(s.pending, &request{typ: h.typ, flags: h.flags, sequence: h.sequence, text: s.decode(h, true)})
 	}
 	begin := time.Now() // the kernel works while they are sent
 	for _, r := range s.pending {
@@ -80,14 +82,14 @@ func (s *Socket) Receives(datagram []byte) {
 	if s == nil {
 		return
 	}
-	for h, data := range messages(datagram) {
+	for _, h := range messages(datagram) {
 		r := s.until(h.sequence)
-		switch end, outcome := outcome(h, data); {
+		switch end, outcome := outcome(h); {
 		case r == nil: // a notification, or the answer to a message that is forgotten
-			s.line(time.Now(), s.name+" < "+s.decode(h, data, false))
+			s.line(time.Now(), s.name+" < "+s.decode(h, false))
 		case !end:
 			r.replies++
-			r.last = s.decode(h, data, false)
+			r.last = s.decode(h, false)
 			if h.flags&unix.NLM_F_MULTI == 0 && r.flags&unix.NLM_F_ACK == 0 {
 				s.finish("")
 			}
@@ -101,7 +103,8 @@ func (s *Socket) Receives(datagram []byte) {
 }
 
 // outcome reports whether a message ends the answer to a request, and how.
-func outcome(h header, data []byte) (end bool, text string) {
+func outcome(h header) (end bool, text string) {
+	data := h.data
 	if h.typ != unix.NLMSG_ERROR && h.typ != unix.NLMSG_DONE {
 		return false, ""
 	}
@@ -113,37 +116,43 @@ func outcome(h header, data []byte) (end bool, text string) {
 		return true, text
 	}
 	if errno := -int32(binary.NativeEndian.Uint32(data)); errno != 0 {
-		text = errnoText(syscall.Errno(errno))
+		text = errnoText(errno)
 	}
-	if said := extendedAck(h, data); said != "" {
+	if said := extendedAck(h); said != "" {
 		text = strings.TrimSpace(text + " (" + said + ")")
 	}
 	return true, text
 }
 
-func errnoText(e syscall.Errno) string {
-	if name := unix.ErrnoName(e); name != "" {
+// errnoText returns the name of an error number that netlink uses (asm-generic/errno.h), or the
+// number.
+func errnoText(errno int32) string {
+	const names = "EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY EEXIST EXDEV ENODEV " +
+		"ENOTDIR EISDIR EINVAL ENFILE EMFILE =27 EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM ERANGE =36 ENAMETOOLONG =40 ELOOP =54 EXFULL " +
+		"=61 ENODATA =71 EPROTO =75 EOVERFLOW =85 ERESTART =93 EPROTONOSUPPORT =95 EOPNOTSUPP =97 EAFNOSUPPORT EADDRINUSE EADDRNOTAVAIL " +
+		"ENETDOWN ENETUNREACH =105 ENOBUFS =113 EHOSTUNREACH EALREADY"
+	if name, _ := find(names, uint16(errno)); name != "" && errno > 0 && errno < 200 {
 		return name
 	}
-	return fmt.Sprintf("errno %d", uintptr(e))
+	return fmt.Sprintf("errno %d", errno)
 }
 
 // extendedAck returns the text of an extended acknowledgement (enum nlmsgerr_attrs): it follows the
 // errno and, after an error, the request or its header.
-func extendedAck(h header, data []byte) (said string) {
-	at := 4
+func extendedAck(h header) (said string) {
+	data, at := h.data, 4
 	if h.typ == unix.NLMSG_ERROR {
 		at += unix.NLMSG_HDRLEN
 		if h.flags&unix.NLM_F_CAPPED == 0 && len(data) >= at {
-			at = 4 + int(align(uint64(binary.NativeEndian.Uint32(data[4:]))))
+			at = 4 + align(int(binary.NativeEndian.Uint32(data[4:])))
 		}
 	}
 	if h.flags&unix.NLM_F_ACK_TLVS == 0 || at < 4 || at > len(data) {
 		return ""
 	}
-	for typ, payload := range attributes(data[at:]) {
-		if typ == unix.NLMSGERR_ATTR_MSG {
-			said = quote(trimNUL(payload))
+	for _, a := range attributes(data[at:]) {
+		if a.typ == unix.NLMSGERR_ATTR_MSG {
+			said = quote(trimNUL(a.payload))
 		}
 	}
 	return said
@@ -195,18 +204,19 @@ func (s *Socket) finish(outcome string) {
 	}
 }
 
-// Failed notes that the socket could not send or receive.
-func (s *Socket) Failed(err error) {
-	if s == nil || err == nil {
-		return
+// Failed notes that the socket could not send or receive, and returns the error.
+func (s *Socket) Failed(err error) error {
+	if s != nil && err != nil {
+		s.flush(nil)
+		s.line(time.Now(), s.name+" failed: "+quote([]byte(err.Error())))
 	}
-	s.flush(nil)
-	s.line(time.Now(), s.name+" failed: "+quote([]byte(err.Error())))
+	return err
 }
 
-// Close ends the trace of the socket.
-func (s *Socket) Close() {
+// Close ends the trace of the socket that was closed, and returns close's error.
+func (s *Socket) Close(err error) error {
 	if s != nil {
 		s.flush(nil)
 	}
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -89,7 +90,7 @@ func TestLines(t *testing.T) {
 		s, b := fake(tt.protocol)
 		s.Sends(tt.sent)
 		s.Receives(tt.received)
-		s.Close()
+		s.Close(nil)
 		if got := lines(b); got != tt.want {
 			t.Errorf("%s:\n%s\nand not\n%s", tt.name, got, tt.want)
 		}
@@ -122,6 +123,18 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
+// Names of errors are the kernel's.
+func TestErrnos(t *testing.T) {
+	for errno := range int32(140) {
+		if got, want := errnoText(errno), unix.ErrnoName(syscall.Errno(errno)); got != want && !strings.HasPrefix(got, "errno ") && got != "EOPNOTSUPP" {
+			t.Errorf("%d is %s and not %s", errno, want, got)
+		}
+	}
+	if got := errnoText(math.MaxInt32); got != "errno 2147483647" {
+		t.Error(got)
+	}
+}
+
 // Off is the default, and a file's name is not obeyed.
 func TestOnAndOff(t *testing.T) {
 	for value, want := range map[string]bool{"": false, "0": false, "1": true, "/tmp/x": false, "yes": false, "1 12": true, "1 x": true} {
@@ -132,7 +145,7 @@ func TestOnAndOff(t *testing.T) {
 		}
 		s.Sends(nil)
 		s.Failed(errors.New("x"))
-		s.Close()
+		s.Close(nil)
 		c.Done(nil)
 	}
 	for _, tt := range []struct {
@@ -166,7 +179,7 @@ func FuzzSocket(f *testing.F) {
 		s, b := fake(int(protocol))
 		s.Sends(sent)
 		s.Receives(received)
-		s.Close()
+		s.Close(nil)
 		for line := range strings.Lines(b.String()) {
 			bad := strings.IndexFunc(line, func(r rune) bool { return r < ' ' && r != '\n' || r > '~' })
 			if len(line) > 4096 || bad >= 0 || !strings.HasPrefix(line, "trace +") {

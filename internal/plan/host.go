@@ -1,0 +1,245 @@
+package plan
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"flatnet/bridge"
+	"flatnet/bridge/forward"
+	"flatnet/bridge/host"
+	"flatnet/bridge/link"
+	"flatnet/bridge/model"
+	"flatnet/bridge/ports"
+	"flatnet/bridge/vlan"
+	"flatnet/internal/dns"
+	"flatnet/internal/engine"
+	"flatnet/internal/nft"
+	"flatnet/ipam"
+	"flatnet/rtnl"
+)
+
+// A dryHost stands in for the host below the engine: it answers Add by what would be, and
+// notes that in a plan.
+type dryHost struct {
+	*bridge.Host
+	plan *Plan
+}
+
+var _ engine.Host = (*dryHost)(nil)
+
+// Delete is what a door calls when it could not reply: there is nothing to undo.
+func (*dryHost) Delete(model.Key, model.Allocator, bool) error { return nil }
+
+// Add goes the way of [bridge.Host.Add] and asks what that asks, in its order. What the caller
+// may not ask stays unknown.
+func (h *dryHost) Add(n *model.Network, r *model.Request, alloc model.Allocator) (res model.Result, err error) {
+	if err := n.CheckRequest(r); err != nil {
+		return res, err
+	}
+	c, err := host.Open(h.plan.warn)
+	if err != nil {
+		return res, err
+	}
+	defer c.Close()
+	wanted := n.MTU
+	br, n, err := bridge.Look(c, n, r)
+	if err != nil {
+		return res, err
+	}
+	lease, err := h.lease(n, r, alloc, c.Locals(br.Gateway, br.Addrs))
+	if err != nil {
+		return res, err
+	}
+	a, err := planned(n, r, &lease)
+	if err != nil {
+		return res, err
+	}
+	end, err := hostEnd(c, a)
+	if err == nil {
+		a.HostEnd = end
+		err = h.obstacles(c, br, a)
+	}
+	if err != nil {
+		return res, err
+	}
+	for i := range a.Routes {
+		a.Routes[i].Priority = a.MetricOf(a.Routes[i])
+	}
+	h.note(c, br, a, wanted)
+	h.status(n, alloc)
+	if br.Index == 0 {
+		br.Link = rtnl.Link{Name: a.Bridge, MTU: a.MTU}
+	}
+	res = link.Result(a, br, rtnl.Link{Name: end, MTU: a.MTU}, r.NetNS)
+	if res.DNS = n.DNS; res.DNS.Empty() {
+		res.DNS = lease.DNS
+	}
+	return res, nil
+}
+
+// lease returns the lease that an Add would get, without addresses if it is unknown.
+func (h *dryHost) lease(n *model.Network, r *model.Request, alloc model.Allocator, locals model.Locals) (model.Lease, error) {
+	switch _, own := alloc.(*ipam.Store); {
+	case n.NoAddress:
+		return model.Lease{}, nil
+	case !own:
+		h.plan.unknown("addresses", errors.New("another plugin leases them (ipam.type), and is not called"))
+		return model.Lease{}, nil
+	}
+	l, err := alloc.Lease(r.Key, r.IPs, locals)
+	return l, h.plan.allowed("addresses", err)
+}
+
+// planned is [model.Plan], and without addresses the plan of the rest.
+func planned(n *model.Network, r *model.Request, l *model.Lease) (*model.Attachment, error) {
+	if len(l.Addresses) > 0 || n.NoAddress {
+		return model.Plan(n, r, l)
+	}
+	later := *n
+	later.LinkFirst = true
+	a, err := model.Plan(&later, r, l)
+	if err != nil {
+		return nil, err
+	}
+	if a.LinkFirst = n.LinkFirst; !n.LinkFirst && r.MAC == (model.HardwareAddr{}) {
+		a.MAC = model.HardwareAddr{} // it follows from the address
+	}
+	a.Served = n.Subnets // as far as they are known
+	return a, nil
+}
+
+// hostEnd returns the name that the pair's end on the host would get.
+func hostEnd(c *host.Host, a *model.Attachment) (string, error) {
+	own := a.Key.HostNames()
+	names := own[:]
+	if a.HostEnd != "" {
+		names = []string{a.HostEnd}
+	}
+	for _, name := range names {
+		l, err := c.LinkByName(name)
+		if err != nil || l.Index == 0 || host.Owns(a.Key, l) { // an earlier one would be removed
+			return name, err
+		}
+	}
+	return "", model.Errorf(model.ErrConflict, "interfaces %v of the host belong to others", names)
+}
+
+// obstacles reports what an Add would stumble over when it makes things.
+func (h *dryHost) obstacles(c *host.Host, br link.Bridge, a *model.Attachment) error {
+	n := a.Network
+	err := h.plan.allowed("what the kernel can do", errors.Join(link.Ready(c, br, &n), vlan.Ready(c, &n)))
+	if err == nil {
+		err = h.plan.allowed("sysctls", forward.Ready(c, &a.Shared, br.Gateway.Index != 0))
+	}
+	if err == nil && len(a.Ports) > 0 {
+		err = h.plan.allowed("published ports of others", takenPort(c, a))
+	}
+	c.Say(forward.CheckUplink(c, &a.Shared))
+	c.Say(ports.CheckIsolated(c, a))
+	return err
+}
+
+// takenPort reports a port that another container has published: it has the transaction
+// filled, which only asks, and does not commit it.
+func takenPort(c *host.Host, a *model.Attachment) error {
+	rules, err := c.Rules()
+	if err != nil {
+		return err
+	}
+	addrs, err := c.Addrs()
+	if err != nil {
+		return err
+	}
+	_, err = ports.Put(&host.Tx{Conn: rules, Batch: &nft.Batch{}}, a, addrs, func(owner string) (bool, error) {
+		key, ok := model.ParseKey(owner)
+		if !ok {
+			return false, nil
+		}
+		ends, err := c.Ends(key)
+		return err == nil && len(ends) == 0, err
+	})
+	return err
+}
+
+// note writes into the plan what the attachment is, and what an Add would change on the host.
+func (h *dryHost) note(c *host.Host, br link.Bridge, a *model.Attachment, wanted uint32) {
+	p := h.plan
+	changes, err := h.Lacks(a)
+	p.Changes = slices.DeleteFunc(changes, func(f model.Fault) bool { return strings.HasSuffix(f.Thing, " "+a.HostEnd) })
+	if err = p.allowed("rules", err); err != nil {
+		p.warn(err.Error())
+	}
+	p.Attachment, p.BridgeExists = a, br.Index != 0
+	for _, prefix := range a.GatewayPrefixes() {
+		there := slices.ContainsFunc(br.Addrs, func(addr rtnl.Addr) bool { return addr.Prefix == prefix })
+		p.Gateways = append(p.Gateways, gateway{prefix, there})
+	}
+	switch {
+	case wanted != 0:
+		p.MTUFrom = "as configured"
+	case a.MTU == 0:
+		p.MTUFrom = "the kernel's default, as the host has no default route"
+	default:
+		p.MTUFrom = "that of the default route's device"
+	}
+}
+
+// status asks STATUS, which also looks at what is in the way of attachments later on.
+func (h *dryHost) status(n *model.Network, alloc model.Allocator) {
+	if _, own := alloc.(*ipam.Store); !own || n.NoAddress {
+		alloc = engine.Unleased{Allocator: alloc}
+	}
+	if err := h.plan.allowed("STATUS", h.Status(n, alloc)); err != nil {
+		h.plan.Status = strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+}
+
+// dryNames are the container names of a plan: the server is asked nothing.
+type dryNames struct{ dns.Server }
+
+// Add returns where the record would be served.
+func (n *dryNames) Add(r dns.Record) (servers []string, err error) {
+	if n.Installed() && len(r.Addresses) > 0 && len(r.Listen) > 0 {
+		servers = strings.Split(model.JoinAddrs(r.Listen), ",")
+	}
+	return servers, nil
+}
+
+// Remove removes nothing.
+func (*dryNames) Remove(model.Key) error { return nil }
+
+// Keep removes nothing.
+func (*dryNames) Keep(string, []model.Key) error { return nil }
+
+// allowed returns an error, unless it is only that the caller may not look: then what was
+// asked is unknown.
+func (p *Plan) allowed(what string, err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	var rest error
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") {
+		for _, e := range joined.Unwrap() {
+			rest = errors.Join(rest, p.allowed(what, e))
+		}
+		return rest
+	}
+	p.unknown(what, err)
+	return nil
+}
+
+func (p *Plan) unknown(what string, why error) {
+	text := what + ": " + why.Error()
+	if !slices.Contains(p.Unknown, text) {
+		p.Unknown = append(p.Unknown, text)
+	}
+}
+
+// A gateway is a gateway address, and whether the host has it already.
+type gateway struct {
+	netip.Prefix
+	there bool
+}

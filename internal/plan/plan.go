@@ -1,0 +1,158 @@
+// Package plan answers what an ADD would make, and makes nothing. It calls the doors
+// themselves with a configuration, as a runtime would, and puts a host below the engine that
+// answers by what would be: so the parsers, the leases, the checks and their errors are those
+// of an ADD. What the caller's rights don't reach is named as unknown.
+package plan
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"flatnet/bridge"
+	"flatnet/bridge/model"
+	"flatnet/cni"
+	"flatnet/internal/cli"
+	"flatnet/internal/dns"
+	"flatnet/internal/engine"
+	"flatnet/internal/netavark"
+	"flatnet/internal/strictjson"
+)
+
+// A Planner finds configurations.
+type Planner struct {
+	CNI    string // directory of CNI's configurations
+	Podman string // directory of the networks of Podman's netavark back end
+}
+
+// ConfDir is where runtimes of CNI keep configurations by default.
+const ConfDir = "/etc/cni/net.d"
+
+// A Plan is what an ADD would make.
+type Plan struct {
+	source
+	container    string // empty: any
+	Attachment   *model.Attachment
+	BridgeExists bool
+	Gateways     []gateway
+	MTUFrom      string
+	DNS          []string
+	Changes      []model.Fault // what the host lacks and an ADD makes or sets
+	Status       string        // what STATUS reports; empty: nothing
+	Warnings     []string      // that an ADD would print
+	Unknown      []string      // what the caller may not ask, each with the reason
+}
+
+func (p *Plan) warn(text string) { p.Warnings = append(p.Warnings, text) }
+
+// Run returns a plan as lines of text, or as JSON. The error is the one of the ADD.
+func (p Planner) Run(q cli.PlanQuery) ([]string, error) {
+	if q.Container != "" {
+		if err := validContainer(q.Container); err != nil {
+			return nil, err
+		}
+	}
+	s, err := p.source(q)
+	if err != nil {
+		return nil, errors.New(clean(err.Error()))
+	}
+	made := &Plan{source: s, container: q.Container}
+	call := made.cni
+	if s.netavark {
+		call = func() error { return made.netavark(p.Podman) }
+	}
+	if err := call(); err != nil {
+		return nil, errors.New(clean(err.Error()))
+	}
+	if q.JSON {
+		return []string{string(made.json())}, nil
+	}
+	return made.text(), nil
+}
+
+func (p Planner) source(q cli.PlanQuery) (source, error) {
+	if q.File == "" {
+		return p.find(q.Network)
+	}
+	s, err := read(q.File)
+	if err == nil && q.Network != "" && s.network != q.Network {
+		err = fmt.Errorf("%s has the network %q and not %q", s.path, s.network, q.Network)
+	}
+	return s, err
+}
+
+// engine returns the engine that a door calls for the plan.
+func (p *Plan) engine() engine.Engine {
+	return engine.Engine{Host: &dryHost{bridge.NewDryHost(p.warn), p}, Names: &dryNames{dns.Find(p.warn)}, Warn: p.warn, Dry: true}
+}
+
+const (
+	ifName = "eth0"               // as runtimes call a container's first interface
+	netns  = "/run/netns/planned" // is not opened
+)
+
+// pluginDirs are where a delegated IPAM plugin is looked for without CNI_PATH.
+const pluginDirs = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni:/usr/local/lib/cni"
+
+// cni calls the door of CNI.
+func (p *Plan) cni() error {
+	env := map[string]string{"CNI_COMMAND": "ADD", "CNI_CONTAINERID": cmp.Or(p.container, placeholder), "CNI_NETNS": netns, "CNI_IFNAME": ifName,
+		"CNI_PATH": cmp.Or(os.Getenv("CNI_PATH"), pluginDirs)}
+	var stdout, stderr strings.Builder
+	e := p.engine()
+	e.Decode = cni.ReadResult
+	status := cni.Main(cni.Call{Getenv: func(key string) string { return env[key] }, Stdin: strings.NewReader(p.conf()), Stdout: &stdout, Stderr: &stderr}, e)
+	for line := range strings.Lines(stderr.String()) {
+		p.warn(strings.TrimPrefix(strings.TrimSpace(line), "flatnet: "))
+	}
+	reply, err := strictjson.Parse([]byte(stdout.String()))
+	if err != nil {
+		return fmt.Errorf("the reply of ADD: %w", err)
+	}
+	if status != 0 {
+		msg, _ := reply.String("msg")
+		code, _ := reply.Uint("code", 1<<32-1)
+		return fmt.Errorf("%s (an ADD fails so, with code %d)", msg, code)
+	}
+	p.DNS = reply.Object("dns").Strings("nameservers")
+	return nil
+}
+
+// netavark calls the door of netavark: setup, and create before it for a definition that is
+// not whole.
+func (p *Plan) netavark(networks string) error {
+	e := p.engine()
+	e.Managed = true
+	door := &netavark.Plugin{Engine: e, Networks: networks}
+	network := p.source.text()
+	if !p.whole() {
+		reply, err := answer(door, network, "create")
+		if err != nil {
+			return err
+		}
+		network = reply
+	}
+	reply, err := answer(door, exec(network, cmp.Or(p.container, placeholder), ifName), "setup", netns)
+	if err != nil {
+		return err
+	}
+	doc, err := strictjson.Parse([]byte(reply))
+	if err == nil {
+		p.DNS = doc.Strings("dns_server_ips")
+	}
+	return err
+}
+
+func answer(door *netavark.Plugin, stdin string, args ...string) (string, error) {
+	var stdout strings.Builder
+	if status := door.Main(args, strings.NewReader(stdin), &stdout); status != 0 {
+		msg := stdout.String()
+		if doc, err := strictjson.Parse([]byte(stdout.String())); err == nil {
+			msg, _ = doc.String("error")
+		}
+		return "", fmt.Errorf("%s (%s fails so)", msg, args[0])
+	}
+	return stdout.String(), nil
+}
