@@ -261,3 +261,41 @@ func TestSystemdUnit(t *testing.T) {
 func rulesOf(w *lab.World) string {
 	return w.Sh("nft list ruleset | awk '/^table/ { own = / flatnet/ } own' | sed 's/counter packets.*//'")
 }
+
+// The RPM package, with Debian's rpm and a database of its own: as the Debian package, it
+// is replaced under a container, and stays while that needs it.
+func TestRPMPackage(t *testing.T) {
+	b := newBox(t)
+	rpms := packages(t, "*.rpm", oldVersion, newVersion)
+	rpm := []string{"rpm", "--dbpath", "/run/rpmdb", "--nosignature"}
+	for i, name := range []string{"/run/old.rpm", "/run/new.rpm"} {
+		b.Write(name, rpms[i])
+	}
+	before := b.files()
+	b.Run(append(rpm, "-i", "--nodeps", "/run/old.rpm")...)
+	for _, path := range []string{"/usr/libexec/netavark/flatnet", "/usr/libexec/cni/flatnet"} {
+		if out := b.Run(path, "version"); !strings.Contains(out, oldVersion) {
+			t.Errorf("%s version: %s", path, out)
+		}
+	}
+	b.attach("web")
+	attached := b.state()
+	b.Run(append(rpm, "-U", "--nodeps", "/run/new.rpm")...)
+	if out := b.Run("/usr/bin/flatnet", "version"); !strings.Contains(out, newVersion) {
+		t.Errorf("flatnet version: %s", out)
+	}
+	b.same(attached)
+	if out, err := b.Try(append(rpm, "-e", "flatnet")...); err == nil || !strings.Contains(err.Error(), "FORCE=1 rpm -e flatnet") {
+		t.Errorf("removal while a container is attached: %s, %v", out, err)
+	}
+	if r := b.Call("/usr/libexec/cni/flatnet", call("DEL", "web")); r.Exit != 0 {
+		t.Errorf("DEL: %s", r.Stdout)
+	}
+	b.Run(append(rpm, "-e", "flatnet")...)
+	if after := b.files(); after != before {
+		t.Errorf("after the removal there is %s", difference(before, after))
+	}
+	if _, ok := links(t, b.Place)[bridgeName]; ok {
+		t.Error("the bridge is left")
+	}
+}

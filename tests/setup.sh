@@ -31,6 +31,8 @@ iptables iptables
 strace strace
 mandoc mandoc
 e2fsprogs mkfs.ext4
+qemu-user qemu-aarch64
+rpm rpm
 gcc gcc
 libc6-dev /usr/include/stdlib.h
 zsh zsh

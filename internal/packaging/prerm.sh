@@ -24,7 +24,11 @@ else
 fi
 /usr/share/flatnet/install.sh unusable
 if [ -e "$state/.conflist" ] && [ -e "$conf" ]; then
-	mv "$conf" "$conf.saved"
+	if [ "$1" = 0 ] && cmp -s /usr/share/flatnet/flatnet.conflist "$conf"; then
+		rm -f "$conf" "$state/.conflist" # as rpm does with what nobody has edited
+	else
+		mv "$conf" "$conf.saved"
+	fi
 fi
 if [ -d /run/systemd/system ]; then
 	systemctl stop flatnet.service || true
