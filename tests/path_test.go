@@ -96,7 +96,7 @@ func TestMSS(t *testing.T) {
 			t.Errorf("to %s: %v", addr, err)
 		}
 	}
-	if rules := far.Run("nft", "list", "ruleset"); strings.Count(rules, "counter packets 1 ") != 2 {
+	if rules := far.Run("nft", "list", "ruleset"); strings.Contains(rules, "counter packets 0 ") { // a SYN may be sent twice
 		t.Errorf("the SYNs had other segment sizes:\n%s", rules)
 	}
 	// As any rules, these are missed and restored, and survive nft's own writing and reading.
