@@ -130,6 +130,8 @@ func (c capable) do(verb string, added lab.Reply) (said string, ok bool) {
 		stdin = `{"name":"x","id":"f1a7","driver":"flatnet","subnets":[{"subnet":"10.87.7.0/24"}],"dns_enabled":false,"internal":false,"ipv6_enabled":false}`
 	case "completion":
 		args = append(args, "bash")
+	case "gc":
+		args = append(args, "--yes")
 	case "trace":
 		args = append(args, "status")
 	case "publish":

@@ -98,7 +98,7 @@ func (l life) people() {
 	l.t.Helper()
 	arguments := map[string][][]string{
 		"list": {{"--json"}}, "show": {{"flatnet"}, {"--dot"}}, "completion": {{"bash"}}, "help": {{"list"}}, "trace": {{"status"}},
-		"publish": {{"c2", "8090:80"}}, "unpublish": {{"c2", "8090"}},
+		"gc": {{"--yes"}}, "publish": {{"c2", "8090:80"}}, "unpublish": {{"c2", "8090"}},
 	}
 	help, status := l.run(nil, "", "help")
 	names := listed.FindAllStringSubmatch(help, -1)

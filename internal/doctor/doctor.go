@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/advice"
 	"flatnet/internal/engine"
 	"flatnet/internal/rootless"
 
@@ -81,7 +82,11 @@ func (d *Doctor) kernel() {
 		}
 		if !seen[err.Error()] { // else explained already
 			seen[err.Error()] = true
-			d.add(f.verdict, f.check, err.Error(), "")
+			text := err.Error()
+			if errors.Is(err, unix.EPERM) {
+				text = advice.Of(err)
+			}
+			d.add(f.verdict, f.check, text, "")
 		}
 	}
 }

@@ -168,8 +168,6 @@ func (e opError) Error() string {
 		return fmt.Sprintf("no answer from the kernel within %v", timeout)
 	case e.Message != "":
 		return fmt.Sprintf("%v (%s)", e.Err, e.Message)
-	case errors.Is(e.Err, unix.EPERM): // it may also be a table of nf_tables that another program owns
-		return e.Err.Error() + " (is CAP_NET_ADMIN missing?)"
 	}
 	return e.Err.Error()
 }
