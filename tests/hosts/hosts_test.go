@@ -57,14 +57,6 @@ func newHosts(t *testing.T, count int, engines string) (hosts []*host) {
 	return hosts
 }
 
-// in are the same hosts for a subtest.
-func in(t *testing.T, hosts []*host) (same []*host) {
-	for _, h := range hosts {
-		same = append(same, &host{h.World.In(t), t, h.n, h.keys})
-	}
-	return same
-}
-
 // engines returns the directory of what engines.sh unpacks.
 func engines(t *testing.T) string {
 	t.Helper()
@@ -134,7 +126,6 @@ type container struct {
 	lab.Place
 	add  lab.Call
 	addr string
-	stop func()
 }
 
 // attach makes a container on the host, published at a port unless that is 0.

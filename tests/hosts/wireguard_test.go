@@ -16,7 +16,7 @@ import (
 //go:embed wireguard.sh
 var wireguard string
 
-// bootTime bounds a whole run, which takes some 15 seconds of an idle CPU.
+// bootTime bounds a whole run, which takes some 40 seconds of an idle CPU.
 const bootTime = 10 * time.Minute
 
 // The recipe of docs/hosts.md, with a kernel that has WireGuard: one of Debian's, in a
