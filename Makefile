@@ -101,9 +101,9 @@ bench: build ## times and costs beside the floor (tests/bench/floor), Debian's p
 	@tests/setup.sh bench
 	@cd tests && go run ./bench $(addprefix -,$(BENCH))
 
-performance: build ## make bench, written to docs/performance.md
+performance: build ## make bench, written to docs/performance.md and README.md
 	@tests/setup.sh bench
-	@cd tests && go run ./bench $(addprefix -,$(BENCH)) -write ../docs/performance.md
+	@cd tests && go run ./bench $(addprefix -,$(BENCH)) -write ../docs/performance.md && go run ./figures ..
 
 fuzz: go ## every fuzz target, for FUZZTIME each
 	@FUZZTIME=$(FUZZTIME) tests/fuzz.sh
