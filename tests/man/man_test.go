@@ -38,7 +38,7 @@ func TestPages(t *testing.T) {
 		}
 	}
 	one, _ := os.ReadFile(filepath.Join(dir, "flatnet.1"))
-	if !strings.Contains(string(one), `.SS flatnet list [\-\-json] [NETWORK]`) {
+	if !strings.Contains(string(one), `.SS flatnet list [\-\-json]`) {
 		t.Errorf("flatnet(1) has no usage of list: %.2000s", one)
 	}
 }

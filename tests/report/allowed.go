@@ -38,6 +38,7 @@ var allowed = map[string]string{
 
 	"TestNetavarkVLANsShareABridge": "a kernel may lack VLAN filtering",
 
+	"TestInstallDocuments": otherDebian,
 	"TestTroublesOfPodman": otherDebian,
 	"TestTroubles":         inject,
 
