@@ -37,10 +37,11 @@ func main() {
 		st, err := os.Stdout.Stat()
 		build := cli.Build{Version: version, Commit: commit, CNI: cni.Versions(), Netavark: netavark.APIVersion}
 		planner := plan.Planner{CNI: plan.ConfDir, Podman: cmp.Or(rootless.Networks(), netavark.NetworkDir)}
-		d := doctor.Doctor{Engine: e, Root: "/", Self: "/proc/self/exe"}
+		host := inventory.Inventory{Engine: e, Names: podman.Names}
+		d := doctor.Doctor{Engine: e, Inventory: inventory.Inventory{Engine: e, Names: podman.Names, Aloof: true}, Root: "/", Self: "/proc/self/exe"}
 		os.Exit(cli.Main(&cli.Call{
 			Args: os.Args[1:], Build: build, Host: e.Host, Names: podman.Names, Publisher: publish.Publisher{Warn: e.Warn}, Examine: d.Examine,
-			Plan: planner.Run, Inventory: inventory.Inventory{Engine: e, Names: podman.Names}, Stdout: os.Stdout, Stderr: os.Stderr,
+			Plan: planner.Run, Inventory: host, Stdout: os.Stdout, Stderr: os.Stderr,
 			Color: err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 		}))
 	}

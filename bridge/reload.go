@@ -37,7 +37,8 @@ func (h *Host) Reload() (mended []string, err error) {
 	defer c.Close()
 	networks, err := c.records.Networks()
 	re := &reloading{call: c}
-	errs := []error{err, c.sweep()}
+	mended, serr := c.sweep()
+	errs := []error{err, serr}
 	defer func() {
 		for _, lock := range re.arrivals {
 			lock.Close()
@@ -222,8 +223,8 @@ func (c *call) unrecorded() error {
 }
 
 // sweep removes what attachments have that went without a DEL: those that are recorded
-// or have published ports, and no link.
-func (c *call) sweep() error {
+// or have published ports, and no link. It returns a line for each.
+func (c *call) sweep() (swept []string, err error) {
 	all, err := c.records.Attachments("*", "*")
 	if rules, rerr := c.Rules(); rerr == nil {
 		owners, oerr := ports.Owners(rules)
@@ -236,16 +237,23 @@ func (c *call) sweep() error {
 	}
 	links, lerr := c.Links() // after the records: an ADD has its link before its record
 	marks := map[string]bool{}
-	for _, l := range links {
-		marks[string(l.MAC)] = true
+	for _, l := range links { // the device of a bandwidth limit, which outlives the link, has its mark as well
+		marks[string(l.MAC)] = l.Kind == "veth" || marks[string(l.MAC)]
 	}
 	for key := range all {
 		if mark := key.Mark(); lerr != nil || marks[string(mark[:])] {
 			delete(all, key)
 		}
 	}
-	if len(all) > 0 {
-		err = errors.Join(err, c.removeElements(all))
+	if len(all) == 0 {
+		return nil, errors.Join(err, lerr)
 	}
-	return errors.Join(err, lerr)
+	if rerr := c.removeElements(all); rerr != nil {
+		return nil, errors.Join(err, rerr)
+	}
+	for key := range all {
+		swept = append(swept, "removed: the record and rules of "+key.String()+", which has no link")
+	}
+	slices.Sort(swept)
+	return swept, err
 }

@@ -110,8 +110,32 @@ func TestDoctor(t *testing.T) {
 	b.Run("nft", "delete table inet ufw")
 	b.Sh("rm -r /run/flatnet/*/flatnet")
 	examine(false, "WARN", "network flatnet", "no record")
+	b.vanish("web")
+	examine(false, "WARN", "leftovers", "lease: 1", "published ports: 1", "flatnet gc")
+	b.Run(program, "gc", "--yes")
+	examine(false, "OK", "leftovers")
 	if _, err := b.Try("setpriv", "--reuid=65534", "--clear-groups", program, "doctor"); err == nil || !strings.Contains(err.Error(), "1 of 1 checks failed") {
 		t.Errorf("the doctor of another user: %v", err)
 	}
 	b.do(web.then("DEL"))
+}
+
+// Colours are for terminals only, and not for those who don't want them.
+func TestColoursOnATerminal(t *testing.T) {
+	b := newBox(t)
+	b.attach("web")
+	for _, tt := range []struct {
+		env, command string
+		coloured     bool
+	}{
+		{"TERM=xterm", "script -qec '" + program + " status' /dev/null", true},
+		{"TERM=xterm NO_COLOR=1", "script -qec '" + program + " status' /dev/null", false},
+		{"TERM=dumb", "script -qec '" + program + " status' /dev/null", false},
+		{"TERM=xterm", program + " status", false},
+	} {
+		out := b.Sh("unset NO_COLOR; export " + tt.env + "; " + tt.command)
+		if !strings.Contains(out, "flatnet-br0") || strings.Contains(out, "\x1b[32mok") != tt.coloured {
+			t.Errorf("%s %s: %q", tt.env, tt.command, out)
+		}
+	}
 }

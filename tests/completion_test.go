@@ -10,8 +10,7 @@ import (
 )
 
 // completions are what people type up to a tab, and what a shell makes of it: commands,
-// options, networks that exist, and arguments. The names of containers are tested beside
-// Podman.
+// options, networks that exist, containers and arguments.
 var completions = []struct{ typed, want string }{
 	{"do", "doctor"},
 	{"list --j", "list --json"},
@@ -20,6 +19,7 @@ var completions = []struct{ typed, want string }{
 	{"show --dot oth", "show --dot other"},
 	{"help rel", "help reload"},
 	{"completion z", "completion zsh"},
+	{"publish we", "publish web"},
 }
 
 // The shells themselves complete, on a host with two networks. In each, flatnet is a function

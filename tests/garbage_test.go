@@ -177,3 +177,23 @@ func TestGarbageOfOthers(t *testing.T) {
 		t.Errorf("it had %s and now has %s", c1.addr, back.addr)
 	}
 }
+
+// A reload removes what would keep a port taken, and says so; the device of a limit has the
+// mark of the link that is gone, and does not count as one.
+func TestReloadSaysWhatItRemoves(t *testing.T) {
+	b := newBox(t)
+	lives := b.attach("lives")
+	b.attach("gone", bothFamilies, func(c *lab.Call) { c.Conf = newer(withKeys(c.Conf, shaped)) })
+	b.vanish("gone")
+	const want = "removed: the record and rules of flatnet/gone/eth0, which has no link\n"
+	if said := b.Run(program, "reload"); !strings.Contains(said, want) {
+		t.Errorf("said %q", said)
+	}
+	if said := b.Run(program, "reload"); said != "nothing was missing\n" {
+		t.Errorf("a second reload says %q", said)
+	}
+	if found := b.garbage(3); kinds(found, "gone") != "lease, limit" {
+		t.Errorf("left are %+v", found)
+	}
+	b.do(lives.then("CHECK"))
+}

@@ -97,7 +97,7 @@ func runWords(args []string, h Host) (status int, stdout, stderr string) {
 	names := func() map[string]string { return map[string]string{"0123456789abcdef": "web"} }
 	host, _ := h.(fakeHost)
 	status = Main(&Call{Args: args, Build: Build{Version: "v1-test", Commit: "c0ffee", CNI: []string{"0.1.0", "1.1.0"}, Netavark: "1.0.0"}, Host: h, Names: names, Stdout: &out, Stderr: &err,
-		Inventory: fakeInventory{host.err}, Now: func() time.Time { return noon }})
+		Inventory: fakeInventory(host), Now: func() time.Time { return noon }})
 	return status, out.String(), err.String()
 }
 

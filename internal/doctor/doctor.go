@@ -9,11 +9,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/advice"
 	"flatnet/internal/engine"
+	"flatnet/internal/inventory"
 	"flatnet/internal/rootless"
 
 	"golang.org/x/sys/unix"
@@ -21,9 +23,10 @@ import (
 
 // A Doctor examines a host through its engine, and reads files below Root.
 type Doctor struct {
-	Engine engine.Engine
-	Root   string // "/" but for tests
-	Self   string // the running binary
+	Engine    engine.Engine
+	Inventory inventory.Inventory
+	Root      string // "/" but for tests
+	Self      string // the running binary
 
 	found []model.Finding
 }
@@ -38,6 +41,7 @@ func (d *Doctor) Examine() []model.Finding {
 	}
 	d.kernel()
 	d.networks()
+	d.leftovers()
 	d.filter()
 	d.wsl()
 	d.podman()
@@ -98,23 +102,50 @@ func (d *Doctor) status(n *model.Network) error {
 	return d.Engine.Host.Status(n, engine.Unleased{})
 }
 
-// networks compares what attachments have with what they need.
+// networks compares what attachments have with what they need, and says what STATUS would.
 func (d *Doctor) networks() {
-	all, err := d.Engine.Host.Survey(true)
+	all, err := d.Inventory.Status("")
 	if err != nil {
 		d.add(model.Fail, "networks", err.Error(), "")
 	}
-	for _, s := range all {
-		n := len(s.Attachments)
-		check := "network " + s.Name
+	for _, n := range all {
+		attached := len(n.Attachments)
+		check := "network " + n.Name
 		switch {
-		case s.Faults != nil:
-			d.add(model.Fail, check, s.Faults.Error(), "flatnet reload")
-		case !s.Recorded:
-			d.add(model.Warn, check, fmt.Sprintf("%d attached, and no record: a reload can't restore them", n), "restart one of its containers")
+		case n.Faults != nil:
+			d.add(model.Fail, check, n.Faults.Error(), "flatnet reload")
+		case !n.Recorded:
+			d.add(model.Warn, check, fmt.Sprintf("%d attached, and no record: a reload can't restore them", attached), "restart one of its containers")
+		case n.Status != "":
+			d.add(model.Warn, check, n.State+": "+n.Status, "")
 		default:
-			d.add(model.OK, check, fmt.Sprintf("%d attached, nothing missing", n), "")
+			d.add(model.OK, check, fmt.Sprintf("%d attached, nothing missing", attached), "")
 		}
+	}
+}
+
+// leftovers counts what has lost its owner, by kind.
+func (d *Doctor) leftovers() {
+	all, err := d.Inventory.Garbage("")
+	if err != nil {
+		d.add(model.Warn, "leftovers", err.Error(), "")
+	}
+	count := map[string]int{}
+	for _, l := range all {
+		if l.Kept == "" {
+			count[l.Kind]++
+		}
+	}
+	var texts []string
+	for kind, n := range count {
+		texts = append(texts, fmt.Sprintf("%s: %d", kind, n))
+	}
+	slices.Sort(texts)
+	switch {
+	case len(texts) > 0:
+		d.add(model.Warn, "leftovers", "containers went without a DEL and left "+strings.Join(texts, ", "), "flatnet gc lists them, flatnet gc --yes removes them")
+	case err == nil:
+		d.add(model.OK, "leftovers", "none: every lease, rule and record has its link", "")
 	}
 }
 

@@ -23,6 +23,8 @@ import (
 type Inventory struct {
 	Engine engine.Engine
 	Names  func() map[string]string // of containers by their IDs
+	// Aloof statuses don't try to write a lease, which leaves a trace in the directory.
+	Aloof bool
 }
 
 // A view is what one command sees.

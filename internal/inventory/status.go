@@ -141,7 +141,7 @@ func (i Inventory) storeOf(s *model.Shared) (alloc model.Allocator, err error) {
 			v6 = append(v6, r)
 		}
 	}
-	if len(s.Subnets) == 0 {
+	if len(s.Subnets) == 0 || i.Aloof {
 		return engine.Unleased{}, nil
 	}
 	pools := slices.DeleteFunc([][]model.Range{v4, v6}, func(set []model.Range) bool { return len(set) == 0 })
