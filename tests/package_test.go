@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -288,6 +289,12 @@ func TestRPMPackage(t *testing.T) {
 	if out, err := b.Try(append(rpm, "-e", "flatnet")...); err == nil || !strings.Contains(err.Error(), "FORCE=1 rpm -e flatnet") {
 		t.Errorf("removal while a container is attached: %s, %v", out, err)
 	}
+	forced := b.Run(slices.Concat([]string{"env", "FORCE=1"}, rpm, []string{"-e", "flatnet"})...)
+	if !strings.Contains(forced, "until\nflatnet is installed again:\nflatnet  web ") {
+		t.Errorf("a forced removal says %s", forced)
+	}
+	b.same(attached)
+	b.Run(append(rpm, "-i", "--nodeps", "/run/new.rpm")...)
 	if r := b.Call("/usr/libexec/cni/flatnet", call("DEL", "web")); r.Exit != 0 {
 		t.Errorf("DEL: %s", r.Stdout)
 	}
