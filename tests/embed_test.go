@@ -100,6 +100,7 @@ func (l life) people() {
 		"list": {{"--json"}}, "show": {{"flatnet"}, {"--dot"}}, "completion": {{"bash"}}, "help": {{"list"}}, "trace": {{"status"}},
 		"gc": {{"--yes"}}, "publish": {{"c2", "8090:80"}}, "unpublish": {{"c2", "8090"}},
 	}
+	l.configured()
 	help, status := l.run(nil, "", "help")
 	names := listed.FindAllStringSubmatch(help, -1)
 	if status != 0 || len(names) < 8 {
@@ -115,6 +116,13 @@ func (l life) people() {
 	if out, status := l.run(nil, "", "lsit"); status != 2 {
 		l.t.Errorf("lsit: exit %d: %s", status, out)
 	}
+}
+
+// configured makes the configuration that flatnet plan reads.
+func (b box) configured() {
+	b.t.Helper()
+	b.Run("mkdir", "-p", "/etc/cni/net.d")
+	b.Write("/etc/cni/net.d/87-flatnet.conflist", `{"cniVersion":"1.0.0","name":"flatnet","plugins":[{"type":"flatnet"}]}`)
 }
 
 func (l life) throughNetavark() {
