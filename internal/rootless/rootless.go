@@ -100,7 +100,7 @@ func Elsewhere(args ...string) string {
 
 // Advice returns a hint for people: the command of Elsewhere, if they are to use it.
 func Advice(args []string) string {
-	about := []string{"list", "ps", "show", "status", "reload", "publish", "unpublish"}
+	about := []string{"list", "ps", "show", "status", "reload", "gc", "publish", "unpublish"}
 	if len(args) == 0 || !slices.Contains(about, args[0]) || Elsewhere() == "" {
 		return ""
 	}
