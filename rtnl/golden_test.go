@@ -300,3 +300,13 @@ func TestBroadcast(t *testing.T) {
 		}
 	}
 }
+
+func TestLinkChangeIsPrinted(t *testing.T) {
+	ch := LinkChange{Up: true, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Alias: "a\x1b", Master: 7, Group: 87}
+	if got, want := ch.String(), `address 02:00:00:00:00:01 alias "a\x1b" master 7 group 87 up`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := (LinkChange{Down: true}).String(); got != "down" {
+		t.Error(got)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 
 	"flatnet/internal/nl"
 
@@ -113,7 +114,23 @@ func (c *Conn) SetLinkAndFind(l Link, ch LinkChange, name string) (Link, error) 
 }
 
 func (c *Conn) changed(l Link, ch LinkChange, a answer) error {
-	return c.wrap(a.err, "change link %s to %+v", l.Name, ch)
+	return c.wrap(a.err, "change link %s (%v)", l.Name, ch)
+}
+
+// String names what is changed, as ip-link(8) does.
+func (ch LinkChange) String() string {
+	var words []string
+	for _, w := range []struct {
+		set  bool
+		word string
+	}{{ch.Down, "down"}, {len(ch.MAC) > 0, "address " + ch.MAC.String()}, {ch.Alias != "", "alias " + strconv.Quote(ch.Alias)},
+		{ch.Master != 0, "master " + strconv.Itoa(ch.Master)}, {ch.Group != 0, "group " + strconv.Itoa(int(ch.Group))},
+		{ch.Promisc, "promisc on"}, {ch.Up, "up"}} {
+		if w.set {
+			words = append(words, w.word)
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // of returns the requests for the change of a link. The last one's answer counts.

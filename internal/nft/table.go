@@ -93,7 +93,13 @@ type Chain struct {
 	Drop     bool   // the policy: what reaches the end is dropped instead of accepted
 }
 
-func (ch Chain) String() string { return "chain " + ch.Table.name() + " " + ch.Name }
+// String names a chain or, without a name, all of a table's.
+func (ch Chain) String() string {
+	if ch.Name == "" {
+		return "chains of " + ch.Table.String()
+	}
+	return "chain " + ch.Table.name() + " " + ch.Name
+}
 
 func (ch Chain) kind() (uint16, Family) { return unix.NFT_MSG_NEWCHAIN, ch.Table.Family }
 
