@@ -3,6 +3,7 @@
 # of versions that are installed then. Containers go on running on the old version's
 # links, rules and leases, which the new one knows.
 set -e
+unset DESTDIR PREFIX PLUGINDIR CONFDIR NETAVARKDIR DOORS # they are the caller's, not the package's
 conf=/etc/cni/net.d/87-flatnet.conflist
 state=/var/lib/flatnet
 

@@ -2,6 +2,7 @@
 # After removal. dpkg calls it with "remove" or, for what configuration and leases are
 # left, with "purge"; rpm with 0, and knows no purge.
 set -e
+unset DESTDIR PREFIX PLUGINDIR CONFDIR NETAVARKDIR DOORS # they are the caller's, not the package's
 conf=/etc/cni/net.d/87-flatnet.conflist
 state=/var/lib/flatnet
 

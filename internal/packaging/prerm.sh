@@ -3,6 +3,7 @@
 # then. While containers are attached, flatnet stays: without it they can't be removed
 # from their networks. FORCE=1 removes it all the same.
 set -e
+unset DESTDIR PREFIX PLUGINDIR CONFDIR NETAVARKDIR DOORS # they are the caller's, not the package's
 conf=/etc/cni/net.d/87-flatnet.conflist
 state=/var/lib/flatnet
 
