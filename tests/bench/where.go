@@ -147,9 +147,10 @@ func event(line string) (ms float64, call string, ok bool) {
 	return seconds * 1000, call, err == nil
 }
 
-// summary takes off what the stops cost: as much for each, so that the rest is what the
-// verb takes without strace. Both are the least of all rounds, since other programs of
-// the machine add to some parts of some rounds only.
+// summary takes off what the stops cost: as much for each, but no more than the cheapest
+// part has for its calls, and what is then still more than the verb takes without strace
+// in proportion. Times are the least of all rounds, since other programs of the machine
+// add to some parts of some rounds only.
 func summary(verb string, free []float64, rounds []map[string]part) spent {
 	slices.Sort(free)
 	s := spent{Verb: verb, Total: free[0]}
@@ -168,8 +169,14 @@ func summary(verb string, free []float64, rounds []map[string]part) spent {
 	for _, p := range s.Parts {
 		sum, calls = sum+p.MS, calls+float64(p.Calls)
 	}
+	stop := max(0, (sum-s.Total)/calls)
+	for _, p := range s.Parts {
+		stop = min(stop, p.MS/float64(p.Calls))
+	}
+	sum -= stop * calls
 	for i := range s.Parts {
-		s.Parts[i].MS = max(0, s.Parts[i].MS-(sum-s.Total)/calls*float64(s.Parts[i].Calls))
+		p := &s.Parts[i]
+		p.MS = (p.MS - stop*float64(p.Calls)) * ratio(s.Total, sum)
 	}
 	return s
 }
