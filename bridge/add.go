@@ -193,6 +193,9 @@ func (ad *adding) makeBridge() error {
 // rules in foreign chains, the record says so: without it, no DEL looks for them.
 func (ad *adding) share(s *model.Shared) error {
 	found := ad.records.Merge(s)
+	if err := peers.Ready(ad.Host, ad.records, s, found); err != nil {
+		return err
+	}
 	if found != nil && found.ForwardAccept && (!s.ForwardAccept || found.DNSPort != s.DNSPort) {
 		foreign.Remove(ad.Host, s.Name)
 	}

@@ -238,7 +238,7 @@ func (c *call) removeNetwork(network string, links []rtnl.Link) error {
 			err = errors.Join(err, ports.CloseLoopback(c.Host, iface))
 		}
 	}
-	return errors.Join(err, peers.Remove(c.Host, c.records, s), c.records.DropNetwork(network))
+	return errors.Join(err, peers.Drop(c.Host, c.records, network, s))
 }
 
 // removeBridges removes the bridges that were made for a network, once they have no

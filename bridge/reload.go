@@ -49,7 +49,7 @@ func (h *Host) Reload() (mended []string, err error) {
 			errs = append(errs, fmt.Errorf("network %s: %w", s.Name, err))
 		}
 	}
-	errs = append(errs, re.rules(), mirrored.Settle(c.Host), c.unrecorded())
+	errs = append(errs, re.rules(), mirrored.Settle(c.Host), c.unrecorded(), peers.Unrecorded(c.Host, c.records))
 	for _, f := range re.found {
 		if line := f.Mended(); !slices.Contains(mended, line) {
 			mended = append(mended, line)
@@ -81,7 +81,7 @@ func (re *reloading) network(s *model.Shared) error {
 	}
 	ends, err := re.records.Ends(s, links)
 	if len(ends) == 0 {
-		return errors.Join(err, re.records.DropOld(s.Name), peers.Sweep(re.Host, re.records, s))
+		return errors.Join(err, peers.Sweep(re.Host, re.records, s))
 	}
 	s.Served = served(s.Served, ends)
 	re.live = append(re.live, s)

@@ -23,19 +23,25 @@ type Route struct {
 	Type     uint8  // RTN_*; AddRoute makes RTN_UNICAST of 0
 	Protocol uint8  // RTPROT_*: its origin; AddRoute makes RTPROT_BOOT of 0
 	MTU      uint32 // RTAX_MTU; 0: that of the link
+	Several  bool   // next hops, or one of the other family: Gateway and Index are not the whole way
 
 	// Only for AddRoute:
 	Scope  uint8  // RT_SCOPE_*
 	AdvMSS uint32 // RTAX_ADVMSS
 }
 
-// Routes lists the unicast routes of a family, or with AF_UNSPEC of both, in all
-// tables; or only those that lead out of a link unless index is 0.
+// Routes lists the unicast routes, see AllRoutes.
 func (c *Conn) Routes(family byte, index int) ([]Route, error) {
+	all, err := c.AllRoutes(family, index)
+	return slices.DeleteFunc(all, func(r Route) bool { return r.Type != unix.RTN_UNICAST }), err
+}
+
+// AllRoutes lists the routes of a family, or with AF_UNSPEC of both, in all tables; or
+// only those that lead out of a link unless index is 0.
+func (c *Conn) AllRoutes(family byte, index int) ([]Route, error) {
 	h := make([]byte, unix.SizeofRtMsg)
 	h[0] = family
-	all, err := dump(c, "routes", unix.RTM_GETROUTE, decodeRoute, h, nonzero(unix.RTA_OIF, uint32(index)))
-	return slices.DeleteFunc(all, func(r Route) bool { return r.Type != unix.RTN_UNICAST }), err
+	return dump(c, "routes", unix.RTM_GETROUTE, decodeRoute, h, nonzero(unix.RTA_OIF, uint32(index)))
 }
 
 // DefaultRouteLink returns the link that the default route leads out of, or the zero
@@ -155,6 +161,7 @@ func decodeRoute(b []byte) (Route, error) {
 		Type:     h[7],
 		Protocol: h[5],
 		MTU:      r.nest(unix.RTA_METRICS).u32(unix.RTAX_MTU),
+		Several:  r.Octets(unix.RTA_MULTIPATH) != nil || r.Octets(unix.RTA_VIA) != nil,
 	}
 	// struct rtnexthop: length (2), flags, hops, index (4).
 	if hops := r.Octets(unix.RTA_MULTIPATH); route.Index == 0 && len(hops) >= unix.SizeofRtNexthop {

@@ -126,13 +126,18 @@ func TestPeersLeaveOthersRoutes(t *testing.T) {
 		{"another gateway", "10.87.2.0/24 via 192.0.2.9 proto static", "10.87.2.0/24 via 192.0.2.9 dev up0 proto static"},
 		{"with a metric", "10.87.2.0/24 via 192.0.2.9 metric 500", "10.87.2.0/24 via 192.0.2.9 dev up0 proto boot"},
 		{"on the link", "10.87.2.0/24 dev up0 proto 188", "10.87.2.0/24 dev up0 proto 188"},
-		{"that goes nowhere", "unreachable 10.87.2.0/24", "a route of another type to 10.87.2.0/24"},
+		{"that goes nowhere", "unreachable 10.87.2.0/24", "unreachable 10.87.2.0/24"},
+		{"that goes nowhere, with a metric", "blackhole 10.87.2.0/24 metric 100", "blackhole 10.87.2.0/24"},
+		{"IPv6 that goes nowhere", "blackhole fd87:0:0:2::/64 metric 100", "blackhole fd87:0:0:2::/64"},
 		{"flatnet's number", "10.87.2.0/24 via 192.0.2.9 proto 87", "10.87.2.0/24 via 192.0.2.9 dev up0 proto flatnet's, 87"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBox(t)
 			b.Sh("ip route add " + c.route)
 			show := []string{"ip", "route", "show", "10.87.2.0/24"}
+			if strings.Contains(c.route, "fd87") {
+				show = []string{"ip", "-6", "route", "show", "type", "blackhole"}
+			}
 			before := b.Run(show...)
 			b.NetNS("c1")
 			add := call("ADD", "c1")
@@ -206,6 +211,81 @@ func TestPeersChange(t *testing.T) {
 	}
 	b.do(call("DEL", "c1"))
 	b.clean()
+}
+
+// A failed ADD leaves the routes of living containers, and what is recorded, as they were.
+func TestPeersOfAFailedADD(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1", with(dual, `"peers":[{"subnet":"10.87.2.0/24","via":"192.0.2.2"},{"subnet":"10.87.3.0/24","via":"192.0.2.2"}]`))
+	routes := []string{"10.87.2.0/24 via 192.0.2.2", "10.87.3.0/24 via 192.0.2.2"}
+	b.Sh("ip route add 10.87.8.0/24 via 192.0.2.9")
+	b.NetNS("c2")
+	for _, c := range []struct {
+		keys, text string
+		code       int
+	}{
+		{`"noMasq":["198.18.0.0/15"],"peers":[{"subnet":"10.87.2.0/24","via":"192.0.2.3"},{"subnet":"10.87.8.0/24","via":"192.0.2.2"}]`, "another route, 10.87.8.0/24 via 192.0.2.9", 101},
+		{`"peers":[{"subnet":"10.87.2.0/24","via":"192.0.2.2"},{"subnet":"10.87.0.0/22","via":"192.0.2.2"}]`, "overlaps", 7},
+	} {
+		before := b.Run(program, "reload")
+		add := call("ADD", "c2")
+		with(dual, c.keys)(&add)
+		b.refused(add, c.code, c.text)
+		b.routed(routes...)
+		b.do(c1.then("CHECK"))
+		if after := b.Run(program, "reload"); before != after || !strings.Contains(after, "nothing was missing") {
+			t.Errorf("reload mends %q and %q", before, after)
+		}
+		b.routed(routes...)
+	}
+	// Another network with another way to the same subnet needs no route of this one.
+	other := call("ADD", "c2")
+	with(dualOther, `"peers":[{"subnet":"10.87.2.0/24","via":"192.0.2.9"}]`)(&other)
+	b.refused(other, 101, "another route, 10.87.2.0/24 via 192.0.2.2")
+	b.routed(routes...)
+	b.do(c1.then("DEL"))
+	b.routed()
+	b.do(other)
+	b.routed("10.87.2.0/24 via 192.0.2.9")
+	other.Command = "DEL"
+	b.do(other)
+	b.routed()
+}
+
+// No route is added that no record has; one whose record is lost is named.
+func TestPeersWithoutRecord(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1", with(dual, peersOutside))
+	b.Sh("rm -r /run/flatnet/*/flatnet")
+	b.do(c1.then("DEL"))
+	out := b.Sh(program + " reload 2>&1")
+	for _, r := range []string{"10.87.2.0/24 via 192.0.2.2 dev up0", "fd87:0:0:2::/64 via 2001:db8::2 dev up0"} {
+		if !strings.Contains(out, "the route "+r) || !strings.Contains(out, "in no record") {
+			t.Errorf("reload says %q, and not %s", out, r)
+		}
+	}
+	b.Sh("ip route flush proto 87; ip -6 route flush proto 87; mount -t tmpfs -o ro t /run/flatnet")
+	c2 := b.attach("c2", with(dual, peersOutside))
+	if !strings.Contains(c2.result.Stderr, "10.87.2.0/24 via 192.0.2.2 can't be reached: the route is not added, as no record has it") {
+		t.Errorf("ADD says %q", c2.result.Stderr)
+	}
+	b.routed()
+	b.do(c2.then("DEL"))
+	b.Sh("umount /run/flatnet")
+}
+
+// A route by several gateways, or one of the other family, is not the one of an interface.
+func TestPeersBesideSeveralGateways(t *testing.T) {
+	b := newBox(t)
+	b.NetNS("c1")
+	for _, route := range []string{"nexthop via 192.0.2.3 nexthop via 192.0.2.4", "via inet6 fe80::9 dev up0"} {
+		b.Sh("ip route replace 10.87.2.0/24 " + route)
+		for _, dev := range []string{"up0", "absent"} {
+			add := call("ADD", "c1")
+			with(dual, `"peers":[{"subnet":"10.87.2.0/24","dev":"`+dev+`"}]`)(&add)
+			b.refused(add, 101, "the host has another route, 10.87.2.0/24")
+		}
+	}
 }
 
 // What no host can have is refused by key and value, and then nothing is made.

@@ -64,51 +64,77 @@ func put(h *host.Host, dir records.Dir, s, found *model.Shared) (missing []error
 	if len(s.Peers)+len(old) == 0 {
 		return nil, nil
 	}
-	var served []netip.Prefix // also by another address management plugin
-	for _, sub := range s.Served {
-		served = append(served, sub.Prefix)
-	}
-	if err := peer.CheckAll(s.Peers, served); err != nil {
-		return nil, model.Errorf(model.ErrInvalid, "%w", err)
-	}
 	lock, err := dir.Peers()
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Close()
-	kept := func(p peer.Peer) bool { return slices.Contains(s.Peers, p) }
-	if err := remove(h, dir, s.Name, slices.DeleteFunc(slices.Clone(old), kept)); err != nil {
-		return nil, err
+	// Another ADD may have recorded other peers meanwhile. A route that is in no record would
+	// stay forever.
+	recorded := dir.Network(s.Name)
+	if recorded == nil {
+		recorded = &model.Shared{Network: model.Network{Name: s.Name}}
 	}
-	ways, err := look(h, s.Peers)
-	if err == nil {
-		err = taken(h, ways)
-	}
-	for i := 0; i < len(ways) && err == nil; i++ {
-		switch aerr := add(h, &ways[i]); {
-		case errors.Is(aerr, unix.EEXIST): // it is none of those that lead anywhere
-			err = model.Errorf(model.ErrTaken, "peers[%d]: the host has a route of another type to %s; delete it or leave out the peer", i, ways[i].Subnet)
-		case aerr != nil:
-			missing = append(missing, fmt.Errorf("peer %s can't be reached: %w", ways[i].Route(), aerr))
+	isKept := func(p peer.Peer) bool { return slices.Contains(recorded.Peers, p) }
+	wanted := slices.DeleteFunc(slices.Clone(s.Peers), func(p peer.Peer) bool { return !isKept(p) })
+	for _, p := range s.Peers {
+		if !isKept(p) {
+			missing = append(missing, fmt.Errorf("peer %s can't be reached: the route is not added, as no record has it", p.Route()))
 		}
 	}
-	return missing, err
-}
-
-// look finds out what the host has of peers.
-func look(h *host.Host, peers []peer.Peer) ([]way, error) {
-	if len(peers) == 0 {
-		return nil, nil
-	}
-	routes, err := h.Routes(unix.AF_UNSPEC, 0)
+	routes, err := mainRoutes(h)
 	if err != nil {
 		return nil, err
 	}
+	going := leaving(h, dir, recorded, slices.DeleteFunc(slices.Clone(old), isKept), routes)
+	ways, err := look(h, wanted, slices.DeleteFunc(routes, func(r rtnl.Route) bool { return slices.Contains(going, r) }))
+	if err == nil {
+		err = taken(h, ways)
+	}
+	if err != nil {
+		return nil, err
+	}
+	lacking, err := change(h, going, ways)
+	return append(missing, lacking...), err
+}
+
+// change deletes routes and adds those to peers. If somebody adds another one to a peer
+// at this moment, it sets back what it did.
+func change(h *host.Host, going []rtnl.Route, ways []way) (missing []error, err error) {
+	if err := remove(h, going); err != nil {
+		return nil, err
+	}
+	var added []rtnl.Route
+	for i := range ways {
+		r, aerr := add(h, &ways[i])
+		switch {
+		case errors.Is(aerr, unix.EEXIST):
+			err = model.Errorf(model.ErrTaken, "peers[%d]: the host has another route to %s; delete it or leave out the peer", i, ways[i].Subnet)
+			err = errors.Join(err, remove(h, added))
+			for _, r := range going {
+				err = errors.Join(err, h.AddRoute(onLink(r)))
+			}
+			return nil, err
+		case aerr != nil:
+			missing = append(missing, fmt.Errorf("peer %s can't be reached: %w", ways[i].Route(), aerr))
+		case r.Protocol != 0:
+			added = append(added, r)
+		}
+	}
+	return missing, nil
+}
+
+// mainRoutes lists the routes of the main table, of all types.
+func mainRoutes(h *host.Host) ([]rtnl.Route, error) {
+	all, err := h.AllRoutes(unix.AF_UNSPEC, 0)
+	return slices.DeleteFunc(all, func(r rtnl.Route) bool { return r.Table != unix.RT_TABLE_MAIN }), err
+}
+
+// look finds out what the host has of peers, among the routes of its main table.
+func look(h *host.Host, peers []peer.Peer, routes []rtnl.Route) ([]way, error) {
 	to := map[netip.Prefix][]rtnl.Route{}
 	for _, r := range routes {
-		if r.Table == unix.RT_TABLE_MAIN {
-			to[r.Dst] = append(to[r.Dst], r)
-		}
+		to[r.Dst] = append(to[r.Dst], r)
 	}
 	ways := make([]way, len(peers))
 	for i, p := range peers {
@@ -121,7 +147,8 @@ func look(h *host.Host, peers []peer.Peer) ([]way, error) {
 			w.index = l.Index
 		}
 		for _, r := range to[p.Subnet] {
-			if r.Gateway == p.Via && (p.Dev == "" || r.Index == w.index) {
+			plain := r.Type == unix.RTN_UNICAST && !r.Several && r.Gateway == p.Via
+			if plain && (p.Dev == "" || w.index != 0 && r.Index == w.index) {
 				w.own = true
 			} else {
 				w.other = append(w.other, r)
@@ -130,6 +157,18 @@ func look(h *host.Host, peers []peer.Peer) ([]way, error) {
 		ways[i] = w
 	}
 	return ways, nil
+}
+
+// survey is look of a caller that has not listed the routes.
+func survey(h *host.Host, peers []peer.Peer) ([]way, error) {
+	if len(peers) == 0 {
+		return nil, nil
+	}
+	routes, err := mainRoutes(h)
+	if err != nil {
+		return nil, err
+	}
+	return look(h, peers, routes)
 }
 
 // taken reports routes that lead to peers otherwise than these say.
@@ -143,9 +182,37 @@ func taken(h *host.Host, ways []way) (err error) {
 	return err
 }
 
-// Check reports, as a [model.ErrTaken], why Put would fail.
+// Check reports, as a [model.ErrTaken], why Put would fail for a network without a record.
 func Check(h *host.Host, n *model.Network) error {
-	ways, err := look(h, n.Peers)
+	ways, err := survey(h, n.Peers)
+	if err != nil {
+		return err
+	}
+	return taken(h, ways)
+}
+
+// Ready reports why Put would fail, before s takes the place of the record found, which
+// may be nil: living containers need the routes that are recorded.
+func Ready(h *host.Host, dir records.Dir, s, found *model.Shared) error {
+	if len(s.Peers) == 0 {
+		return nil
+	}
+	var served []netip.Prefix // also by another address management plugin
+	for _, sub := range s.Served {
+		served = append(served, sub.Prefix)
+	}
+	if err := peer.CheckAll(s.Peers, served); err != nil {
+		return model.Errorf(model.ErrInvalid, "%w", err)
+	}
+	routes, err := mainRoutes(h)
+	if err != nil {
+		return err
+	}
+	if found != nil {
+		going := leaving(h, dir, s, found.Peers, routes)
+		routes = slices.DeleteFunc(routes, func(r rtnl.Route) bool { return slices.Contains(going, r) })
+	}
+	ways, err := look(h, s.Peers, routes)
 	if err != nil {
 		return err
 	}
@@ -160,28 +227,39 @@ func describe(h *host.Host, r rtnl.Route) string {
 	}
 	origins := map[uint8]string{unix.RTPROT_KERNEL: "kernel", unix.RTPROT_BOOT: "boot", unix.RTPROT_STATIC: "static",
 		unix.RTPROT_RA: "ra", unix.RTPROT_DHCP: "dhcp", unix.RTPROT_BIRD: "bird", unix.RTPROT_BGP: "bgp", Protocol: "flatnet's, " + strconv.Itoa(Protocol)}
-	return p.Route() + " proto " + cmp.Or(origins[r.Protocol], strconv.Itoa(int(r.Protocol)))
+	types := map[uint8]string{unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ", unix.RTN_UNREACHABLE: "unreachable ",
+		unix.RTN_PROHIBIT: "prohibit ", unix.RTN_THROW: "throw "}
+	kind, known := types[r.Type]
+	if !known {
+		kind = "type " + strconv.Itoa(int(r.Type)) + " "
+	}
+	return kind + p.Route() + " proto " + cmp.Or(origins[r.Protocol], strconv.Itoa(int(r.Protocol)))
 }
 
-// add adds the route to a peer, if there is none.
-func add(h *host.Host, w *way) error {
+// add adds the route to a peer, and returns it, if there is none.
+func add(h *host.Host, w *way) (r rtnl.Route, err error) {
 	if w.own {
-		return nil
+		return r, nil
 	}
 	if w.Dev != "" && w.index == 0 {
-		return fmt.Errorf("there is no interface %s", w.Dev)
+		return r, fmt.Errorf("there is no interface %s", w.Dev)
 	}
-	r := rtnl.Route{Dst: w.Subnet, Gateway: w.Via, Index: w.index, Protocol: Protocol}
-	if !w.Via.IsValid() && w.Subnet.Addr().Is4() {
+	r = onLink(rtnl.Route{Dst: w.Subnet, Gateway: w.Via, Index: w.index, Protocol: Protocol})
+	return r, h.AddRoute(r)
+}
+
+// onLink gives a route the scope by which the kernel takes it.
+func onLink(r rtnl.Route) rtnl.Route {
+	if !r.Gateway.IsValid() && r.Dst.Addr().Is4() {
 		r.Scope = unix.RT_SCOPE_LINK
 	}
-	return h.AddRoute(r)
+	return r
 }
 
 // Faults lists the peers to which no route leads; Restore mends it unless there is
 // another one.
 func Faults(h *host.Host, s *model.Shared) (found []model.Fault, err error) {
-	ways, err := look(h, s.Peers)
+	ways, err := survey(h, s.Peers)
 	for _, w := range ways {
 		f := model.Fault{Thing: "route " + w.Route(), State: "missing"}
 		if len(w.other) > 0 {
@@ -195,51 +273,117 @@ func Faults(h *host.Host, s *model.Shared) (found []model.Fault, err error) {
 	return found, err
 }
 
-// Remove deletes the routes to peers of a network that goes, and that no other recorded
-// one has. s is its record, or nil.
-func Remove(h *host.Host, dir records.Dir, s *model.Shared) error {
+// Drop drops the record of a network that goes, with the routes to its peers that no other
+// recorded one has. s is the record, or nil; it stays as long as a route does.
+func Drop(h *host.Host, dir records.Dir, network string, s *model.Shared) error {
 	if s == nil || len(s.Peers) == 0 {
-		return nil
+		return dir.DropNetwork(network)
+	}
+	lock, err := dir.Peers()
+	if err == nil {
+		defer lock.Close()
+		err = removeAll(h, dir, s)
+	}
+	if err != nil {
+		return err
+	}
+	return dir.DropNetwork(network)
+}
+
+// Sweep is Drop of a network without attachments, unless its record is so fresh that an
+// ADD may need it.
+func Sweep(h *host.Host, dir records.Dir, s *model.Shared) error {
+	if len(s.Peers) == 0 {
+		return dir.DropOld(s.Name)
 	}
 	lock, err := dir.Peers()
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	return remove(h, dir, s.Name, s.Peers)
-}
-
-// Sweep is Remove of a network without attachments, unless its record is still there.
-func Sweep(h *host.Host, dir records.Dir, s *model.Shared) error {
-	if dir.Network(s.Name) != nil {
+	if dir.Network(s.Name) != nil && !dir.IsOld(s.Name) {
 		return nil
 	}
-	return Remove(h, dir, s)
+	if err := removeAll(h, dir, s); err != nil {
+		return err
+	}
+	return dir.DropOld(s.Name)
 }
 
-// remove is Remove for a caller that has the lock. What can't be read of other networks
-// is no reason to keep a route: a reload reports it, and mends what it can read.
-func remove(h *host.Host, dir records.Dir, network string, gone []peer.Peer) error {
+// removeAll deletes the routes to peers of a network that goes, for a caller that has the
+// lock.
+func removeAll(h *host.Host, dir records.Dir, s *model.Shared) error {
+	routes, err := mainRoutes(h)
+	if err != nil {
+		return err
+	}
+	none := &model.Shared{Network: model.Network{Name: s.Name}}
+	return remove(h, leaving(h, dir, none, s.Peers, routes))
+}
+
+// leaving lists those of routes that lead to peers that are gone, and to none that s or
+// another recorded network has. What can't be read of other networks is no reason to keep
+// a route: a reload reports it, and mends what it can read.
+func leaving(h *host.Host, dir records.Dir, s *model.Shared, gone []peer.Peer, routes []rtnl.Route) []rtnl.Route {
 	if len(gone) == 0 {
 		return nil
 	}
-	needed := map[netip.Prefix]bool{}
+	needed := s.Peers
 	others, _ := dir.Networks()
 	for _, o := range others {
-		for _, p := range o.Peers {
-			needed[p.Subnet] = needed[p.Subnet] || o.Name != network
+		if o.Name != s.Name {
+			needed = slices.Concat(needed, o.Peers)
 		}
 	}
-	routes, err := h.Routes(unix.AF_UNSPEC, 0)
+	return slices.DeleteFunc(slices.Clone(routes), func(r rtnl.Route) bool {
+		is := func(p peer.Peer) bool { return p.Subnet == r.Dst && p.Via == r.Gateway && mayBe(h, p.Dev, r.Index) }
+		ours := r.Protocol == Protocol && r.Type == unix.RTN_UNICAST && !r.Several
+		return !ours || !slices.ContainsFunc(gone, is) || slices.ContainsFunc(needed, is)
+	})
+}
+
+// mayBe reports whether the index is that of an interface, which may have been renamed
+// meanwhile.
+func mayBe(h *host.Host, dev string, index int) bool {
+	if dev == "" {
+		return true
+	}
+	l, err := h.LinkByName(dev)
+	return err != nil || l.Index == 0 || l.Index == index
+}
+
+// remove deletes routes, of which some may have gone with their interfaces.
+func remove(h *host.Host, routes []rtnl.Route) (err error) {
 	for _, r := range routes {
-		// An interface may have been renamed meanwhile, so it is not compared.
-		is := func(p peer.Peer) bool { return p.Subnet == r.Dst && p.Via == r.Gateway }
-		if r.Protocol != Protocol || r.Table != unix.RT_TABLE_MAIN || needed[r.Dst] || !slices.ContainsFunc(gone, is) {
-			continue
-		}
-		if derr := h.DeleteRoute(r); !errors.Is(derr, unix.ESRCH) { // else it went with its interface
+		if derr := h.DeleteRoute(r); !errors.Is(derr, unix.ESRCH) {
 			err = errors.Join(err, derr)
 		}
 	}
 	return err
+}
+
+// Unrecorded names the routes of flatnet's number that no record has, such as after the
+// records were lost. Nobody knows whose they are, so they are not deleted.
+func Unrecorded(h *host.Host, dir records.Dir) error {
+	all, err := dir.Networks()
+	routes, rerr := mainRoutes(h)
+	if err != nil || rerr != nil {
+		return rerr // what can't be read is reported by whom it concerns
+	}
+	type to struct {
+		subnet netip.Prefix
+		via    netip.Addr
+	}
+	known := map[to]bool{}
+	for _, s := range all {
+		for _, p := range s.Peers {
+			known[to{p.Subnet, p.Via}] = true
+		}
+	}
+	for _, r := range routes {
+		if r.Protocol == Protocol && !known[to{r.Dst, r.Gateway}] {
+			h.Say(fmt.Errorf("the route %s is in no record; ip route del it, unless a network's next ADD is to use it", describe(h, r)))
+		}
+	}
+	return nil
 }

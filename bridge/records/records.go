@@ -52,8 +52,11 @@ func Own(warn func(string)) Dir {
 	if st.Uid != 0 {       // files of nsfs belong to the host's root, who is somebody else here
 		root = rootless.Records()
 	}
-	return Dir{filepath.Join(root, strconv.FormatUint(st.Ino, 10)), warn, false}
+	return In(filepath.Join(root, strconv.FormatUint(st.Ino, 10)), warn)
 }
+
+// In is Own of a path.
+func In(path string, warn func(string)) Dir { return Dir{path, warn, false} }
 
 // Dry returns the directory for a caller that only reads: no lock is taken, and the file of
 // locks is not opened.
@@ -316,11 +319,16 @@ const freshRecord = 30 * time.Second
 // DropOld removes the record of what a network's attachments share, unless it is
 // fresh.
 func (d Dir) DropOld(network string) error {
-	file := d.networkFile(network)
-	if st, err := os.Stat(file); err != nil || time.Since(st.ModTime()) < freshRecord {
+	if !d.IsOld(network) {
 		return nil
 	}
-	return d.remove(file)
+	return d.remove(d.networkFile(network))
+}
+
+// IsOld reports whether there is a record of a network that DropOld removes.
+func (d Dir) IsOld(network string) bool {
+	st, err := os.Stat(d.networkFile(network))
+	return err == nil && time.Since(st.ModTime()) >= freshRecord
 }
 
 // remove removes a file or directory, if there is one: a read-only file system, or what
