@@ -201,9 +201,12 @@ func attached(links []rtnl.Link, network string, leases []model.Key) bool {
 	for _, key := range leases {
 		marks[key.Mark()] = true
 	}
-	return slices.ContainsFunc(host.Owners(links), func(o model.Owner) bool {
-		return o.Key.Network == network || o.Key == model.Key{} && marks[o.Mark]
-	})
+	names := func(l rtnl.Link) bool {
+		key, _, ok := model.CutAlias(l.Alias)
+		return ok && l.Kind == "veth" && key.Network == network
+	}
+	return slices.ContainsFunc(links, names) ||
+		slices.ContainsFunc(host.Owners(links), func(o model.Owner) bool { return o.Key == model.Key{} && marks[o.Mark] })
 }
 
 // removeNetwork deletes the network's tables, what is left of attachments whose
@@ -372,10 +375,9 @@ func (c *call) removeBatch(keys []model.Key, alloc model.Allocator) error {
 	for _, l := range links {
 		marked[string(l.MAC)] = append(marked[string(l.MAC)], l)
 	}
-	keys = slices.DeleteFunc(slices.Clone(keys), func(key model.Key) bool {
-		mark := key.Mark()
-		return c.sparing && slices.ContainsFunc(marked[string(mark[:])], func(l rtnl.Link) bool { return l.Kind == "veth" })
-	})
+	if c.sparing {
+		keys = slices.DeleteFunc(slices.Clone(keys), host.Seen(links))
+	}
 	ends, err := c.detach(keys, func(key model.Key) ([]rtnl.Link, error) {
 		mark := key.Mark()
 		return host.EndsAmong(marked[string(mark[:])], key), nil

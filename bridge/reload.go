@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"flatnet/bridge/antispoof"
@@ -236,15 +237,8 @@ func (c *call) sweep() (swept []string, err error) {
 		}
 	}
 	links, lerr := c.Links() // after the records: an ADD has its link before its record
-	marks := map[string]bool{}
-	for _, l := range links { // the device of a bandwidth limit, which outlives the link, has its mark as well
-		marks[string(l.MAC)] = l.Kind == "veth" || marks[string(l.MAC)]
-	}
-	for key := range all {
-		if mark := key.Mark(); lerr != nil || marks[string(mark[:])] {
-			delete(all, key)
-		}
-	}
+	seen := host.Seen(links)
+	maps.DeleteFunc(all, func(key model.Key, _ *model.Attachment) bool { return lerr != nil || seen(key) })
 	if len(all) == 0 {
 		return nil, errors.Join(err, lerr)
 	}

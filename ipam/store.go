@@ -210,6 +210,7 @@ type Held struct {
 	Key       model.Key
 	Addresses []netip.Addr
 	Stale     bool // no link has it, and no ADD is about to make one: see [Store.Lease]
+	ThisBoot  bool // since when some lease of the network was given or taken back
 }
 
 // Held lists the leases. Like Keys it waits for no lock, so by now an ADD may have begun
@@ -220,9 +221,10 @@ func (s *Store) Held() (all []Held, err error) {
 			return nil
 		}
 		stale, err := l.stale(d, s.owners)
+		booted := d.OfThisBoot()
 		for i := range l.all {
 			has := l.all[i].list()
-			all = append(all, Held{l.key(&l.all[i]), has, stale[has[0]]})
+			all = append(all, Held{l.key(&l.all[i]), has, stale[has[0]], booted})
 		}
 		return err
 	})

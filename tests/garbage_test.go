@@ -178,6 +178,42 @@ func TestGarbageOfOthers(t *testing.T) {
 	}
 }
 
+// A link whose MAC address or alias somebody has changed is still its container's.
+func TestGarbageOfAChangedLink(t *testing.T) {
+	for _, change := range []string{"address 02:11:22:33:44:55", "alias mine"} {
+		t.Run(change, func(t *testing.T) {
+			b := newBox(t)
+			lives := b.attach("lives", func(c *lab.Call) { c.Conf = withKeys(c.Conf, shaped) })
+			b.Run(append([]string{"ip", "link", "set", "fn-lives"}, strings.Fields(change)...)...)
+			record := func() string { return b.Sh("nft list ruleset; cat /run/flatnet/*/flatnet/lives:eth0") }
+			before := record()
+			b.Try(program, "reload")
+			if removed := b.garbage(0, "--yes"); len(removed) != 0 {
+				t.Errorf("removed of a living container: %+v", removed)
+			}
+			if after := record(); after != before || b.leases()["lives"] != lives.addr {
+				t.Errorf("leases %v; it was\n%s\nand is\n%s", b.leases(), before, after)
+			}
+		})
+	}
+}
+
+// Leases say nothing of where their containers are. Without a record, those of a network
+// that is not in this namespace are kept, until a reboot has ended all containers.
+func TestGarbageWithoutRecords(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1")
+	b.Sh("rm -r /run/flatnet")
+	elsewhere := b.NetNS("elsewhere")
+	if out := elsewhere.Sh(program + " gc --yes"); b.leases()["c1"] != c1.addr {
+		t.Errorf("%s; leases %v", out, b.leases())
+	}
+	b.Sh(`sed -i 's/^......../00000000/' /var/lib/flatnet/ipam/.lock`) // another boot's
+	if out := elsewhere.Sh(program + " gc --yes"); len(b.leases()) != 0 {
+		t.Errorf("after a reboot: %s; leases %v", out, b.leases())
+	}
+}
+
 // A reload removes what would keep a port taken, and says so; the device of a limit has the
 // mark of the link that is gone, and does not count as one.
 func TestReloadSaysWhatItRemoves(t *testing.T) {

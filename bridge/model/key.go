@@ -170,10 +170,8 @@ func (o Owner) checkAlias() error {
 // alias is not flatnet's, or is of another owner than the mark.
 func ParseOwner(link string, mark HardwareAddr, alias string) Owner {
 	unknown := Owner{Link: link, Mark: mark}
-	word, rest, _ := strings.Cut(alias, " ")
-	owner, addrs, _ := strings.Cut(rest, " ")
-	key, ok := ParseKey(owner)
-	if word != aliasWord || !ok || key.Mark() != mark {
+	key, addrs, ok := CutAlias(alias)
+	if !ok || key.Mark() != mark {
 		return unknown
 	}
 	o := Owner{Link: link, Mark: mark, Key: key}
@@ -188,6 +186,15 @@ func ParseOwner(link string, mark HardwareAddr, alias string) Owner {
 		o.Addresses = append(o.Addresses, a)
 	}
 	return o
+}
+
+// CutAlias returns what a link's alias says: a key, if it is one of flatnet's, and the
+// addresses after it.
+func CutAlias(alias string) (key Key, addrs string, ok bool) {
+	word, rest, _ := strings.Cut(alias, " ")
+	owner, addrs, _ := strings.Cut(rest, " ")
+	key, ok = ParseKey(owner)
+	return key, addrs, ok && word == aliasWord
 }
 
 // BridgeAlias is the alias of a bridge that is made for a network.

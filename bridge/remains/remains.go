@@ -30,7 +30,8 @@ type Host struct {
 	Owners   []model.Owner                   // of links
 	Limits   map[model.HardwareAddr]string   // devices of limits (package shaping), by mark
 	Idle     map[string]string               // networks and the bridges made for them that have no ports
-	marks    map[model.HardwareAddr]bool
+	seen     func(model.Key) bool
+	named    map[string]bool // networks that aliases of links name
 }
 
 // Look finds it all. What can't be read is reported in the error, and the rest is returned
@@ -43,7 +44,7 @@ func Look(warn func(string)) (*Host, error) {
 	defer opened.Close()
 	dir := records.Own(warn)
 	h := &Host{Networks: map[string]*model.Shared{}, Tables: map[string][]string{}, Limits: map[model.HardwareAddr]string{},
-		Idle: map[string]string{}, marks: map[model.HardwareAddr]bool{}}
+		Idle: map[string]string{}, named: map[string]bool{}}
 	networks, nerr := dir.Networks()
 	for _, s := range networks {
 		h.Networks[s.Name] = s
@@ -52,7 +53,10 @@ func Look(warn func(string)) (*Host, error) {
 	h.Recorded, aerr = dir.Attachments("*", "*")
 	h.Since, h.Others = dir.Since(), dir.Others()
 	err = errors.Join(nerr, aerr, h.lookAtRules(opened))
-	return h, errors.Join(err, h.lookAtLinks(opened))
+	if lerr := h.lookAtLinks(opened); lerr != nil { // all would seem to have lost theirs
+		return nil, errors.Join(err, lerr)
+	}
+	return h, err
 }
 
 // Lockable reports an error if verbs can't take turns, without which a removal could meet
@@ -116,12 +120,13 @@ func (h *Host) lookAtLinks(opened *host.Host) error {
 		return fmt.Errorf("list links: %w", err)
 	}
 	h.Owners = host.Owners(links)
-	for _, o := range h.Owners {
-		h.marks[o.Mark] = true
-	}
+	h.seen = host.Seen(links)
 	used := map[int]bool{}
 	for _, l := range links {
 		used[l.Master] = true
+		if key, _, ok := model.CutAlias(l.Alias); ok && l.Kind == "veth" {
+			h.named[key.Network] = true
+		}
 	}
 	for _, l := range links {
 		network, made := model.MadeFor(l.Alias)
@@ -135,13 +140,12 @@ func (h *Host) lookAtLinks(opened *host.Host) error {
 	return nil
 }
 
-// Linked reports whether an attachment has a link on the host, or maybe has one: marks are
-// short.
-func (h *Host) Linked(key model.Key) bool { return h.marks[key.Mark()] }
+// Linked reports whether an attachment has a link on the host, or maybe has one: see
+// [host.Seen].
+func (h *Host) Linked(key model.Key) bool { return h.seen(key) }
 
 // Used reports whether a network has attachments: links that name it or, for an ADD names
 // its link last, have the mark of one of its keys.
 func (h *Host) Used(network string, keys []model.Key) bool {
-	return slices.ContainsFunc(h.Owners, func(o model.Owner) bool { return o.Key.Network == network }) ||
-		slices.ContainsFunc(keys, h.Linked)
+	return h.named[network] || slices.ContainsFunc(keys, h.Linked)
 }

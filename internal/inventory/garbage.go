@@ -28,8 +28,12 @@ func (i Inventory) Garbage(network string) ([]*report.Leftover, error) {
 // that have no attachment.
 func (v *view) garbage(network string) (all []*report.Leftover) {
 	inFlight, seen := map[model.Key]bool{}, map[report.Leftover]bool{}
+	foreign := map[model.Key]bool{} // leases that may be of another network namespace's containers
 	add := func(key model.Key, kind, what string) {
 		l := report.Leftover{Key: key, Kind: kind, What: what, Name: v.names[key.ContainerID]}
+		if foreign[key] {
+			l.Kept = "nothing else of its network is in this network namespace, so its container may live in another one"
+		}
 		if dir := v.Others[key]; dir != "" {
 			l.Kept = "it is recorded in another network namespace as well: " + dir
 		}
@@ -42,6 +46,7 @@ func (v *view) garbage(network string) (all []*report.Leftover) {
 	for _, name := range slices.Sorted(maps.Keys(v.held)) {
 		for _, h := range v.held[name] {
 			inFlight[h.Key] = !h.Stale
+			foreign[h.Key] = h.ThisBoot && !v.known(name)
 			add(h.Key, report.Lease, model.JoinAddrs(h.Addresses))
 			if name, has := v.Limits[h.Key.Mark()]; has {
 				add(h.Key, report.Limit, name)
@@ -64,6 +69,14 @@ func (v *view) garbage(network string) (all []*report.Leftover) {
 		return cmp.Or(compare(a.Key, b.Key), strings.Compare(a.Kind, b.Kind), strings.Compare(a.What, b.What))
 	})
 	return append(all, v.unused(network, all)...)
+}
+
+// known reports whether this network namespace has or had attachments of a network: their
+// links, or what ADD makes beside these. Leases don't say where their containers are.
+func (v *view) known(network string) bool {
+	of := func(key model.Key) bool { return key.Network == network }
+	return v.Networks[network] != nil || len(v.Tables[network]) > 0 || v.Idle[network] != "" || v.Used(network, v.keys(network)) ||
+		slices.ContainsFunc(slices.Concat(v.Ports, v.Guarded, slices.Collect(maps.Keys(v.Recorded))), of)
 }
 
 // unused lists what networks without attachments have. A bridge that has nothing else of

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/sysctl"
 	"flatnet/internal/trace"
 )
 
@@ -222,4 +223,17 @@ func (d *Dir) Signed() bool {
 	last := make([]byte, len(stamp))
 	n, _ := d.lock.ReadAt(last, 0) // the error is the file's end
 	return n > 0 && string(last[:n]) == stamp
+}
+
+// OfThisBoot reports whether a file was signed in this boot. It needs no lock.
+func (d *Dir) OfThisBoot() bool {
+	lock, err := d.open(lockName, os.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	boot, err := sysctl.Proc.Get("kernel/random/boot_id")
+	last := make([]byte, len(boot))
+	_, rerr := lock.ReadAt(last, 0)
+	return err == nil && rerr == nil && string(last) == boot
 }
