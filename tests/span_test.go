@@ -156,6 +156,52 @@ func TestSubnetFile(t *testing.T) {
 	b.clean()
 }
 
+// A change of one family counts, and on a bridge that somebody else made, which keeps its
+// addresses. The network's own bridge loses the gateway of the earlier subnet, and nothing
+// that a person has added.
+func TestSubnetChanges(t *testing.T) {
+	file := func(c *lab.Call) { c.Conf = newer(conf(`"subnetFile":"` + flannelFile + `"`)) }
+	for _, premade := range []bool{true, false} {
+		t.Run(fmt.Sprint("premade ", premade), func(t *testing.T) {
+			b := newBox(t)
+			b.flannel(3, false)
+			if premade {
+				b.Sh("ip link add " + bridgeName + " type bridge; ip link set " + bridgeName + " up")
+			}
+			c1 := b.attach("c1", file)
+			b.Sh("sed -i s/fd00:10:244:3::/fd00:10:244:7::/ " + flannelFile + "; ip addr add 172.20.0.1/24 dev " + bridgeName)
+			b.NetNS("c2")
+			add := call("ADD", "c2")
+			file(&add)
+			b.refused(add, 102, "fd00:10:244:7::/64", "1 of its containers", "c1")
+			b.do(c1.then("DEL"))
+			b.do(add)
+			addrs := b.Run("ip", "-o", "addr", "show", "dev", bridgeName)
+			if strings.Contains(addrs, "fd00:10:244:3::1") != premade || !strings.Contains(addrs, "fd00:10:244:7::1") || !strings.Contains(addrs, "172.20.0.1") {
+				t.Errorf("the bridge has %s", addrs)
+			}
+			add.Command = "DEL"
+			b.do(add)
+		})
+	}
+}
+
+// Further ranges come beside that of all hosts, unless the list is empty.
+func TestRangesOfAllHostsStay(t *testing.T) {
+	for list, want := range map[string]string{`["192.168.100.0/24"]`: "10.100.0.0/16 192.168.100.0/24", `[]`: ""} {
+		t.Run(list, func(t *testing.T) {
+			b := newBox(t)
+			b.attach("c1", func(c *lab.Call) { c.Conf = newer(conf(`"hostId":2,"noMasq":` + list)) })
+			rules := b.Run("nft", "list", "ruleset")
+			for _, r := range []string{"10.100.0.0/16", "192.168.100.0/24"} {
+				if strings.Contains(rules, r) != strings.Contains(want, r) {
+					t.Errorf("noMasq %s: %s in\n%s", list, r, rules)
+				}
+			}
+		})
+	}
+}
+
 // In a user's own namespaces the file is root's, who is nobody there, or the user's own.
 func TestRootlessSubnetFile(t *testing.T) {
 	b := newBox(t)

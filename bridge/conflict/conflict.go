@@ -164,45 +164,61 @@ const maxNamed = 3
 
 // Moved reports containers that have addresses of an earlier subnet, where this host's part
 // of a network that spans several is another now: the other hosts send packets to that one
-// somewhere else, or nowhere. Where there are none, it allows to replace the gateway address
-// of a bridge that was made for the network alone.
+// somewhere else, or nowhere. Where there are none, the network's own bridge may lose the
+// gateway addresses of the earlier one (n.Former).
 func Moved(h *host.Host, n *model.Network) error {
-	if !n.Spans || len(n.Subnets) == 0 || !n.IsGateway || n.VLANs.ID != 0 {
+	if !n.Spans || len(n.Subnets) == 0 {
 		return nil
 	}
 	br, err := h.LinkByName(n.Bridge)
-	if err != nil || br.Alias != model.BridgeAlias(n.Name) {
+	if err != nil || br.Index == 0 {
 		return err
 	}
-	addrs, err := h.Addresses(br.Index)
-	earlier := slices.DeleteFunc(addrs, func(a rtnl.Addr) bool {
-		return a.Prefix.Addr().IsLinkLocalUnicast() || slices.Contains(n.Gateways(), a.Prefix)
-	})
-	if err != nil || len(earlier) == 0 {
-		return err
+	var earlier []netip.Prefix
+	if own := br.Alias == model.BridgeAlias(n.Name) && n.IsGateway && n.VLANs.ID == 0; own {
+		if earlier, err = formerGateways(h, br, n); err != nil || len(earlier) == 0 {
+			return err
+		}
 	}
-	links, err := h.Links()
+	ports, err := h.Ports(br.Index)
 	if err != nil {
 		return err
 	}
+	outside := func(a netip.Addr) bool {
+		return !slices.ContainsFunc(n.Subnets, func(s model.Subnet) bool { return s.Contains(a) })
+	}
 	var left []string
-	for _, o := range host.Owners(links) {
-		outside := func(a netip.Addr) bool {
-			return !slices.ContainsFunc(n.Subnets, func(s model.Subnet) bool { return s.Contains(a) })
-		}
+	for _, o := range host.Owners(ports) {
 		if o.Key.Network == n.Name && slices.ContainsFunc(o.Addresses, outside) {
 			left = append(left, fmt.Sprintf("%.12s (%s)", o.Key.ContainerID, model.JoinAddrs(o.Addresses)))
 		}
 	}
 	if len(left) == 0 {
-		n.ForceAddress = true
+		n.Former = earlier
 		return nil
 	}
 	names := strings.Join(left[:min(len(left), maxNamed)], ", ")
 	if len(left) > maxNamed {
 		names += ", ..."
 	}
-	return model.Errorf(model.ErrConflict, "the subnet of network %s on this host was %s and is now %s, and %d of its containers still have "+
-		"addresses of the earlier one: %s. Stop them all (started again, they get new addresses), and try again",
-		n.Name, earlier[0].Prefix.Masked(), n.Prefixes()[0], len(left), names)
+	was := ""
+	if len(earlier) > 0 {
+		was = " was " + earlier[0].Masked().String() + " and"
+	}
+	return model.Errorf(model.ErrConflict, "the subnet of network %s on this host%s is now %s, and %d of its containers still have "+
+		"addresses of an earlier one: %s. Stop them all (started again, they get new addresses), and try again",
+		n.Name, was, strings.Trim(fmt.Sprint(n.Prefixes()), "[]"), len(left), names)
+}
+
+// formerGateways lists the addresses of the network's own bridge that lie in the range of
+// all hosts, and are not its gateways now. Any others are somebody else's.
+func formerGateways(h *host.Host, br rtnl.Link, n *model.Network) (found []netip.Prefix, err error) {
+	addrs, err := h.Addresses(br.Index)
+	for _, a := range addrs {
+		flat := slices.ContainsFunc(n.Flat, func(p netip.Prefix) bool { return p.Contains(a.Prefix.Addr()) })
+		if flat && !slices.Contains(n.Gateways(), a.Prefix) {
+			found = append(found, a.Prefix)
+		}
+	}
+	return found, err
 }

@@ -240,7 +240,7 @@ func (b Bridge) conflict(s *model.Shared) (err error) {
 	if !slices.Contains([]uint32{group, 0, model.GroupIsolated, model.GroupOpen}, gw.Group) {
 		err = model.Errorf(model.ErrConflict, "interface %s is in the group %d and must be in %d", gw.Name, gw.Group, group)
 	}
-	if s.ForceAddress {
+	if s.ForceAddress || len(s.Former) > 0 {
 		return err
 	}
 	for _, want := range b.missing(s) {
@@ -258,6 +258,7 @@ func (b Bridge) addGateway(h *host.Host, s *model.Shared, gateway netip.Prefix) 
 		if err := h.DeleteAddress(b.Gateway, have); err != nil {
 			return err
 		}
+		h.Say(fmt.Errorf("%s has the address %s in place of %s", b.Gateway.Name, gateway, have))
 	}
 	// A bridge that somebody else made may lead to the host's own router: if the host has
 	// learned a route or address by its advertisements, it goes on listening.
@@ -289,13 +290,17 @@ func (b Bridge) lacksLinkLocal(s *model.Shared) bool {
 }
 
 // inTheWay lists the addresses that the bridge has instead of one that it lacks: other
-// IPv4 addresses, and IPv6 addresses of the same subnet.
+// IPv4 addresses, and IPv6 addresses of the same subnet; or those of the host's former
+// subnet.
 func (b Bridge) inTheWay(s *model.Shared, want netip.Prefix) (found []netip.Prefix) {
 	own := append(s.GatewayPrefixes(), s.Gateways()...)
 	for _, a := range b.Addrs {
 		have := a.Prefix
+		if len(s.Former) > 0 && !slices.Contains(s.Former, have) {
+			continue
+		}
 		if have.Addr().Is4() == want.Addr().Is4() && !have.Addr().IsLinkLocalUnicast() &&
-			(have.Addr().Is4() || have.Overlaps(want)) && !slices.Contains(own, have) {
+			(have.Addr().Is4() || have.Overlaps(want) || len(s.Former) > 0) && !slices.Contains(own, have) {
 			found = append(found, have)
 		}
 	}

@@ -59,6 +59,7 @@ type Network struct {
 	VLANs   VLANs
 	Subnets []Subnet       // none if another plugin leases addresses
 	Flat    []netip.Prefix // destinations never masqueraded, besides the subnet itself
+	Former  []netip.Prefix // gateway addresses of this host's earlier subnets, which the bridge may lose
 	Routes  []Route        // further routes of the container
 	Peers   []peer.Peer    // subnets of other hosts, to which the host has routes; also in Flat
 	DNSPort uint16         // on which the gateways' DNS server listens; 0 is 53, as containers ask

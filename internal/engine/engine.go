@@ -190,7 +190,9 @@ func (e Engine) Del(c *model.Config) error {
 		return err
 	}
 	err = errors.Join(e.Names.Remove(c.Request.Key), e.Host.Delete(c.Request.Key, alloc, e.Managed))
-	registry.Removed(c, e.Warn)
+	if err == nil {
+		registry.Removed(c, e.Warn)
+	}
 	return err
 }
 

@@ -64,8 +64,11 @@ func Read(doc *strictjson.Object, c *model.Config) {
 		doc.Fail(key, "must not be given together with disableContainerInterface, with which there are no addresses")
 	}
 	n.Spans, n.Unread = true, s.SubnetFile != ""
-	if doc.Strings("noMasq") == nil {
+	switch given := doc.Strings("noMasq"); {
+	case given == nil:
 		n.Flat, s.FileFlat = DefaultFlat(s), s.SubnetFile != ""
+	case len(given) > 0: // besides the range of all hosts, which only an empty list leaves out
+		n.Flat, s.FileFlat = append(DefaultFlat(s), n.Flat...), s.SubnetFile != ""
 	}
 	given := doc.Bool("ipMasq", true) == doc.Bool("ipMasq", false)
 	s.FileMasq = s.SubnetFile != "" && !given

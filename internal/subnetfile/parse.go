@@ -97,7 +97,7 @@ func parsePrefix(s string, is4 bool) (netip.Prefix, error) {
 	case err != nil || a.Is4In6() || a.Is4() != is4:
 		example := map[bool]string{true: "10.244.3.1/24", false: "fd00:10:244:3::1/64"}[is4]
 		return p, fmt.Errorf("%.60q is not of the form %s", s, example)
-	case a.IsMulticast() || a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast():
+	case a.IsMulticast() || a.IsLoopback() || p.Masked().Addr().IsUnspecified() || a.IsLinkLocalUnicast():
 		return p, fmt.Errorf("%.60q is not a subnet of hosts", s)
 	case a.BitLen()-p.Bits() < 2:
 		return p, fmt.Errorf("%.60q has no room for a gateway and containers", s)

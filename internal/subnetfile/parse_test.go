@@ -39,6 +39,7 @@ func TestParseRefuses(t *testing.T) {
 		{with("10.244.3.1/24", "10.245.3.1/24"), "10.245.3.1/24 is no part of the network [10.244.0.0/16]"},
 		{with("10.244.3.1/24", "127.0.0.1/24"), "not a subnet of hosts"},
 		{with("10.244.3.1/24", "::ffff:10.1.1.1/120"), "FLANNEL_SUBNET"},
+		{with("10.244.0.0/16", "10.0.0.0/0"), "not a subnet of hosts"},
 		{with("1450", "14 50"), `line 3: FLANNEL_MTU: "14 50"`},
 		{with("1450", "0"), `line 3: FLANNEL_MTU: "0"`},
 		{with("1450", "70000"), `line 3: FLANNEL_MTU: "70000"`},

@@ -3,7 +3,7 @@ package main
 // The limits in lines of code; of a function in lines from func to brace.
 const (
 	maxCore     = 7_050
-	maxAll      = 19_300
+	maxAll      = 19_500
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
