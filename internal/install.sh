@@ -74,7 +74,13 @@ podman4() {
 # door DIRECTORY/flatnet: the same file by another name, or a copy of it.
 door() {
 	mkdir -p "$(dirname "$1")"
-	ln -f "$program" "$1" 2>/dev/null || install -m 755 "$program" "$1"
+	if ln -f "$program" "$1.new" 2>/dev/null; then mv -f "$1.new" "$1"; else replace "$program" "$1"; fi
+}
+
+# replace FILE TARGET: in one step, for a runtime may call it at any moment.
+replace() {
+	install -D -m 755 "$1" "$2.new"
+	mv -f "$2.new" "$2"
 }
 
 # attached prints a line for each container that is attached to this host, or to the
@@ -160,7 +166,7 @@ clear() {
 
 case $1 in
 install)
-	install -D -m 755 "$2" "$program"
+	replace "$2" "$program"
 	echo "installed $program"
 	exec 3>&1 # for what doors says beside
 	chosen=$(doors)

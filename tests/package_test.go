@@ -55,6 +55,7 @@ func TestDebianPackage(t *testing.T) {
 			d.upgrade()
 			d.refuse()
 			d.again()
+			d.purgeBesideContainers()
 			d.apt("purge", "-y", "flatnet")
 			if after := d.trace(); after != before {
 				t.Errorf("before the package and after its purge:\n%s", difference(before, after))
@@ -183,6 +184,20 @@ func (d packaged) refuse() {
 	}
 	d.reach()
 	d.Do("rm", "-fat0")
+}
+
+// purgeBesideContainers removes the package, and purges it when something else has attached
+// a container meanwhile: that keeps what it has.
+func (d packaged) purgeBesideContainers() {
+	const lease = "/var/lib/flatnet/ipam/lease"
+	d.apt("remove", "-y", "flatnet")
+	d.World.Sh("ip link add fn-x type veth; ip link set fn-x alias 'flatnet flatnet/x/eth0 10.87.1.9'; mkdir -p /var/lib/flatnet/ipam; touch " + lease)
+	d.apt("purge", "-y", "flatnet")
+	if left := strings.TrimSpace(d.World.Sh("ls " + lease + " || true")); left != lease {
+		d.t.Errorf("a purge beside a container leaves %q", left)
+	}
+	d.World.Sh("ip link delete fn-x; rm -f " + lease)
+	d.apt("install", "-y", "--no-install-recommends", "/root/new.deb")
 }
 
 // again removes the package, installs it and removes it: the network of CNI comes and

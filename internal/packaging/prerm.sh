@@ -31,6 +31,9 @@ if [ -e "$state/.conflist" ] && [ -e "$conf" ]; then
 		mv "$conf" "$conf.saved"
 	fi
 fi
+if [ "$1" = 0 ] && command -v systemctl >/dev/null; then # Debian's helpers do it at a purge
+	systemctl --no-reload disable flatnet.service 2>/dev/null || true
+fi
 if [ -d /run/systemd/system ]; then
 	systemctl stop flatnet.service || true
 fi
