@@ -154,9 +154,12 @@ func TestGarbageOfOthers(t *testing.T) {
 	elsewhere := b.NetNS("elsewhere")
 	for _, args := range []string{"gc", "gc --yes"} {
 		out := elsewhere.Sh(program + " " + args)
-		if !strings.Contains(out, "nothing to remove") || args == "gc" && !strings.Contains(out, "recorded in another network namespace") {
+		if !strings.Contains(out, "nothing to remove") || !strings.Contains(out, "recorded in another network namespace") {
 			t.Errorf("%s in another namespace: %s", args, out)
 		}
+	}
+	if out, err := b.Try(program, "gc", "--yes", "flatnett"); err == nil || !strings.Contains(err.Error()+out, `network "flatnett"`) || strings.Contains(out, "nothing") {
+		t.Errorf("gc of a network that is not there: %v, %s", err, out)
 	}
 	b.NetNS("flying")
 	goOn := b.pause(call("ADD", "flying"))

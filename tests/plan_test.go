@@ -289,6 +289,7 @@ func TestPlanFindsNetworks(t *testing.T) {
 	if _, err := b.plan("", "none"); err == nil || !strings.Contains(err.Error(), "no network none of flatnet is configured in /etc/cni/net.d") {
 		t.Errorf("without any: %v", err)
 	}
+	b.Run("mkfifo", "/etc/cni/net.d/00-five.conflist") // nobody writes to it
 	b.Write("/etc/cni/net.d/10-other.conflist", `{"cniVersion":"1.0.0","name":"other","plugins":[{"type":"bridge"}]}`)
 	b.Write("/etc/cni/net.d/50-five.conflist", `{"cniVersions":["0.4.0","1.0.0"],"name":"five","plugins":[{"type":"flatnet","bridge":"br-five","ipam":{"subnet":"10.99.5.0/24"}},{"type":"tuning"}]}`)
 	out, err := b.plan("")

@@ -84,8 +84,7 @@ func (f fakeInventory) Garbage(network string) ([]*report.Leftover, error) {
 }
 
 func (f fakeInventory) Collect(network string) ([]*report.Leftover, error) {
-	all, err := f.Garbage(network)
-	return slices.DeleteFunc(all, func(l *report.Leftover) bool { return l.Kept != "" }), err
+	return f.Garbage(network)
 }
 
 func run(args string, h Host) (status int, stdout, stderr string) {
@@ -144,9 +143,10 @@ func TestCommands(t *testing.T) {
 		{"gc", nil, printLeft + printKept + printPending, "", 3},
 		{"gc third", nil, printLeft + printPending, "", 3},
 		{"gc fourth", nil, printKept + "nothing to remove\n", "", 0},
-		{"gc -y", nil, printLeft + "removed: 3\n", "", 0},
+		{"gc -y", nil, printLeft + printKept + "removed: 3\n", "", 0},
 		{"gc --yes flatnet", nil, "nothing to remove\n", "", 0},
 		{"gc", sick, printLeft + printKept + printPending, "flatnet: the kernel is sick\n", 1},
+		{"gc fourth", sick, printKept, "flatnet: the kernel is sick\n", 1},
 		{"list none", nil, "", "flatnet: network \"none\" has no attachment on this host\n", 1},
 		{"list", sick, printTable + printOthers, "flatnet: the kernel is sick\n", 1},
 		{"status flatnet", nil, printVerdict, "flatnet: network flatnet: a rule is missing\n", 1},

@@ -36,6 +36,9 @@ func gc(c *Call, q query) ([]string, error) {
 		}
 		lines = append(lines, table(rows)...)
 	}
+	if err != nil && removable(found) == 0 { // what was not seen may have to be removed
+		return lines, err
+	}
 	return append(lines, verdict(found, yes)...), cmp.Or(err, pending(found, yes))
 }
 

@@ -21,7 +21,15 @@ func (i Inventory) Garbage(network string) ([]*report.Leftover, error) {
 	if v == nil {
 		return nil, err
 	}
-	return v.garbage(network), err
+	return v.garbage(network), errors.Join(err, v.unheardOf(network))
+}
+
+// unheardOf reports a network that nothing on the host is of, which may be misspelt.
+func (v *view) unheardOf(network string) error {
+	if network == "" || slices.Contains(v.networks(), network) {
+		return nil
+	}
+	return fmt.Errorf("network %q: no link, record, rule, bridge or lease on this host is of it", network)
 }
 
 // garbage lists what belongs to attachments without a link, and then what networks have
@@ -104,7 +112,7 @@ func (v *view) unused(network string, of []*report.Leftover) (all []*report.Left
 	return all
 }
 
-// Collect removes what Garbage lists, and returns what it removed. Each attachment is
+// Collect removes what Garbage lists, and returns what it removed and what it kept. Each attachment is
 // looked at once more while no other call for it can begin, and stays if it has a link by
 // then. What can't be removed is named in the error.
 func (i Inventory) Collect(network string) (removed []*report.Leftover, err error) {
@@ -115,8 +123,15 @@ func (i Inventory) Collect(network string) (removed []*report.Leftover, err erro
 	if v == nil {
 		return nil, err
 	}
-	before := slices.DeleteFunc(v.garbage(network), func(l *report.Leftover) bool { return l.Kept != "" })
-	errs := []error{err}
+	var before []*report.Leftover
+	for _, l := range v.garbage(network) {
+		if l.Kept == "" {
+			before = append(before, l)
+		} else {
+			removed = append(removed, l)
+		}
+	}
+	errs := []error{err, v.unheardOf(network)}
 	for _, name := range slices.Sorted(maps.Keys(v.stores)) {
 		of := func(l *report.Leftover) bool { return l.Key.Network != name }
 		mine := slices.DeleteFunc(slices.Clone(before), of)
@@ -130,7 +145,11 @@ func (i Inventory) Collect(network string) (removed []*report.Leftover, err erro
 			errs = append(errs, i.clear(name, keys, v.stores[name]))
 		}
 	}
-	after, err := i.Garbage(network)
+	again, err := i.look(network)
+	if err != nil {
+		return nil, errors.Join(append(errs, fmt.Errorf("what is left can't be looked at: %w", err))...)
+	}
+	after := again.garbage(network)
 	left := map[report.Leftover]bool{}
 	for _, l := range after {
 		left[*l] = true
@@ -142,7 +161,7 @@ func (i Inventory) Collect(network string) (removed []*report.Leftover, err erro
 			removed = append(removed, l)
 		}
 	}
-	return removed, errors.Join(append(errs, err)...)
+	return removed, errors.Join(errs...)
 }
 
 func (i Inventory) clear(network string, keys []model.Key, store *ipam.Store) error {

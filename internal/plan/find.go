@@ -112,7 +112,8 @@ func (p Planner) find(network string) (source, error) {
 	return first, fmt.Errorf("which network? There are %s", strings.Join(names, ", "))
 }
 
-// files lists the files of a directory with one of some extensions, sorted.
+// files lists the regular files of a directory with one of some extensions, sorted: a FIFO
+// would wait for its writer.
 func files(dir string, extensions ...string) (paths []string) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -122,8 +123,9 @@ func files(dir string, extensions ...string) (paths []string) {
 	names, _ := d.Readdirnames(-1)
 	slices.Sort(names)
 	for _, name := range names {
-		if slices.Contains(extensions, filepath.Ext(name)) {
-			paths = append(paths, filepath.Join(dir, name))
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && slices.Contains(extensions, filepath.Ext(name)) {
+			paths = append(paths, path)
 		}
 	}
 	return paths

@@ -116,7 +116,7 @@ func GarbageJSON(found []*Leftover, removed bool) string {
 		if l.Kept != "" {
 			w.String("kept", l.Kept)
 		}
-		w.Bool("removed", removed)
+		w.Bool("removed", removed && l.Kept == "")
 		w.End('}')
 	}
 	w.End(']')
