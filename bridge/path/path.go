@@ -33,7 +33,11 @@ func Fit(h *host.Host, n, resolved *model.Network) error {
 			return err
 		}
 	}
+	ipv6 := slices.ContainsFunc(n.Subnets, func(s model.Subnet) bool { return s.Prefix.Addr().Is6() })
 	switch {
+	case n.MTU == 0 && ipv6 && w.mtu < model.MinMTU6:
+		resolved.MTU = model.MinMTU6
+		h.Warn(fmt.Sprintf("network %s: the MTU is %d, the least for IPv6, and more than the %d of %s", n.Name, model.MinMTU6, w.mtu, w.what))
 	case n.MTU == 0 && (resolved.MTU == 0 || resolved.MTU > w.mtu):
 		resolved.MTU = w.mtu
 	case n.MTU > w.mtu:
@@ -71,7 +75,7 @@ func narrowest(h *host.Host, n *model.Network) (w way, err error) {
 			}
 			links[r.Index] = l
 		}
-		if !leadsOut(l, n) {
+		if !leadsOut(l, n) || l.Kind == "bridge" && r.Protocol == unix.RTPROT_KERNEL { // as containers of this host are
 			continue
 		}
 		mtu, what := l.MTU, l.Name
