@@ -49,7 +49,7 @@ func request(method, path, host string, body []byte) []byte {
 func run(all []*exchange, end time.Time) {
 	var active []*exchange
 	for waiting := all; ; {
-		for len(active) < atOnce && len(waiting) > 0 {
+		for len(active) < atOnce && len(waiting) > 0 && time.Now().Before(end) { // one that is refused ends at once
 			if waiting[0].open(); !waiting[0].done {
 				active = append(active, waiting[0])
 			}

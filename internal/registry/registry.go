@@ -5,7 +5,6 @@ package registry
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -52,10 +51,13 @@ func Leased(c *model.Config, alloc model.Allocator) []model.Key {
 
 // Collected removes the entries of containers of before that have no lease any more.
 func Collected(c *model.Config, before []model.Key, alloc model.Allocator, warn func(string)) {
-	left := Leased(c, alloc)
+	left := map[model.Key]bool{}
+	for _, key := range Leased(c, alloc) {
+		left[key] = true
+	}
 	var gone []string
 	for _, key := range before {
-		if !slices.Contains(left, key) {
+		if !left[key] {
 			gone = append(gone, key.ContainerID)
 		}
 	}
@@ -65,6 +67,7 @@ func Collected(c *model.Config, before []model.Key, alloc model.Allocator, warn 
 // tell sends a request for each ID to each registry, and warns once of each that did not
 // take all of them. The path of an ID is below the registry's; that of "" is its own.
 func tell(c *model.Config, method string, ids []string, body []byte, warn func(string)) {
+	end := time.Now().Add(wait)
 	var all []*exchange
 	of := map[string][]*exchange{}
 	for _, url := range c.Span.Registry {
@@ -82,7 +85,7 @@ func tell(c *model.Config, method string, ids []string, body []byte, warn func(s
 			all, of[url] = append(all, x), append(of[url], x)
 		}
 	}
-	run(all, time.Now().Add(wait))
+	run(all, end)
 	for _, url := range c.Span.Registry {
 		var problems []string
 		for _, x := range of[url] {
