@@ -221,6 +221,11 @@ func TestRootlessSubnetFile(t *testing.T) {
 	if r := u.call("ADD", "c2", conf(`"subnetFile":"`+own+`"`)); r.Code != 102 {
 		t.Errorf("a file that a group can write: %s", r.Stdout)
 	}
+	const others = "/var/lib/other/subnet.env"
+	b.Sh("mkdir /var/lib/other; cp " + flannelFile + " " + others + "; chown -R 12345 /var/lib/other")
+	if r := u.call("ADD", "c2", conf(`"subnetFile":"`+others+`"`)); r.Code != 102 || !strings.Contains(r.Stdout, "make it your own") {
+		t.Errorf("another user's file: %s", r.Stdout)
+	}
 	u.do("DEL", "c0", lab.Conf)
 	u.do("DEL", "c1", lab.Conf)
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -153,6 +154,10 @@ func open(path string) (fd int, err error) {
 	return at, nil
 }
 
+// systemDirs are directories in which only root makes files. In a user namespace root looks
+// like any other user that is not mapped there (overflowuid).
+func systemDirs() []string { return []string{"/run/flannel", "/run", "/etc/flannel", "/etc"} }
+
 // trust rejects what another user than root may have put there. In a sticky directory nobody
 // else can replace what root owns.
 func trust(st *unix.Stat_t, root uint32, place string, isFile bool) error {
@@ -160,6 +165,9 @@ func trust(st *unix.Stat_t, root uint32, place string, isFile bool) error {
 	switch {
 	case isFile && st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return model.Errorf(model.ErrConflict, "%s is not a regular file", place)
+	case isFile && root != 0 && st.Uid == root && !slices.Contains(systemDirs(), filepath.Dir(place)):
+		return model.Errorf(model.ErrConflict, "%s may be any user's, as a user namespace does not tell: "+
+			"make it your own, or have root put it into one of %v", place, systemDirs())
 	case st.Uid != 0 && st.Uid != root && int(st.Uid) != os.Geteuid():
 		return model.Errorf(model.ErrConflict, "%s belongs to the user %d, and is believed only if it is root's", place, st.Uid)
 	case st.Mode&0o022 != 0 && !sticky:
