@@ -206,16 +206,18 @@ func Moved(h *host.Host, n *model.Network) error {
 		was = " was " + earlier[0].Masked().String() + " and"
 	}
 	return model.Errorf(model.ErrConflict, "the subnet of network %s on this host%s is now %s, and %d of its containers still have "+
-		"addresses of an earlier one: %s. Stop them all (started again, they get new addresses), and try again",
+		"addresses of the earlier one: %s. Stop them all (started again, they get new addresses), and try again",
 		n.Name, was, strings.Trim(fmt.Sprint(n.Prefixes()), "[]"), len(left), names)
 }
 
 // formerGateways lists the addresses of the network's own bridge that lie in the range of
-// all hosts, and are not its gateways now. Any others are somebody else's.
+// all hosts, or of networks that say nothing of any, and are not its gateways now. Any
+// others are somebody else's.
 func formerGateways(h *host.Host, br rtnl.Link, n *model.Network) (found []netip.Prefix, err error) {
 	addrs, err := h.Addresses(br.Index)
+	ranges := append([]netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)}, n.Flat...)
 	for _, a := range addrs {
-		flat := slices.ContainsFunc(n.Flat, func(p netip.Prefix) bool { return p.Contains(a.Prefix.Addr()) })
+		flat := slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a.Prefix.Addr()) })
 		if flat && !slices.Contains(n.Gateways(), a.Prefix) {
 			found = append(found, a.Prefix)
 		}

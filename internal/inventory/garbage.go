@@ -40,7 +40,7 @@ func (v *view) garbage(network string) (all []*report.Leftover) {
 	add := func(key model.Key, kind, what string) {
 		l := report.Leftover{Key: key, Kind: kind, What: what, Name: v.names[key.ContainerID]}
 		if foreign[key] {
-			l.Kept = "nothing else of its network is in this network namespace, so its container may live in another one"
+			l.Kept = "nothing else of it is in this network namespace, so its container may live in another one"
 		}
 		if dir := v.Others[key]; dir != "" {
 			l.Kept = "it is recorded in another network namespace as well: " + dir
@@ -54,7 +54,7 @@ func (v *view) garbage(network string) (all []*report.Leftover) {
 	for _, name := range slices.Sorted(maps.Keys(v.held)) {
 		for _, h := range v.held[name] {
 			inFlight[h.Key] = !h.Stale
-			foreign[h.Key] = h.ThisBoot && !v.known(name)
+			foreign[h.Key] = h.ThisBoot && !v.known(h.Key)
 			add(h.Key, report.Lease, model.JoinAddrs(h.Addresses))
 			if name, has := v.Limits[h.Key.Mark()]; has {
 				add(h.Key, report.Limit, name)
@@ -79,12 +79,10 @@ func (v *view) garbage(network string) (all []*report.Leftover) {
 	return append(all, v.unused(network, all)...)
 }
 
-// known reports whether this network namespace has or had attachments of a network: their
-// links, or what ADD makes beside these. Leases don't say where their containers are.
-func (v *view) known(network string) bool {
-	of := func(key model.Key) bool { return key.Network == network }
-	return v.Networks[network] != nil || len(v.Tables[network]) > 0 || v.Idle[network] != "" || v.Used(network, v.keys(network)) ||
-		slices.ContainsFunc(slices.Concat(v.Ports, v.Guarded, slices.Collect(maps.Keys(v.Recorded))), of)
+// known reports whether this network namespace has anything of an attachment but its
+// lease, which does not say where its container is.
+func (v *view) known(key model.Key) bool {
+	return v.Recorded[key] != nil || v.Limits[key.Mark()] != "" || slices.Contains(v.Ports, key) || slices.Contains(v.Guarded, key)
 }
 
 // unused lists what networks without attachments have. A bridge that has nothing else of

@@ -225,15 +225,16 @@ func (d *Dir) Signed() bool {
 	return n > 0 && string(last[:n]) == stamp
 }
 
-// OfThisBoot reports whether a file was signed in this boot. It needs no lock.
+// OfThisBoot reports whether a file may have been signed in this boot: not if the stamp is
+// another boot's. It needs no lock.
 func (d *Dir) OfThisBoot() bool {
 	lock, err := d.open(lockName, os.O_RDONLY)
 	if err != nil {
-		return false
+		return true
 	}
 	defer lock.Close()
 	boot, err := sysctl.Proc.Get("kernel/random/boot_id")
 	last := make([]byte, len(boot))
 	_, rerr := lock.ReadAt(last, 0)
-	return err == nil && rerr == nil && string(last) == boot
+	return err != nil || rerr != nil || string(last) == boot
 }
