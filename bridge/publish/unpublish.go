@@ -43,9 +43,10 @@ func (p Publisher) Unpublish(keys []model.Key, leaves func(model.Publication) bo
 	if len(all) == 0 {
 		return nil
 	}
+	begun := all // what is to be undone; all of them are closed in the end
 	for i, c := range all {
 		if err = c.record(); err != nil {
-			all = all[:i+1]
+			begun = all[:i+1]
 			break
 		}
 	}
@@ -53,7 +54,7 @@ func (p Publisher) Unpublish(keys []model.Key, leaves func(model.Publication) bo
 		err = withdraw(all)
 	}
 	if err != nil {
-		for _, c := range all {
+		for _, c := range begun {
 			err = errors.Join(err, c.undo())
 		}
 		return err

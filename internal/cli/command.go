@@ -153,6 +153,9 @@ func (c *command) parse(args []string) (q query, err error) {
 	if q.has("--help") {
 		return q, nil
 	}
+	if !c.raw && slices.Contains(q.args, "") { // without an argument, some commands mean everything
+		return q, errors.New("an argument is empty, as of a variable that is not set")
+	}
 	return q, c.count(q.args)
 }
 
@@ -175,6 +178,9 @@ func (c *command) parseOption(q *query, a string, rest []string) ([]string, erro
 			return nil, fmt.Errorf("option %s needs a value: %s", name, o.value)
 		}
 		value, rest = rest[0], rest[1:]
+	}
+	if o.value != "" && value == "" {
+		return nil, fmt.Errorf("option %s needs a value: %s", name, o.value)
 	}
 	q.options, q.values = append(q.options, o.name), append(q.values, value)
 	return rest, nil

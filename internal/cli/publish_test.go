@@ -99,6 +99,8 @@ func TestPublishCommands(t *testing.T) {
 		{"publish web --json 1", "", "--json is for listing", nil},
 		{"publish wbe 1", "", `no attached container has the name or ID "wbe"; is "web" meant?`, nil},
 		{"publish web x", "", `port "x": "x" is no port`, nil},
+		{`unpublish "" --all`, "", "an argument is empty", nil}, // as of a variable that is not set
+		{`publish "" 9000:80`, "", "an argument is empty", nil},
 		{"unpublish", "", "it needs CONTAINER", nil},
 		{"unpublish web", "", "name the ports, or all of them by --all", nil},
 		{"unpublish web 8080 --all", "", "name the ports, or all", nil},
@@ -112,7 +114,11 @@ func TestPublishCommands(t *testing.T) {
 		var out, err strings.Builder
 		p := &fakePublisher{}
 		names := func() map[string]string { return map[string]string{"0123456789abcdef": "web"} }
-		status := Main(&Call{Args: strings.Fields(tt.args), Host: fakeHost{}, Names: names, Publisher: p, Stdout: &out, Stderr: &err})
+		args := strings.Fields(strings.ReplaceAll(tt.args, `""`, "EMPTY"))
+		for i := range args {
+			args[i] = strings.TrimPrefix(args[i], "EMPTY")
+		}
+		status := Main(&Call{Args: args, Host: fakeHost{}, Names: names, Publisher: p, Stdout: &out, Stderr: &err})
 		if !strings.Contains(out.String(), tt.stdout) || !strings.Contains(err.String(), tt.stderr) || (status != 0) != (tt.stderr != "") ||
 			!slices.Equal(p.said, tt.asked) {
 			t.Errorf("flatnet %s: %d, %s%s%q", tt.args, status, out.String(), err.String(), p.said)
