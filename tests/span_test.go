@@ -186,6 +186,27 @@ func TestSubnetChanges(t *testing.T) {
 	}
 }
 
+// A change is seen also where the range of all hosts is another now, or is not given.
+func TestSubnetChangesWithItsRange(t *testing.T) {
+	for _, c := range []struct{ name, keys, change, now string }{
+		{"another range", "", "s/fd00:10:244:/fd00:20:244:/", "fd00:20:244:3::/64"},
+		{"another range of IPv4", "", `s/=10\.244\./=10.99./`, "10.99.3.0/24"},
+		{"no range", `,"noMasq":[]`, "s/fd00:10:244:3::/fd00:10:244:7::/", "fd00:10:244:7::/64"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBox(t)
+			b.flannel(3, false)
+			file := func(call *lab.Call) { call.Conf = newer(conf(`"subnetFile":"` + flannelFile + `"` + c.keys)) }
+			b.attach("c1", file)
+			b.Run("sed", "-i", c.change, flannelFile)
+			b.NetNS("c2")
+			add := call("ADD", "c2")
+			file(&add)
+			b.refused(add, 102, c.now, "1 of its containers", "c1")
+		})
+	}
+}
+
 // Further ranges come beside that of all hosts, unless the list is empty.
 func TestRangesOfAllHostsStay(t *testing.T) {
 	for list, want := range map[string]string{`["192.168.100.0/24"]`: "10.100.0.0/16 192.168.100.0/24", `[]`: ""} {

@@ -176,9 +176,11 @@ func Moved(h *host.Host, n *model.Network) error {
 	}
 	var earlier []netip.Prefix
 	if own := br.Alias == model.BridgeAlias(n.Name) && n.IsGateway && n.VLANs.ID == 0; own {
-		if earlier, err = formerGateways(h, br, n); err != nil || len(earlier) == 0 {
+		others, err := otherAddresses(h, br, n)
+		if err != nil || len(others) == 0 {
 			return err
 		}
+		earlier = formerGateways(others, n)
 	}
 	ports, err := h.Ports(br.Index)
 	if err != nil {
@@ -210,17 +212,26 @@ func Moved(h *host.Host, n *model.Network) error {
 		n.Name, was, strings.Trim(fmt.Sprint(n.Prefixes()), "[]"), len(left), names)
 }
 
-// formerGateways lists the addresses of the network's own bridge that lie in the range of
-// all hosts, or of networks that say nothing of any, and are not its gateways now. Any
-// others are somebody else's.
-func formerGateways(h *host.Host, br rtnl.Link, n *model.Network) (found []netip.Prefix, err error) {
+// otherAddresses lists the addresses of the network's own bridge that are not its gateways
+// now. The range of all hosts may have changed as well, so it decides nothing here.
+func otherAddresses(h *host.Host, br rtnl.Link, n *model.Network) (found []netip.Prefix, err error) {
 	addrs, err := h.Addresses(br.Index)
-	ranges := append([]netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)}, n.Flat...)
 	for _, a := range addrs {
-		flat := slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a.Prefix.Addr()) })
-		if flat && !slices.Contains(n.Gateways(), a.Prefix) {
+		if !a.Prefix.Addr().IsLinkLocalUnicast() && !slices.Contains(n.Gateways(), a.Prefix) {
 			found = append(found, a.Prefix)
 		}
 	}
 	return found, err
+}
+
+// formerGateways returns those of the bridge's other addresses that lie in the range of all
+// hosts, or of networks that say nothing of any. Any others may be somebody else's.
+func formerGateways(others []netip.Prefix, n *model.Network) (found []netip.Prefix) {
+	ranges := append([]netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)}, n.Flat...)
+	for _, a := range others {
+		if slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a.Addr()) }) {
+			found = append(found, a)
+		}
+	}
+	return found
 }
