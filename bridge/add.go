@@ -189,8 +189,8 @@ func (ad *adding) makeBridge() error {
 }
 
 // share records what the network's attachments share, and makes the routes to peers that
-// are so recorded. As long as there may be accept
-// rules in foreign chains, the record says so: without it, no DEL looks for them.
+// are so recorded. As long as there may be accept rules in foreign chains, the record says
+// so: without it, no DEL looks for them.
 func (ad *adding) share(s *model.Shared) error {
 	found := ad.records.Merge(s)
 	if err := peers.Ready(ad.Host, ad.records, s, found); err != nil {

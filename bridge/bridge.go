@@ -103,7 +103,10 @@ func resolve(h *host.Host, n *model.Network) (*model.Network, error) {
 	if n.MTU == 0 {
 		resolved.MTU, err = link.InheritedMTU(h)
 	}
-	return &resolved, cmp.Or(err, path.Fit(h, n, &resolved))
+	if err == nil {
+		err = path.Fit(h, n, &resolved)
+	}
+	return &resolved, err
 }
 
 // removeEnds deletes host ends of key and what belongs to them.

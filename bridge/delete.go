@@ -209,9 +209,9 @@ func attached(links []rtnl.Link, network string, leases []model.Key) bool {
 		slices.ContainsFunc(host.Owners(links), func(o model.Owner) bool { return o.Key == model.Key{} && marks[o.Mark] })
 }
 
-// removeNetwork deletes the network's tables, what is left of attachments whose
-// namespace vanished without a DEL, and the routes to peers, and sets route_localnet back, which the rules made
-// harmless. links are the host's.
+// removeNetwork deletes the network's tables, what is left of attachments whose namespace
+// vanished without a DEL, and the routes to peers, and sets route_localnet back, which the
+// rules made harmless. links are the host's.
 func (c *call) removeNetwork(network string, links []rtnl.Link) error {
 	s := c.records.Network(network)
 	if s != nil && s.ForwardAccept {

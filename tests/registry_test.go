@@ -55,6 +55,26 @@ func TestRegistry(t *testing.T) {
 	b.clean()
 }
 
+// An entry is a container's: it stays until the last of its interfaces goes.
+func TestRegistryOfTwoInterfaces(t *testing.T) {
+	b := newBox(t)
+	b.Outside.Registry("192.0.2.2:8080", "200", "/run/log")
+	conf := func(c *lab.Call) { c.Conf = registered("http://192.0.2.2:8080/c") }
+	first := b.attach("two", conf)
+	second := call("ADD", "two")
+	conf(&second)
+	second.IfName = "eth1"
+	b.do(second)
+	for _, want := range []int{0, 1} {
+		second.Command = "DEL"
+		b.do(second)
+		if got := b.Read("/run/log"); strings.Count(got, "DELETE ") != want {
+			t.Errorf("after the DEL of %s: %s, want %d DELETE", second.IfName, got, want)
+		}
+		second = first.then("DEL")
+	}
+}
+
 // GC removes the entries of what it removes.
 func TestRegistryGC(t *testing.T) {
 	b := newBox(t)

@@ -169,7 +169,11 @@ func TestSubnetChanges(t *testing.T) {
 				b.Sh("ip link add " + bridgeName + " type bridge; ip link set " + bridgeName + " up")
 			}
 			c1 := b.attach("c1", file)
-			b.Sh("sed -i s/fd00:10:244:3::/fd00:10:244:7::/ " + flannelFile + "; ip addr add 172.20.0.1/24 dev " + bridgeName)
+			change := "s/fd00:10:244:3::/fd00:10:244:7::/"
+			if !premade {
+				change += ";s/10.244.3.1/10.244.7.1/"
+			}
+			b.Sh("sed -i '" + change + "' " + flannelFile + "; ip addr add 172.20.0.1/24 dev " + bridgeName)
 			b.NetNS("c2")
 			add := call("ADD", "c2")
 			file(&add)
@@ -209,14 +213,19 @@ func TestSubnetChangesWithItsRange(t *testing.T) {
 
 // Further ranges come beside that of all hosts, unless the list is empty.
 func TestRangesOfAllHostsStay(t *testing.T) {
-	for list, want := range map[string]string{`["192.168.100.0/24"]`: "10.100.0.0/16 192.168.100.0/24", `[]`: ""} {
-		t.Run(list, func(t *testing.T) {
+	for _, c := range []struct{ keys, want string }{
+		{`"hostId":2,"noMasq":["192.168.100.0/24"]`, "10.100.0.0/16 192.168.100.0/24"},
+		{`"hostId":2,"noMasq":[]`, ""},
+		{`"subnetFile":"` + flannelFile + `","noMasq":["192.168.100.0/24"]`, "10.244.0.0/16 192.168.100.0/24"},
+	} {
+		t.Run(c.keys, func(t *testing.T) {
 			b := newBox(t)
-			b.attach("c1", func(c *lab.Call) { c.Conf = newer(conf(`"hostId":2,"noMasq":` + list)) })
+			b.flannel(3, false)
+			b.attach("c1", func(call *lab.Call) { call.Conf = newer(conf(c.keys)) })
 			rules := b.Run("nft", "list", "ruleset")
-			for _, r := range []string{"10.100.0.0/16", "192.168.100.0/24"} {
-				if strings.Contains(rules, r) != strings.Contains(want, r) {
-					t.Errorf("noMasq %s: %s in\n%s", list, r, rules)
+			for _, r := range []string{"10.100.0.0/16", "10.244.0.0/16", "192.168.100.0/24"} {
+				if strings.Contains(rules, r) != strings.Contains(c.want, r) {
+					t.Errorf("%s: %s in\n%s", c.keys, r, rules)
 				}
 			}
 		})

@@ -197,8 +197,8 @@ func CheckUplink(h *host.Host, s *model.Shared) error {
 	return host.IfPossible(errors.Join(err, oerr)) // the interface may have gone
 }
 
-// Ready reports why Put, or that of package peers, would fail. The interface with the gateway addresses may have
-// to be made yet.
+// Ready reports why Put, or that of package peers, would fail. The interface with the
+// gateway addresses may have to be made yet.
 func Ready(h *host.Host, s *model.Shared, exists bool) (err error) {
 	iface := "default"
 	if exists {

@@ -18,7 +18,7 @@ func Of(err error) string {
 	}{
 		{model.ErrUnsupported, "load the module of that option with modprobe, or use a kernel that has it"},
 		{syscall.EPERM, "flatnet must be run as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN over the network namespace"},
-		{syscall.EACCES, "flatnet must be run as root"},
+		{syscall.EACCES, "flatnet must be run as root, or with CAP_SYS_PTRACE for the namespace of a process"},
 		{syscall.ENOSPC, "make room on that file system"},
 		{syscall.EROFS, "make that file system writable"},
 	} {

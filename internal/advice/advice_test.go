@@ -20,7 +20,7 @@ func TestOf(t *testing.T) {
 		{model.Errorf(model.ErrTaken, "address x is leased"), ""},
 		{model.Unsupported("CONFIG_VETH"), " (load the module of that option with modprobe"},
 		{fmt.Errorf("make veth: %w", syscall.EPERM), " (flatnet must be run as root, or with CAP_NET_ADMIN"},
-		{errors.Join(errors.New("x"), &fs.PathError{Op: "open", Path: "/p", Err: syscall.EACCES}), " (flatnet must be run as root)"},
+		{errors.Join(errors.New("x"), &fs.PathError{Op: "open", Path: "/p", Err: syscall.EACCES}), " (flatnet must be run as root, or with CAP_SYS_PTRACE for the namespace of a process)"},
 		{&fs.PathError{Op: "write", Path: "/p", Err: syscall.ENOSPC}, " (make room on that file system)"},
 		{&fs.PathError{Op: "open", Path: "/p", Err: syscall.EROFS}, " (make that file system writable)"},
 	} {

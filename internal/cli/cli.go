@@ -28,7 +28,7 @@ type Inventory interface {
 	List(network string) ([]*report.Attachment, error)
 	Status(network string) ([]*report.Network, error)
 	Garbage(network string) ([]*report.Leftover, error)
-	// Collect removes what Garbage lists, and returns what it removed.
+	// Collect removes what Garbage lists, and returns what it removed and what it kept.
 	Collect(network string) ([]*report.Leftover, error)
 }
 
@@ -71,7 +71,7 @@ func commands() []command {
 				"  no lease      its address may be given to another container\n" +
 				"  stale lease   its link went without a DEL, as by a reboot; gc removes it\n" +
 				"  stale record  the same without a lease\n" +
-				"  arriving      its ADD is under way\nAn age is the time since ADD. Names are Podman's, CRI-O's or containerd's.",
+				"  arriving      its ADD is under way, or somebody has changed its link\nAn age is the time since ADD. Names are Podman's, CRI-O's or containerd's.",
 			examples: []string{"flatnet list web # the containers of network web", "flatnet ps -q --network web # their IDs, for scripts"}, run: list},
 		{name: "show", alike: []string{"inspect", "tree", "graph", "map"}, arguments: []string{"[NETWORK]"},
 			options:  []option{{name: "--dot", summary: "for Graphviz"}, {name: "--mermaid", summary: "for Mermaid"}},

@@ -21,7 +21,7 @@ func features() []string {
 		"ipv4", "ipv6", "ports-tcp", "ports-udp", "ports-sctp", "masquerade", "isolation", "internal", "published-only",
 		"port-isolation", "spoof-check", "bandwidth", "vlan", "dad", "container-names", "ipam-delegation", "rootless",
 		"wsl2-mirrored",
-		"reload", "gc", "publish", "plan", "trace", "peers", "host-id", "subnet-file",
+		"reload", "gc", "publish", "plan", "trace", "peers", "host-id", "subnet-file", "registry",
 	}
 }
 

@@ -191,7 +191,7 @@ func (e Engine) Del(c *model.Config) error {
 	}
 	err = errors.Join(e.Names.Remove(c.Request.Key), e.Host.Delete(c.Request.Key, alloc, e.Managed))
 	if err == nil {
-		registry.Removed(c, e.Warn)
+		registry.Removed(c, alloc, e.Warn)
 	}
 	return err
 }

@@ -113,7 +113,7 @@ func (v *view) unused(network string, of []*report.Leftover) (all []*report.Left
 // Collect removes what Garbage lists, and returns what it removed and what it kept. Each attachment is
 // looked at once more while no other call for it can begin, and stays if it has a link by
 // then. What can't be removed is named in the error.
-func (i Inventory) Collect(network string) (removed []*report.Leftover, err error) {
+func (i Inventory) Collect(network string) (all []*report.Leftover, err error) {
 	if err := remains.Lockable(i.Engine.Warn); err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (i Inventory) Collect(network string) (removed []*report.Leftover, err erro
 		if l.Kept == "" {
 			before = append(before, l)
 		} else {
-			removed = append(removed, l)
+			all = append(all, l)
 		}
 	}
 	errs := []error{err, v.unheardOf(network)}
@@ -156,10 +156,10 @@ func (i Inventory) Collect(network string) (removed []*report.Leftover, err erro
 		if left[*l] {
 			errs = append(errs, fmt.Errorf("%s of %s is left", l.Kind, strings.Trim(l.Key.String(), "/")))
 		} else {
-			removed = append(removed, l)
+			all = append(all, l)
 		}
 	}
-	return removed, errors.Join(errs...)
+	return all, errors.Join(errs...)
 }
 
 func (i Inventory) clear(network string, keys []model.Key, store *ipam.Store) error {

@@ -48,19 +48,16 @@ func (i Inventory) look(network string) (*view, error) {
 		if network != "" && name != network {
 			continue
 		}
-		store, serr := i.store(v.Networks[name], name)
+		store := i.store(v.Networks[name], name)
+		held, serr := store.Held()
 		if serr == nil {
-			v.stores[name] = store
-			var held []ipam.Held
-			if held, serr = store.Held(); serr == nil {
-				v.held[name] = held
-			}
-			for _, h := range held {
-				v.leased[h.Key] = true
-			}
-		}
-		if serr != nil {
+			v.held[name] = held
+		} else {
 			err = errors.Join(err, fmt.Errorf("leases of network %s: %w", name, serr))
+		}
+		v.stores[name] = store
+		for _, h := range held {
+			v.leased[h.Key] = true
 		}
 	}
 	return v, err
@@ -68,13 +65,12 @@ func (i Inventory) look(network string) (*view, error) {
 
 // store opens the leases of a network by its record or, without one, where they are by
 // default.
-func (i Inventory) store(recorded *model.Shared, network string) (*ipam.Store, error) {
+func (i Inventory) store(recorded *model.Shared, network string) *ipam.Store {
 	cfg := ipam.Config{Network: network, Dir: ipam.DefaultDir, Warn: i.Engine.Warn}
-	err := ipam.ValidNetwork(network)
 	if recorded != nil {
 		cfg.Dir = cmp.Or(recorded.DataDir, cfg.Dir)
 	}
-	return ipam.New(cfg, i.Engine.Host.Owners), err
+	return ipam.New(cfg, i.Engine.Host.Owners)
 }
 
 // networks lists all that something is known of, in the order of their names: by links,

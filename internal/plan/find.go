@@ -179,7 +179,7 @@ func (s *source) text() string {
 }
 
 // placeholder stands for the ID of a container that is not named.
-var placeholder = strings.Repeat("0", 32)
+const placeholder = "00000000000000000000000000000000"
 
 func validContainer(id string) error {
 	if err := model.ValidContainerID(id); err != nil {

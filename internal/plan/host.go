@@ -184,6 +184,9 @@ func (h *dryHost) note(c *host.Host, br link.Bridge, a *model.Attachment, wanted
 		p.MTUFrom = "the kernel's default, as the host has no default route"
 	default:
 		p.MTUFrom = "that of the default route's device"
+		if inherited, err := link.InheritedMTU(c); a.Spans && err == nil && a.MTU != inherited {
+			p.MTUFrom = "that of the way to other hosts"
+		}
 	}
 }
 

@@ -110,7 +110,7 @@ func (x *exchange) open() {
 
 // finish closes the connection.
 func (x *exchange) finish(err error) {
-	if x.fd > 0 {
+	if x.fd >= 0 {
 		unix.Close(x.fd)
 	}
 	x.done, x.err = true, err

@@ -29,9 +29,12 @@ func Added(c *model.Config, result *model.Result, warn func(string)) {
 	tell(c, "POST", []string{""}, body, warn)
 }
 
-// Removed removes the entry of a container.
-func Removed(c *model.Config, warn func(string)) {
-	removeAll(c, []string{c.Request.Key.ContainerID}, warn)
+// Removed removes the entry of a container whose attachment was removed, unless it has
+// another one on the network.
+func Removed(c *model.Config, alloc model.Allocator, warn func(string)) {
+	if len(c.Span.Registry) > 0 {
+		Collected(c, []model.Key{c.Request.Key}, alloc, warn)
+	}
 }
 
 func removeAll(c *model.Config, ids []string, warn func(string)) {
@@ -49,15 +52,17 @@ func Leased(c *model.Config, alloc model.Allocator) []model.Key {
 	return keys
 }
 
-// Collected removes the entries of containers of before that have no lease any more.
+// Collected removes the entries of containers of before that have no lease any more. An
+// entry is a container's, whatever the number of its interfaces.
 func Collected(c *model.Config, before []model.Key, alloc model.Allocator, warn func(string)) {
-	left := map[model.Key]bool{}
+	keep := map[string]bool{}
 	for _, key := range Leased(c, alloc) {
-		left[key] = true
+		keep[key.ContainerID] = true
 	}
 	var gone []string
 	for _, key := range before {
-		if !left[key] {
+		if !keep[key.ContainerID] {
+			keep[key.ContainerID] = true // named only once
 			gone = append(gone, key.ContainerID)
 		}
 	}
@@ -81,7 +86,7 @@ func tell(c *model.Config, method string, ids []string, body []byte, warn func(s
 			if id != "" {
 				path = strings.TrimSuffix(path, "/") + "/" + id
 			}
-			x := &exchange{addr: e.Addr, out: request(method, path, e.Addr.String(), body)}
+			x := &exchange{fd: -1, addr: e.Addr, out: request(method, path, e.Addr.String(), body)}
 			all, of[url] = append(all, x), append(of[url], x)
 		}
 	}

@@ -112,10 +112,7 @@ func either[T comparable](doc, ipam *strictjson.Object, key string, read func(*s
 }
 
 func readHostID(o *strictjson.Object, key string) uint8 {
-	n, ok := o.Uint(key, MaxHostID)
-	if ok && n == 0 {
-		o.Fail(key, "want a whole number from 1 to %d, got 0", MaxHostID)
-	}
+	n, _ := o.Between(key, 1, MaxHostID)
 	return uint8(n)
 }
 

@@ -110,14 +110,17 @@ func (o *Object) Bool(key string, otherwise bool) bool {
 }
 
 // Uint returns a whole number from 0 to limit, and whether there is one.
-func (o *Object) Uint(key string, limit uint64) (uint64, bool) {
+func (o *Object) Uint(key string, limit uint64) (uint64, bool) { return o.Between(key, 0, limit) }
+
+// Between is Uint with a least number.
+func (o *Object) Between(key string, least, limit uint64) (uint64, bool) {
 	n, ok := get[number](o, key, "a number")
 	if !ok {
 		return 0, false
 	}
 	u, err := strconv.ParseUint(string(n), 10, 64)
-	if err != nil || u > limit {
-		o.Fail(key, "want a whole number from 0 to %d, got %s", limit, describe(n))
+	if err != nil || u < least || u > limit {
+		o.Fail(key, "want a whole number from %d to %d, got %s", least, limit, describe(n))
 		return 0, false
 	}
 	return u, true
