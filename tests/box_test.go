@@ -2,7 +2,10 @@ package tests
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -217,4 +220,22 @@ func fromJSON(t *testing.T, s string, v any) {
 	if err := json.Unmarshal([]byte(s), v); err != nil {
 		t.Fatalf("%v in %s", err, s)
 	}
+}
+
+// open starts a program that ends with its stdin, which the test's end closes.
+func (b box) open(cmd *exec.Cmd) (stdin io.Closer, stdout io.Reader) {
+	b.t.Helper()
+	in, ierr := cmd.StdinPipe()
+	out, oerr := cmd.StdoutPipe()
+	if err := errors.Join(ierr, oerr); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() {
+		in.Close()
+		cmd.Wait()
+	})
+	return in, out
 }

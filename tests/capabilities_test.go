@@ -156,19 +156,7 @@ func (c capable) do(verb string, added lab.Reply) (said string, ok bool) {
 func TestCapabilityForAProcessNamespace(t *testing.T) {
 	b := newBox(t)
 	cmd := b.NetNS("c1").Cmd("setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", "echo $$; exec cat")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait()
-	defer in.Close()
+	_, out := b.open(cmd)
 	line := make([]byte, 20)
 	n, err := out.Read(line)
 	if err != nil {

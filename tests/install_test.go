@@ -90,19 +90,7 @@ func TestUninstallWithContainersOfUsers(t *testing.T) {
 	b := newBox(t)
 	b.makeTarget("install")
 	cmd := b.Cmd("unshare", "-n", "-m", "--propagation", "private", "sh", "-ec", rootlessNamespace, program)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait()
-	defer in.Close()
+	in, out := b.open(cmd)
 	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
 		t.Fatal(err)
 	}

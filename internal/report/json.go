@@ -16,10 +16,7 @@ func ListJSON(all []*Attachment) string {
 	w.Begin("", '[')
 	for _, a := range all {
 		w.Begin("", '{')
-		w.String("network", a.Key.Network)
-		w.String("container", a.Key.ContainerID)
-		w.String("name", a.Name)
-		w.String("interface", a.Key.IfName)
+		writeKey(&w, a.Key, a.Name)
 		writeAddrs(&w, "addresses", a.Addresses)
 		w.Begin("ports", '[')
 		for _, p := range a.Ports {
@@ -35,6 +32,13 @@ func ListJSON(all []*Attachment) string {
 	}
 	w.End(']')
 	return string(w.Bytes)
+}
+
+func writeKey(w *strictjson.Writer, key model.Key, name string) {
+	w.String("network", key.Network)
+	w.String("container", key.ContainerID)
+	w.String("name", name)
+	w.String("interface", key.IfName)
 }
 
 func writePort(w *strictjson.Writer, p model.Publication) {
@@ -107,10 +111,7 @@ func GarbageJSON(found []*Leftover, removed bool) string {
 	w.Begin("", '[')
 	for _, l := range found {
 		w.Begin("", '{')
-		w.String("network", l.Key.Network)
-		w.String("container", l.Key.ContainerID)
-		w.String("name", l.Name)
-		w.String("interface", l.Key.IfName)
+		writeKey(&w, l.Key, l.Name)
 		w.String("kind", l.Kind)
 		w.String("what", l.What)
 		if l.Kept != "" {
