@@ -36,6 +36,7 @@ func LAN(t TB, hosts int) (worlds []*World) {
 			t.Fatalf("LAN: %v: %s", err, out)
 		}
 		middle.IP("link set " + port + " master switch up")
+		w.ready(LANInterface)
 		w.IP(fmt.Sprintf("addr add %s dev %s\naddr add %s dev %s nodad\nlink set %s up", netip.MustParsePrefix(LANAddr(i)+"/24"), LANInterface,
 			netip.MustParsePrefix(LAN6(i)+"/64"), LANInterface, LANInterface))
 	}

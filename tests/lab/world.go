@@ -85,8 +85,10 @@ func New(t TB) *World {
 	*w.pids = append(*w.pids, w.pid)
 
 	w.Outside = w.NetNS("outside")
-	w.IP(`link add up0 mtu 1400 type veth peer name eth0 mtu 1400 netns outside
-		addr add 192.0.2.1/24 dev up0
+	w.IP(`link add up0 mtu 1400 type veth peer name eth0 mtu 1400 netns outside`)
+	w.ready("up0")
+	w.Outside.ready("eth0")
+	w.IP(`addr add 192.0.2.1/24 dev up0
 		addr add 2001:db8::1/64 dev up0 nodad
 		link set up0 up`)
 	w.Outside.IP(`addr add 192.0.2.2/24 dev eth0
@@ -95,6 +97,13 @@ func New(t TB) *World {
 	w.IP(`route add default via 192.0.2.2
 		route add default via 2001:db8::2`)
 	return w
+}
+
+// ready lets a link's link-local address be used as soon as it is there, as if the link had
+// been up for long: nobody solicits a neighbor for a packet that is forwarded before.
+func (p Place) ready(link string) {
+	p.world.TB.Helper()
+	p.Sh("echo 0 >/proc/sys/net/ipv6/conf/" + link + "/accept_dad")
 }
 
 // In is the same world for another test, which is to fail when its commands do.
