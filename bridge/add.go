@@ -286,8 +286,7 @@ func (ad *adding) replaceable(owner string) (bool, error) {
 			return true, nil
 		}
 	}
-	ends, err := ad.Ends(key)
-	return err == nil && len(ends) == 0, err
+	return ad.records.Gone(ad.Host, key)
 }
 
 // connect makes the host end a port of the bridge and raises it, if the container has

@@ -85,15 +85,15 @@ func (h *Host) inTurn(key model.Key) (c *call, done func(), err error) {
 	return c, func() { c.Close(); c.turn.Close() }, nil
 }
 
-// Owners lists what the host's links say of their owners.
+// Owners lists what the host's links say of their owners: see [records.Dir.Owners].
 func (h *Host) Owners() ([]model.Owner, error) {
-	c, err := host.Open(h.warn)
+	c, err := h.open()
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
 	links, err := c.Links()
-	return host.Owners(links), err
+	return c.records.Owners(links), err
 }
 
 // resolve returns the network with the MTU that its links get.

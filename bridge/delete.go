@@ -182,7 +182,7 @@ func (c *call) leave(network string, leases []model.Key, withBridge bool) error 
 	var links []rtnl.Link
 	used := func() (_ bool, err error) {
 		links, err = c.Links()
-		return attached(links, network, leases), err
+		return host.Attached(links, network, leases), err
 	}
 	return c.unlessUsed(model.Place(network, ""), used, func() error {
 		err := c.removeNetwork(network, links)
@@ -193,31 +193,19 @@ func (c *call) leave(network string, leases []model.Key, withBridge bool) error 
 	})
 }
 
-// attached reports whether any link is an attachment's of the network. One whose
-// alias is not readable counts if its mark is that of a lease: an ADD that was
-// killed, whose own DEL will come, or an alias that somebody took.
-func attached(links []rtnl.Link, network string, leases []model.Key) bool {
-	marks := map[model.HardwareAddr]bool{}
-	for _, key := range leases {
-		marks[key.Mark()] = true
-	}
-	names := func(l rtnl.Link) bool {
-		key, _, ok := model.CutAlias(l.Alias)
-		return ok && l.Kind == "veth" && key.Network == network
-	}
-	return slices.ContainsFunc(links, names) ||
-		slices.ContainsFunc(host.Owners(links), func(o model.Owner) bool { return o.Key == model.Key{} && marks[o.Mark] })
-}
-
 // removeNetwork deletes the network's tables, what is left of attachments whose namespace
 // vanished without a DEL, and the routes to peers, and sets route_localnet back, which the
-// rules made harmless. links are the host's.
+// rules made harmless. links are the host's. If one of them may be a recorded attachment's,
+// whose link somebody has changed, everything stays.
 func (c *call) removeNetwork(network string, links []rtnl.Link) error {
 	s := c.records.Network(network)
+	dead, _ := c.records.Attachments(network, "*") // a reload reports what can't be read
+	if host.Living(links, dead) {
+		return nil
+	}
 	if s != nil && s.ForwardAccept {
 		foreign.Remove(c.Host, network)
 	}
-	dead, _ := c.records.Attachments(network, "*") // a reload reports what can't be read
 	err := c.removeElements(dead)
 	if err == nil {
 		_, err = c.Transact(func(tx *host.Tx) error { return firewall.Remove(tx, network) })
@@ -376,7 +364,7 @@ func (c *call) removeBatch(keys []model.Key, alloc model.Allocator) error {
 		marked[string(l.MAC)] = append(marked[string(l.MAC)], l)
 	}
 	if c.sparing {
-		keys = slices.DeleteFunc(slices.Clone(keys), host.Seen(links))
+		keys = slices.DeleteFunc(slices.Clone(keys), c.records.Seen(links))
 	}
 	ends, err := c.detach(keys, func(key model.Key) ([]rtnl.Link, error) {
 		mark := key.Mark()

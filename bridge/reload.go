@@ -237,7 +237,7 @@ func (c *call) sweep() (swept []string, err error) {
 		}
 	}
 	links, lerr := c.Links() // after the records: an ADD has its link before its record
-	seen := host.Seen(links)
+	seen := c.records.Seen(links)
 	maps.DeleteFunc(all, func(key model.Key, _ *model.Attachment) bool { return lerr != nil || seen(key) })
 	if len(all) == 0 {
 		return nil, errors.Join(err, lerr)

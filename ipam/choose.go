@@ -180,7 +180,7 @@ func (p *pool) localOf(a netip.Addr) model.Local {
 }
 
 // stale returns the leased addresses whose attachment is gone: no link has its
-// mark, its key or one of its addresses, and no ADD is about to make one. The
+// mark, its key, one of its addresses or, as nobody's, its name, and no ADD is about to make one. The
 // caller has locked the folder, so that no ADD begins meanwhile. Those in flight
 // are listed before the links, for the link of one that ends meanwhile is there.
 func (l *leases) stale(d *lockdir.Dir, owners func() ([]model.Owner, error)) (map[netip.Addr]bool, error) {
@@ -189,9 +189,9 @@ func (l *leases) stale(d *lockdir.Dir, owners func() ([]model.Owner, error)) (ma
 	if err := errors.Join(err, oerr); err != nil {
 		return nil, err
 	}
-	marks, keys, addrs := map[model.HardwareAddr]bool{}, map[model.Key]bool{}, map[netip.Addr]bool{}
+	marks, keys, names, addrs := map[model.HardwareAddr]bool{}, map[model.Key]bool{}, map[string]bool{}, map[netip.Addr]bool{}
 	for _, o := range links {
-		marks[o.Mark], keys[o.Key] = true, true
+		marks[o.Mark], keys[o.Key], names[o.Link] = true, true, names[o.Link] || o.Key == model.Key{}
 		// The key alone would not do: a tool that dropped the details may have
 		// made the lease that of another interface.
 		if o.Key.Network == l.network {
@@ -203,7 +203,8 @@ func (l *leases) stale(d *lockdir.Dir, owners func() ([]model.Owner, error)) (ma
 	stale := map[netip.Addr]bool{}
 	for i := range l.all {
 		key, has := l.key(&l.all[i]), l.all[i].list()
-		live := marks[key.Mark()] || keys[key] || slices.ContainsFunc(has, func(a netip.Addr) bool {
+		own := key.HostNames()
+		live := marks[key.Mark()] || keys[key] || names[own[0]] || names[own[1]] || slices.ContainsFunc(has, func(a netip.Addr) bool {
 			return addrs[a] || inFlight[placeOf(a)]
 		})
 		for _, a := range has {

@@ -181,24 +181,71 @@ func TestGarbageOfOthers(t *testing.T) {
 	}
 }
 
-// A link whose MAC address or alias somebody has changed is still its container's.
-func TestGarbageOfAChangedLink(t *testing.T) {
-	for _, change := range []string{"address 02:11:22:33:44:55", "alias mine"} {
-		t.Run(change, func(t *testing.T) {
+// A link is still its container's if somebody has changed its MAC address, its alias or both:
+// nothing takes its lease, ports and rules away, list names what was changed, and what list
+// says repairs it.
+func TestChangedLink(t *testing.T) {
+	for _, tt := range []struct{ change, state string }{
+		{"address 02:11:22:33:44:55", "changed MAC"},
+		{"alias mine", "changed alias"},
+		{"address 02:11:22:33:44:55 alias mine", "changed MAC and alias"},
+		{"address 02:11:22:33:44:55 name mine", "changed MAC"},
+	} {
+		t.Run(tt.change, func(t *testing.T) {
 			b := newBox(t)
-			lives := b.attach("lives", func(c *lab.Call) { c.Conf = withKeys(c.Conf, shaped) })
-			b.Run(append([]string{"ip", "link", "set", "fn-lives"}, strings.Fields(change)...)...)
+			upTo := func(end string) string {
+				return withKeys(lab.Conf, shaped+`,"ipam":{"subnet":"10.87.1.0/29","rangeEnd":"10.87.1.`+end+`"}`)
+			}
+			lives := b.attach("lives", func(c *lab.Call) { c.Conf = upTo("3") })
+			b.Sh("ip link set fn-lives down; ip link set fn-lives " + tt.change + "; ip link set group default up")
 			record := func() string { return b.Sh("nft list ruleset; cat /run/flatnet/*/flatnet/lives:eth0") }
+			passes := b.attach("passes", func(c *lab.Call) { c.Conf = conf(`"ipam":{"subnet":"10.87.1.0/29"}`) })
 			before := record()
-			b.Try(program, "reload")
+			b.do(passes.then("DEL")) // the last one that is known as such
+			other := call("ADD", "other")
+			b.NetNS("other")
+			other.Conf = upTo("3")
+			b.refused(other, 0, "8080", "lives") // its port
+			other.Conf = strings.Replace(upTo("2"), "8080", "8081", 1)
+			b.refused(other, 0, "no free address") // but its own
 			if removed := b.garbage(0, "--yes"); len(removed) != 0 {
 				t.Errorf("removed of a living container: %+v", removed)
 			}
 			if after := record(); after != before || b.leases()["lives"] != lives.addr {
 				t.Errorf("leases %v; it was\n%s\nand is\n%s", b.leases(), before, after)
 			}
+			repair := b.repairOf("lives", tt.state)
+			if _, err := b.Try(program, "status"); err == nil || !strings.Contains(err.Error(), "flatnet/lives/eth0: "+tt.state) {
+				t.Errorf("status: %v", err)
+			}
+			if out := b.Run(program, "doctor"); !strings.Contains(out, "of flatnet/lives/eth0: "+tt.state+"\n      -> ") {
+				t.Errorf("doctor: %s", out)
+			}
+			b.Sh(repair)
+			b.Run(program, "reload")
+			b.repairOf("lives", "attached")
+			b.Run(program, "status")
+			b.do(lives.then("DEL"))
+			b.clean()
 		})
 	}
+}
+
+// repairOf returns the command that list prints for a container, which must be in a state.
+func (b box) repairOf(id, state string) string {
+	b.t.Helper()
+	var rows []struct{ Container, State, Repair string }
+	fromJSON(b.t, b.Run(program, "list", "--json"), &rows)
+	for _, r := range rows {
+		if r.Container == id {
+			if r.State != state {
+				b.t.Errorf("%s is %q, not %q", id, r.State, state)
+			}
+			return strings.ReplaceAll(r.Repair, "flatnet reload", program+" reload")
+		}
+	}
+	b.t.Errorf("%s is not listed: %+v", id, rows)
+	return ""
 }
 
 // Leases say nothing of where their containers are. Without a record, those of a network

@@ -190,26 +190,6 @@ func Owners(links []rtnl.Link) (owners []model.Owner) {
 	return owners
 }
 
-// Seen returns a function that reports whether an attachment has one of the links, or
-// maybe has: by its mark, which is short, or its alias, for somebody may have changed the
-// other. It is for what must not be removed from a container that lives.
-func Seen(links []rtnl.Link) func(model.Key) bool {
-	marks, keys := map[string]bool{}, map[model.Key]bool{}
-	for _, l := range links {
-		if l.Kind != "veth" { // the device of a bandwidth limit has its link's mark, and outlives it
-			continue
-		}
-		marks[string(l.MAC)] = true
-		if key, _, ok := model.CutAlias(l.Alias); ok {
-			keys[key] = true
-		}
-	}
-	return func(key model.Key) bool {
-		mark := key.Mark()
-		return marks[string(mark[:])] || keys[key]
-	}
-}
-
 // Ends finds the host ends of key's veth pairs: normally one, under one of the names
 // that it may have. Only if there is none, the host's other links are looked through,
 // since somebody may have renamed it.

@@ -295,8 +295,7 @@ func (c *change) replaceable(owner string) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	ends, err := c.Ends(key)
-	return err == nil && len(ends) == 0, err
+	return c.records.Gone(c.Host, key)
 }
 
 // advise warns of what a caller may not expect of ports that are published now.

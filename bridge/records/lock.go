@@ -102,13 +102,16 @@ func (d Dir) Memory() *os.File {
 	return f
 }
 
+// lockFile is the name of the file of locks.
+const lockFile = ".lock"
+
 // open opens the file of locks.
 func (d Dir) open() (Lock, error) {
 	err := cmp.Or(os.MkdirAll(d.path, 0o700), d.keepPrivate(filepath.Dir(d.path)), d.keepPrivate(d.path))
 	if err != nil {
 		return nil, err
 	}
-	return os.OpenFile(filepath.Join(d.path, ".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	return os.OpenFile(filepath.Join(d.path, lockFile), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 }
 
 // keepPrivate closes a directory of records, such as one that mkdir made, to other

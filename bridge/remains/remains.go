@@ -15,6 +15,7 @@ import (
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
 	"flatnet/internal/nft"
+	"flatnet/rtnl"
 )
 
 // A Host is what was found. Things were listed before the links: an ADD makes its link
@@ -30,7 +31,8 @@ type Host struct {
 	Owners   []model.Owner                   // of links
 	Limits   map[model.HardwareAddr]string   // devices of limits (package shaping), by mark
 	Idle     map[string]string               // networks and the bridges made for them that have no ports
-	seen     func(model.Key) bool
+	links    *host.Index
+	records  records.Dir
 	named    map[string]bool // networks that aliases of links name
 }
 
@@ -44,7 +46,7 @@ func Look(warn func(string)) (*Host, error) {
 	defer opened.Close()
 	dir := records.Own(warn)
 	h := &Host{Networks: map[string]*model.Shared{}, Tables: map[string][]string{}, Limits: map[model.HardwareAddr]string{},
-		Idle: map[string]string{}, named: map[string]bool{}}
+		Idle: map[string]string{}, named: map[string]bool{}, records: dir}
 	networks, nerr := dir.Networks()
 	for _, s := range networks {
 		h.Networks[s.Name] = s
@@ -120,7 +122,7 @@ func (h *Host) lookAtLinks(opened *host.Host) error {
 		return fmt.Errorf("list links: %w", err)
 	}
 	h.Owners = host.Owners(links)
-	h.seen = host.Seen(links)
+	h.links = host.NewIndex(links)
 	used := map[int]bool{}
 	for _, l := range links {
 		used[l.Master] = true
@@ -140,9 +142,22 @@ func (h *Host) lookAtLinks(opened *host.Host) error {
 	return nil
 }
 
-// Linked reports whether an attachment has a link on the host, or maybe has one: see
-// [host.Seen].
-func (h *Host) Linked(key model.Key) bool { return h.seen(key) }
+// Linked reports whether an attachment has a link on the host, or maybe has one.
+func (h *Host) Linked(key model.Key) bool {
+	_, has := h.Find(key)
+	return has != 0
+}
+
+// Find returns the link that has the most signs of an attachment: see [host.Index.Find].
+func (h *Host) Find(key model.Key) (rtnl.Link, host.Signs) {
+	if a := h.Recorded[key]; a != nil {
+		return h.links.Find(key, a.HostEnd)
+	}
+	return h.links.Find(key)
+}
+
+// Busy reports whether a verb of the attachment is under way, or may be.
+func (h *Host) Busy(key model.Key) bool { return h.records.Busy(key) }
 
 // Used reports whether a network has attachments: links that name it or, for an ADD names
 // its link last, have the mark of one of its keys.

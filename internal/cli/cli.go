@@ -71,7 +71,10 @@ func commands() []command {
 				"  no lease      its address may be given to another container\n" +
 				"  stale lease   its link went without a DEL, as by a reboot; gc removes it\n" +
 				"  stale record  the same without a lease\n" +
-				"  arriving      its ADD is under way, or somebody has changed its link\nAn age is the time since ADD. Names are Podman's, CRI-O's or containerd's.",
+				"  arriving      its ADD is under way\n" +
+				"  unfinished    its ADD was killed; removing the container removes it\n" +
+				"  changed MAC, changed alias, changed MAC and alias\n                somebody has changed its host interface; the command that\n" +
+				"                repairs it is on stderr\nAn age is the time since ADD. Names are Podman's, CRI-O's or containerd's.",
 			examples: []string{"flatnet list web # the containers of network web", "flatnet ps -q --network web # their IDs, for scripts"}, run: list},
 		{name: "show", alike: []string{"inspect", "tree", "graph", "map"}, arguments: []string{"[NETWORK]"},
 			options:  []option{{name: "--dot", summary: "for Graphviz"}, {name: "--mermaid", summary: "for Mermaid"}},

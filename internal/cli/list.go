@@ -51,6 +51,7 @@ func list(c *Call, q query) ([]string, error) {
 		}
 		return slices.Compact(ids), err
 	}
+	c.advise(all)
 	rows := [][]string{{"NETWORK", "CONTAINER", "NAME", "INTERFACE", "ADDRESSES", "PORTS", "HOST INTERFACE", "AGE", "STATE"}}
 	if q.has("--no-header") {
 		rows = nil
@@ -68,6 +69,15 @@ func list(c *Call, q query) ([]string, error) {
 			cmp.Or(printable(a.HostEnd), "-"), age(c.now().Sub(a.Since), a.Since.IsZero()), state})
 	}
 	return table(rows), err
+}
+
+// advise prints on stderr what repairs attachments.
+func (c *Call) advise(all []*report.Attachment) {
+	for _, a := range all {
+		if a.Repair != "" {
+			fmt.Fprintf(c.Stderr, "flatnet: %s: %s of host interface %s; to repair that: %s\n", a.Key, a.State, printable(a.HostEnd), printable(a.Repair))
+		}
+	}
 }
 
 // orDash returns a list for a column, in which nothing is shown as a dash.

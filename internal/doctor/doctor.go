@@ -41,6 +41,7 @@ func (d *Doctor) Examine() []model.Finding {
 	}
 	d.kernel()
 	d.networks()
+	d.changed()
 	d.leftovers()
 	d.filter()
 	d.wsl()
@@ -120,6 +121,16 @@ func (d *Doctor) networks() {
 			d.add(model.Warn, check, n.State+": "+n.Status, "")
 		default:
 			d.add(model.OK, check, fmt.Sprintf("%d attached, nothing missing", attached), "")
+		}
+	}
+}
+
+// changed names links whose MAC address or alias somebody has changed.
+func (d *Doctor) changed() {
+	all, _ := d.Inventory.List("") // leftovers reports what can't be read
+	for _, a := range all {
+		if a.Repair != "" {
+			d.add(model.Warn, "host interface "+a.HostEnd, fmt.Sprintf("of %s: %s", a.Key, a.State), a.Repair)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"flatnet/bridge/model"
 	"flatnet/bridge/remains"
+	"flatnet/bridge/signs"
 	"flatnet/internal/engine"
 	"flatnet/internal/report"
 	"flatnet/internal/rootless"
@@ -122,21 +123,30 @@ func (i Inventory) List(network string) (all []*report.Attachment, err error) {
 	}
 	surveys, serr := i.Engine.Host.Survey(false)
 	err = errors.Join(err, serr)
-	seen := map[model.Key]bool{}
 	for _, s := range surveys {
 		for _, a := range s.Attachments {
-			seen[a.Key] = true
 			if network == "" || s.Name == network {
 				all = append(all, v.attached(s, a))
 			}
 		}
 	}
-	all = append(all, v.unlinked(network, seen)...)
+	all = append(all, v.unlinked(network, seenIn(surveys))...)
 	for _, a := range all {
 		a.Name, a.Since = v.names[a.Key.ContainerID], v.Since[a.Key]
 	}
 	slices.SortFunc(all, func(a, b *report.Attachment) int { return strings.Compare(place(a), place(b)) })
 	return all, err
+}
+
+// seenIn returns the attachments whose links name them.
+func seenIn(surveys []*model.Survey) map[model.Key]bool {
+	seen := map[model.Key]bool{}
+	for _, s := range surveys {
+		for _, a := range s.Attachments {
+			seen[a.Key] = true
+		}
+	}
+	return seen
 }
 
 // place is what a list is sorted by: networks, and in each those without a link last.
@@ -157,7 +167,26 @@ func (v *view) attached(s *model.Survey, a *model.Attachment) *report.Attachment
 	return row
 }
 
-// unlinked describes leases and records whose attachments have no link.
+// judge fills in the state of an attachment whose link, if it has one, does not name it.
+func (v *view) judge(row *report.Attachment) {
+	l, has := v.Find(row.Key)
+	change := signs.Lacks(row.Key, row.Addresses, l)
+	switch {
+	case has == 0:
+		return
+	case v.Busy(row.Key) || change == (signs.Change{}): // or it has come meanwhile
+		row.State = report.Arriving
+	case signs.Unfinished(l):
+		row.State, row.HostEnd = report.Unfinished, l.Name
+	default:
+		row.State, row.HostEnd, row.Repair = report.Changed+change.String(), l.Name, change.Command(l.Name)
+		if v.Recorded[row.Key] != nil && signs.Provable(has) {
+			row.Repair = "flatnet reload"
+		}
+	}
+}
+
+// unlinked describes leases and records whose attachments have no link that names them.
 func (v *view) unlinked(network string, seen map[model.Key]bool) (all []*report.Attachment) {
 	add := func(row *report.Attachment) {
 		if seen[row.Key] || network != "" && row.Key.Network != network {
@@ -167,9 +196,7 @@ func (v *view) unlinked(network string, seen map[model.Key]bool) (all []*report.
 		if a := v.Recorded[row.Key]; a != nil {
 			row.Ports = a.Ports
 		}
-		if v.Linked(row.Key) { // that has no alias yet
-			row.State = report.Arriving
-		}
+		v.judge(row)
 		all = append(all, row)
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.held)) {

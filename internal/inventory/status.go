@@ -3,9 +3,11 @@ package inventory
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/engine"
@@ -26,7 +28,28 @@ func (i Inventory) Status(network string) (all []*report.Network, err error) {
 			all = append(all, i.describe(v, s))
 		}
 	}
+	for _, a := range v.unlinked(network, seenIn(surveys)) {
+		if a.Repair != "" {
+			all = v.reproach(all, a)
+		}
+	}
 	return all, errors.Join(err, serr)
+}
+
+// reproach adds to the row of a network, which may be a new one, that somebody has changed a
+// link of it.
+func (v *view) reproach(all []*report.Network, a *report.Attachment) []*report.Network {
+	i := slices.IndexFunc(all, func(n *report.Network) bool { return n.Name == a.Key.Network })
+	if i < 0 {
+		s := &model.Survey{Shared: model.Shared{Network: model.Network{Name: a.Key.Network}}}
+		if shared := v.Networks[a.Key.Network]; shared != nil {
+			s.Shared, s.Recorded = *shared, true
+		}
+		i, all = len(all), append(all, &report.Network{Survey: s, Pools: v.pools(s), Rules: -1})
+	}
+	text := fmt.Sprintf("%s: %s of host interface %q (%s)", a.Key, a.State, a.HostEnd, a.Repair)
+	all[i].State, all[i].Status = "incomplete", strings.TrimPrefix(all[i].Status+"\n"+text, "\n")
+	return all
 }
 
 // describe returns the row of one network.

@@ -13,6 +13,7 @@ import (
 	"flatnet/bridge/link"
 	"flatnet/bridge/model"
 	"flatnet/bridge/ports"
+	"flatnet/bridge/records"
 	"flatnet/bridge/vlan"
 	"flatnet/internal/dns"
 	"flatnet/internal/engine"
@@ -135,7 +136,7 @@ func (h *dryHost) obstacles(c *host.Host, br link.Bridge, a *model.Attachment) e
 		err = h.plan.allowed("sysctls", forward.Ready(c, &a.Shared, br.Gateway.Index != 0))
 	}
 	if err == nil && len(a.Ports) > 0 {
-		err = h.plan.allowed("published ports of others", takenPort(c, a))
+		err = h.plan.allowed("published ports of others", h.takenPort(c, a))
 	}
 	c.Say(forward.CheckUplink(c, &a.Shared))
 	c.Say(ports.CheckIsolated(c, a))
@@ -144,7 +145,7 @@ func (h *dryHost) obstacles(c *host.Host, br link.Bridge, a *model.Attachment) e
 
 // takenPort reports a port that another container has published: it has the transaction
 // filled, which only asks, and does not commit it.
-func takenPort(c *host.Host, a *model.Attachment) error {
+func (h *dryHost) takenPort(c *host.Host, a *model.Attachment) error {
 	rules, err := c.Rules()
 	if err != nil {
 		return err
@@ -158,8 +159,7 @@ func takenPort(c *host.Host, a *model.Attachment) error {
 		if !ok {
 			return false, nil
 		}
-		ends, err := c.Ends(key)
-		return err == nil && len(ends) == 0, err
+		return records.Own(h.plan.warn).Dry(true).Gone(c, key)
 	})
 	return err
 }

@@ -28,6 +28,9 @@ func ListJSON(all []*Attachment) string {
 			w.String("since", a.Since.UTC().Format(time.RFC3339))
 		}
 		w.String("state", a.State)
+		if a.Repair != "" {
+			w.String("repair", a.Repair)
+		}
 		w.End('}')
 	}
 	w.End(']')

@@ -17,6 +17,8 @@ const (
 	StaleLease  = "stale lease"  // its link went without a DEL, as by a reboot: gc removes it
 	StaleRecord = "stale record" // the same without a lease
 	Arriving    = "arriving"     // its ADD is under way
+	Unfinished  = "unfinished"   // its ADD was killed: DEL removes it
+	Changed     = "changed "     // and what of its link: somebody has changed that
 )
 
 // An Attachment is one row of a list.
@@ -28,6 +30,7 @@ type Attachment struct {
 	HostEnd   string    // empty: there is no link
 	Since     time.Time // of its ADD; zero: not known
 	State     string
+	Repair    string // a command line; empty: there is none
 }
 
 // A Network is what a host shows of one network.
