@@ -25,7 +25,7 @@ var layers = [][]string{
 	{"flatnet/bridge/model"},
 	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack"},
 	{"flatnet/internal/nl", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/sha256", "flatnet/internal/metric", "flatnet/internal/subprocess",
-		"flatnet/internal/rootless", "flatnet/internal/peer"},
+		"flatnet/internal/rootless", "flatnet/internal/peer", "flatnet/internal/input"},
 	{"flatnet/internal/trace"},
 }
 

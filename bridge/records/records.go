@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/input"
 	"flatnet/internal/rootless"
 	"flatnet/internal/strictjson"
 
@@ -143,7 +144,7 @@ func (d Dir) write(path string, data []byte) {
 // overwrite replaces what a file holds by data, with white space up to the old length:
 // a reader never finds less than a whole record.
 func overwrite(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
@@ -179,7 +180,7 @@ const maxSize = 64 << 20
 // load sets the fields from a record. One that is empty is about to be written, or was
 // when its writer was killed: like a missing one it is not found.
 func load(path string, fields []field) (found bool, err error) {
-	data, err := os.ReadFile(path)
+	data, err := input.Read(path, maxSize)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
 		return false, nil
 	}
@@ -350,7 +351,7 @@ func (d Dir) raisedFile() string { return filepath.Join(d.path, ".accept_ra") }
 // Raised lists the interfaces whose accept_ra was raised. The record may be missing or
 // broken.
 func (d Dir) Raised() []string {
-	data, _ := os.ReadFile(d.raisedFile())
+	data, _ := input.Read(d.raisedFile(), strictjson.MaxSize)
 	o, _ := strictjson.Parse(data)
 	return o.Strings("interfaces")
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"flatnet/internal/input"
 )
 
 // Networks is the table [network].
@@ -33,8 +35,7 @@ func Read(home string) Networks {
 		files = []string{only}
 	}
 	for _, file := range append(files, os.Getenv("CONTAINERS_CONF_OVERRIDE")) {
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Size() <= maxSize {
-			data, _ := os.ReadFile(file)
+		if data, err := input.Read(file, maxSize); err == nil {
 			n.read(string(data))
 		}
 	}

@@ -20,6 +20,7 @@ import (
 
 	"flatnet/bridge/model"
 	"flatnet/internal/flock"
+	"flatnet/internal/input"
 	"flatnet/internal/rootless"
 	"flatnet/internal/subprocess"
 
@@ -205,6 +206,9 @@ func validName(s string) bool {
 // aardvark-dns' config/constants.rs). No network has a % in its name.
 const internalSuffix = "%int"
 
+// maxFile is more than a network of 65,000 containers needs, in bytes.
+const maxFile = 64 << 20
+
 // edits returns the files of a network that change if r takes the place of the
 // records that drop selects, by their paths. If r is nil, nothing does. A file
 // without records is empty, and to be removed.
@@ -212,7 +216,7 @@ func (s Server) edits(network string, drop func(id string) bool, r *Record) (map
 	changed := map[string]string{}
 	for _, suffix := range []string{"", internalSuffix} {
 		path := filepath.Join(s.Dir, network+suffix)
-		data, err := os.ReadFile(path)
+		data, err := input.Read(path, maxFile)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"flatnet/internal/input"
 	"flatnet/internal/listeners"
 	"flatnet/internal/rootless"
 	"flatnet/internal/subprocess"
@@ -109,10 +110,13 @@ func (s Server) conflict(addrs []netip.Addr) error {
 	return nil
 }
 
+// maxPID bounds a pid file in bytes.
+const maxPID = 64
+
 // pid returns the content of the server's pid file, which may be left from a
 // server that was killed; "" if there is none.
 func (s Server) pid() string {
-	data, _ := os.ReadFile(filepath.Join(s.Dir, pidFile))
+	data, _ := input.Read(filepath.Join(s.Dir, pidFile), maxPID)
 	return strings.TrimSpace(string(data))
 }
 

@@ -15,6 +15,7 @@ import (
 	"flatnet/bridge/model"
 	"flatnet/internal/advice"
 	"flatnet/internal/engine"
+	"flatnet/internal/input"
 	"flatnet/internal/inventory"
 	"flatnet/internal/rootless"
 
@@ -57,9 +58,12 @@ func (d *Doctor) add(verdict, check, seen, repair string) {
 	d.found = append(d.found, model.Finding{Verdict: verdict, Check: check, Seen: seen, Repair: repair})
 }
 
+// maxFile bounds a file in bytes: more than a list of packages has, or a binary.
+const maxFile = 64 << 20
+
 // read returns a file's first line; of one that can't be read, nothing.
 func (d *Doctor) read(path string) string {
-	data, _ := os.ReadFile(filepath.Join(d.Root, path))
+	data, _ := input.Read(filepath.Join(d.Root, path), maxFile)
 	line, _, _ := strings.Cut(string(data), "\n")
 	return strings.TrimSpace(line)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/input"
 )
 
 // Where engines look for plugins: see docs/install.md.
@@ -54,7 +55,7 @@ func (d *Doctor) version(name string) string {
 	for _, m := range []struct{ path, begin, version string }{
 		{"var/lib/dpkg/status", "Package: " + name + "\n", "Version: "}, {"lib/apk/db/installed", "P:" + name + "\n", "V:"},
 	} {
-		data, _ := os.ReadFile(filepath.Join(d.Root, m.path))
+		data, _ := input.Read(filepath.Join(d.Root, m.path), maxFile)
 		for entry := range strings.SplitSeq(string(data), "\n\n") {
 			if !strings.Contains("\n"+entry+"\n", "\n"+m.begin) || strings.Contains(entry, "\nStatus: deinstall") {
 				continue
@@ -87,7 +88,7 @@ func less(version string, major, minor int) bool {
 
 // installed looks for this binary where engines look for plugins.
 func (d *Doctor) installed() {
-	self, err := os.ReadFile(d.Self)
+	self, err := input.Read(d.Self, maxFile)
 	if err != nil {
 		d.add(model.Warn, "installation", err.Error(), "")
 		return
@@ -95,7 +96,7 @@ func (d *Doctor) installed() {
 	found := 0
 	for _, dir := range append(cniDirs(), netavarkDirs()...) {
 		path := filepath.Join(d.Root, dir, "flatnet")
-		data, err := os.ReadFile(path)
+		data, err := input.Read(path, maxFile)
 		switch {
 		case os.IsNotExist(err):
 			continue

@@ -227,11 +227,11 @@ func TestResolvConf(t *testing.T) {
 	if err := os.Truncate(file, 1<<20); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.Add(c); err == nil || !strings.Contains(err.Error(), "ipam.resolvConf: "+file+" is not a regular file of at most") {
+	if _, err := e.Add(c); err == nil || !strings.Contains(err.Error(), "ipam.resolvConf: "+file+" has more than 65536 bytes") {
 		t.Errorf("too long: %v", err)
 	}
 	c.IPAM.ResolvConf = filepath.Dir(file)
-	if _, err := e.Add(c); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
+	if _, err := e.Add(c); err == nil || !strings.Contains(err.Error(), " is a directory, not a regular file") {
 		t.Errorf("directory: %v", err)
 	}
 	c.Network.DNS.Domain = "d"

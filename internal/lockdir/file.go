@@ -113,7 +113,7 @@ func IsFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(er
 
 // write writes to a file from its start, and with sync waits for the disk.
 func (d *Dir) write(name string, flags int, data []byte, sync bool) error {
-	file, err := d.open(name, os.O_WRONLY|flags)
+	file, err := d.open(name, os.O_WRONLY|unix.O_NONBLOCK|flags)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"flatnet/bridge/model"
 	"flatnet/internal/containersconf"
 	"flatnet/internal/fields"
+	"flatnet/internal/input"
 	"flatnet/internal/peer"
 	"flatnet/internal/rootless"
 	"flatnet/internal/sha256"
@@ -201,7 +202,7 @@ func (p Plugin) others(name string) (all []taken, err error) {
 		return nil, err
 	}
 	for _, file := range files {
-		data, _ := os.ReadFile(filepath.Join(p.Networks, file))
+		data, _ := input.Read(filepath.Join(p.Networks, file), strictjson.MaxSize)
 		doc, err := strictjson.Parse(data)
 		if err != nil {
 			continue

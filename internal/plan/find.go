@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/input"
 	"flatnet/internal/strictjson"
 )
 
@@ -33,16 +34,16 @@ type source struct {
 // of Podman's netavark back end.
 func read(path string) (s source, err error) {
 	s.path = path
-	file := os.Stdin
-	if path != "-" {
-		if file, err = os.Open(path); err != nil {
-			return s, err
-		}
-		defer file.Close()
-	} else {
+	var data []byte
+	if path == "-" {
 		s.path = "stdin"
+		data, err = io.ReadAll(io.LimitReader(os.Stdin, strictjson.MaxSize+1))
+	} else {
+		data, err = input.Read(path, strictjson.MaxSize)
 	}
-	data, err := io.ReadAll(io.LimitReader(file, strictjson.MaxSize+1))
+	if errors.Is(err, input.ErrKind) {
+		err = fmt.Errorf("%w (-f - reads stdin)", err)
+	}
 	if err != nil {
 		return s, err
 	}
@@ -112,8 +113,7 @@ func (p Planner) find(network string) (source, error) {
 	return first, fmt.Errorf("which network? There are %s", strings.Join(names, ", "))
 }
 
-// files lists the regular files of a directory with one of some extensions, sorted: a FIFO
-// would wait for its writer.
+// files lists the regular files of a directory with one of some extensions, sorted.
 func files(dir string, extensions ...string) (paths []string) {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -2,10 +2,9 @@ package podman
 
 import (
 	"cmp"
-	"io"
-	"os"
 	"path/filepath"
 
+	"flatnet/internal/input"
 	"flatnet/internal/strictjson"
 )
 
@@ -43,12 +42,7 @@ func containerd(dir string, all map[string]string) {
 // annotations returns those of an OCI configuration; of one that can't be read, none.
 func annotations(file string) *strictjson.Object {
 	none, _ := strictjson.Parse([]byte("{}"))
-	f, err := os.Open(file)
-	if err != nil {
-		return none
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxBundle))
+	data, err := input.Read(file, maxBundle)
 	if err != nil {
 		return none
 	}

@@ -3,11 +3,10 @@ package podman
 
 import (
 	"cmp"
-	"io"
-	"os"
 	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/input"
 	"flatnet/internal/rootless"
 	"flatnet/internal/strictjson"
 )
@@ -32,13 +31,7 @@ const maxSize = 64 << 20
 func Names() map[string]string {
 	all := map[string]string{}
 	for _, path := range files() {
-		f, err := os.Open(path)
-		if err != nil {
-			continue
-		}
-		data, err := io.ReadAll(io.LimitReader(f, maxSize))
-		f.Close()
-		if err == nil {
+		if data, err := input.Read(path, maxSize); err == nil {
 			read(data, all)
 		}
 	}

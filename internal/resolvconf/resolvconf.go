@@ -2,12 +2,11 @@
 package resolvconf
 
 import (
-	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/input"
 )
 
 // maxSize is far above the length of any resolv.conf, in bytes.
@@ -15,15 +14,7 @@ const maxSize = 64 << 10
 
 // Read reads a file, which must be a regular one.
 func Read(file string) (model.DNS, error) {
-	// A device has no end, and a FIFO might wait for its writer.
-	info, err := os.Stat(file)
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxSize) {
-		err = fmt.Errorf("%s is not a regular file of at most %d bytes", file, maxSize)
-	}
-	var data []byte
-	if err == nil {
-		data, err = os.ReadFile(file)
-	}
+	data, err := input.Read(file, maxSize)
 	return parse(data), err
 }
 
