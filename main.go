@@ -31,9 +31,6 @@ func main() {
 	e := engine.New()
 	isCNI := os.Getenv("CNI_COMMAND") != ""
 	if !isCNI && (len(os.Args) < 2 || !netavark.IsCommand(os.Args[1])) {
-		if advice := rootless.Advice(os.Args[1:]); advice != "" {
-			e.Warn(advice)
-		}
 		st, err := os.Stdout.Stat()
 		build := cli.Build{Version: version, Commit: commit, CNI: cni.Versions(), Netavark: netavark.APIVersion}
 		planner := plan.Planner{CNI: plan.ConfDir, Podman: cmp.Or(rootless.Networks(), netavark.NetworkDir)}
@@ -41,7 +38,7 @@ func main() {
 		d := doctor.Doctor{Engine: e, Inventory: inventory.Inventory{Engine: e, Names: podman.Names, Aloof: true}, Root: "/", Self: "/proc/self/exe"}
 		os.Exit(cli.Main(&cli.Call{
 			Args: os.Args[1:], Build: build, Host: inventory.Host{Host: e.Host, Warn: e.Warn}, Names: podman.Names, Publisher: publish.Publisher{Warn: e.Warn}, Examine: d.Examine,
-			Plan: planner.Run, Inventory: host, Stdout: os.Stdout, Stderr: os.Stderr,
+			Plan: planner.Run, Refusal: rootless.Refusal, Inventory: host, Stdout: os.Stdout, Stderr: os.Stderr,
 			Color: err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 		}))
 	}

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -137,5 +138,54 @@ func TestColoursOnATerminal(t *testing.T) {
 		if !strings.Contains(out, "flatnet-br0") || strings.Contains(out, "\x1b[32mok") != tt.coloured {
 			t.Errorf("%s %s: %q", tt.env, tt.command, out)
 		}
+	}
+}
+
+// On a full disk, every command that prints says so once and fails. Into a pipe whose reader
+// has read enough it ends quietly, also where the caller ignores SIGPIPE.
+func TestOutputGoesNowhere(t *testing.T) {
+	b := newBox(t)
+	for _, id := range []string{"one", "two"} {
+		b.attach(id)
+	}
+	for _, args := range []string{"list", "show", "status", "doctor", "publish", "gc", "version", "help", "list --help", "completion bash", "plan -f " + root + "/cni/flatnet.conflist"} {
+		out := b.Sh(program + " " + args + " 2>&1 >/dev/full || echo $?")
+		if out != "flatnet: write /dev/stdout: no space left on device\n1\n" {
+			t.Errorf("%s on a full disk: %q", args, out)
+		}
+		for _, trap := range []string{"", "trap '' PIPE; "} {
+			read, write, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var stderr strings.Builder
+			cmd := b.Cmd("sh", "-c", trap+"exec "+program+" "+args)
+			cmd.Stdout, cmd.Stderr = write, &stderr
+			read.Close()
+			err = cmd.Run()
+			write.Close()
+			if err == nil || stderr.Len() > 0 {
+				t.Errorf("%s%s into a pipe that is closed: %v, %q", trap, args, err, stderr.String())
+			}
+		}
+	}
+}
+
+// Who is not root is told so in one line, with what to type, and is shown nothing half.
+func TestCommandsWithoutRoot(t *testing.T) {
+	b := newBox(t)
+	b.attach("web")
+	before := b.state()
+	for _, args := range []string{"list --json", "ps", "show", "status flatnet", "reload", "gc --yes", "publish web 80", "unpublish web --all"} {
+		cmd := b.Cmd(append([]string{"setpriv", "--reuid=65534", "--clear-groups", program}, strings.Fields(args)...)...)
+		out, err := cmd.CombinedOutput()
+		command, _, _ := strings.Cut(args, " ")
+		want := "flatnet: " + command + " must be run as root: sudo flatnet " + args + " (for your rootless Podman: podman unshare --rootless-netns flatnet " + args + ")\n"
+		if err == nil || string(out) != want {
+			t.Errorf("%s: %v, %s", args, err, out)
+		}
+	}
+	if after := b.state(); after != before {
+		t.Errorf("it was\n%s\nand is\n%s", before, after)
 	}
 }

@@ -72,8 +72,7 @@ var damages = []trouble{
 		return r.Msg + r.Details
 	}}},
 	{"...: operation not permitted...", []string{"operation not permitted", "flatnet.ports|veth fn-c1", "must be run as root"}, []cause{func(b box) string {
-		b.Sh("cp " + program + " /run/flatnet-copy")
-		cmd := b.Cmd("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/run/flatnet-copy", "reload")
+		cmd := b.Cmd("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", program, "reload")
 		out, _ := cmd.CombinedOutput()
 		return string(out)
 	}, func(b box) string {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"flatnet/bridge/model"
@@ -46,7 +47,10 @@ type Call struct {
 	// Examine looks for what keeps flatnet from working.
 	Examine func() []model.Finding
 	// Plan says what an ADD would make.
-	Plan           func(PlanQuery) ([]string, error)
+	Plan func(PlanQuery) ([]string, error)
+	// Refusal says why the caller can't run a command that needs root, and what to type; nil:
+	// everybody can.
+	Refusal        func(args ...string) string
 	Color          bool // stdout is a terminal of colours
 	Stdout, Stderr io.Writer
 	Now            func() time.Time // nil: the clock
@@ -63,7 +67,7 @@ const (
 // function: help, suggestions and completion follow.
 func commands() []command {
 	return []command{
-		{name: "list", other: "ps", alike: []string{"ls", "containers", "addresses"}, arguments: []string{"[NETWORK]"},
+		{name: "list", root: true, other: "ps", alike: []string{"ls", "containers", "addresses"}, arguments: []string{"[NETWORK]"},
 			options: []option{jsonOption(), {name: "--network", value: "NETWORK", summary: "only the containers of one network"},
 				{name: "--quiet", short: "-q", summary: "print container IDs only"}, {name: "--no-header", summary: "leave out the first line"}},
 			summary: "list containers, their addresses, published ports and state",
@@ -76,11 +80,11 @@ func commands() []command {
 				"  changed MAC, changed alias, changed MAC and alias\n                somebody has changed its host interface; the command that\n" +
 				"                repairs it is on stderr\nAn age is the time since ADD. Names are Podman's, CRI-O's or containerd's.",
 			examples: []string{"flatnet list web # the containers of network web", "flatnet ps -q --network web # their IDs, for scripts"}, run: list},
-		{name: "show", alike: []string{"inspect", "tree", "graph", "map"}, arguments: []string{"[NETWORK]"},
+		{name: "show", root: true, alike: []string{"inspect", "tree", "graph", "map"}, arguments: []string{"[NETWORK]"},
 			options:  []option{{name: "--dot", summary: "for Graphviz"}, {name: "--mermaid", summary: "for Mermaid"}},
 			summary:  "draw networks as a tree, for Graphviz or for Mermaid",
 			examples: []string{"flatnet show --dot | dot -Tsvg >flatnet.svg # as a picture"}, run: show},
-		{name: "status", alike: []string{"check", "health"}, arguments: []string{"[NETWORK]"}, options: []option{jsonOption()},
+		{name: "status", root: true, alike: []string{"check", "health"}, arguments: []string{"[NETWORK]"}, options: []option{jsonOption()},
 			summary: "one line for each network: addresses, rules, state",
 			help: "Rules are in place, or some are missing: flatnet reload restores these. The\nstatus is ok, or\n" +
 				"  incomplete   something is missing; flatnet reload restores it\n" +
@@ -90,19 +94,19 @@ func commands() []command {
 		{name: "doctor", alike: []string{"diagnose", "debug", "netcheck"}, options: []option{jsonOption()},
 			summary: "find what keeps flatnet from working, and its repair",
 			help:    "It changes nothing on the network.", status: "0 no check FAILs, 1 one does, 2 wrong command line", run: doctor},
-		{name: "reload", alike: []string{"restore", "heal", "repair", "restart", "up"}, options: []option{jsonOption()},
+		{name: "reload", root: true, alike: []string{"restore", "heal", "repair", "restart", "up"}, options: []option{jsonOption()},
 			summary: "restore rules, addresses, links and sysctls that are missing",
 			help:    "Run it after nft flush ruleset, or after a restart of the host's network or\nfirewall. It prints each repair.", run: reload},
-		{name: "gc", alike: []string{"prune", "clean", "cleanup", "purge"}, arguments: []string{"[NETWORK]"},
+		{name: "gc", root: true, alike: []string{"prune", "clean", "cleanup", "purge"}, arguments: []string{"[NETWORK]"},
 			options: []option{{name: "--yes", short: "-y", summary: "remove it"}, jsonOption()},
 			summary: "list what containers have left behind; --yes removes it",
 			help: "That is leases, rules, records and devices of containers whose link went\nwithout a DEL. What has a link or an ADD under way is never touched, nor what\n" +
 				"another network namespace has a record of.",
 			status: "0 nothing to remove, or all of it was, 1 failed, 2 wrong command line,\n3 something to remove (without --yes)", examples: []string{"flatnet gc # what would go", "flatnet gc --yes # removes it"}, run: gc},
-		{name: "publish", alike: []string{"port", "expose", "forward", "map"}, arguments: []string{"[CONTAINER]", "[PORT...]"},
+		{name: "publish", root: true, alike: []string{"port", "expose", "forward", "map"}, arguments: []string{"[CONTAINER]", "[PORT...]"},
 			options: []option{networkOption(), jsonOption()}, summary: "publish ports of a running container, or list them",
 			help: portHelp, examples: []string{"flatnet publish web 8080:80 # until web stops", "flatnet publish # what is published"}, run: publish},
-		{name: "unpublish", alike: []string{"unexpose", "close"}, arguments: []string{"CONTAINER", "[PORT...]"},
+		{name: "unpublish", root: true, alike: []string{"unexpose", "close"}, arguments: []string{"CONTAINER", "[PORT...]"},
 			options: []option{networkOption(), {name: "--all", summary: "all ports of the container"}},
 			summary: "take published ports away", help: unpublishHelp,
 			examples: []string{"flatnet unpublish web 8080 # wherever it leads", "flatnet unpublish web 53/udp"}, run: unpublish},
@@ -125,12 +129,11 @@ func Main(c *Call) int {
 	case "--help":
 		name = "help"
 	case completing:
-		fmt.Fprintln(c.Stdout, strings.Join(c.candidates(rest), "\n"))
-		return 0
+		return c.print(c.candidates(rest))
 	}
 	cmd, ok := find(name)
 	if !ok {
-		fmt.Fprintf(c.Stderr, "flatnet has no command %q%s\nflatnet help lists the commands.\n", name, suggestCommand(name))
+		fmt.Fprintln(c.Stderr, "flatnet:", noCommand(name))
 		return usageError
 	}
 	q, err := cmd.parse(rest)
@@ -142,20 +145,46 @@ func Main(c *Call) int {
 	if q.has("--help") {
 		run = func(*Call, query) ([]string, error) { return []string{cmd.usage()}, nil }
 	}
-	lines, err := run(c, q)
-	for _, line := range lines {
-		_, werr := fmt.Fprintln(c.Stdout, line)
-		err = errors.Join(err, werr)
+	if cmd.root && !q.has("--help") && c.Refusal != nil {
+		if refusal := c.Refusal(c.Args...); refusal != "" {
+			fmt.Fprintln(c.Stderr, "flatnet:", refusal)
+			return failed
+		}
 	}
+	lines, err := run(c, q)
+	printed := c.print(lines)
 	if err == nil {
-		return 0
+		return printed
 	}
 	if err.Error() != "" {
 		fmt.Fprintln(c.Stderr, "flatnet:", advice.Of(err))
 	}
 	status := exit{status: failed}
-	errors.As(err, &status)
+	if errors.As(err, &status); printed != 0 {
+		return printed
+	}
 	return status.status
+}
+
+// print writes lines to stdout and returns the exit status. A reader that has gone, such as
+// head, has read what it wanted, and needs no message.
+func (c *Call) print(lines []string) int {
+	if len(lines) == 0 {
+		return 0
+	}
+	_, err := io.WriteString(c.Stdout, strings.Join(lines, "\n")+"\n")
+	if err == nil {
+		return 0
+	}
+	if !errors.Is(err, syscall.EPIPE) {
+		fmt.Fprintln(c.Stderr, "flatnet:", err)
+	}
+	return failed
+}
+
+// noCommand is what to say about a command that does not exist.
+func noCommand(name string) string {
+	return fmt.Sprintf("there is no command %q%s\nflatnet --help lists the commands.", name, suggestCommand(name))
 }
 
 // usage is the help, which fits on a screen of 80 columns.
@@ -189,7 +218,7 @@ func help(_ *Call, q query) ([]string, error) {
 	}
 	c, ok := find(q.arg(0))
 	if !ok {
-		return nil, misused("there is no command %q%s", q.arg(0), suggestCommand(q.arg(0)))
+		return nil, misused("%s", noCommand(q.arg(0)))
 	}
 	return []string{c.usage()}, nil
 }

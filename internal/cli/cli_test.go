@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -162,16 +163,60 @@ func TestCommands(t *testing.T) {
 		{"list --jsno", nil, "", "flatnet list: there is no option \"--jsno\"; is \"--json\" meant?\n", 2},
 		{"list --json=yes", nil, "", "flatnet list: option --json takes no value\n", 2},
 		{"list flatnett", nil, "", "flatnet: network \"flatnett\" has no attachment on this host; is \"flatnet\" meant?\n", 1},
-		{"lsit", nil, "", "flatnet has no command \"lsit\"; is \"list\" meant?\n", 2},
-		{"stat", nil, "", "flatnet has no command \"stat\"; is \"status\" meant?\n", 2},
-		{"inspect", nil, "", "flatnet has no command \"inspect\"; is \"show\" meant?\n", 2},
-		{"-v", nil, "", "flatnet has no command \"-v\"; is \"version\" meant?\n", 2},
-		{"frobnicate", nil, "", "flatnet has no command \"frobnicate\"\nflatnet help lists the commands.\n", 2},
-		{"help lsit", nil, "", "flatnet: there is no command \"lsit\"; is \"list\" meant?\n", 2},
+		{"lsit", nil, "", "flatnet: there is no command \"lsit\"; is \"list\" meant?\n", 2},
+		{"stat", nil, "", "flatnet: there is no command \"stat\"; is \"status\" meant?\n", 2},
+		{"inspect", nil, "", "flatnet: there is no command \"inspect\"; is \"show\" meant?\n", 2},
+		{"-v", nil, "", "flatnet: there is no command \"-v\"; is \"version\" meant?\n", 2},
+		{"frobnicate", nil, "", "flatnet: there is no command \"frobnicate\"\nflatnet --help lists the commands.\n", 2},
+		{"help lsit", nil, "", "flatnet: there is no command \"lsit\"; is \"list\" meant?\nflatnet --help lists the commands.\n", 2},
 	} {
 		status, stdout, stderr := run(tt.args, fakeHost{tt.err})
 		if status != tt.status || stdout != tt.stdout || !strings.HasPrefix(stderr, tt.stderr) || tt.stderr == "" && stderr != "" {
 			t.Errorf("flatnet %s: %d\n%s%s", tt.args, status, stdout, stderr)
+		}
+	}
+}
+
+// A full disk takes no output: that is one error, whatever there is to print, and a failure. A
+// reader that has gone is one without a word.
+func TestOutputThatFails(t *testing.T) {
+	for err, want := range map[error]string{syscall.ENOSPC: "flatnet: no space left on device\n", fmt.Errorf("write: %w", syscall.EPIPE): ""} {
+		for _, args := range []string{"", "list", "list --json", "show", "status flatnet", "reload", "gc", "gc --yes", "publish", "doctor", "plan", "version", "help list",
+			"list --help", "completion bash", completing} {
+			var stderr strings.Builder
+			c := Call{Args: strings.Fields(args), Host: fakeHost{}, Inventory: fakeInventory{}, Names: func() map[string]string { return nil }, Stdout: broken{err}, Stderr: &stderr,
+				Examine: func() []model.Finding { return []model.Finding{{Verdict: model.OK}} }, Plan: func(PlanQuery) ([]string, error) { return []string{"a", "b"}, nil }}
+			if status := Main(&c); status != failed || strings.TrimSuffix(stderr.String(), "flatnet: network flatnet: a rule is missing\n") != want {
+				t.Errorf("flatnet %s: %d, %s", args, status, stderr.String())
+			}
+		}
+	}
+}
+
+// A broken output takes nothing.
+type broken struct{ err error }
+
+func (b broken) Write([]byte) (int, error) { return 0, b.err }
+
+// What needs root names itself and the way to it, does nothing, and explains itself to
+// everybody; the rest is for everybody.
+func TestWithoutRoot(t *testing.T) {
+	for _, cmd := range commands() {
+		if !cmd.root {
+			continue
+		}
+		var stdout, stderr strings.Builder
+		c := Call{Args: []string{cmd.name}, Stdout: &stdout, Stderr: &stderr, Refusal: func(args ...string) string { return "sudo flatnet " + strings.Join(args, " ") }}
+		if cmd.name == "unpublish" {
+			c.Args = append(c.Args, "web", "80")
+		}
+		if status := Main(&c); status != failed || stdout.Len() > 0 || stderr.String() != "flatnet: sudo flatnet "+strings.Join(c.Args, " ")+"\n" {
+			t.Errorf("%s: %d, %s%s", cmd.name, status, stdout.String(), stderr.String())
+		}
+		stderr.Reset()
+		c.Args = []string{cmd.name, "--help"}
+		if status := Main(&c); status != 0 || stdout.Len() == 0 || stderr.Len() > 0 {
+			t.Errorf("%s --help: %d, %s%s", cmd.name, status, stdout.String(), stderr.String())
 		}
 	}
 }

@@ -17,6 +17,7 @@ type command struct {
 	alike       []string // what other programs call something like it: suggested, not accepted
 	arguments   []string // as the usage shows them; "[NAME]" may be left out, "NAME..." be several
 	options     []option
+	root        bool // it needs root, or what root has recorded
 	raw         bool // from the first argument on, everything is an argument
 	summary     string
 	help        string   // what else there is to say

@@ -238,8 +238,12 @@ func unpublish(c *Call, q query) ([]string, error) {
 		return nil, err
 	}
 	var keys []model.Key
+	var has []string
 	for _, a := range found {
-		keys = append(keys, a.Key)
+		keys, has = append(keys, a.Key), append(has, report.PortTexts(a.Ports)...)
+	}
+	if len(has) == 0 {
+		return []string{"nothing to unpublish: " + q.arg(0) + " publishes no port"}, nil
 	}
 	if err := c.Publisher.Unpublish(keys, chosen.has); err != nil {
 		return nil, err

@@ -104,6 +104,7 @@ func TestPublishCommands(t *testing.T) {
 		{"unpublish", "", "it needs CONTAINER", nil},
 		{"unpublish web", "", "name the ports, or all of them by --all", nil},
 		{"unpublish web 8080 --all", "", "name the ports, or all", nil},
+		{"unpublish db --all", "nothing to unpublish: db publishes no port\n", "", nil},
 		{"unpublish web 8080", "unpublished 8080->80/tcp of web", "",
 			[]string{"-[" + web + "] host port 0.0.0.0:8080/tcp", "-[" + web + "] host port [::]:8080/tcp"}},
 		{"unpublish web 0.0.0.0:8080:80", "unpublished 8080->80/tcp of web", "", []string{"-[" + web + "] host port 0.0.0.0:8080/tcp"}},

@@ -98,13 +98,17 @@ func Elsewhere(args ...string) string {
 	return "podman unshare --rootless-netns flatnet " + strings.Join(args, " ")
 }
 
-// Advice returns a hint for people: the command of Elsewhere, if they are to use it.
-func Advice(args []string) string {
-	about := []string{"list", "ps", "show", "status", "reload", "gc", "publish", "unpublish"}
-	if len(args) == 0 || !slices.Contains(about, args[0]) || Elsewhere() == "" {
+// Refusal returns why a command that needs root of the network namespace, and what it has
+// recorded, can't be run by the caller, and the command line that can; empty if it can.
+func Refusal(args ...string) string {
+	elsewhere := Elsewhere(args...)
+	switch {
+	case elsewhere == "":
 		return ""
+	case Podman():
+		return args[0] + ": this is the host's network, and your containers are in another: " + elsewhere
 	}
-	return "this is the host's network; the containers of your rootless Podman are in another: " + Elsewhere(args...)
+	return args[0] + " must be run as root: sudo flatnet " + strings.Join(args, " ") + " (for your rootless Podman: " + elsewhere + ")"
 }
 
 // hostRoot reports whether the host's root is root here as well, also if that is

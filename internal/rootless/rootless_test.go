@@ -46,7 +46,7 @@ func TestHostRoot(t *testing.T) {
 	if dir := Records(); dir != "/run/flatnet" {
 		t.Errorf("records in %s", dir)
 	}
-	if text := Elsewhere("list") + Advice([]string{"list"}); text != "" {
+	if text := Elsewhere("list") + Refusal("list"); text != "" {
 		t.Error(text)
 	}
 }
