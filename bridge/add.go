@@ -15,10 +15,10 @@ import (
 	"flatnet/bridge/link"
 	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
-	"flatnet/bridge/peers"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
 	"flatnet/bridge/shaping"
+	"flatnet/bridge/share"
 	"flatnet/rtnl"
 )
 
@@ -38,13 +38,14 @@ type adding struct {
 	made    bool // something that has to be undone
 
 	a      *model.Attachment
-	shared string // the record of a.Shared; empty: not recorded yet
+	shared share.Change // to what the network's attachments share
 	br     link.Bridge
 	end    rtnl.Link
 }
 
 // Add makes an attachment and returns its result. If it fails, it leaves nothing of its
-// own: only the bridge, which is shared, stays.
+// own: only the bridge, which is shared, stays, and what the network's other attachments share
+// is as it was.
 func (h *Host) Add(n *model.Network, r *model.Request, alloc model.Allocator) (model.Result, error) {
 	if err := n.CheckRequest(r); err != nil { // before a turn is taken, which makes a file
 		return model.Result{}, err
@@ -103,11 +104,13 @@ func Look(h *host.Host, n *model.Network, r *model.Request) (br link.Bridge, res
 	if br, err = link.FindBridge(h, n); err != nil {
 		return br, n, err
 	}
-	err = errors.Join(conflict.Moved(h, n), conflict.Overlap(h, br.Gateway, n, br.Fresh(n)), conflict.Shared(h, br.Link, n, n.Prefixes()))
+	former, err := conflict.Former(h, n)
+	err = errors.Join(err, conflict.Overlap(h, br.Gateway, n, br.Fresh(n)), conflict.Shared(h, br.Link, n, n.Prefixes()))
 	if err != nil {
 		return br, n, err
 	}
 	if n, err = resolve(h, n); err == nil {
+		n.Former = former
 		err = shaping.Check(r.Bandwidth, n.MTU)
 	}
 	return br, n, err
@@ -183,24 +186,9 @@ func (ad *adding) makeBridge() error {
 		ad.Say(forward.CheckUplink(ad.Host, s))
 	}
 	if s.BridgeMAC = model.HardwareAddr(br.MAC); len(ad.a.Addresses) > 0 || s.NoAddress { // more is known when there are
-		return ad.share(s)
+		return ad.shared.Put(ad.Host, ad.records, s)
 	}
 	return nil
-}
-
-// share records what the network's attachments share, and makes the routes to peers that
-// are so recorded. As long as there may be accept rules in foreign chains, the record says
-// so: without it, no DEL looks for them.
-func (ad *adding) share(s *model.Shared) error {
-	found := ad.records.Merge(s)
-	if err := peers.Ready(ad.Host, ad.records, s, found); err != nil {
-		return err
-	}
-	if found != nil && found.ForwardAccept && (!s.ForwardAccept || found.DNSPort != s.DNSPort) {
-		foreign.Remove(ad.Host, s.Name)
-	}
-	ad.shared = ad.records.Share(s, found)
-	return peers.Put(ad.Host, ad.records, s, found)
 }
 
 func (ad *adding) makePair() (err error) {
@@ -241,7 +229,7 @@ func (ad *adding) putRules() error {
 	asked := false
 	var replaced []model.Publication
 	without, err := ad.Transact(func(tx *host.Tx) error {
-		if err := firewall.PutUnseen(tx, ad.Host, &a.Shared, ad.shared); err != nil {
+		if err := firewall.PutUnseen(tx, ad.Host, &a.Shared, ad.shared.Record); err != nil {
 			return err
 		}
 		if tx.Len() > 0 && !asked { // accept rules come first: a later ADD finds the network's own only with them
@@ -350,5 +338,5 @@ func (ad *adding) undo(h *Host) error {
 			return ad.alloc.Release([]model.Key{ad.r.Key}, ad.lease.Again)
 		}
 	}
-	return c.remove(ad.r.Key, giveBack, false)
+	return errors.Join(c.remove(ad.r.Key, giveBack, false), ad.shared.Undo(c.Host, c.records, ad.r.Key))
 }

@@ -16,6 +16,7 @@ import (
 	"flatnet/bridge/link"
 	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
+	"flatnet/bridge/peers"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
 	"flatnet/bridge/shaping"
@@ -102,6 +103,7 @@ func (c *call) faults(s *model.Shared, ends []records.End) (found []model.Fault,
 	}
 	add(br.Faults(c.Host, s))
 	add(forward.Faults(c.Host, s, c.records))
+	add(peers.Faults(c.Host, s))
 	vlans, verr := vlan.Ports(c.Host, s.VLANs)
 	if verr != nil {
 		return found, errors.Join(err, verr)
@@ -233,7 +235,7 @@ func (c *call) limited(n *model.Network, alloc model.Allocator, skip func(record
 	if skip != nil {
 		all = slices.DeleteFunc(all, skip)
 	}
-	if err := conflict.Moved(c.Host, n); err != nil {
+	if n.Former, err = conflict.Former(c.Host, n); err != nil {
 		return all, err
 	}
 	s := &model.Shared{Network: *n, Served: n.Subnets}
@@ -282,7 +284,8 @@ func (c *call) available(n *model.Network, alloc model.Allocator, complete bool)
 	resolved, err := resolve(c.Host, n)
 	s := &model.Shared{Network: *n, Served: n.Subnets}
 	err = errors.Join(err, conflict.Overlap(c.Host, br.Gateway, n, n.Prefixes()), conflict.Shared(c.Host, br.Link, n, n.Prefixes()),
-		resolved.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n), forward.Ready(c.Host, s, br.Gateway.Index != 0))
+		resolved.CheckRequest(&model.Request{}), link.Ready(c.Host, br, n), vlan.Ready(c.Host, n), forward.Ready(c.Host, s, br.Gateway.Index != 0),
+		peers.Check(c.Host, n))
 	required := firewall.Required(s) && !complete
 	if required || n.SpoofCheck {
 		c.Noted = c.records.Memory()

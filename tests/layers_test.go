@@ -18,12 +18,13 @@ var layers = [][]string{
 	{"flatnet/ipam/delegate", "flatnet/internal/registry"},
 	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/remains", "flatnet/bridge/signs", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf",
 		"flatnet/internal/oddkeys", "flatnet/internal/span", "flatnet/internal/subnetfile"},
+	{"flatnet/bridge/share"},
 	parts,
 	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/bridge/mss", "flatnet/ipam/memory", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/advice", "flatnet/internal/containersconf", "flatnet/internal/listeners", "flatnet/internal/podman"},
 	{"flatnet/internal/flock"},
 	{"flatnet/internal/report"},
 	{"flatnet/bridge/model"},
-	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack"},
+	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack", "flatnet/internal/iprule"},
 	{"flatnet/internal/nl", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/sha256", "flatnet/internal/metric", "flatnet/internal/subprocess",
 		"flatnet/internal/rootless", "flatnet/internal/peer", "flatnet/internal/input"},
 	{"flatnet/internal/trace"},
@@ -39,7 +40,6 @@ var parts = []string{
 // sideways are the imports within a layer.
 var sideways = map[string][]string{
 	"flatnet/bridge/link":     {"flatnet/bridge/vlan", "flatnet/bridge/dad"}, // the gateway's interface is a VLAN's
-	"flatnet/bridge/forward":  {"flatnet/bridge/peers"},                      // routes are a router's
 	"flatnet/bridge/mirrored": {"flatnet/bridge/ports"},                      // rules of its own in the table of ports
 	"flatnet/bridge/peers":    {"flatnet/bridge/records"},                    // other networks may have the same peers
 }
@@ -59,7 +59,7 @@ var users = map[string][]string{
 	"github.com/mdlayher/netlink":        {"flatnet/internal/nl", "flatnet/internal/nft", "flatnet/internal/conntrack", "flatnet/internal/listeners", "flatnet/rtnl"},
 	"github.com/mdlayher/netlink/nltest": {},
 	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/bridge/mss", "flatnet/rtnl", "flatnet/ns",
-		"flatnet/internal/nft", "flatnet/internal/nl", "flatnet/internal/conntrack", "flatnet/internal/listeners",
+		"flatnet/internal/nft", "flatnet/internal/nl", "flatnet/internal/conntrack", "flatnet/internal/iprule", "flatnet/internal/listeners",
 		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns", "flatnet/internal/doctor", "flatnet/internal/trace", "flatnet/internal/subnetfile", "flatnet/internal/registry"}),
 }
 
@@ -86,7 +86,7 @@ func TestImportsPointDownward(t *testing.T) {
 			}
 			only, limited := users[i]
 			if slices.Contains(parts, i) {
-				only, limited = []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/remains", "flatnet/bridge/signs", "flatnet/bridge/link", "flatnet/bridge/mirrored", "flatnet/bridge/peers", "flatnet/bridge/forward", "flatnet/internal/plan"}, true
+				only, limited = []string{"flatnet/bridge", "flatnet/bridge/share", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/remains", "flatnet/bridge/signs", "flatnet/bridge/link", "flatnet/bridge/mirrored", "flatnet/bridge/peers", "flatnet/internal/plan"}, true
 			}
 			if limited && !slices.Contains(only, name) {
 				t.Errorf("%s imports %s", name, i)

@@ -252,6 +252,50 @@ func TestPeersOfAFailedADD(t *testing.T) {
 	b.routed()
 }
 
+// An ADD that fails late, when it has recorded other peers and rules, puts back what the
+// running containers had.
+func TestPeersOfAnADDThatFailsLate(t *testing.T) {
+	b := newBox(t)
+	otherHost(b)
+	b.Sh(`nft 'table inet theirs { chain forward { type filter hook forward priority 0; policy drop; ct state established,related accept; }; }'`)
+	const before = `"noMasq":[],"forwardAccept":true,"peers":[{"subnet":"10.87.2.0/24","via":"192.0.2.2"},{"subnet":"10.87.3.0/24","via":"192.0.2.2"}]`
+	c1 := b.attach("c1", with(publish(dual, mapping(8080, 80, "")), before))
+	routes := []string{"10.87.2.0/24 via 192.0.2.2", "10.87.3.0/24 via 192.0.2.2"}
+	shown := func() string {
+		return b.Sh("cat /run/flatnet/*/flatnet/bridge | tr -d ' '; nft list ruleset | sed 's/counter packets.*bytes [0-9]*//'")
+	}
+	was := shown()
+	b.NetNS("c2")
+	c1.IP("addr add fd87:0:0:1::3/64 dev eth0 nodad")
+	for _, c := range []struct{ name, keys string }{
+		{"after its rules", `"inbound":"published","forwardAccept":true,"enabledad":true,"peers":[{"subnet":"10.87.4.0/24","via":"192.0.2.2"}]`},
+		{"other peers", `"noMasq":["198.18.0.0/15"],"forwardAccept":true,"peers":[{"subnet":"10.87.2.0/24","via":"192.0.2.3"},{"subnet":"10.87.4.0/24","via":"192.0.2.2"}]`},
+		{"none, and other rules", `"inbound":"published"`},
+		{"further, fewer, no rule", `"noMasq":[],"peers":[{"subnet":"10.87.2.0/24","via":"192.0.2.2"},{"subnet":"10.87.9.0/24","via":"192.0.2.2"}]`},
+	} {
+		add := call("ADD", "c2")
+		want := "fd87:0:0:1::3"
+		if config := publish(dual, mapping(8080, 80, "")); strings.Contains(c.keys, "enabledad") {
+			with(dual, c.keys)(&add)
+		} else { // c1 has the port
+			with(config, c.keys)(&add)
+			want = "8080"
+		}
+		b.refused(add, 101, want)
+		b.routed(routes...)
+		if now := shown(); now != was {
+			t.Fatalf("%s: before\n%s\nand now\n%s", c.name, was, now)
+		}
+		b.do(c1.then("CHECK"))
+		if out := b.Run(program, "reload"); !strings.Contains(out, "nothing was missing") {
+			t.Errorf("%s: reload says %q", c.name, out)
+		}
+		b.sees(c1.Place, map[string]string{peer4: c1.addr, lab.OutsideAddr: lab.HostAddr})
+	}
+	b.do(c1.then("DEL"))
+	b.routed()
+}
+
 // No route is added that no record has; one whose record is lost is named.
 func TestPeersWithoutRecord(t *testing.T) {
 	b := newBox(t)
@@ -414,5 +458,61 @@ func TestPeersAtOneMoment(t *testing.T) {
 		second.Command = "DEL"
 		b.do(second)
 		b.routed()
+	}
+}
+
+// How often the kernel is asked does not grow with the peers, nor with others' routes: each
+// list is read once, however many are looked for in it.
+func TestManyPeers(t *testing.T) {
+	b := newBox(t)
+	var batch strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&batch, "route add 11.%d.%d.0/24 via 192.0.2.9 proto 99\n", i/256, i%256)
+	}
+	for i := range 20 {
+		fmt.Fprintf(&batch, "link add tun%d type bridge\nlink set tun%[1]d up\n", i)
+	}
+	b.IP(batch.String())
+	const last = "10.131.231.5" // of the last of 1,000 peers
+	b.Outside.IP("addr add " + last + "/32 dev lo\nroute add 10.87.1.0/24 via 192.0.2.1 src " + last)
+	b.Outside.Serve(last + ":80")
+	b.Outside.Serve(lab.OutsideAddr + ":80")
+	configured := func(peers int) func(*lab.Call) {
+		var list []string
+		for i := range peers {
+			way := `"via":"192.0.2.2"`
+			if i%2 == 0 {
+				way = fmt.Sprintf(`"dev":"tun%d"`, i/2%20)
+			}
+			list = append(list, fmt.Sprintf(`{"subnet":"10.%d.%d.0/24",%s}`, 128+i/256, i%256, way))
+		}
+		return with(lab.Conf, `"peers":[`+strings.Join(list, ",")+`]`)
+	}
+	asked := map[int]int{}
+	for _, peers := range []int{10, 1000} {
+		c1 := b.attach(fmt.Sprint("first", peers), configured(peers))
+		add := call("ADD", "second")
+		b.NetNS("second")
+		configured(peers)(&add)
+		trace := b.callBy([]string{program, "trace"}, add).Stderr
+		asked[peers] = strings.Count(trace, " RTM_GET")
+		if got := strings.Count(b.peerRoutes(), "\n"); got != peers {
+			t.Errorf("%d routes to %d peers", got, peers)
+		}
+		if routes := strings.Count(trace, "RTM_GETROUTE NLM_F_DUMP"); routes == 0 || routes > 4 {
+			t.Errorf("the routes are listed %d times", routes)
+		}
+		if peers == 1000 {
+			b.sees(c1.Place, map[string]string{last: c1.addr, lab.OutsideAddr: lab.HostAddr})
+			b.do(c1.then("CHECK"))
+		}
+		add.Command = "DEL"
+		b.do(add)
+		b.do(c1.then("DEL"))
+		b.routed()
+		b.Run("ip", "netns", "del", "second")
+	}
+	if asked[1000] > asked[10]+20 || asked[10] == 0 { // the first interfaces are asked for one by one
+		t.Errorf("questions by the number of peers: %v", asked)
 	}
 }

@@ -190,23 +190,38 @@ func TestSubnetChanges(t *testing.T) {
 	}
 }
 
-// A change is seen also where the range of all hosts is another now, or is not given.
+// A change is seen also where the range of all hosts is another now, or is not given. When
+// nobody is left, the network's own bridge has the new gateways in place of the former ones
+// without being told to, and keeps what a person has added.
 func TestSubnetChangesWithItsRange(t *testing.T) {
-	for _, c := range []struct{ name, keys, change, now string }{
-		{"another range", "", "s/fd00:10:244:/fd00:20:244:/", "fd00:20:244:3::/64"},
-		{"another range of IPv4", "", `s/=10\.244\./=10.99./`, "10.99.3.0/24"},
-		{"no range", `,"noMasq":[]`, "s/fd00:10:244:3::/fd00:10:244:7::/", "fd00:10:244:7::/64"},
+	for _, c := range []struct{ name, keys, change, now, gateways string }{
+		{"another range", "", "s/fd00:10:244:/fd00:20:244:/", "fd00:20:244:3::/64", "10.244.3.1/24 172.20.0.1/24 fd00:20:244:3::1/64 fd99::1/64"},
+		{"another range of IPv4", "", `s/=10\.244\./=10.99./`, "10.99.3.0/24", "10.99.3.1/24 172.20.0.1/24 fd00:10:244:3::1/64 fd99::1/64"},
+		{"no range", `,"noMasq":[]`, "s/fd00:10:244:3::/fd00:10:244:7::/", "fd00:10:244:7::/64", "10.244.3.1/24 172.20.0.1/24 fd00:10:244:7::1/64 fd99::1/64"},
+		{"both", "", `s/=10\.244\./=10.99./;s/fd00:10:244:/fd00:20:244:/`, "10.99.3.0/24", "10.99.3.1/24 172.20.0.1/24 fd00:20:244:3::1/64 fd99::1/64"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBox(t)
 			b.flannel(3, false)
 			file := func(call *lab.Call) { call.Conf = newer(conf(`"subnetFile":"` + flannelFile + `"` + c.keys)) }
-			b.attach("c1", file)
+			c1 := b.attach("c1", file)
 			b.Run("sed", "-i", c.change, flannelFile)
+			b.Sh("ip addr add 172.20.0.1/24 dev " + bridgeName + "; ip addr add fd99::1/64 dev " + bridgeName + " nodad")
 			b.NetNS("c2")
 			add := call("ADD", "c2")
 			file(&add)
 			b.refused(add, 102, c.now, "1 of its containers", "c1")
+			b.do(c1.then("DEL"))
+			b.do(lab.Call{Command: "STATUS", Conf: add.Conf})
+			b.do(add)
+			var got []string
+			for line := range strings.Lines(b.Run("ip", "-o", "addr", "show", "dev", bridgeName, "scope", "global")) {
+				got = append(got, strings.Fields(line)[3])
+			}
+			slices.Sort(got)
+			if strings.Join(got, " ") != c.gateways {
+				t.Errorf("the bridge has %v, want %s", got, c.gateways)
+			}
 		})
 	}
 }

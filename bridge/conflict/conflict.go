@@ -162,29 +162,28 @@ func checkPorts(h *host.Host, br rtnl.Link, n *model.Network, prefixes []netip.P
 // maxNamed bounds the containers that an error names.
 const maxNamed = 3
 
-// Moved reports containers that have addresses of an earlier subnet, where this host's part
-// of a network that spans several is another now: the other hosts send packets to that one
-// somewhere else, or nowhere. Where there are none, the network's own bridge may lose the
-// gateway addresses of the earlier one (n.Former).
-func Moved(h *host.Host, n *model.Network) error {
+// Former returns the gateway addresses of earlier subnets that the network's own bridge still
+// has, where this host's part of a network that spans several is another now. The bridge may
+// lose them, unless containers have addresses of an earlier subnet, which is an error: the other
+// hosts send packets to that one somewhere else, or nowhere.
+func Former(h *host.Host, n *model.Network) (earlier []netip.Prefix, err error) {
 	if !n.Spans || len(n.Subnets) == 0 {
-		return nil
+		return nil, nil
 	}
 	br, err := h.LinkByName(n.Bridge)
 	if err != nil || br.Index == 0 {
-		return err
+		return nil, err
 	}
-	var earlier []netip.Prefix
 	if own := br.Alias == model.BridgeAlias(n.Name) && n.IsGateway && n.VLANs.ID == 0; own {
-		others, err := otherAddresses(h, br, n)
+		others, lacking, err := otherAddresses(h, br, n)
 		if err != nil || len(others) == 0 {
-			return err
+			return nil, err
 		}
-		earlier = formerGateways(others, n)
+		earlier = formerGateways(others, lacking, n)
 	}
 	ports, err := h.Ports(br.Index)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	outside := func(a netip.Addr) bool {
 		return !slices.ContainsFunc(n.Subnets, func(s model.Subnet) bool { return s.Contains(a) })
@@ -196,8 +195,7 @@ func Moved(h *host.Host, n *model.Network) error {
 		}
 	}
 	if len(left) == 0 {
-		n.Former = earlier
-		return nil
+		return earlier, nil
 	}
 	names := strings.Join(left[:min(len(left), maxNamed)], ", ")
 	if len(left) > maxNamed {
@@ -207,31 +205,55 @@ func Moved(h *host.Host, n *model.Network) error {
 	if len(earlier) > 0 {
 		was = " was " + earlier[0].Masked().String() + " and"
 	}
-	return model.Errorf(model.ErrConflict, "the subnet of network %s on this host%s is now %s, and %d of its containers still have "+
+	return nil, model.Errorf(model.ErrConflict, "the subnet of network %s on this host%s is now %s, and %d of its containers still have "+
 		"addresses of the earlier one: %s. Stop them all (started again, they get new addresses), and try again",
 		n.Name, was, strings.Trim(fmt.Sprint(n.Prefixes()), "[]"), len(left), names)
 }
 
 // otherAddresses lists the addresses of the network's own bridge that are not its gateways
-// now. The range of all hosts may have changed as well, so it decides nothing here.
-func otherAddresses(h *host.Host, br rtnl.Link, n *model.Network) (found []netip.Prefix, err error) {
+// now, and the gateways that it lacks. The range of all hosts may have changed as well, so it
+// decides nothing here.
+func otherAddresses(h *host.Host, br rtnl.Link, n *model.Network) (others, lacking []netip.Prefix, err error) {
 	addrs, err := h.Addresses(br.Index)
+	lacking = n.Gateways()
 	for _, a := range addrs {
-		if !a.Prefix.Addr().IsLinkLocalUnicast() && !slices.Contains(n.Gateways(), a.Prefix) {
-			found = append(found, a.Prefix)
+		i := slices.Index(lacking, a.Prefix)
+		switch {
+		case i >= 0:
+			lacking = slices.Delete(lacking, i, i+1)
+		case !a.Prefix.Addr().IsLinkLocalUnicast():
+			others = append(others, a.Prefix)
 		}
 	}
-	return found, err
+	return others, lacking, err
 }
 
-// formerGateways returns those of the bridge's other addresses that lie in the range of all
-// hosts, or of networks that say nothing of any. Any others may be somebody else's.
-func formerGateways(others []netip.Prefix, n *model.Network) (found []netip.Prefix) {
+// formerGateways returns those of the bridge's other addresses that were gateways: of each
+// family in which a gateway is lacking, those in the range of all hosts, or of networks that say
+// nothing of any. If there are none, the range was another, and the oldest one was the gateway:
+// the bridge was made with it. All others were added by somebody else.
+func formerGateways(others, lacking []netip.Prefix, n *model.Network) (found []netip.Prefix) {
 	ranges := append([]netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)}, n.Flat...)
-	for _, a := range others {
-		if slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a.Addr()) }) {
-			found = append(found, a)
+	for _, is4 := range []bool{true, false} {
+		if !slices.ContainsFunc(lacking, func(p netip.Prefix) bool { return p.Addr().Is4() == is4 }) {
+			continue
 		}
+		var oldest, within []netip.Prefix
+		for _, a := range others {
+			if a.Addr().Is4() != is4 {
+				continue
+			}
+			if len(oldest) == 0 || !is4 { // the kernel lists IPv4 by age, and IPv6 the other way round
+				oldest = []netip.Prefix{a}
+			}
+			if slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a.Addr()) }) {
+				within = append(within, a)
+			}
+		}
+		if len(within) == 0 {
+			within = oldest
+		}
+		found = append(found, within...)
 	}
 	return found
 }

@@ -140,21 +140,32 @@ func (r rules) postrouting(sub model.Subnet) [][]nft.Expr {
 		rules = append(rules, nft.AcceptIf(toBridge, fromBridge),
 			nft.MasqueradeIf(toBridge, nft.Source.In(sub.Prefix, nft.NotEqual)))
 	case r.IPMasq:
-		rules = append(rules, nft.MasqueradeIf(r.outward(sub)))
+		rules = append(rules, r.outward(sub)...)
 	}
 	return rules
 }
 
-// outward matches what is to have the host's address. What goes back to the
-// bridge is for another subnet of the network.
-func (r rules) outward(sub model.Subnet) []nft.Expr {
-	exprs := append(nft.Source.In(sub.Prefix, nft.Equal), r.to(nft.NotEqual)...)
+// maxExprs is less than a rule may have (NFT_RULE_MAXEXPRS of linux/netfilter/nf_tables.h).
+const maxExprs = 100
+
+// outward masquerades what is to have the host's address. What goes back to the bridge is for
+// another subnet of the network. Destinations that one rule has no room for are accepted, each
+// by a rule of its own before it:
+//
+//	ip saddr 10.87.1.0/24 oifname != "flatnet-br0" ip daddr 10.99.2.0/24 accept
+func (r rules) outward(sub model.Subnet) (rules [][]nft.Expr) {
+	from := slices.Clip(append(nft.Source.In(sub.Prefix, nft.Equal), r.to(nft.NotEqual)...))
+	exprs := from
 	for _, p := range slices.Concat([]netip.Prefix{sub.Prefix}, r.Flat, local) {
-		if p.Addr().Is4() == sub.Addr().Is4() {
+		switch {
+		case p.Addr().Is4() != sub.Addr().Is4():
+		case len(exprs) < maxExprs:
 			exprs = append(exprs, nft.Destination.In(p, nft.NotEqual)...)
+		default:
+			rules = append(rules, nft.AcceptIf(from, nft.Destination.In(p, nft.Equal)))
 		}
 	}
-	return exprs
+	return append(rules, nft.MasqueradeIf(exprs))
 }
 
 // local are multicast and link-local destinations and limited broadcast, which

@@ -16,7 +16,6 @@ import (
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
-	"flatnet/bridge/peers"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -118,7 +117,7 @@ func keepRouters(h *host.Host, m Memory) error {
 }
 
 // Faults lists what keeps the host from forwarding for the network, or from listening
-// to routers since it does, which Restore mends; and the routes to peers that it lacks.
+// to routers since it does; Restore mends it.
 func Faults(h *host.Host, s *model.Shared, m Memory) (found []model.Fault, err error) {
 	for _, of := range settings(s, s.GatewayName(), 0) {
 		off, gerr := of.off(h)
@@ -132,8 +131,7 @@ func Faults(h *host.Host, s *model.Shared, m Memory) (found []model.Fault, err e
 	for _, name := range lowered(h, s, m) {
 		found = append(found, model.Fault{Thing: "sysctl " + acceptRA(name), State: "1 and not 2"})
 	}
-	routes, rerr := peers.Faults(h, s)
-	return append(found, routes...), errors.Join(err, rerr)
+	return found, err
 }
 
 // lowered lists the interfaces whose accept_ra is no longer raised.
@@ -197,8 +195,8 @@ func CheckUplink(h *host.Host, s *model.Shared) error {
 	return host.IfPossible(errors.Join(err, oerr)) // the interface may have gone
 }
 
-// Ready reports why Put, or that of package peers, would fail. The interface with the
-// gateway addresses may have to be made yet.
+// Ready reports why Put would fail. The interface with the gateway addresses may have to be
+// made yet.
 func Ready(h *host.Host, s *model.Shared, exists bool) (err error) {
 	iface := "default"
 	if exists {
@@ -207,5 +205,5 @@ func Ready(h *host.Host, s *model.Shared, exists bool) (err error) {
 	for _, of := range settings(s, iface, 0) {
 		err = errors.Join(err, h.Sysctl.CanEnsure(of.name, "1"))
 	}
-	return errors.Join(err, peers.Check(h, &s.Network))
+	return err
 }

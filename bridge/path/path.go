@@ -3,6 +3,7 @@ package path
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"flatnet/bridge/host"
@@ -26,12 +27,15 @@ func Fit(h *host.Host, n, resolved *model.Network) error {
 	if !n.Spans {
 		return nil
 	}
-	w := way{n.PathMTU, "the subnet file (FLANNEL_MTU)"}
+	w, err := narrowest(h, n)
+	if err != nil {
+		return err
+	}
+	if n.PathMTU != 0 && (w.mtu == 0 || n.PathMTU <= w.mtu) {
+		w = way{n.PathMTU, "the subnet file (FLANNEL_MTU)"}
+	}
 	if w.mtu == 0 {
-		var err error
-		if w, err = narrowest(h, n); err != nil || w.mtu == 0 {
-			return err
-		}
+		return nil
 	}
 	ipv6 := slices.ContainsFunc(n.Subnets, func(s model.Subnet) bool { return s.Prefix.Addr().Is6() })
 	switch {
@@ -48,32 +52,35 @@ func Fit(h *host.Host, n, resolved *model.Network) error {
 }
 
 // narrowest looks for the smallest MTU of a route, or of its device, that leads into one of
-// the flat ranges: whole, in part, or by a wider route that is not the default one. Routes to
-// peers may not be there yet.
+// the flat ranges: whole, in part, or by a wider route that is not the default one. Only
+// routes of tables that the host's rules let containers use count. Routes to peers may not be
+// there yet.
 func narrowest(h *host.Host, n *model.Network) (w way, err error) {
 	routes, err := h.Routes(unix.AF_UNSPEC, 0)
 	if err != nil {
 		return w, err
 	}
-	ways := slices.Clone(routes)
-	ways = slices.DeleteFunc(ways, func(r rtnl.Route) bool {
-		return r.Dst.Bits() == 0 || !slices.ContainsFunc(n.Flat, r.Dst.Overlaps)
-	})
-	for _, p := range n.Peers {
-		r, err := toPeer(h, p, routes)
-		if err != nil {
-			return w, err
-		}
-		ways = append(ways, r)
+	links := h.Lookup()
+	ways, err := toPeers(links, n.Peers, routes)
+	if err != nil {
+		return w, err
 	}
-	links := map[int]rtnl.Link{}
+	used, err := newTables(n, routes)
+	if err != nil {
+		return w, err
+	}
+	flat := newRanges(n.Flat)
+	for _, r := range routes {
+		if r.Dst.Bits() > 0 && flat.overlap(r.Dst) && used.has(r) {
+			ways = append(ways, r)
+		}
+	}
 	for _, r := range ways {
-		l, known := links[r.Index]
-		if !known && r.Index != 0 {
-			if l, err = h.LinkByIndex(r.Index); err != nil {
+		var l rtnl.Link
+		if r.Index != 0 {
+			if l, err = links.Index(r.Index); err != nil {
 				return w, err
 			}
-			links[r.Index] = l
 		}
 		if !leadsOut(l, n) || l.Kind == "bridge" && r.Protocol == unix.RTPROT_KERNEL { // as containers of this host are
 			continue
@@ -89,22 +96,40 @@ func narrowest(h *host.Host, n *model.Network) (w way, err error) {
 	return w, nil
 }
 
-// toPeer returns the route that a peer has or will have; without an index if it can't be
-// told, which the ADD reports.
-func toPeer(h *host.Host, p peer.Peer, routes []rtnl.Route) (r rtnl.Route, err error) {
-	r.Dst = p.Subnet
-	if p.Dev != "" {
-		l, err := h.LinkByName(p.Dev)
-		r.Index = l.Index
-		return r, err
+// toPeers returns the routes that peers have or will have; without an index if it can't be
+// told, which the ADD reports. A gateway is where the main table says.
+func toPeers(links *host.Lookup, peers []peer.Peer, routes []rtnl.Route) (ways []rtnl.Route, err error) {
+	if len(peers) == 0 {
+		return nil, nil
 	}
-	best := -1
-	for _, o := range routes {
-		if o.Table == unix.RT_TABLE_MAIN && o.Dst.Contains(p.Via) && o.Dst.Bits() > best {
-			best, r.Index = o.Dst.Bits(), o.Index
+	to := map[netip.Prefix]rtnl.Route{}
+	for _, r := range routes {
+		if best, has := to[r.Dst]; r.Table == unix.RT_TABLE_MAIN && (!has || r.Priority < best.Priority) {
+			to[r.Dst] = r
 		}
 	}
-	return r, nil
+	for _, p := range peers {
+		w := rtnl.Route{Dst: p.Subnet}
+		if p.Dev != "" {
+			l, err := links.Name(p.Dev)
+			if err != nil {
+				return nil, err
+			}
+			w.Index = l.Index
+		} else if r, found := longest(p.Via, func(dst netip.Prefix) (rtnl.Route, bool) { r, has := to[dst]; return r, has }); found {
+			w.Index = r.Index
+		}
+		ways = append(ways, w)
+	}
+	return ways, nil
+}
+
+// longest returns what there is of the longest prefix of an address that there is anything of.
+func longest[T any](a netip.Addr, of func(netip.Prefix) (T, bool)) (found T, ok bool) {
+	for bits := a.BitLen(); bits >= 0 && !ok; bits-- {
+		found, ok = of(netip.PrefixFrom(a, bits).Masked())
+	}
+	return found, ok
 }
 
 // leadsOut reports whether a link may lead to other hosts. Bridges of flatnet lead to this

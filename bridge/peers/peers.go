@@ -75,7 +75,11 @@ func put(h *host.Host, dir records.Dir, s, found *model.Shared) (missing []error
 	if recorded == nil {
 		recorded = &model.Shared{Network: model.Network{Name: s.Name}}
 	}
-	isKept := func(p peer.Peer) bool { return slices.Contains(recorded.Peers, p) }
+	kept := map[peer.Peer]bool{}
+	for _, p := range recorded.Peers {
+		kept[p] = true
+	}
+	isKept := func(p peer.Peer) bool { return kept[p] }
 	wanted := slices.DeleteFunc(slices.Clone(s.Peers), func(p peer.Peer) bool { return !isKept(p) })
 	for _, p := range s.Peers {
 		if !isKept(p) {
@@ -87,7 +91,7 @@ func put(h *host.Host, dir records.Dir, s, found *model.Shared) (missing []error
 		return nil, err
 	}
 	going := leaving(h, dir, recorded, slices.DeleteFunc(slices.Clone(old), isKept), routes)
-	ways, err := look(h, wanted, slices.DeleteFunc(routes, func(r rtnl.Route) bool { return slices.Contains(going, r) }))
+	ways, err := look(h, wanted, without(routes, going))
 	if err == nil {
 		err = taken(h, ways)
 	}
@@ -136,11 +140,12 @@ func look(h *host.Host, peers []peer.Peer, routes []rtnl.Route) ([]way, error) {
 	for _, r := range routes {
 		to[r.Dst] = append(to[r.Dst], r)
 	}
+	links := h.Lookup()
 	ways := make([]way, len(peers))
 	for i, p := range peers {
 		w := way{Peer: p}
 		if p.Dev != "" {
-			l, err := h.LinkByName(p.Dev)
+			l, err := links.Name(p.Dev)
 			if err != nil {
 				return nil, err
 			}
@@ -209,8 +214,7 @@ func Ready(h *host.Host, dir records.Dir, s, found *model.Shared) error {
 		return err
 	}
 	if found != nil {
-		going := leaving(h, dir, s, found.Peers, routes)
-		routes = slices.DeleteFunc(routes, func(r rtnl.Route) bool { return slices.Contains(going, r) })
+		routes = without(routes, leaving(h, dir, s, found.Peers, routes))
 	}
 	ways, err := look(h, s.Peers, routes)
 	if err != nil {
@@ -328,28 +332,57 @@ func leaving(h *host.Host, dir records.Dir, s *model.Shared, gone []peer.Peer, r
 	if len(gone) == 0 {
 		return nil
 	}
-	needed := s.Peers
+	is, needed := destinations(gone), s.Peers
 	others, _ := dir.Networks()
 	for _, o := range others {
 		if o.Name != s.Name {
 			needed = slices.Concat(needed, o.Peers)
 		}
 	}
+	stays, links := destinations(needed), h.Lookup()
 	return slices.DeleteFunc(slices.Clone(routes), func(r rtnl.Route) bool {
-		is := func(p peer.Peer) bool { return p.Subnet == r.Dst && p.Via == r.Gateway && mayBe(h, p.Dev, r.Index) }
 		ours := r.Protocol == Protocol && r.Type == unix.RTN_UNICAST && !r.Several
-		return !ours || !slices.ContainsFunc(gone, is) || slices.ContainsFunc(needed, is)
+		return !ours || !is.lead(links, r) || stays.lead(links, r)
 	})
 }
 
-// mayBe reports whether the index is that of an interface, which may have been renamed
-// meanwhile.
-func mayBe(h *host.Host, dev string, index int) bool {
-	if dev == "" {
-		return true
+// without returns routes without some of them.
+func without(routes, some []rtnl.Route) []rtnl.Route {
+	out := map[rtnl.Route]bool{}
+	for _, r := range some {
+		out[r] = true
 	}
-	l, err := h.LinkByName(dev)
-	return err != nil || l.Index == 0 || l.Index == index
+	return slices.DeleteFunc(routes, func(r rtnl.Route) bool { return out[r] })
+}
+
+// A destination is where a route leads, but for the interface.
+type destination struct {
+	subnet netip.Prefix
+	via    netip.Addr
+}
+
+// A directory has the interfaces by which peers are reached, so that one is found among many.
+type directory map[destination][]string
+
+func destinations(peers []peer.Peer) directory {
+	d := directory{}
+	for _, p := range peers {
+		to := destination{p.Subnet, p.Via}
+		d[to] = append(d[to], p.Dev)
+	}
+	return d
+}
+
+// lead reports whether a route may be that to one of the peers, whose interface may have been
+// renamed meanwhile.
+func (d directory) lead(links *host.Lookup, r rtnl.Route) bool {
+	return slices.ContainsFunc(d[destination{r.Dst, r.Gateway}], func(dev string) bool {
+		if dev == "" {
+			return true
+		}
+		l, err := links.Name(dev)
+		return err != nil || l.Index == 0 || l.Index == r.Index
+	})
 }
 
 // remove deletes routes, of which some may have gone with their interfaces.
@@ -370,18 +403,13 @@ func Unrecorded(h *host.Host, dir records.Dir) error {
 	if err != nil || rerr != nil {
 		return rerr // what can't be read is reported by whom it concerns
 	}
-	type to struct {
-		subnet netip.Prefix
-		via    netip.Addr
-	}
-	known := map[to]bool{}
+	var known []peer.Peer
 	for _, s := range all {
-		for _, p := range s.Peers {
-			known[to{p.Subnet, p.Via}] = true
-		}
+		known = append(known, s.Peers...)
 	}
+	to := destinations(known)
 	for _, r := range routes {
-		if r.Protocol == Protocol && !known[to{r.Dst, r.Gateway}] {
+		if r.Protocol == Protocol && to[destination{r.Dst, r.Gateway}] == nil {
 			h.Say(fmt.Errorf("the route %s is in no record; ip route del it, unless a network's next ADD is to use it", describe(h, r)))
 		}
 	}

@@ -92,6 +92,28 @@ func (d Dir) Share(s, found *model.Shared) (record string) {
 	return string(text)
 }
 
+// PutBack replaces the record of a network by an earlier one, and reports whether it did: if it
+// is still the one that Share has returned, and no attachment but key's has been recorded since.
+func (d Dir) PutBack(earlier *model.Shared, record string, key model.Key) bool {
+	lock, err := d.lock("another ADD", Wait, unix.LOCK_EX, model.Place(networkFile, earlier.Name))
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	now := d.Network(earlier.Name)
+	st, err := os.Stat(d.networkFile(earlier.Name))
+	if err != nil || now == nil || string(encode(networkFields(now))) != record {
+		return false
+	}
+	for other, at := range d.Since() {
+		if other.Network == key.Network && other != key && !at.Before(st.ModTime()) {
+			return false
+		}
+	}
+	d.write(d.networkFile(earlier.Name), encode(networkFields(earlier)))
+	return true
+}
+
 // Merge adds to s the subnets in which earlier attachments have addresses, in front of
 // its own, and returns the record that has them: nil without one that can be read.
 func (d Dir) Merge(s *model.Shared) (recorded *model.Shared) {

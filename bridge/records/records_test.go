@@ -237,6 +237,49 @@ func TestShareAddsSubnets(t *testing.T) {
 	}
 }
 
+// An earlier record comes back only if nobody has recorded anything since.
+func TestPutBack(t *testing.T) {
+	other := model.Key{Network: "flatnet", ContainerID: "c2", IfName: "eth0"}
+	for _, tt := range []struct {
+		name      string
+		meanwhile func(d Dir)
+		want      bool
+	}{
+		{"nothing", func(Dir) {}, true},
+		{"its own record", func(d Dir) { d.Save(fullAttachment(testKey)) }, true},
+		{"an attachment", func(d Dir) { d.Save(fullAttachment(other)) }, false},
+		{"an attachment of another network", func(d Dir) {
+			d.Save(fullAttachment(model.Key{Network: "other", ContainerID: "c2", IfName: "eth0"}))
+		}, true},
+		{"a further change", func(d Dir) {
+			s := fullShared()
+			s.MTU = 1234
+			d.Share(s, nil)
+		}, false},
+		{"the network's end", func(d Dir) { d.DropNetwork("flatnet") }, false},
+	} {
+		d := newDir(t)
+		d.Save(fullAttachment(model.Key{Network: "flatnet", ContainerID: "c0", IfName: "eth0"}))
+		earlier := &model.Shared{Network: model.Network{Name: "flatnet", Bridge: "br"}}
+		d.Share(earlier, nil)
+		for since := d.Since(); ; { // the kernel's clock for files has ticked
+			record := d.Share(fullShared(), earlier)
+			if st, err := os.Stat(d.networkFile("flatnet")); err != nil || !st.ModTime().After(since[model.Key{Network: "flatnet", ContainerID: "c0", IfName: "eth0"}]) {
+				d.Share(earlier, nil)
+				continue
+			}
+			tt.meanwhile(d)
+			if got := d.PutBack(earlier, record, testKey); got != tt.want {
+				t.Errorf("%s: %v", tt.name, got)
+			}
+			break
+		}
+		if now := d.Network("flatnet"); tt.want != reflect.DeepEqual(now, earlier) {
+			t.Errorf("%s: recorded is %+v", tt.name, now)
+		}
+	}
+}
+
 // ADDs in many subnets at once lose none of them.
 func TestShareAtOnce(t *testing.T) {
 	const n = 30

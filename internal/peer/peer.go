@@ -4,9 +4,11 @@
 package peer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -108,16 +110,23 @@ func (p Peer) checkVia() error {
 
 // CheckAll reports peers whose subnets overlap each other or own, a network's subnets.
 func CheckAll(peers []Peer, own []netip.Prefix) error {
+	order := make([]int, len(peers)) // by address, and the wider ones first
 	for i, p := range peers {
-		for j, other := range peers[:i] {
-			if p.Subnet.Overlaps(other.Subnet) {
-				return fmt.Errorf("peers[%d].subnet: %s overlaps with peers[%d], %s", i, p.Subnet, j, other.Subnet)
-			}
-		}
+		order[i] = i
 		for _, subnet := range own {
 			if p.Subnet.Overlaps(subnet) {
 				return fmt.Errorf("peers[%d].subnet: %s overlaps with %s, which is the network's own; leave it out", i, p.Subnet, subnet.Masked())
 			}
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		p, q := peers[a].Subnet, peers[b].Subnet
+		return cmp.Or(p.Addr().Compare(q.Addr()), cmp.Compare(p.Bits(), q.Bits()))
+	})
+	for n := 1; n < len(order); n++ {
+		i, j := max(order[n-1], order[n]), min(order[n-1], order[n])
+		if peers[i].Subnet.Overlaps(peers[j].Subnet) { // two that overlap have none between them that does not
+			return fmt.Errorf("peers[%d].subnet: %s overlaps with peers[%d], %s", i, peers[i].Subnet, j, peers[j].Subnet)
 		}
 	}
 	return nil

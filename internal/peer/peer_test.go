@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -74,6 +75,24 @@ func TestCheckAll(t *testing.T) {
 }
 
 // What a record holds is read as it was written.
+// An overlap is found wherever the two stand, as by looking at each pair.
+func TestCheckAllOfMany(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		var all []Peer
+		overlap := false
+		for range 2 + random.IntN(12) {
+			a := netip.AddrFrom4([4]byte{10, 0, byte(random.IntN(64)), byte(random.IntN(256))})
+			p := Peer{Subnet: netip.PrefixFrom(a, 18+random.IntN(13)).Masked()}
+			overlap = overlap || slices.ContainsFunc(all, func(o Peer) bool { return o.Subnet.Overlaps(p.Subnet) })
+			all = append(all, p)
+		}
+		if err := CheckAll(all, nil); (err != nil) != overlap {
+			t.Fatalf("%v: %v", all, err)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"10.87.2.0/24@192.0.2.2%wg0", "fd87:2::/64@fe80::1%eth0", "10.87.2.0/24@@", "10.87.2.0/24@%", "a@b%c"} {
 		f.Add(s)
