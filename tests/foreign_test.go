@@ -16,6 +16,8 @@ var dropping = []struct{ name, load, chain string }{
 	{"iptables-nft, as Docker leaves it", `iptables-nft -N DOCKER-USER; iptables-nft -N DOCKER; iptables-nft -A FORWARD -j DOCKER-USER
 		iptables-nft -A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables-nft -A FORWARD -i docker0 ! -o docker0 -j ACCEPT
 		iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP`, "ip filter FORWARD"},
+	{"iptables-nft, which rejects the rest", `for ip in iptables-nft ip6tables-nft; do
+		$ip -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; $ip -A FORWARD -j REJECT; done`, "ip filter FORWARD"},
 	{"firewalld", `nft -f - <<'X'
 table inet firewalld {
 	chain filter_FORWARD {

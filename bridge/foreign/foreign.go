@@ -16,6 +16,9 @@ import (
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 	"flatnet/internal/nft"
+	"flatnet/internal/nl"
+
+	"golang.org/x/sys/unix"
 )
 
 // Accept inserts accept rules into the foreign chains that drop the network's packets,
@@ -24,10 +27,14 @@ import (
 // makes these: then a killed ADD leaves it to the next one.
 func Accept(h *host.Host, s *model.Shared) {
 	found, err := dropping(h, s, s.ForwardAccept)
+	owned := errors.Is(err, unix.EPERM) // a table that only its owner may change (NFT_TABLE_F_OWNER)
+	if owned {
+		found, err = dropping(h, s, false)
+	}
 	if err != nil {
 		h.Say(fmt.Errorf("other firewalls may block network %s: %w", s.Name, err))
 	}
-	h.Say(report(h, found, s))
+	h.Say(report(h, found, s, owned))
 }
 
 // Check reports, as a [model.ErrConflict], foreign chains that drop the network's
@@ -35,7 +42,7 @@ func Accept(h *host.Host, s *model.Shared) {
 // its next ADD calls Accept.
 func Check(h *host.Host, s *model.Shared) error {
 	found, _ := dropping(h, s, false)
-	return report(h, found, s)
+	return report(h, found, s, false)
 }
 
 // Remove removes the network's accept rules from foreign chains, or warns.
@@ -126,7 +133,8 @@ func bridged(h *host.Host, ch nft.Chain, s *model.Shared) bool {
 }
 
 // dropsRest reports whether a chain drops packets that none of its rules accepts: by
-// its policy or, in firewalld's manner, by a last rule without conditions.
+// its policy or, in firewalld's manner, by a last rule without conditions. iptables-nft
+// has REJECT by a target of xtables.
 func dropsRest(ch nft.Chain, rules []nft.Rule) bool {
 	if ch.Drop || len(rules) == 0 {
 		return ch.Drop
@@ -134,7 +142,12 @@ func dropsRest(ch nft.Chain, rules []nft.Rule) bool {
 	last := slices.DeleteFunc(slices.Clone(rules[len(rules)-1].Exprs), func(e nft.Expr) bool {
 		return e.Name == "counter" || e.Name == "log"
 	})
-	return len(last) > 0 && (last[0].Name == "reject" || last[0].Equal(nft.Verdict(nft.Drop, "")))
+	if len(last) == 0 {
+		return false
+	}
+	rejects := last[0].Name == "reject" ||
+		last[0].Name == "target" && bytes.Contains(last[0].Data, nl.Text(unix.NFTA_TARGET_NAME, "REJECT"))
+	return rejects || last[0].Equal(nft.Verdict(nft.Drop, ""))
 }
 
 // mentions reports whether a rule names the network's interface, or one that begins
@@ -153,13 +166,13 @@ func mentions(r nft.Rule, s *model.Shared, hook nft.Hook) bool {
 	return false
 }
 
-// report returns an error that names the chains and what they drop, unless there are
-// none.
-func report(h *host.Host, found []nft.Chain, s *model.Shared) error {
+// report returns an error that names the chains, what they drop and what would accept
+// it, unless there are none. The kernel has refused rules in them if they are owned.
+func report(h *host.Host, found []nft.Chain, s *model.Shared, owned bool) error {
 	if len(found) == 0 {
 		return nil
 	}
-	var texts []string
+	var texts, advice []string
 	for _, ch := range found {
 		dropped := "what containers of network " + s.Name + " send to "
 		switch {
@@ -173,12 +186,29 @@ func report(h *host.Host, found []nft.Chain, s *model.Shared) error {
 			dropped += "the outside"
 		}
 		texts = append(texts, fmt.Sprintf("%v drops %s", ch, dropped))
+		if a := remedy(ch, s, owned); !slices.Contains(advice, a) {
+			advice = append(advice, a)
+		}
 	}
-	advice := "forwardAccept would add one"
-	if s.ForwardAccept {
-		advice = "flatnet reload adds one"
+	return model.Errorf(model.ErrConflict, "%s, unless a rule accepts it (%s)", strings.Join(texts, "; "), strings.Join(advice, "; "))
+}
+
+// remedy names what adds the rule that a chain lacks. firewalld owns its table, unless
+// NftablesTableOwner of firewalld.conf is "no", and makes it anew with each reload.
+func remedy(ch nft.Chain, s *model.Shared, owned bool) string {
+	switch {
+	case ch.Table.Name == "firewalld":
+		text := "firewall-cmd --zone=trusted --add-interface=" + s.GatewayName()
+		if s.GatewayName() != s.Bridge {
+			text += " --add-interface=" + s.Bridge
+		}
+		return text + " adds one"
+	case owned:
+		return "only the program that owns the table can add one"
+	case s.ForwardAccept:
+		return "flatnet reload adds one"
 	}
-	return model.Errorf(model.ErrConflict, "%s, unless a rule accepts it (%s)", strings.Join(texts, "; "), advice)
+	return "forwardAccept would add one"
 }
 
 // acceptRules returns the rules that a foreign chain lacks. They have the form in

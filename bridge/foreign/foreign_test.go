@@ -12,6 +12,7 @@ import (
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 	"flatnet/internal/nft"
+	"flatnet/internal/nl"
 	"flatnet/internal/sysctl"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,9 @@ func TestDropsRest(t *testing.T) {
 		{"last rule accepts", nft.Chain{}, rules(accept), false},
 		{"last rule drops", nft.Chain{}, rules(drop), true},
 		{"last rule counts, logs and rejects", nft.Chain{}, rules(nft.Expr{Name: "counter"}, nft.Expr{Name: "log"}, nft.Expr{Name: "reject"}), true},
+		{"last rule counts, and rejects by xtables", nft.Chain{}, rules(nft.Expr{Name: "counter"},
+			nft.Expr{Name: "target", Data: nl.Text(unix.NFTA_TARGET_NAME, "REJECT")}), true},
+		{"last rule has another target of xtables", nft.Chain{}, rules(nft.Expr{Name: "target", Data: nl.Text(unix.NFTA_TARGET_NAME, "LOG")}), false},
 		{"last rule counts", nft.Chain{}, rules(nft.Expr{Name: "counter"}), false},
 		{"last rule drops some", nft.Chain{}, rules(nft.DropIf(nft.CompareName(nft.MetaIifName, nft.Equal, "eth0"))...), false},
 		{"last rule drops what some extension says", nft.Chain{}, rules(nft.Expr{Name: "match"}, drop), false},
@@ -70,13 +74,36 @@ func TestReportAdvises(t *testing.T) {
 	}
 	found := []nft.Chain{chain("FORWARD", nft.Forward), chain("INPUT", nft.Input)}
 	h := &host.Host{Sysctl: sysctl.Dir(t.TempDir())} // without br_netfilter
-	for accept, advice := range map[bool]string{false: "forwardAccept would add one", true: "flatnet reload adds one"} {
-		want := "chain ip filter FORWARD drops what containers of network n send to the outside; " +
-			"chain ip filter INPUT drops the DNS queries of network n, unless a rule accepts it (" + advice + ")"
-		err := report(h, found, &model.Shared{Network: model.Network{Name: "n", ForwardAccept: accept}})
-		if err.Error() != want || !errors.Is(err, model.ErrConflict) {
-			t.Errorf("got %v", err)
+	firewalld := chain("filter_FORWARD", nft.Forward)
+	firewalld.Table = nft.Table{Family: nft.Inet, Name: "firewalld"}
+	input := firewalld
+	input.Name, input.Hook = "filter_INPUT", nft.Input
+	const filter = "chain ip filter FORWARD drops what containers of network n send to the outside; " +
+		"chain ip filter INPUT drops the DNS queries of network n"
+	const dynamic = "chain inet firewalld filter_FORWARD drops what containers of network n send to the outside; " +
+		"chain inet firewalld filter_INPUT drops the DNS queries of network n"
+	const trusted = "firewall-cmd --zone=trusted --add-interface=br7 adds one"
+	for _, tt := range []struct {
+		found         []nft.Chain
+		accept, owned bool
+		want          string
+	}{
+		{found, false, false, filter + ", unless a rule accepts it (forwardAccept would add one)"},
+		{found, true, false, filter + ", unless a rule accepts it (flatnet reload adds one)"},
+		{found, true, true, filter + ", unless a rule accepts it (only the program that owns the table can add one)"},
+		{[]nft.Chain{firewalld, input}, false, false, dynamic + ", unless a rule accepts it (" + trusted + ")"},
+		{[]nft.Chain{firewalld, input}, true, true, dynamic + ", unless a rule accepts it (" + trusted + ")"},
+		{append([]nft.Chain{firewalld, input}, found...), false, false,
+			dynamic + "; " + filter + ", unless a rule accepts it (" + trusted + "; forwardAccept would add one)"},
+	} {
+		err := report(h, tt.found, &model.Shared{Network: model.Network{Name: "n", Bridge: "br7", ForwardAccept: tt.accept}}, tt.owned)
+		if err.Error() != tt.want || !errors.Is(err, model.ErrConflict) {
+			t.Errorf("got  %v\nwant %s", err, tt.want)
 		}
+	}
+	vlan := &model.Shared{Network: model.Network{Name: "n", Bridge: "br7", IsGateway: true, VLANs: model.VLANs{ID: 2}}}
+	if got, want := remedy(firewalld, vlan, false), "--add-interface="+vlan.GatewayName()+" --add-interface=br7 adds one"; !strings.HasSuffix(got, want) {
+		t.Errorf("with a VLAN: %s, want %s", got, want)
 	}
 }
 
@@ -107,7 +134,7 @@ func TestBridged(t *testing.T) {
 	} {
 		ch := nft.Chain{Table: nft.Table{Family: tt.family, Name: "filter"}, Name: "FORWARD", Hook: nft.Forward}
 		tt.network.Name = "n"
-		if err := report(h, []nft.Chain{ch}, &model.Shared{Network: tt.network}); !strings.Contains(err.Error(), tt.want) {
+		if err := report(h, []nft.Chain{ch}, &model.Shared{Network: tt.network}, false); !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}

@@ -81,10 +81,11 @@ func (d *Doctor) kernel() {
 		{"macspoofchk", model.Warn, model.Network{SpoofCheck: true}},
 		{"VLANs", model.Warn, model.Network{VLANs: model.VLANs{ID: 2}}},
 	} {
+		f.network.ForwardAccept = true // so that other firewalls hide nothing; they have a check of their own
 		err := d.status(&f.network)
 		switch {
-		case errors.Is(err, model.ErrLimited):
-			f.check, f.verdict = "other firewalls", model.Warn
+		case errors.Is(err, model.ErrLimited): // as is any network: see below
+			continue
 		case err == nil:
 			d.add(model.OK, f.check, "works", "")
 			continue
@@ -98,11 +99,18 @@ func (d *Doctor) kernel() {
 			d.add(f.verdict, f.check, text, "")
 		}
 	}
+	if err := d.status(&model.Network{}); errors.Is(err, model.ErrLimited) {
+		text := strings.NewReplacer("network "+stranger, "a new network", "flatnet-"+stranger, "BRIDGE").Replace(err.Error())
+		d.add(model.Warn, "other firewalls", text, "")
+	}
 }
+
+// stranger is the network that [Doctor.kernel] asks about.
+const stranger = "doctor"
 
 // status asks about a network that no one has: TEST-NET-1 (RFC 5737) is nobody's.
 func (d *Doctor) status(n *model.Network) error {
-	n.Name, n.Bridge, n.IsGateway, n.IPMasq, n.Isolated, n.AllowOverlap = "doctor", "flatnet-doctor", true, true, true, true
+	n.Name, n.Bridge, n.IsGateway, n.IPMasq, n.Isolated, n.AllowOverlap = stranger, "flatnet-"+stranger, true, true, true, true
 	n.Subnets = []model.Subnet{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("192.0.2.1")}}
 	return d.Engine.Host.Status(n, engine.Unleased{})
 }
