@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -219,63 +218,6 @@ func (d packaged) again() {
 	if got := d.World.Read(conf); got != edited {
 		d.t.Errorf("the network is %q, want %q", got, edited)
 	}
-}
-
-// The unit runs in a Debian that its own systemd has booted: whatever of nftables.service
-// or firewalld takes the rules away, they are there again when systemctl returns.
-func TestSystemdUnit(t *testing.T) {
-	b := newBox(t)
-	web := b.NetNS("web")
-	booted, err := b.Systemd()
-	if err != nil {
-		t.Skipf("NO DEBIAN WITH SYSTEMD TO TEST WITH: %v", err)
-	}
-	d := packaged{lab.Podman{World: booted}, packages(t, "*.deb", newVersion), t}
-	booted.Write("/root/new.deb", d.debs[0])
-	// Of firewalld, all that matters here: it loses rules that are not its own.
-	booted.Write("/etc/systemd/system/firewalld.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\n"+
-		"ExecStart=nft flush ruleset\nExecReload=nft flush ruleset\nExecStop=nft flush ruleset\n")
-	booted.Run("dpkg", "-i", "/root/new.deb")
-	booted.Run("systemd-analyze", "--man=no", "verify", "flatnet.service", "nftables.service")
-	if state := booted.Sh("systemctl is-enabled flatnet.service"); state != "enabled\n" {
-		t.Errorf("after the installation the unit is %q", state)
-	}
-	add := call("ADD", "web")
-	add.Conf = conf(`"macspoofchk":true,"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}`)
-	if r := booted.Call("/usr/bin/flatnet", add); r.Exit != 0 {
-		t.Fatalf("ADD: %s", r.Stdout)
-	}
-	web.Serve(":80")
-	want := rulesOf(booted)
-	for _, commands := range []string{
-		"systemctl start nftables", "systemctl restart nftables", "systemctl reload nftables", "systemctl stop nftables",
-		"systemctl start nftables", "systemctl start firewalld", "systemctl restart firewalld",
-		"nft flush ruleset; ip link set flatnet-br0 down; sysctl -qw net.ipv4.ip_forward=0; systemctl start flatnet",
-	} {
-		booted.Sh(commands)
-		limit := time.Duration(0)
-		if strings.Contains(commands, "firewalld") { // systemctl does not wait for the unit
-			limit = 10 * time.Second
-		}
-		err := lab.Until(limit, func() error {
-			if rulesOf(booted) != want {
-				return errors.New("rules are lost")
-			}
-			_, err := b.Outside.Ask(net.JoinHostPort(lab.HostAddr, "8080"))
-			return err
-		})
-		if err != nil {
-			t.Fatalf("after %s: %v\n%s", commands, err, booted.Sh("journalctl -u flatnet.service -u nftables.service -o cat"))
-		}
-	}
-	if failed := booted.Sh("journalctl -u flatnet.service -u nftables.service -p warning -o cat"); failed != "" {
-		t.Errorf("the unit says: %s", failed)
-	}
-}
-
-// rulesOf is what flatnet has of nf_tables.
-func rulesOf(w *lab.World) string {
-	return w.Sh("nft list ruleset | awk '/^table/ { own = / flatnet/ } own' | sed 's/counter packets.*//'")
 }
 
 // The RPM package, with Debian's rpm and a database of its own: as the Debian package, it

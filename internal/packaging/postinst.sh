@@ -31,6 +31,12 @@ fi
 # Debian enables a unit when it is installed; of others, the distribution's presets
 # decide.
 unit=flatnet.service
+if [ -n "$old" ]; then # which had firewalls start the unit; now they have drop-ins
+	for dir in /etc/systemd/system /var/lib/systemd/deb-systemd-helper-enabled; do
+		rm -f $dir/nftables.service.wants/$unit $dir/firewalld.service.wants/$unit
+		rmdir $dir/nftables.service.wants $dir/firewalld.service.wants 2>/dev/null || true
+	done
+fi
 if command -v deb-systemd-helper >/dev/null; then
 	deb-systemd-helper unmask $unit >/dev/null || true
 	if deb-systemd-helper --quiet was-enabled $unit; then

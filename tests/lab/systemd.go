@@ -67,21 +67,30 @@ func (w *World) Systemd() (*World, error) {
 	})
 }
 
-// systemd returns a root file system of Debian 13 with systemd.
+// booting are the packages that a Debian 13 needs besides Podman's to boot and to run
+// other firewalls.
+const booting = "systemd dbus firewalld iptables-persistent"
+
+// systemd returns a root file system of Debian 13 with systemd. Of its firewalls none
+// starts at boot; the rules that are there when it is made, the machine's, are not saved.
 func systemd() (string, error) {
 	base, err := debian("trixie")
 	if err != nil {
 		return "", err
 	}
-	return cached("systemd", filepath.Base(base), func(ctx context.Context, temp string) ([]byte, error) {
+	return cached("systemd", filepath.Base(base)+" "+booting, func(ctx context.Context, temp string) ([]byte, error) {
 		return exec.CommandContext(ctx, "sh", "-ec", `
 			cp -a "$1" "$2"
 			cp /etc/resolv.conf "$2/etc/resolv.conf"
 			chroot "$2" sh -ec "
 				export DEBIAN_FRONTEND=noninteractive
+				for v in v4 v6; do
+					echo iptables-persistent iptables-persistent/autosave_\$v boolean false
+				done | debconf-set-selections
 				apt-get -q -o Acquire::Check-Valid-Until=false update
-				apt-get -q -o Dpkg::Options::=--force-unsafe-io install -y --no-install-recommends systemd
-				apt-get clean"`, "sh", base, temp).CombinedOutput()
+				apt-get -q -o Dpkg::Options::=--force-unsafe-io install -y --no-install-recommends $3
+				systemctl disable firewalld netfilter-persistent
+				apt-get clean"`, "sh", base, temp, booting).CombinedOutput()
 	})
 }
 

@@ -34,6 +34,16 @@ func (r *release) contents(f format, arch string) (files.Contents, error) {
 	return l.contents, l.err
 }
 
+// firewalls are the units that lose rules of containers, with what restores these.
+var firewalls = map[string]string{
+	"firewalld":            "firewalld.conf",
+	"ip6tables":            "firewall-reload.conf",
+	"iptables":             "firewall-reload.conf",
+	"netfilter-persistent": "firewall.conf",
+	"nftables":             "firewall-reload.conf",
+	"ufw":                  "firewall.conf",
+}
+
 // program is the binary, by all names that something calls it by, and what starts it.
 func (l *list) program(f format, arch string) {
 	l.add("", l.binary(arch), "/usr/bin/flatnet", 0o755)
@@ -41,8 +51,10 @@ func (l *list) program(f format, arch string) {
 	l.link("/usr/bin/flatnet", "/usr/libexec/netavark/flatnet")
 	const units = "/usr/lib/systemd/system/"
 	l.file("internal/packaging/flatnet.service", units+"flatnet.service", 0o644)
-	l.dir(units + "nftables.service.d")
-	l.file("internal/packaging/nftables.conf", units+"nftables.service.d/flatnet.conf", 0o644)
+	for unit, name := range firewalls {
+		l.dir(units + unit + ".service.d")
+		l.file("internal/packaging/"+name, units+unit+".service.d/flatnet.conf", 0o644)
+	}
 	l.dir("/usr/share/flatnet")
 	l.file("internal/install.sh", "/usr/share/flatnet/install.sh", 0o755)
 	l.file("cni/flatnet.conflist", "/usr/share/flatnet/flatnet.conflist", 0o644)
