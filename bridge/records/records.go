@@ -166,7 +166,7 @@ func (d Dir) write(path string, data []byte) {
 // overwrite replaces what a file holds by data, with white space up to the old length:
 // a reader never finds less than a whole record.
 func overwrite(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
