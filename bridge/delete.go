@@ -207,6 +207,7 @@ func (c *call) removeNetwork(network string, links []rtnl.Link) error {
 		foreign.Remove(c.Host, network)
 	}
 	err := c.removeElements(dead)
+	c.records.Trace(dead)
 	if err == nil {
 		_, err = c.Transact(func(tx *host.Tx) error { return firewall.Remove(tx, network) })
 	}

@@ -245,6 +245,7 @@ func (c *call) sweep() (swept []string, err error) {
 	if rerr := c.removeElements(all); rerr != nil {
 		return nil, errors.Join(err, rerr)
 	}
+	c.records.Trace(all)
 	for key := range all {
 		swept = append(swept, "removed: the record and rules of "+key.String()+", which has no link")
 	}

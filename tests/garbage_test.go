@@ -281,5 +281,18 @@ func TestReloadSaysWhatItRemoves(t *testing.T) {
 	if found := b.garbage(3); kinds(found, "gone") != "lease, limit" {
 		t.Errorf("left are %+v", found)
 	}
+	b.attach("also")
+	b.vanish("also")
+	b.Run(program, "reload")
+	if removed := b.garbage(0, "--yes"); kinds(removed, "gone") != "lease, limit" || kinds(removed, "also") != "lease" || b.Sh("ls -A /run/flatnet/*/.gone/flatnet") != "" {
+		t.Errorf("removed are %+v", removed)
+	}
+	b.attach("more")
+	b.vanish("more")
 	b.do(lives.then("CHECK"))
+	b.do(lives.then("DEL")) // the network's last one: with it, the record of more goes
+	if removed := b.garbage(0, "--yes"); kinds(removed, "more") != "lease" {
+		t.Errorf("removed are %+v", removed)
+	}
+	b.clean()
 }

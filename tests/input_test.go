@@ -32,7 +32,7 @@ func TestInputsAreRegularFiles(t *testing.T) {
 			t.Errorf("resolvConf %s: %s", tt.path, r.Stdout)
 		}
 	}
-	if _, err := b.Try(append(quick, program, "plan", "none")...); err == nil || !strings.Contains(err.Error(), "no network none of flatnet") {
+	if _, err := b.Try(append(quick, program, "plan", "none")...); err == nil || !strings.Contains(err.Error(), `no flatnet network "none" is configured`) {
 		t.Errorf("plan beside pipes: %v", err)
 	}
 	for _, command := range []string{"list", "show", "gc", "status", "doctor"} {

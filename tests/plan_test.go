@@ -286,7 +286,7 @@ func TestPlanFailsAsAddDoes(t *testing.T) {
 // neither the ruleset's generation nor anything else changes.
 func TestPlanFindsNetworks(t *testing.T) {
 	b := newBox(t)
-	if _, err := b.plan("", "none"); err == nil || !strings.Contains(err.Error(), "no network none of flatnet is configured in /etc/cni/net.d") {
+	if _, err := b.plan("", "none"); err == nil || !strings.Contains(err.Error(), `no flatnet network "none" is configured in /etc/cni/net.d`) {
 		t.Errorf("without any: %v", err)
 	}
 	b.Run("mkfifo", "/etc/cni/net.d/00-five.conflist") // nobody writes to it
@@ -305,7 +305,7 @@ func TestPlanFindsNetworks(t *testing.T) {
 	if out, err := b.plan("", "pod"); err != nil || !strings.Contains(out, "network     pod (netavark, /etc/containers/networks/pod.json)") || !strings.Contains(out, "10.99.6.2/24") {
 		t.Errorf("Podman's: %v: %s", err, out)
 	}
-	if _, err := b.plan(""); err == nil || !strings.Contains(err.Error(), "which network? There are five, pod") {
+	if _, err := b.plan(""); err == nil || !strings.Contains(err.Error(), "name one of the networks five, pod") {
 		t.Errorf("without a name: %v", err)
 	}
 	if _, err := b.plan("", "-f", "/etc/cni/net.d/40-five.conf", "pod"); err == nil || !strings.Contains(err.Error(), `has the network "five" and not "pod"`) {

@@ -34,6 +34,7 @@ import (
 //	.accept_ra        interfaces whose accept_ra was raised from 1 to 2
 //	NETWORK/bridge    what the network's attachments share
 //	NETWORK/ID:IFNAME an attachment
+//	.gone             attachments whose records were removed without a DEL, see Trace
 //
 // Where there can be no directory, nothing is kept, with a warning.
 type Dir struct {
@@ -329,8 +330,17 @@ func (d Dir) glob(network, name string) []string {
 	return files
 }
 
-// Drop removes the record of an attachment.
-func (d Dir) Drop(key model.Key) error { return d.remove(d.attachmentFile(key)) }
+// Drop removes the record of an attachment or, without one, the note that Trace has left.
+func (d Dir) Drop(key model.Key) error {
+	err := os.Remove(d.attachmentFile(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		d.DropTrace(key)
+	}
+	if err != nil {
+		err = d.remove(d.attachmentFile(key))
+	}
+	return err
+}
 
 // DropNetwork removes all records of a network.
 func (d Dir) DropNetwork(network string) error { return d.remove(filepath.Join(d.path, network)) }

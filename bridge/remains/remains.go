@@ -25,6 +25,7 @@ type Host struct {
 	Recorded map[model.Key]*model.Attachment // by theirs
 	Since    map[model.Key]time.Time         // when each was recorded
 	Others   map[model.Key]string            // recorded in other network namespaces: there
+	Gone     map[model.Key]bool              // were recorded here, and removed without a DEL
 	Ports    []model.Key                     // that have published ports
 	Guarded  []model.Key                     // that macspoofchk checks
 	Tables   map[string][]string             // of a network, as nft names them
@@ -53,7 +54,7 @@ func Look(warn func(string)) (*Host, error) {
 	}
 	var aerr error
 	h.Recorded, aerr = dir.Attachments("*", "*")
-	h.Since, h.Others = dir.Since(), dir.Others()
+	h.Since, h.Others, h.Gone = dir.Since(), dir.Others(), dir.Traces()
 	err = errors.Join(nerr, aerr, h.lookAtRules(opened))
 	if lerr := h.lookAtLinks(opened); lerr != nil { // all would seem to have lost theirs
 		return nil, errors.Join(err, lerr)
@@ -154,6 +155,13 @@ func (h *Host) Find(key model.Key) (rtnl.Link, host.Signs) {
 		return h.links.Find(key, a.HostEnd)
 	}
 	return h.links.Find(key)
+}
+
+// Forget removes the notes about attachments of Gone.
+func (h *Host) Forget(keys []model.Key) {
+	for _, key := range keys {
+		h.records.DropTrace(key)
+	}
 }
 
 // Busy reports whether a verb of the attachment is under way, or may be.

@@ -117,7 +117,7 @@ func commands() []command {
 		traceCommand(),
 		versionCommand(),
 		{name: "help", other: "-h", alike: []string{"man", "usage", "?"}, arguments: []string{"[COMMAND]"},
-			summary: "print this text, or a command's", run: help},
+			summary: "print this text, or the help of a command", run: help},
 	}
 }
 

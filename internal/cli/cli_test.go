@@ -154,6 +154,8 @@ func TestCommands(t *testing.T) {
 		{"show flatnet", nil, printTree, "", 0},
 		{"show other --dot", nil, printDot, "", 0},
 		{"show other --mermaid", nil, "graph LR\n  n1[\"other \"]\n  n2[\"eth1  db\"]\n  n1 --- n2\n", "", 0},
+		{"show --dot --mermaid", nil, "", "flatnet: --dot and --mermaid are two formats: choose one\n", 2},
+		{"list --json -q", nil, "", "flatnet: --json and --quiet are two formats: choose one\n", 2},
 		{"reload", nil, "mended: x was y\n", "", 0},
 		{"reload", sick, "mended: x was y\n", "flatnet: the kernel is sick\n", 1},
 		{"completion tcsh", nil, "", "flatnet: shell \"tcsh\": it must be bash, zsh or fish\n", 2},
@@ -439,5 +441,20 @@ func TestColours(t *testing.T) {
 	bare := strings.NewReplacer("\x1b[33m", "", "\x1b[31m", "", "\x1b[32m", "", "\x1b[m", "").Replace(coloured.String())
 	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(coloured.String(), "\x1b[33mno record\x1b[m") || bare != plain.String() {
 		t.Errorf("%s%s", plain.String(), coloured.String())
+	}
+}
+
+// Advice that each line repeats is given once.
+func TestBrief(t *testing.T) {
+	const mend = " (flatnet reload mends that)"
+	for faults, want := range map[string]string{
+		"a is b" + mend:                     "a is b" + mend,
+		"a is b" + mend + "\nc is d" + mend: "2 faults, which flatnet reload mends:\na is b\nc is d",
+		"a is b" + mend + "\nc is d":        "a is b" + mend + "\nc is d",
+		"":                                  "",
+	} {
+		if got := brief(faults); got != want {
+			t.Errorf("%q: %q", faults, got)
+		}
 	}
 }

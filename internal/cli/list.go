@@ -36,6 +36,9 @@ func list(c *Call, q query) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if q.has("--json") && q.has("--quiet") {
+		return nil, misused("--json and --quiet are two formats: choose one")
+	}
 	all, err := c.Inventory.List(name)
 	if err == nil && len(all) == 0 && name != "" {
 		err = c.unknown(name)

@@ -14,6 +14,9 @@ func show(c *Call, q query) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if q.has("--dot") && q.has("--mermaid") {
+		return nil, misused("--dot and --mermaid are two formats: choose one")
+	}
 	containers := c.Names()
 	switch {
 	case q.has("--dot"):
@@ -34,6 +37,9 @@ func show(c *Call, q query) ([]string, error) {
 				lines = append(lines, below+"   "+p)
 			}
 		}
+	}
+	if len(lines) == 0 {
+		lines = []string{"no container is attached"}
 	}
 	return lines, nil
 }

@@ -20,7 +20,7 @@ func status(c *Call, q query) ([]string, error) {
 	errs := []error{err}
 	for _, n := range all {
 		if n.Status != "" && n.State != report.NoRecord {
-			errs = append(errs, fmt.Errorf("network %s: %s", n.Name, n.Status))
+			errs = append(errs, fmt.Errorf("network %s: %s", n.Name, brief(n.Status)))
 		}
 	}
 	if q.has("--json") {
@@ -53,6 +53,15 @@ func colourOf(state string) int {
 		return yellow
 	}
 	return red
+}
+
+// brief returns faults, one a line, without the advice that each repeats.
+func brief(faults string) string {
+	const advice = " (flatnet reload mends that)"
+	if n := strings.Count(faults, advice+"\n"); n > 0 && n == strings.Count(faults, "\n") && strings.HasSuffix(faults, advice) {
+		return fmt.Sprintf("%d faults, which flatnet reload mends:\n%s", n+1, strings.ReplaceAll(faults, advice, ""))
+	}
+	return faults
 }
 
 // free says how many addresses are free, where they can be counted.

@@ -63,7 +63,7 @@ func doctor(c *Call, q query) (lines []string, err error) {
 		if f.Verdict == model.Fail {
 			failed++
 		}
-		lines = append(lines, c.colored(f.Verdict)+"  "+f.Check+": "+strings.ReplaceAll(f.Seen, "\n", "\n      "))
+		lines = append(lines, c.colored(f.Verdict)+"  "+f.Check+": "+strings.ReplaceAll(brief(f.Seen), "\n", "\n      "))
 		if f.Repair != "" {
 			lines = append(lines, "      -> "+f.Repair)
 		}

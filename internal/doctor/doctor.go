@@ -92,11 +92,14 @@ func (d *Doctor) kernel() {
 		}
 		if !seen[err.Error()] { // else explained already
 			seen[err.Error()] = true
-			text := err.Error()
-			if errors.Is(err, unix.EPERM) {
+			text, repair := strings.TrimPrefix(err.Error(), model.ErrUnavailable.Error()+": "), ""
+			switch {
+			case errors.Is(err, unix.EPERM):
 				text = advice.Of(err)
+			case errors.Is(err, model.ErrUnsupported):
+				repair = "load the module of that option with modprobe, or use a kernel that has it"
 			}
-			d.add(f.verdict, f.check, text, "")
+			d.add(f.verdict, f.check, text, repair)
 		}
 	}
 	if err := d.status(&model.Network{}); errors.Is(err, model.ErrLimited) {

@@ -29,7 +29,7 @@ func (v *view) unheardOf(network string) error {
 	if network == "" || slices.Contains(v.networks(), network) {
 		return nil
 	}
-	return fmt.Errorf("network %q: no link, record, rule, bridge or lease on this host is of it", network)
+	return fmt.Errorf("network %q has nothing on this host: no link, record, rule, bridge or lease", network)
 }
 
 // garbage lists what belongs to attachments without a link, and then what networks have
@@ -40,7 +40,7 @@ func (v *view) garbage(network string) (all []*report.Leftover) {
 	add := func(key model.Key, kind, what string) {
 		l := report.Leftover{Key: key, Kind: kind, What: what, Name: v.names[key.ContainerID]}
 		if foreign[key] {
-			l.Kept = "nothing else of it is in this network namespace, so its container may live in another one"
+			l.Kept = "its container may run in another network namespace: this one has no trace of it"
 		}
 		if dir := v.Others[key]; dir != "" {
 			l.Kept = "it is recorded in another network namespace as well: " + dir
@@ -82,7 +82,7 @@ func (v *view) garbage(network string) (all []*report.Leftover) {
 // known reports whether this network namespace has anything of an attachment but its
 // lease, which does not say where its container is.
 func (v *view) known(key model.Key) bool {
-	return v.Recorded[key] != nil || v.Limits[key.Mark()] != "" || slices.Contains(v.Ports, key) || slices.Contains(v.Guarded, key)
+	return v.Gone[key] || v.Recorded[key] != nil || v.Limits[key.Mark()] != "" || slices.Contains(v.Ports, key) || slices.Contains(v.Guarded, key)
 }
 
 // unused lists what networks without attachments have. A bridge that has nothing else of
@@ -159,7 +159,18 @@ func (i Inventory) Collect(network string) (all []*report.Leftover, err error) {
 			all = append(all, l)
 		}
 	}
+	again.Forget(again.unleased())
 	return all, errors.Join(errs...)
+}
+
+// unleased lists attachments that were recorded here and have no lease any more.
+func (v *view) unleased() (keys []model.Key) {
+	for key := range v.Gone {
+		if _, seen := v.held[key.Network]; seen && !v.leased[key] {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 func (i Inventory) clear(network string, keys []model.Key, store *ipam.Store) error {

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"flatnet/bridge/model"
@@ -105,12 +105,15 @@ func (p Planner) find(network string) (source, error) {
 	}
 	switch len(names) {
 	case 0:
-		where := fmt.Errorf("no network %s of flatnet is configured in %s or %s; name a file with -f", cmp.Or(network, "at all"), p.CNI, p.Podman)
+		if network != "" {
+			network = " " + strconv.Quote(network)
+		}
+		where := fmt.Errorf("no flatnet network%s is configured in %s or %s; name a file with -f", network, p.CNI, p.Podman)
 		return first, errors.Join(where, failed)
 	case 1:
 		return first, nil
 	}
-	return first, fmt.Errorf("which network? There are %s", strings.Join(names, ", "))
+	return first, fmt.Errorf("name one of the networks %s", strings.Join(names, ", "))
 }
 
 // files lists the regular files of a directory with one of some extensions, sorted.
