@@ -261,20 +261,16 @@ func (ad *adding) putRules() error {
 	return mirrored.Put(ad.Host, a)
 }
 
-// replaceable reports whether an owner's ports may be taken over: it has no link any
-// more, or it is the same container's and the default route leads to this network, for
-// that is the way that answers to clients take.
+// replaceable reports whether an owner's ports may be taken over: it has gone, or it is
+// the same container's and the default route leads to this network, for that is the way
+// that answers to clients take.
 func (ad *adding) replaceable(owner string) (bool, error) {
-	key, ok := model.ParseKey(owner)
-	if !ok {
-		return false, nil
-	}
-	if ad.r.Key.SharesContainer(owner) {
+	if key, _ := model.ParseKey(owner); ad.r.Key.SharesContainer(owner) {
 		if a := ad.records.Attachment(key); a != nil && a.Rank > ad.a.Rank {
 			return true, nil
 		}
 	}
-	return ad.records.Gone(ad.Host, key)
+	return ad.records.Gone(ad.Host)(owner)
 }
 
 // connect makes the host end a port of the bridge and raises it, if the container has

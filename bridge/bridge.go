@@ -19,13 +19,11 @@
 package bridge
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
-	"strings"
 
 	"flatnet/bridge/antispoof"
 	"flatnet/bridge/host"
@@ -121,11 +119,6 @@ func deleteLinks(h *host.Host, links []rtnl.Link) (err error) {
 	return err
 }
 
-// byRank orders attachments by which is the first to get a port that several publish.
-func byRank(a, b *model.Attachment) int {
-	return cmp.Or(cmp.Compare(a.Rank, b.Rank), strings.Compare(a.Key.String(), b.Key.String()))
-}
-
 // removeElements removes published ports and guards of attachments, and their records,
 // so that no reload brings them back. Each of leaving has what is recorded of it, or
 // nil.
@@ -141,7 +134,7 @@ func (c *call) removeElements(leaving map[model.Key]*model.Attachment) error {
 			heirs = slices.AppendSeq(heirs, maps.Values(others))
 		}
 	}
-	slices.SortFunc(heirs, byRank)
+	slices.SortFunc(heirs, model.ByRank)
 	if err := errors.Join(errs...); err != nil || !has {
 		return err
 	}

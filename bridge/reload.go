@@ -181,7 +181,7 @@ func (re *reloading) rules() error {
 				}
 			}
 		}
-		slices.SortFunc(all, byRank)
+		slices.SortFunc(all, model.ByRank)
 		if err := ports.Restore(tx, all, addrs); err != nil {
 			return err
 		}

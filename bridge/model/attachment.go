@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"flatnet/internal/metric"
 )
@@ -151,6 +152,11 @@ func (a *Attachment) SetRank() {
 		}
 	}
 	a.Rank = lowest
+}
+
+// ByRank orders attachments by which is the first to get a port that several publish.
+func ByRank(a, b *Attachment) int {
+	return cmp.Or(cmp.Compare(a.Rank, b.Rank), strings.Compare(a.Key.String(), b.Key.String()))
 }
 
 // MetricOf returns the metric of a route of the container.

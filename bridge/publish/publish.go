@@ -263,7 +263,7 @@ func (c *change) put(added *model.Attachment, end error) error {
 			c.accepted = true
 			foreign.Accept(c.Host, &c.a.Shared)
 		}
-		taken, err := ports.Put(tx, added, c.addrs, c.replaceable)
+		taken, err := ports.Put(tx, added, c.addrs, c.records.Gone(c.Host))
 		if err == nil && closed { // those of 127.0.0.1 may no longer be that only
 			_, err = ports.Withdraw(tx, ports.Leaving{c.key: c.a}, nil)
 		}
@@ -287,15 +287,6 @@ func (c *change) put(added *model.Attachment, end error) error {
 		err = mirrored.Put(c.Host, c.a)
 	}
 	return err
-}
-
-// replaceable reports whether an owner's ports may be taken over: it has no link any more.
-func (c *change) replaceable(owner string) (bool, error) {
-	key, ok := model.ParseKey(owner)
-	if !ok {
-		return false, nil
-	}
-	return c.records.Gone(c.Host, key)
 }
 
 // advise warns of what a caller may not expect of ports that are published now.

@@ -1,11 +1,9 @@
 package publish
 
 import (
-	"cmp"
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 
 	"flatnet/bridge/firewall"
 	"flatnet/bridge/host"
@@ -83,9 +81,7 @@ func withdraw(all []*change) error {
 		}
 	}
 	others, _ := all[0].records.Attachments("*", all[0].key.ContainerID) // a reload reports what can't be read
-	heirs := slices.SortedFunc(maps.Values(others), func(a, b *model.Attachment) int {
-		return cmp.Or(cmp.Compare(a.Rank, b.Rank), strings.Compare(a.Key.String(), b.Key.String()))
-	})
+	heirs := slices.SortedFunc(maps.Values(others), model.ByRank)
 	var gone []model.Publication
 	_, err := h.Transact(func(tx *host.Tx) error {
 		for _, s := range networks {

@@ -27,11 +27,17 @@ func (d Dir) Seen(links []rtnl.Link) func(model.Key) bool {
 	}
 }
 
-// Gone reports whether an attachment has no link any more, by which its ports may be taken
-// over.
-func (d Dir) Gone(h *host.Host, key model.Key) (bool, error) {
-	links, err := h.Links()
-	return err == nil && !d.Seen(links)(key), err
+// Gone returns a function that reports whether the owner of ports, which [model.Key.String]
+// wrote, has no link any more, by which they may be taken over.
+func (d Dir) Gone(h *host.Host) func(owner string) (bool, error) {
+	return func(owner string) (bool, error) {
+		key, ok := model.ParseKey(owner)
+		if !ok {
+			return false, nil
+		}
+		links, err := h.Links()
+		return err == nil && !d.Seen(links)(key), err
+	}
 }
 
 // Owners is [host.Owners] for what must not be given to somebody else: a link that lacks a

@@ -154,13 +154,7 @@ func (h *dryHost) takenPort(c *host.Host, a *model.Attachment) error {
 	if err != nil {
 		return err
 	}
-	_, err = ports.Put(&host.Tx{Conn: rules, Batch: &nft.Batch{}}, a, addrs, func(owner string) (bool, error) {
-		key, ok := model.ParseKey(owner)
-		if !ok {
-			return false, nil
-		}
-		return records.Own(h.plan.warn).Dry(true).Gone(c, key)
-	})
+	_, err = ports.Put(&host.Tx{Conn: rules, Batch: &nft.Batch{}}, a, addrs, records.Own(h.plan.warn).Dry(true).Gone(c))
 	return err
 }
 
