@@ -107,7 +107,7 @@ func (r rules) others(key nft.MetaKey) []nft.Expr {
 	if r.Isolated {
 		return host.Bridges(key, nft.Equal)
 	}
-	return nft.CompareMeta(key, nft.Equal, model.GroupIsolated)
+	return nft.Compare(nft.Meta(key, nft.Reg1), nft.Equal, nft.HostOrder(model.GroupIsolated))
 }
 
 func (r rules) from(op nft.CmpOp) []nft.Expr { return nft.CompareName(nft.MetaIifName, op, r.iface) }

@@ -265,7 +265,7 @@ func TestManyLargeElementsFitTheirMessages(t *testing.T) {
 		t.Errorf("%d messages", len(b.ops))
 	}
 	for _, o := range b.ops {
-		if got, err := elementsIn([]netlink.Message{o.msg}, ports); err != nil || len(got) != perMessage {
+		if got, err := one(o.msg, ports.elements); err != nil || len(got) != perMessage {
 			t.Errorf("a message with %d elements, %v", len(got), err)
 		}
 	}

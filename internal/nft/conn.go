@@ -131,11 +131,8 @@ func (c *Conn) generation() (id uint32, err error) {
 // Has reports whether an object of that family and name exists, at a cost that
 // doesn't grow with their number. Its inside is not compared.
 func (c *Conn) Has(o Object) (bool, error) {
-	_, err := c.ask(o, 0)
-	if err == nil || errors.Is(err, unix.ENOENT) {
-		return err == nil, nil
-	}
-	return false, fmt.Errorf("get %v: %w", o, err)
+	there, err := Existing(c, o)
+	return len(there) > 0, err
 }
 
 // Existing returns those of the objects that exist, asked for together.
@@ -199,12 +196,8 @@ func (c *Conn) Rules(t Table, chain string) ([]Rule, error) {
 // Elements lists the elements of a set, in no particular order. A set that
 // doesn't exist is ENOENT.
 func (c *Conn) Elements(s Set) ([]Element, error) {
-	answers, err := c.ask(allElements{s}, netlink.Dump)
-	all, derr := elementsIn(answers, s)
-	if err = errors.Join(err, derr); err != nil {
-		return nil, fmt.Errorf("list elements of %v: %w", s, err)
-	}
-	return all, nil
+	lists, err := list(c, allElements{s}, s.elements)
+	return slices.Concat(lists...), err
 }
 
 // Find returns the elements that are at the places of others, each once and in their
@@ -226,14 +219,14 @@ func (c *Conn) Find(at []Element) (found []Element, err error) {
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
-		elements, derr := elementsIn(replies, set)
-		if err = errors.Join(err, derr); err == nil && len(elements) != 1 {
-			err = fmt.Errorf("the kernel returned %d", len(elements))
+		known := len(found)
+		derr := read(replies, func(f Family, r nl.Reader) { found = append(found, set.elements(f, r)...) })
+		if err = errors.Join(err, derr); err == nil && len(found) != known+1 {
+			err = fmt.Errorf("the kernel returned %d", len(found)-known)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("get element of %v: %w", set, c.explain(err))
 		}
-		found = append(found, elements[0])
 	}
 	return found, nil
 }

@@ -49,12 +49,12 @@ func FuzzRule(f *testing.F) {
 func FuzzElements(f *testing.F) {
 	seed(f, unix.NFT_MSG_NEWSETELEM)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		elements, err := elementsIn([]netlink.Message{{Data: data}}, ports)
+		elements, err := one(netlink.Message{Data: data}, ports.elements)
 		if err != nil || elements == nil || len(data) > 1<<14 || slices.Contains(elements, Element{Set: ports}) {
 			return
 		}
 		m := encode(Elements(elements), newMsg, 0)
-		if again, err := elementsIn([]netlink.Message{m}, ports); err != nil || !slices.Equal(again, elements) {
+		if again, err := one(m, ports.elements); err != nil || !slices.Equal(again, elements) {
 			t.Fatalf("got %+v, %v, want %+v", again, err, elements)
 		}
 	})

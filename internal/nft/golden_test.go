@@ -258,7 +258,7 @@ func TestDecodingIsTheWayBack(t *testing.T) {
 			}
 		case msgType(unix.NFT_MSG_NEWSETELEM):
 			want := g.object.(Elements)
-			if got, err := elementsIn([]netlink.Message{m}, want[0].Set); err != nil || !slices.Equal(got, want) {
+			if got, err := one(m, want[0].Set.elements); err != nil || !slices.Equal(got, want) {
 				t.Errorf("%v: got %+v, %v", g.object, got, err)
 			}
 		}

@@ -188,13 +188,9 @@ func CompareBits(load Expr, mask []byte, op CmpOp, data []byte) []Expr {
 	return []Expr{load, Bitwise(Reg1, mask), Cmp(Reg1, op, data)}
 }
 
-// CompareName compares the name of an interface, CompareMeta a number in host order.
+// CompareName compares the name of an interface.
 func CompareName(key MetaKey, op CmpOp, name string) []Expr {
 	return Compare(Meta(key, Reg1), op, Name(name))
-}
-
-func CompareMeta(key MetaKey, op CmpOp, n uint32) []Expr {
-	return Compare(Meta(key, Reg1), op, HostOrder(n))
 }
 
 // Protocol matches packets of an IPPROTO_*.

@@ -9,7 +9,6 @@ import (
 
 	"flatnet/internal/nl"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -293,19 +292,17 @@ func (all Elements) define() []byte {
 	return append(all[0].Set.identify(), nl.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, items)...)
 }
 
-// elementsIn decodes messages about elements of a set.
-func elementsIn(msgs []netlink.Message, set Set) (found []Element, err error) {
-	err = read(msgs, func(_ Family, r nl.Reader) {
-		for _, e := range r.List(unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM) {
-			found = append(found, Element{
-				Set:     set,
-				Key:     string(e.Nest(unix.NFTA_SET_ELEM_KEY).Octets(unix.NFTA_DATA_VALUE)),
-				Data:    string(e.Nest(unix.NFTA_SET_ELEM_DATA).Octets(unix.NFTA_DATA_VALUE)),
-				Comment: commentIn(e.Octets(unix.NFTA_SET_ELEM_USERDATA)),
-			})
-		}
-	})
-	return found, err
+// elements decodes a message about elements of the set.
+func (s Set) elements(_ Family, r nl.Reader) (found []Element) {
+	for _, e := range r.List(unix.NFTA_SET_ELEM_LIST_ELEMENTS, unix.NFTA_LIST_ELEM) {
+		found = append(found, Element{
+			Set:     s,
+			Key:     string(e.Nest(unix.NFTA_SET_ELEM_KEY).Octets(unix.NFTA_DATA_VALUE)),
+			Data:    string(e.Nest(unix.NFTA_SET_ELEM_DATA).Octets(unix.NFTA_DATA_VALUE)),
+			Comment: commentIn(e.Octets(unix.NFTA_SET_ELEM_USERDATA)),
+		})
+	}
+	return found
 }
 
 // allElements are the elements of a set, which is identified as the set itself is:
