@@ -179,14 +179,14 @@ func (l *leases) adopt(owners []model.Owner) (changed int) {
 			byKey[o.Key.String()] = o
 		}
 	}
-	taken, moved := map[netip.Addr]bool{}, map[model.Key]bool{}
+	taken, moved := map[netip.Addr]model.Key{}, map[model.Key]bool{}
 	var put []model.Owner
 	for _, name := range slices.Sorted(maps.Keys(byKey)) {
 		o := byKey[name]
 		o.Addresses = slices.DeleteFunc(o.Addresses, func(a netip.Addr) bool {
-			bad := !isPlain(a) || taken[a]
-			taken[a] = true
-			return bad
+			_, twice := taken[a]
+			taken[a] = cmp.Or(taken[a], o.Key)
+			return !isPlain(a) || twice
 		})
 		if len(o.Addresses) > 0 && !equal(l.of(o.Key).list(), o.Addresses) {
 			moved[o.Key] = true
@@ -194,15 +194,9 @@ func (l *leases) adopt(owners []model.Owner) (changed int) {
 		}
 	}
 	changed = len(put)
-	lost := map[netip.Addr]bool{}
-	for _, o := range put {
-		for _, a := range o.Addresses {
-			lost[a] = true
-		}
-	}
 	l.all = slices.DeleteFunc(l.all, func(le lease) bool { // in one pass: there may be thousands
 		key, has := l.key(&le), le.list()
-		left := slices.DeleteFunc(slices.Clone(has), func(a netip.Addr) bool { return lost[a] })
+		left := slices.DeleteFunc(slices.Clone(has), func(a netip.Addr) bool { return cmp.Or(taken[a], key) != key })
 		if !moved[key] && len(left) == len(has) {
 			return false
 		}
@@ -310,15 +304,11 @@ func (l *leases) settle() error {
 		ordered = ordered && l.all[i-1].name < l.all[i].name
 	}
 	if !ordered {
-		byName := make(map[string]lease, len(l.all))
-		for _, le := range l.all {
-			if _, ok := byName[le.name]; ok {
-				return fmt.Errorf("%s is given twice", le.name)
+		slices.SortFunc(l.all, func(a, b lease) int { return strings.Compare(a.name, b.name) })
+		for i := 1; i < len(l.all); i++ {
+			if l.all[i-1].name == l.all[i].name {
+				return fmt.Errorf("%s is given twice", l.all[i].name)
 			}
-			byName[le.name] = le
-		}
-		for i, name := range slices.Sorted(maps.Keys(byName)) {
-			l.all[i] = byName[name]
 		}
 	}
 	return l.index()
