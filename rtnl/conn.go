@@ -67,8 +67,7 @@ func (c *Conn) create(typ netlink.HeaderType, parts ...[]byte) error {
 
 // get sends a request that the kernel answers with one object.
 func get[T any](c *Conn, typ netlink.HeaderType, decode func([]byte) (T, error), parts ...[]byte) (v T, err error) {
-	msgs, err := c.nl.Do(typ, 0, slices.Concat(parts...))
-	return one(answer{msgs, err}, decode)
+	return one(c.together(request(typ, 0, parts...))[0], decode)
 }
 
 // one decodes an answer that is one object.

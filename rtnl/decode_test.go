@@ -43,12 +43,16 @@ func TestDecodePortVLANs(t *testing.T) {
 	}{
 		{100, nil, []uint16{100}},
 		{1, []uint16{7, 9, 10, 11, 4094}, []uint16{1, 7, 9, 10, 11, 4094}},
-		{0, []uint16{2, 3}, []uint16{2, 3}},
 	} {
 		request := sent(func(c *Conn) { c.AddVLANs(Link{Index: 5}, tt.pvid, tt.trunk) })
 		got, err := decodePortVLANs(unhex(t, request)[4:])
 		if want := (PortVLANs{5, tt.pvid, tt.want}); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)
 		}
+	}
+	trunk := "07000000050000000000000000000000 14001a00 0800020000000200 0800020000000300" // no PVID
+	got, err := decodePortVLANs(unhex(t, trunk))
+	if want := (PortVLANs{5, 0, []uint16{2, 3}}); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
 }

@@ -351,13 +351,10 @@ const (
 	vlanRangeEnd   = 1 << 4
 )
 
-// AddVLANs adds a bridge port to VLANs: untagged frames belong to pvid, unless
-// that is 0, and those of the trunk's VLANs carry a tag.
+// AddVLANs adds a bridge port to VLANs: untagged frames belong to pvid, and those of the
+// trunk's VLANs carry a tag.
 func (c *Conn) AddVLANs(port Link, pvid uint16, trunk []uint16) error {
-	var spec []byte
-	if pvid != 0 {
-		spec = vlan(vlanPVID|vlanUntagged, pvid)
-	}
+	spec := vlan(vlanPVID|vlanUntagged, pvid)
 	for _, vid := range trunk {
 		spec = append(spec, vlan(0, vid)...)
 	}
