@@ -187,10 +187,7 @@ func (re *reloading) rules() error {
 		}
 		return antispoof.Put(tx, all, renamed)
 	}
-	if _, err = re.Transact(fill); errors.Is(err, unix.ENOENT) { // a guarded port has gone meanwhile
-		_, err = re.Transact(fill)
-	}
-	if err != nil {
+	if _, err = re.Transact(fill); err != nil {
 		return err
 	}
 	for _, s := range re.live {
