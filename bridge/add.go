@@ -78,7 +78,7 @@ func (h *Host) Add(n *model.Network, r *model.Request, alloc model.Allocator) (m
 			return model.Result{}, errors.Join(ad.cause(err), ad.undo(h), inside.Withdraw())
 		}
 	}
-	res := link.Result(ad.a, ad.br, ad.end, inside.Path())
+	res := link.Result(ad.a, ad.br, ad.end, r.NetNS)
 	if res.DNS = n.DNS; res.DNS.Empty() {
 		res.DNS = ad.lease.DNS
 	}

@@ -83,16 +83,13 @@ func readRequest(doc, runtime *strictjson.Object, req *model.Request) {
 	req.Bandwidth.Egress = readLimit(bandwidth, "egressRate", "egressBurst")
 	for _, o := range runtime.ManyObjects("portMappings", fields.MaxPorts) {
 		req.Ports = append(req.Ports, model.PortMapping{
-			Protocol: cmp.Or(fields.Text(o, "protocol", parseProtocol), ipprotoTCP),
+			Protocol: cmp.Or(fields.Text(o, "protocol", parseProtocol), model.TCP),
 			HostIP:   fields.HostIP(o, "hostIP"), HostPort: fields.Port(o, "hostPort"),
 			ContainerPort: fields.Port(o, "containerPort"),
 		})
 	}
 	req.Ports = fields.Translatable(runtime, "portMappings", req.Ports)
 }
-
-// ipprotoTCP is IPPROTO_TCP of linux/in.h, the protocol of a mapping without one.
-const ipprotoTCP = 6
 
 func parseProtocol(s string) (uint8, error) { return fields.ParseProtocol(strings.ToLower(s)) }
 

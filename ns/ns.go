@@ -62,9 +62,6 @@ func identify(fd int) (id [2]uint64, err error) {
 // FD returns the namespace's file descriptor, valid until Close.
 func (n *NS) FD() int { return n.fd }
 
-// Path returns the path by which the namespace was opened.
-func (n *NS) Path() string { return n.path }
-
 // Close closes the file descriptor. No other method may run meanwhile.
 func (n *NS) Close() error {
 	fd := n.fd

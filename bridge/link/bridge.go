@@ -276,7 +276,7 @@ func (b Bridge) addGateway(h *host.Host, s *model.Shared, gateway netip.Prefix) 
 	if err == nil || gateway.Addr().Is4() {
 		return err
 	}
-	return cmp.Or(ready6(h, b, b.Gateway.Name), host.Lacking("CONFIG_IPV6", err)) // no module serves that family
+	return cmp.Or(ready6(h, b.Gateway), host.Lacking("CONFIG_IPV6", err)) // no module serves that family
 }
 
 // lacksLinkLocal reports whether the interface with an IPv6 gateway address has
@@ -377,20 +377,18 @@ func Ready(h *host.Host, br Bridge, n *model.Network) error {
 		host.Lacking("CONFIG_BRIDGE", h.CheckKind("bridge")),
 		host.Lacking("CONFIG_VETH", h.CheckKind("veth")))
 	if s.Forwards(false) {
-		errs = append(errs, ready6(h, br, n.GatewayName()))
+		errs = append(errs, ready6(h, br.Gateway))
 	}
 	return errors.Join(errs...)
 }
 
-// ready6 reports what keeps the interface of that name, which may have to be made, from
-// having an IPv6 gateway address.
-func ready6(h *host.Host, br Bridge, name string) error {
-	if br.Gateway.Index == 0 {
-		name = "default"
-	} else if br.Gateway.MTU < model.MinMTU6 {
-		return model.Errorf(model.ErrConflict, "interface %s has the MTU %d, and IPv6 needs %d", name, br.Gateway.MTU, model.MinMTU6)
+// ready6 reports what keeps an interface, or one that has to be made yet, from having an
+// IPv6 gateway address.
+func ready6(h *host.Host, gw rtnl.Link) error {
+	if gw.Index != 0 && gw.MTU < model.MinMTU6 {
+		return model.Errorf(model.ErrConflict, "interface %s has the MTU %d, and IPv6 needs %d", gw.Name, gw.MTU, model.MinMTU6)
 	}
-	disable := filepath.Join("net/ipv6/conf", name, "disable_ipv6")
+	disable := filepath.Join("net/ipv6/conf", cmp.Or(gw.Name, "default"), "disable_ipv6")
 	v, err := h.Sysctl.Get(disable)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

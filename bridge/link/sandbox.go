@@ -78,9 +78,6 @@ func (s *Sandbox) Close() {
 	s.netns.Close()
 }
 
-// Path returns the path that the namespace was opened by.
-func (s *Sandbox) Path() string { return s.netns.Path() }
-
 // loopbackIndex is LOOPBACK_IFINDEX of net/net_namespace.h: lo has it in every
 // namespace.
 const loopbackIndex = 1
@@ -168,11 +165,8 @@ func (s *Sandbox) settleIPv6(a *model.Attachment) error {
 	if !a.AcceptRA {
 		err = host.IfPossible(ensure("accept_ra", "0"))
 	}
-	if err == nil && usesIPv6(a) && !a.DAD {
-		err = host.IfPossible(ensure("accept_dad", "0"))
-	}
-	if err == nil && a.DAD {
-		err = host.IfPossible(ensure("accept_dad", "1"))
+	if err == nil && usesIPv6(a) {
+		err = host.IfPossible(ensure("accept_dad", map[bool]string{false: "0", true: "1"}[a.DAD]))
 	}
 	if err != nil || len(ipv6(a)) == 0 {
 		return err
