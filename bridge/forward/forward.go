@@ -123,7 +123,7 @@ func Faults(h *host.Host, s *model.Shared, m Memory) (found []model.Fault, err e
 		off, gerr := of.off(h)
 		switch {
 		case off:
-			found = append(found, model.Fault{Thing: "sysctl " + of.name, State: "0"})
+			found = append(found, model.Fault{Thing: "sysctl " + of.name, State: "0", Mend: "is set to 1"})
 		case !errors.Is(gerr, fs.ErrNotExist): // else the interface is missing, which is a fault of its own
 			err = errors.Join(err, gerr)
 		}

@@ -161,7 +161,7 @@ func mend(properties []property) error {
 // Faults lists what the bridge lacks; Ensure mends it.
 func (b Bridge) Faults(h *host.Host, s *model.Shared) (found []model.Fault, err error) {
 	if b.Index == 0 {
-		return []model.Fault{{Thing: "bridge " + s.Bridge, State: "missing"}}, nil
+		return []model.Fault{{Thing: "bridge " + s.Bridge, State: model.Missing}}, nil
 	}
 	var routes []rtnl.Route
 	if len(s.HostRoutes()) > 0 && b.Gateway.Index != 0 {
@@ -188,7 +188,7 @@ func (b Bridge) properties(h *host.Host, s *model.Shared) []property {
 			func() error { return h.SetNoLinkLocalLearn(b.Link) }},
 		{!s.VLANs.Any() || b.VLANFiltering, "VLAN filtering of " + bridge, "off",
 			func() error { return vlan.Filter(h, b.Link) }},
-		{!b.lacksGateway(s), "interface " + s.GatewayName(), "missing",
+		{!b.lacksGateway(s), "interface " + s.GatewayName(), model.Missing,
 			func() error { return vlan.MakeGateway(h, &s.Network, b.MTU) }},
 	}
 }
@@ -212,15 +212,15 @@ func (b Bridge) gatewayProperties(h *host.Host, s *model.Shared, routes []rtnl.R
 			func() error { return h.SetLink(gw, rtnl.LinkChange{Group: s.Group()}) }},
 	}
 	for _, p := range b.missing(s) {
-		list = append(list, property{false, fmt.Sprintf("address %s of %s", p, gw.Name), "missing",
+		list = append(list, property{false, fmt.Sprintf("address %s of %s", p, gw.Name), model.Missing,
 			func() error { return b.addGateway(h, s, p) }})
 	}
 	for _, subnet := range s.HostRoutes() {
 		ok := slices.ContainsFunc(routes, func(r rtnl.Route) bool { return r.Dst == subnet && !r.Gateway.IsValid() })
-		list = append(list, property{ok, fmt.Sprintf("the host's route to %s by %s", subnet, gw.Name), "missing",
+		list = append(list, property{ok, fmt.Sprintf("the host's route to %s by %s", subnet, gw.Name), model.Missing,
 			func() error { return host.UnlessExists(h.AddRoute(rtnl.Route{Dst: subnet, Index: gw.Index})) }})
 	}
-	return append(list, property{!b.lacksLinkLocal(s), "the IPv6 link-local address of " + gw.Name, "missing",
+	return append(list, property{!b.lacksLinkLocal(s), "the IPv6 link-local address of " + gw.Name, model.Missing,
 		func() error {
 			own := netip.PrefixFrom(model.HardwareAddr(gw.MAC).LinkLocal(), 64)
 			return host.UnlessExists(h.AddAddress(gw, own, false))

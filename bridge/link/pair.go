@@ -98,7 +98,9 @@ func Connect(h *host.Host, br Bridge, a *model.Attachment, end rtnl.Link, hairpi
 // PortFaults lists what a host end lacks; Connect mends it. vlans are those of all
 // ports.
 func PortFaults(br Bridge, s *model.Shared, end rtnl.Link, hairpin bool, vlans map[int]rtnl.PortVLANs) (found []model.Fault) {
-	fault := func(thing, state string) { found = append(found, model.Fault{Thing: thing + end.Name, State: state}) }
+	fault := func(thing, state string) {
+		found = append(found, model.Fault{Thing: thing + end.Name, State: state, Link: end.Name})
+	}
 	if !end.Up() {
 		fault("host interface ", "down")
 	}

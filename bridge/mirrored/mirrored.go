@@ -245,7 +245,7 @@ func Faults(h *host.Host, all ...*model.Attachment) ([]model.Fault, error) {
 	chains, merr := missing(c, marked)
 	found := host.ChainFaults(chains)
 	if marked && !added(rules) {
-		found = append(found, model.Fault{Thing: ruleText, State: "missing"})
+		found = append(found, model.Fault{Thing: ruleText, State: model.Missing})
 	}
 	return found, errors.Join(err, merr)
 }

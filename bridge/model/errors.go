@@ -58,10 +58,16 @@ func (e kindError) Unwrap() []error { return []error{e.error, e.kind} }
 // [ErrChanged].
 type Fault struct {
 	Thing, State string
-	Advice       string // how it is mended; CHECK and STATUS fill in one that is missing
-	// Table is the table of nf_tables that the thing is in. A reload names only that.
-	Table string
+	// Mend is what an ADD does to a thing that is neither [Missing] nor just set right.
+	// Advice is how people mend it; CHECK and STATUS fill in one that is missing.
+	Mend, Advice string
+	// Table is the table of nf_tables that the thing is in: a reload names only that. Link
+	// is the bridge's port, if the thing is one or goes with one.
+	Table, Link string
 }
+
+// Missing is the state of a thing that an ADD makes.
+const Missing = "missing"
 
 func (f Fault) Error() string { return fmt.Sprintf("%s is %s (%s)", f.Thing, f.State, f.Advice) }
 

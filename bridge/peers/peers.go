@@ -265,7 +265,7 @@ func onLink(r rtnl.Route) rtnl.Route {
 func Faults(h *host.Host, s *model.Shared) (found []model.Fault, err error) {
 	ways, err := survey(h, s.Peers)
 	for _, w := range ways {
-		f := model.Fault{Thing: "route " + w.Route(), State: "missing"}
+		f := model.Fault{Thing: "route " + w.Route(), State: model.Missing}
 		if len(w.other) > 0 {
 			f.State = "not there, but another's: " + describe(h, w.other[0])
 			f.Advice = "delete that one and run flatnet reload, or leave out the peer"

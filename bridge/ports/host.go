@@ -104,7 +104,7 @@ func LoopbackFaults(h *host.Host, all []*model.Attachment) []model.Fault {
 	if v, err := h.Sysctl.Get(name); err != nil || v != "0" { // the interface may be missing
 		return nil
 	}
-	return []model.Fault{{Thing: "sysctl " + name, State: "0"}}
+	return []model.Fault{{Thing: "sysctl " + name, State: "0", Mend: "is set to 1"}}
 }
 
 // CloseLoopback undoes [OpenLoopback] for an interface, which may be gone, and which no

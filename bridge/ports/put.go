@@ -159,8 +159,8 @@ func Faults(c *nft.Conn, all ...*model.Attachment) (found []model.Fault, err err
 			return nil, err
 		}
 		found = append(found, host.ChainFaults(chains)...)
-		add := func(thing, state string) {
-			found = append(found, model.Fault{Thing: thing, State: state, Table: t.String()})
+		add := func(thing, state, mend string) {
+			found = append(found, model.Fault{Thing: thing, State: state, Mend: mend, Table: t.String()})
 		}
 		lost := slices.DeleteFunc(t.wanted, func(e nft.Element) bool {
 			if owner := have[e.Place()].Comment; owner != e.Comment {
@@ -171,13 +171,13 @@ func Faults(c *nft.Conn, all ...*model.Attachment) (found []model.Fault, err err
 		})
 		for _, e := range lost[:min(len(lost), someFaults)] {
 			if p, ok := publication(e); ok {
-				add(p.String(), "not forwarded to "+p.Target.String())
+				add(p.String(), "not forwarded to "+p.Target.String(), "is forwarded to "+p.Target.String())
 			} else {
-				add(e.Set.String(), "without an element of "+e.Comment)
+				add(e.Set.String(), "without an element of "+e.Comment, "gets an element of "+e.Comment)
 			}
 		}
 		if more := len(lost) - someFaults; more > 0 {
-			add(t.String(), fmt.Sprintf("without %d more elements", more))
+			add(t.String(), fmt.Sprintf("without %d more elements", more), fmt.Sprintf("gets %d more elements", more))
 		}
 	}
 	return found, nil

@@ -127,7 +127,7 @@ func Remove(h *host.Host, key model.Key) error {
 // Faults lists the limits that a host end lacks.
 func Faults(h *host.Host, a *model.Attachment, end rtnl.Link) (faults []model.Fault) {
 	if a.Bandwidth.Ingress.Rate > 0 && end.Qdisc != "tbf" {
-		faults = append(faults, model.Fault{Thing: "the rate limit to the container on " + end.Name, State: "missing"})
+		faults = append(faults, model.Fault{Thing: "the rate limit to the container on " + end.Name, State: model.Missing, Link: end.Name})
 	}
 	if a.Bandwidth.Egress.Rate == 0 {
 		return faults
@@ -136,7 +136,7 @@ func Faults(h *host.Host, a *model.Attachment, end rtnl.Link) (faults []model.Fa
 	ifb, err := h.LinkByName(name)
 	redirected, ferr := h.HasIngressFilter(end.Index)
 	if err != nil || ferr != nil || !redirected || ifb.Qdisc != "tbf" || !ifb.Up() || !host.Owns(a.Key, ifb) {
-		faults = append(faults, model.Fault{Thing: "the rate limit from the container by " + name, State: "missing"})
+		faults = append(faults, model.Fault{Thing: "the rate limit from the container by " + name, State: model.Missing})
 	}
 	return faults
 }

@@ -83,7 +83,7 @@ func Faults(v model.VLANs, port rtnl.Link, ports map[int]rtnl.PortVLANs) []model
 	if !v.Any() || !lacks {
 		return nil
 	}
-	return []model.Fault{{Thing: "VLAN membership of " + port.Name, State: "not as it was"}}
+	return []model.Fault{{Thing: "VLAN membership of " + port.Name, State: "not as it was", Link: port.Name}}
 }
 
 // Ports lists the VLANs of all bridge ports, if they matter.

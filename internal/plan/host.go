@@ -162,7 +162,7 @@ func (h *dryHost) takenPort(c *host.Host, a *model.Attachment) error {
 func (h *dryHost) note(c *host.Host, br link.Bridge, a *model.Attachment, wanted uint32) {
 	p := h.plan
 	changes, err := h.Lacks(a)
-	p.Changes = slices.DeleteFunc(changes, func(f model.Fault) bool { return strings.HasSuffix(f.Thing, " "+a.HostEnd) })
+	p.Changes = slices.DeleteFunc(changes, func(f model.Fault) bool { return f.Link == a.HostEnd })
 	if err = p.allowed("rules", err); err != nil {
 		p.warn(err.Error())
 	}
@@ -189,9 +189,11 @@ func (h *dryHost) status(n *model.Network, alloc model.Allocator) {
 	if _, own := alloc.(*ipam.Store); !own || n.NoAddress {
 		alloc = engine.Unleased{Allocator: alloc}
 	}
+	known := len(h.plan.Unknown)
 	if err := h.plan.allowed("STATUS", h.Status(n, alloc)); err != nil {
 		h.plan.Status = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
+	h.plan.StatusUnknown = len(h.plan.Unknown) > known
 }
 
 // dryNames are the container names of a plan: the server is asked nothing.

@@ -33,16 +33,17 @@ const ConfDir = "/etc/cni/net.d"
 // A Plan is what an ADD would make.
 type Plan struct {
 	source
-	container    string // empty: any
-	Attachment   *model.Attachment
-	BridgeExists bool
-	Gateways     []gateway
-	MTUFrom      string
-	DNS          []string
-	Changes      []model.Fault // what the host lacks and an ADD makes or sets
-	Status       string        // what STATUS reports; empty: nothing
-	Warnings     []string      // that an ADD would print
-	Unknown      []string      // what the caller may not ask, each with the reason
+	container     string // empty: any
+	Attachment    *model.Attachment
+	BridgeExists  bool
+	Gateways      []gateway
+	MTUFrom       string
+	DNS           []string
+	Changes       []model.Fault // what the host lacks and an ADD makes or sets
+	Status        string        // what STATUS reports; empty: nothing
+	Warnings      []string      // that an ADD would print
+	Unknown       []string      // what the caller may not ask, each with the reason
+	StatusUnknown bool          // it is one of these
 }
 
 func (p *Plan) warn(text string) { p.Warnings = append(p.Warnings, text) }

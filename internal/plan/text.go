@@ -167,14 +167,10 @@ func change(f model.Fault) string {
 	switch {
 	case f.Table != "" && purpose(thing) != "":
 		return thing + " is made: " + purpose(thing)
-	case f.State == "missing":
+	case f.Mend != "":
+		return thing + " " + f.Mend
+	case f.State == model.Missing:
 		return thing + " is made"
-	case f.State == "0":
-		return thing + " is set to 1"
-	case strings.HasPrefix(f.State, "not forwarded to "):
-		return thing + " is" + strings.TrimPrefix(f.State, "not")
-	case strings.HasPrefix(f.State, "without "):
-		return thing + " gets " + strings.TrimPrefix(f.State, "without ")
 	}
 	return fmt.Sprintf("%s is %s, and is mended", thing, f.State)
 }
@@ -205,12 +201,10 @@ func (p *Plan) rest(t *page) {
 	for _, name := range p.others {
 		t.add("others", "the plugin %s of the list is not asked", name)
 	}
-	known := true
 	for _, text := range p.Unknown {
 		t.add("unknown", "%s", text)
-		known = known && !strings.HasPrefix(text, "STATUS: ")
 	}
-	if known {
+	if !p.StatusUnknown {
 		t.add("STATUS", "%s", cmp.Or(p.Status, "an ADD can succeed"))
 	}
 	for _, text := range p.Warnings {
