@@ -88,9 +88,6 @@ func readNetwork(doc *strictjson.Object, own bool) model.Network {
 		AcceptRA:      !own,
 	}
 	n.Name, _ = doc.String("name")
-	if n.Flat == nil && own && doc.Strings("noMasq") == nil {
-		n.Flat = []netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)}
-	}
 	if s := fields.OneOf(doc, "isolation", "network", "none"); s != "" {
 		n.Isolated = s == "network"
 	}

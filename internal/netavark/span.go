@@ -2,8 +2,6 @@ package netavark
 
 import (
 	"fmt"
-	"net/netip"
-	"slices"
 	"strconv"
 
 	"flatnet/internal/fields"
@@ -31,19 +29,14 @@ func (d *definition) setSubnetFile(value string) (err error) {
 // spread sets the flat ranges, and what follows from the options of a network that spans
 // several hosts. masquerade is whether an option says whether to.
 func (d *definition) spread(options *strictjson.Object, masquerade bool) {
-	n, s := &d.Network, &d.Span
-	for _, p := range span.DefaultFlat(s) {
-		others := slices.DeleteFunc(n.Flat, func(o netip.Prefix) bool { return o == p })
-		n.Flat = slices.Insert(others, 0, p)
-	}
+	s := &d.Span
 	if s.HostID != 0 && s.SubnetFile != "" {
 		options.Fail("subnet_file", "must not be given together with host_id: each says which subnet the host has")
 	}
 	if d.unregistered {
 		s.Registry = nil
 	}
-	n.Spans, n.Unread = n.Spans || s.Decides(), s.SubnetFile != ""
-	s.FileFlat, s.FileMasq = s.SubnetFile != "", s.SubnetFile != "" && !masquerade && n.IPMasq
+	span.Follow(&d.Config, true, masquerade)
 }
 
 // registries returns the registries to tell of a teardown, to which the rest of the

@@ -55,7 +55,6 @@ func Read(doc *strictjson.Object, c *model.Config) {
 	key, conflict := deciding(s)
 	switch {
 	case key == "":
-		return
 	case conflict != nil:
 		doc.Fail(key, "%w", conflict)
 	case c.IPAM.Type != "":
@@ -63,15 +62,25 @@ func Read(doc *strictjson.Object, c *model.Config) {
 	case n.NoAddress:
 		doc.Fail(key, "must not be given together with disableContainerInterface, with which there are no addresses")
 	}
-	n.Spans, n.Unread = true, s.SubnetFile != ""
-	switch given := doc.Strings("noMasq"); {
-	case given == nil:
-		n.Flat, s.FileFlat = DefaultFlat(s), s.SubnetFile != ""
-	case len(given) > 0: // besides the range of all hosts, which only an empty list leaves out
-		n.Flat, s.FileFlat = append(DefaultFlat(s), n.Flat...), s.SubnetFile != ""
+	given := doc.Strings("noMasq")
+	// Only an empty list leaves out the range of several hosts.
+	defaults := given == nil && c.IPAM.Type == "" || key != "" && len(given) > 0
+	Follow(c, defaults, doc.Bool("ipMasq", true) == doc.Bool("ipMasq", false))
+}
+
+// Follow sets what follows from where a network has its subnet: with defaults, the flat ranges
+// before those that it names itself; and whether the subnet file decides about masquerading,
+// which it does unless the configuration does (masquerade).
+func Follow(c *model.Config, defaults, masquerade bool) {
+	n, s := &c.Network, &c.Span
+	file := s.SubnetFile != ""
+	n.Spans, n.Unread = n.Spans || s.Decides(), file
+	if defaults {
+		own := defaultFlat(s)
+		others := slices.DeleteFunc(slices.Clone(n.Flat), func(p netip.Prefix) bool { return slices.Contains(own, p) })
+		n.Flat, s.FileFlat = append(own, others...), file
 	}
-	given := doc.Bool("ipMasq", true) == doc.Bool("ipMasq", false)
-	s.FileMasq = s.SubnetFile != "" && !given
+	s.FileMasq = file && !masquerade && n.IPMasq
 }
 
 // deciding returns the key that says which subnet the host has: "" without any, and the
@@ -88,9 +97,9 @@ func deciding(s *model.Span) (key string, err error) {
 	return "", nil
 }
 
-// DefaultFlat returns the flat ranges of a network that names none itself. A subnet file
+// defaultFlat returns the flat ranges of a network that names none itself. A subnet file
 // has its own.
-func DefaultFlat(s *model.Span) []netip.Prefix {
+func defaultFlat(s *model.Span) []netip.Prefix {
 	switch {
 	case s.HostID != 0:
 		return []netip.Prefix{netip.MustParsePrefix(flat)}
