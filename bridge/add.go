@@ -62,7 +62,7 @@ func (h *Host) Add(n *model.Network, r *model.Request, alloc model.Allocator) (m
 	defer done()
 	c.Noted = c.turn
 	ad := &adding{call: c, n: n, r: r, alloc: alloc, inside: inside}
-	defer func() { ad.arrival.Close(); ad.lease.End() }()
+	defer func() { ad.arrival.Close(); ad.lease.Flight.Close() }()
 	if err := ad.check(); err != nil {
 		return model.Result{}, err
 	}

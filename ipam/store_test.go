@@ -407,7 +407,7 @@ func TestHeld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer flying.End()
+	defer flying.Flight.Close()
 	held, err := s.Held()
 	if err != nil || len(held) != 3 {
 		t.Fatalf("%v, %v", held, err)

@@ -1,8 +1,8 @@
 package model
 
 import (
-	"io"
 	"net/netip"
+	"os"
 )
 
 // A Config is one call's configuration as a door has read it: a network and, for
@@ -96,16 +96,10 @@ type Lease struct {
 	// Had reports that the attachment had the lease from before, also after an error.
 	Had bool
 
-	// Flight, if not nil, is closed when the link is made, or never will be:
-	// until then nobody else is given these addresses for want of a link.
-	Flight io.Closer
-}
-
-// End closes l.Flight.
-func (l Lease) End() {
-	if l.Flight != nil {
-		l.Flight.Close() // nothing was written to it
-	}
+	// Flight, which may be nil, is closed when the link is made, or never will be:
+	// until then nobody else is given these addresses for want of a link. Nothing is
+	// written to it, so errors of Close don't matter.
+	Flight *os.File
 }
 
 // A Local is the part of a subnet that belongs to the host itself.
