@@ -67,8 +67,8 @@ release: go ## in DIST, for each of ARCHES: binary, bill of materials, Debian an
 	rm -r $(DIST)/made
 	cd $(DIST) && sha256sum flatnet* >SHA256SUMS
 
-install: build ## the command, and the plugin for each interface of this machine's Podman
-	@internal/install.sh install $(BIN)
+install: build ## the command, completions, the plugin for each interface of this machine's Podman; after make man its pages
+	@MAN=$(MAN) internal/install.sh install $(BIN)
 
 uninstall: ## removes the installed files, except edited networks; FORCE=1: even while containers use them
 	@internal/install.sh uninstall

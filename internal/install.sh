@@ -4,11 +4,11 @@
 # there; while containers are attached it removes nothing without FORCE=1. The other
 # commands are steps of these, for the scripts of packages, which have the files. From
 # the environment, set by the Makefile, or as in packages: DESTDIR, PREFIX, PLUGINDIR,
-# CONFDIR, NETAVARKDIR, DOORS to choose ("cni", "netavark"), FORCE, and AGAIN, the
-# command that removes with FORCE.
+# CONFDIR, NETAVARKDIR, DOORS to choose ("cni", "netavark"), MAN, where manual pages may
+# have been made, FORCE, and AGAIN, the command that removes with FORCE.
 set -eu
 : "${DESTDIR=}" "${PREFIX=/usr}" "${PLUGINDIR=$PREFIX/lib/cni}" "${CONFDIR=/etc/cni/net.d}"
-: "${NETAVARKDIR=$PREFIX/libexec/netavark}" "${DOORS=}" "${FORCE=}" "${AGAIN=make uninstall FORCE=1}"
+: "${NETAVARKDIR=$PREFIX/libexec/netavark}" "${DOORS=}" "${MAN=}" "${FORCE=}" "${AGAIN=make uninstall FORCE=1}"
 here=$(dirname "$0")
 conflist=$here/flatnet.conflist
 [ -e "$conflist" ] || conflist=$here/../cni/flatnet.conflist
@@ -16,6 +16,12 @@ program=$DESTDIR$PREFIX/bin/flatnet
 cni=$DESTDIR$PLUGINDIR/flatnet
 conf=$DESTDIR$CONFDIR/87-flatnet.conflist
 netavark=$DESTDIR$NETAVARKDIR/flatnet
+share=$DESTDIR$PREFIX/share
+bash=$share/bash-completion/completions/flatnet
+zsh=$share/zsh/site-functions/_flatnet
+fish=$share/fish/vendor_completions.d/flatnet.fish
+man1=$share/man/man1/flatnet.1
+man7=$share/man/man7/flatnet-cni.7
 
 # least VERSION MAJOR MINOR: whether a version, such as "podman version 4.9.3", is
 # at least that one.
@@ -81,6 +87,27 @@ door() {
 replace() {
 	install -D -m 755 "$1" "$2.new"
 	mv -f "$2.new" "$2"
+}
+
+# complete SHELL TARGET: what the program itself prints. One of another architecture, which is
+# installed below a DESTDIR, prints nothing.
+complete() {
+	script=$("$program" completion "$1" 2>/dev/null) || return 0
+	mkdir -p "$(dirname "$2")"
+	printf '%s\n' "$script" >"$2.new"
+	chmod 644 "$2.new"
+	mv -f "$2.new" "$2"
+}
+
+# documents puts completions in their places, and manual pages, if make man has made them.
+documents() {
+	complete bash "$bash"
+	complete zsh "$zsh"
+	complete fish "$fish"
+	if [ -e "$MAN/flatnet.1" ] && [ -e "$MAN/flatnet-cni.7" ]; then
+		install -D -m 644 "$MAN/flatnet.1" "$man1"
+		install -D -m 644 "$MAN/flatnet-cni.7" "$man7"
+	fi
 }
 
 # attached prints a line for each container that is attached to this host, or to the
@@ -168,6 +195,7 @@ case $1 in
 install)
 	replace "$2" "$program"
 	echo "installed $program"
+	documents
 	exec 3>&1 # for what doors says beside
 	chosen=$(doors)
 	for d in $chosen; do
@@ -188,7 +216,7 @@ install)
 	;;
 uninstall)
 	if [ "$FORCE" = 1 ]; then forced; else check || exit; fi
-	rm -f "$program" "$cni" "$netavark"
+	rm -f "$program" "$cni" "$netavark" "$bash" "$zsh" "$fish" "$man1" "$man7"
 	if cmp -s "$conflist" "$conf"; then rm -f "$conf"; fi
 	unusable
 	;;

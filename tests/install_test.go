@@ -22,6 +22,11 @@ func TestInstallAndUninstall(t *testing.T) {
 	if network := b.Read(conf); !strings.Contains(network, `"cniVersion": "0.4.0"`) { // Podman 3 knows no newer one
 		t.Errorf("the network is %s", network)
 	}
+	for _, script := range completionFiles() {
+		if b.Run("cat", "/"+script) == "" {
+			t.Errorf("%s is empty", script)
+		}
+	}
 	b.makeTarget("uninstall")
 	if after := b.files(); after != before {
 		t.Errorf("install and uninstall leave\n%s", after)
@@ -325,6 +330,7 @@ func TestInstallChoosesTheDoors(t *testing.T) {
 			if out := runMake(t, bin, "install", dest, tt.doors); !strings.Contains(out, tt.says) || tt.says == "" && strings.Contains(out, "plugins") {
 				t.Errorf("install says %s", out)
 			}
+			tt.want = append(tt.want, completionFiles()...)
 			slices.Sort(tt.want)
 			if got := filesBelow(t, dest); !slices.Equal(got, tt.want) {
 				t.Errorf("install leaves %v, want %v", got, tt.want)
@@ -334,6 +340,40 @@ func TestInstallChoosesTheDoors(t *testing.T) {
 				t.Errorf("uninstall leaves %v", got)
 			}
 		})
+	}
+}
+
+// completionFiles are where make install puts completions.
+func completionFiles() []string {
+	return []string{"usr/local/share/bash-completion/completions/flatnet", "usr/local/share/zsh/site-functions/_flatnet",
+		"usr/local/share/fish/vendor_completions.d/flatnet.fish"}
+}
+
+// The manual pages are installed if they have been made, and PREFIX and DESTDIR say where.
+func TestInstallManualPages(t *testing.T) {
+	t.Parallel()
+	dest, pages := t.TempDir(), t.TempDir()
+	for _, page := range []string{"flatnet.1", "flatnet-cni.7"} {
+		if err := os.WriteFile(filepath.Join(pages, page), []byte(page), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	target := func(name string) []string {
+		output(t, root, "make", "-s", "-o", "build", name, "BIN="+program, "DESTDIR="+dest, "PREFIX=/opt/f", "CONFDIR=/opt/c", "DOORS=netavark", "MAN="+pages)
+		return filesBelow(t, dest)
+	}
+	want := []string{"opt/f/bin/flatnet", "opt/f/libexec/netavark/flatnet", "opt/f/share/bash-completion/completions/flatnet", "opt/f/share/fish/vendor_completions.d/flatnet.fish",
+		"opt/f/share/man/man1/flatnet.1", "opt/f/share/man/man7/flatnet-cni.7", "opt/f/share/zsh/site-functions/_flatnet"}
+	if got := target("install"); !slices.Equal(got, want) {
+		t.Errorf("install leaves %v, want %v", got, want)
+	}
+	for _, path := range want[4:6] {
+		if info, err := os.Stat(filepath.Join(dest, path)); err != nil || info.Mode().Perm() != 0o644 {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+	if got := target("uninstall"); got != nil {
+		t.Errorf("uninstall leaves %v", got)
 	}
 }
 
@@ -354,7 +394,7 @@ func fake(t *testing.T, path, says, version string) {
 // It returns what is said.
 func runMake(t *testing.T, bin, target, dest, doors string) string {
 	t.Helper()
-	cmd := exec.Command("make", "-s", "-C", root, "-o", "build", target, "BIN="+program, "DESTDIR="+dest, "DOORS="+doors)
+	cmd := exec.Command("make", "-s", "-C", root, "-o", "build", target, "BIN="+program, "DESTDIR="+dest, "DOORS="+doors, "MAN=/none")
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "CONTAINERS_HELPER_BINARY_DIR="+bin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
