@@ -146,61 +146,6 @@ var followed = map[string]string{
 	"docs/wsl2.md": "TestWSL2Document", "docs/hosts.md": "TestRecipeFlannel", "docs/embedding.md": "TestEmbeddingDocument",
 }
 
-// ranBy names the test that runs a command of the other documents. What installs packages
-// runs in none: the roots of the tests have those packages from debootstrap.
-var ranBy = map[string]string{
-	"make":         "TestMakeWithoutGo",
-	"make build":   "TestBuildIsReproducible",
-	"make install": "TestInstallDocuments",
-	"make demo":    "TestDemo",
-	"make test":    "TestReport",
-	"make build && cd tests && go test -count=1 -run TestTroubles .": "TestTroubles",
-
-	"flatnet plan -f new.conflist --container 0123456789ab --json": "TestPlanIsWhatAddMakes",
-	"flatnet doctor": "TestInstallDocuments", "flatnet status": "TestInstallDocuments", "flatnet reload": "TestInstallDocuments",
-	"flatnet publish web 8080:80 53:53/udp": "TestPublishPodman", "flatnet publish": "TestPublishPodman", "flatnet unpublish web 8080": "TestPublishPodman",
-
-	"podman network create --driver flatnet flatnet":                                                "TestInstallDocuments",
-	"podman run --rm -it --network flatnet debian":                                                  "TestInstallDocuments",
-	"podman run --rm -it --network flatnet -p 8080:80 debian":                                       "TestRootlessPodman",
-	"podman unshare --rootless-netns flatnet list":                                                  "TestRootlessPodman",
-	"mkdir -p /etc/containers/containers.conf.d":                                                    "TestInstallDocuments",
-	`printf '[network]\nnetwork_backend = "cni"\n' >/etc/containers/containers.conf.d/flatnet.conf`: "TestInstallDocuments",
-}
-
-// Each command of the documents is run by a test, and each test that is named exists.
-func TestEachDocumentedCommandIsRun(t *testing.T) {
-	t.Parallel()
-	tests, seen := testNames(t), map[string]bool{"": true}
-	for name, text := range documents(t) {
-		if by, ok := followed[name]; ok && !slices.Contains(tests, by) {
-			t.Errorf("%s: there is no test %s", name, by)
-		} else if ok {
-			continue
-		}
-		for _, command := range commandsOf(text) {
-			seen[command] = true
-			install := regexp.MustCompile(`^(?:apt|dnf) install [^&]*(?:&& |$)`).ReplaceAllString(command, "")
-			for part := range strings.SplitSeq(install, " && ") {
-				part = strings.TrimPrefix(part, "GOTOOLCHAIN=auto ")
-				by, ok := ranBy[command]
-				if !ok {
-					by, ok = ranBy[part]
-				}
-				seen[part] = true
-				if part != "" && (!ok || !slices.Contains(tests, by)) {
-					t.Errorf("%s: %q is run by no test (%q)", name, part, by)
-				}
-			}
-		}
-	}
-	for command := range ranBy {
-		if !seen[command] {
-			t.Errorf("no document has %q", command)
-		}
-	}
-}
-
 // installing are the commands of a suite's installation, by README.md and docs/install.md.
 func installing(t *testing.T, suite string) (scripts []string) {
 	t.Helper()
@@ -215,10 +160,15 @@ func installing(t *testing.T, suite string) (scripts []string) {
 	return []string{readme[1], block[1]}
 }
 
+var installedSuites = []string{"trixie", "bookworm"}
+
+// firstAid are the commands that docs/troubleshooting.md begins with.
+func firstAid(t *testing.T) []string { return commandsOf(document(t, "troubleshooting.md"))[:3] }
+
 // What README.md, docs/install.md and docs/troubleshooting.md tell people to type gives
 // them a container on the network. Packages are there already, and so is the binary.
 func TestInstallDocuments(t *testing.T) {
-	for _, suite := range []string{"trixie", "bookworm"} {
+	for _, suite := range installedSuites {
 		t.Run(suite, func(t *testing.T) {
 			p := newBox(t).debianPodman(suite)
 			p.World.Sh("sed -i /network_backend/d /etc/containers/containers.conf")
@@ -234,7 +184,7 @@ func TestInstallDocuments(t *testing.T) {
 					p.Do("network", "rm", "flatnet")
 				}
 			}
-			for _, command := range commandsOf(document(t, "troubleshooting.md"))[:3] {
+			for _, command := range firstAid(t) {
 				p.World.Sh(command)
 			}
 		})

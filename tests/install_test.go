@@ -267,6 +267,17 @@ func TestMakeWithoutGo(t *testing.T) {
 	}
 }
 
+// make alone lists what it can do.
+func TestMakeListsItsTargets(t *testing.T) {
+	t.Parallel()
+	list := output(t, root, "make")
+	for _, target := range []string{"build", "man", "release", "install", "uninstall", "demo", "test", "audit", "clean"} {
+		if !strings.Contains("\n"+list, "\n"+target+"\t") {
+			t.Errorf("make does not list %s: %s", target, list)
+		}
+	}
+}
+
 // A build in another user's clone, as sudo makes it, has its version: git
 // refuses to look into it unless it is told that it may.
 func TestVersionInAnothersClone(t *testing.T) {

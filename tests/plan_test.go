@@ -311,6 +311,10 @@ func TestPlanFindsNetworks(t *testing.T) {
 	if _, err := b.plan("", "-f", "/etc/cni/net.d/40-five.conf", "pod"); err == nil || !strings.Contains(err.Error(), `has the network "five" and not "pod"`) {
 		t.Errorf("another name: %v", err)
 	}
+	b.Write("/run/new.conflist", `{"cniVersion":"1.0.0","name":"new","plugins":[{"type":"flatnet","bridge":"br-new","ipam":{"subnet":"10.99.7.0/24"}}]}`)
+	if out := b.Sh("cd /run; " + program + " plan -f new.conflist --container 0123456789ab --json"); !strings.Contains(out, `"hostInterface": "fn-01234567"`) {
+		t.Errorf("of a file: %s", out)
+	}
 	b.attach("web")
 	b.Run("nft", "add table inet ufw; add chain inet ufw forward { type filter hook forward priority 0; policy drop; }")
 	generation := func() string {

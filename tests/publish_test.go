@@ -464,12 +464,16 @@ func testPublishPodman(t *testing.T, suite string) {
 	serve("web")
 	serve("asked", "-p", "8081:80")
 	id := p.Do("inspect", "-f", "{{.Id}}", "web")
-	if out := p.World.Run("flatnet", "publish", "web", "8080:80"); out != "published 8080->80/tcp of web in network flatnet\n" {
+	out := p.World.Run("flatnet", "publish", "web", "8080:80", "53:53/udp")
+	if out != "published 8080->80/tcp of web in network flatnet\npublished 53->53/udp of web in network flatnet\n" {
 		t.Errorf("publish prints %q", out)
+	}
+	if out := p.World.Sh("flatnet publish"); strings.Count(out, "\n") != 4 || !strings.Contains(out, "web    53->53/udp") || !strings.Contains(out, "asked  8081->80/tcp") {
+		t.Errorf("published are %s", out)
 	}
 	reached(lab.HostAddr+":8080", "web")
 	reached(localhost+":8080", "web")
-	if out := p.World.Run("flatnet", "publish", id[:6]); !strings.Contains(out, "web   8080->80/tcp") {
+	if out = p.World.Run("flatnet", "publish", id[:6]); !strings.Contains(out, "web   8080->80/tcp") {
 		t.Errorf("published are %s", out)
 	}
 	if _, err := p.World.Try("flatnet", "publish", "web", "8081:80"); err == nil || !strings.Contains(err.Error(), "is published by flatnet/") {
