@@ -79,7 +79,7 @@ func TestRegistryOfTwoInterfaces(t *testing.T) {
 func TestRegistryGC(t *testing.T) {
 	b := newBox(t)
 	b.Outside.Registry("192.0.2.2:8080", "404", "/run/log")
-	url := registered("http://192.0.2.2:8080/c")
+	url := registered("http://192.0.2.2:8080/c", "http://192.0.2.2:8080/c") // twice is once
 	for _, id := range []string{"c1", "c2", "c3"} {
 		b.attach(id, func(c *lab.Call) { c.Conf = url })
 	}
@@ -99,7 +99,7 @@ func TestSickRegistries(t *testing.T) {
 	b := newBox(t)
 	sick := map[string]string{ // behaviour and what is said
 		"201": "", "slow": "", "500": "status 500", "404": "status 404", "hang": "no answer within a second", "hangup": "hung up",
-		"reset": "reset", "trickle": "no answer", "endless": "no answer in 8192 bytes", "garbage": `"SSH-2.0-\x1b]0;owned\a\r"`,
+		"reset": "reset", "trickle": "no answer", "endless": "no answer in 8192 bytes", "interim": "no answer in 8192 bytes", "garbage": `"SSH-2.0-\x1b]0;owned\a\r"`,
 	}
 	urls := map[string]string{
 		"refused":    "http://192.0.2.2:1/c",   // nobody listens

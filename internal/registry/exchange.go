@@ -3,24 +3,39 @@ package registry
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/span"
 
 	"golang.org/x/sys/unix"
 )
 
+// A server is a registry and what it is to be told.
+type server struct {
+	url      string // as it was configured
+	endpoint span.Endpoint
+	method   string
+	body     []byte
+	ids      []string // what it has not been told yet
+
+	open    int    // its connections
+	failed  int    // IDs that it did not take
+	problem string // with the first of these
+}
+
 // An exchange is one HTTP request (RFC 9112) over a connection of its own, and what is read
 // of the answer, which is no more than its status line.
 type exchange struct {
-	addr netip.AddrPort
+	to   *server
 	out  []byte // what is still to be sent
-	in   []byte // what has come: at most maxAnswer bytes
+	in   []byte // what has come, without interim answers
+	read int    // the bytes that have come: at most maxAnswer
 
 	fd     int
+	begun  bool // to connect, or more
 	done   bool // the connection is closed
 	status int  // of the answer; 0: there was none
 	err    error
@@ -45,15 +60,18 @@ func request(method, path, host string, body []byte) []byte {
 	return append(append(b, "\r\n"...), body...)
 }
 
-// run runs exchanges, side by side, until all have ended or time is up.
-func run(all []*exchange, end time.Time) {
+// run tells servers, side by side, until all have been told or time is up. Each has the same
+// share of the connections, so that one that doesn't answer takes none of another's.
+func run(servers []*server, end time.Time) {
+	share := max(1, atOnce/max(1, len(servers)))
 	var active []*exchange
-	for waiting := all; ; {
-		for len(active) < atOnce && len(waiting) > 0 && time.Now().Before(end) { // one that is refused ends at once
-			if waiting[0].open(); !waiting[0].done {
-				active = append(active, waiting[0])
+	for {
+		for _, s := range servers {
+			for s.open < share && len(s.ids) > 0 {
+				if x := s.next(); !x.done {
+					active = append(active, x)
+				}
 			}
-			waiting = waiting[1:]
 		}
 		left := time.Until(end)
 		if len(active) == 0 || left <= 0 {
@@ -61,11 +79,48 @@ func run(all []*exchange, end time.Time) {
 		}
 		active = step(active, left)
 	}
-	for _, x := range all {
-		if !x.done {
-			x.finish(errLate)
-		}
+	for _, x := range active {
+		x.finish(errLate)
 	}
+	for _, s := range servers {
+		s.fail(len(s.ids), errLate.Error())
+	}
+}
+
+// next begins to tell a server the next of its IDs. The path of an ID is below the
+// server's; that of "" is its own.
+func (s *server) next() *exchange {
+	id, path := s.ids[0], s.endpoint.Path
+	if id != "" {
+		path = strings.TrimSuffix(path, "/") + "/" + id
+	}
+	s.ids = s.ids[1:]
+	s.open++
+	x := &exchange{fd: -1, to: s, out: request(s.method, path, s.endpoint.Addr.String(), s.body)}
+	x.open()
+	return x
+}
+
+// ended takes the end of an exchange. A server that can't be reached is told nothing more.
+func (s *server) ended(x *exchange) {
+	s.open--
+	problem := x.problem(s.method)
+	if problem == "" {
+		return
+	}
+	s.fail(1, problem)
+	if !x.begun || errors.Is(x.err, unix.ECONNREFUSED) || errors.Is(x.err, unix.EHOSTUNREACH) {
+		s.fail(len(s.ids), problem)
+		s.ids = nil
+	}
+}
+
+// fail counts IDs that a server did not take.
+func (s *server) fail(n int, problem string) {
+	if s.failed == 0 && n > 0 {
+		s.problem = problem
+	}
+	s.failed += n
 }
 
 // step waits until something can go on, and returns the exchanges that have not ended then.
@@ -94,26 +149,28 @@ func step(active []*exchange, limit time.Duration) (rest []*exchange) {
 
 // open begins to connect.
 func (x *exchange) open() {
-	family, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(x.addr.Port()), Addr: x.addr.Addr().As16()})
-	if a := x.addr.Addr(); a.Is4() {
-		family, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(x.addr.Port()), Addr: a.As4()}
+	addr, port := x.to.endpoint.Addr.Addr(), int(x.to.endpoint.Addr.Port())
+	family, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: port, Addr: addr.As16()})
+	if addr.Is4() {
+		family, to = unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: addr.As4()}
 	}
 	var err error
 	x.fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err == nil {
 		err = unix.Connect(x.fd, to)
 	}
-	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	if x.begun = err == nil || errors.Is(err, unix.EINPROGRESS); !x.begun {
 		x.finish(err)
 	}
 }
 
-// finish closes the connection.
+// finish closes the connection, and tells the server's account.
 func (x *exchange) finish(err error) {
 	if x.fd >= 0 {
 		unix.Close(x.fd)
 	}
 	x.done, x.err = true, err
+	x.to.ended(x)
 }
 
 // advance sends or reads what can be without waiting.
@@ -128,16 +185,15 @@ func (x *exchange) advance() {
 		return
 	}
 	var b [1 << 10]byte
-	n, err := unix.Read(x.fd, b[:])
+	n, err := unix.Read(x.fd, b[:min(len(b), maxAnswer-x.read)])
 	switch {
 	case again(err):
 		return
 	case err == nil && n == 0:
 		err = errors.New("it hung up without an answer")
 	case err == nil:
-		x.in = append(x.in, b[:n]...)
 		var complete bool
-		if complete, err = x.parse(); err == nil && !complete {
+		if complete, err = x.take(b[:n]); err == nil && !complete {
 			return
 		}
 	}
@@ -146,6 +202,16 @@ func (x *exchange) advance() {
 
 func again(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) }
 
+// take adds what has come of an answer, and reports whether that is enough.
+func (x *exchange) take(b []byte) (complete bool, err error) {
+	x.in = append(x.in, b...)
+	x.read += len(b)
+	if complete, err = x.parse(); err == nil && !complete && x.read >= maxAnswer {
+		err = fmt.Errorf("no answer in %d bytes", maxAnswer)
+	}
+	return complete, err
+}
+
 // parse reports whether the status line of the final answer has come. Interim answers, such
 // as 100, are skipped with their headers.
 func (x *exchange) parse() (complete bool, err error) {
@@ -153,7 +219,7 @@ func (x *exchange) parse() (complete bool, err error) {
 		in := string(x.in)
 		line, _, found := strings.Cut(in, "\n")
 		if !found {
-			return false, x.checkSize()
+			return false, nil
 		}
 		version, rest, _ := strings.Cut(strings.TrimSuffix(line, "\r"), " ")
 		code, _, _ := strings.Cut(rest, " ")
@@ -167,17 +233,10 @@ func (x *exchange) parse() (complete bool, err error) {
 		}
 		end := strings.Index(in, "\r\n\r\n")
 		if end < 0 {
-			return false, x.checkSize()
+			return false, nil
 		}
 		x.in = x.in[end+4:]
 	}
-}
-
-func (x *exchange) checkSize() error {
-	if len(x.in) > maxAnswer {
-		return fmt.Errorf("no answer in %d bytes", maxAnswer)
-	}
-	return nil
 }
 
 // problem returns why the registry did not take a request, or "". An entry that is not there

@@ -19,8 +19,7 @@ func TestStamp(t *testing.T) {
 func parsed(pieces ...string) (status int, complete bool, err error) {
 	var x exchange
 	for _, p := range pieces {
-		x.in = append(x.in, p...)
-		if complete, err = x.parse(); complete || err != nil {
+		if complete, err = x.take([]byte(p)); complete || err != nil {
 			break
 		}
 	}
@@ -44,6 +43,7 @@ func TestParseAnswer(t *testing.T) {
 		{[]string{"HTTP/1.1 2000 OK\r\n"}, 0, "no answer"},
 		{[]string{"\x00\x1b\n"}, 0, `"\x00\x1b"`},
 		{[]string{strings.Repeat("x", maxAnswer+1)}, 0, "no answer in"},
+		{[]string{strings.Repeat("HTTP/1.1 100 C\r\n\r\n", maxAnswer/18+1)}, 0, "no answer in"},
 		{[]string{"HTTP/1.1 100 C\r\n" + strings.Repeat("A: b\r\n", maxAnswer)}, 0, "no answer in"},
 	} {
 		status, complete, err := parsed(tt.pieces...)

@@ -5,7 +5,6 @@ package registry
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"flatnet/bridge/model"
@@ -70,37 +69,25 @@ func Collected(c *model.Config, before []model.Key, alloc model.Allocator, warn 
 }
 
 // tell sends a request for each ID to each registry, and warns once of each that did not
-// take all of them. The path of an ID is below the registry's; that of "" is its own.
+// take all of them. One that is listed twice is told once.
 func tell(c *model.Config, method string, ids []string, body []byte, warn func(string)) {
 	end := time.Now().Add(wait)
-	var all []*exchange
-	of := map[string][]*exchange{}
+	var servers []*server
+	known := map[span.Endpoint]bool{}
 	for _, url := range c.Span.Registry {
 		e, err := span.ParseEndpoint(url)
 		if err != nil {
 			warn(err.Error())
-			continue
-		}
-		for _, id := range ids {
-			path := e.Path
-			if id != "" {
-				path = strings.TrimSuffix(path, "/") + "/" + id
-			}
-			x := &exchange{fd: -1, addr: e.Addr, out: request(method, path, e.Addr.String(), body)}
-			all, of[url] = append(all, x), append(of[url], x)
+		} else if !known[e] {
+			known[e] = true
+			servers = append(servers, &server{url: url, endpoint: e, method: method, body: body, ids: ids})
 		}
 	}
-	run(all, end)
-	for _, url := range c.Span.Registry {
-		var problems []string
-		for _, x := range of[url] {
-			if p := x.problem(method); p != "" {
-				problems = append(problems, p)
-			}
-		}
-		if len(problems) > 0 {
+	run(servers, end)
+	for _, s := range servers {
+		if s.failed > 0 {
 			warn(fmt.Sprintf("registry %s: %s failed for %d of %d containers, which work without it: %s; "+
-				"see whether the registry is up, or set registryEnabled to false", url, method, len(problems), len(ids), problems[0]))
+				"see whether the registry is up, or set registryEnabled to false", s.url, method, s.failed, len(ids), s.problem))
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 //	slow            byte by byte, within a second
 //	trickle         byte by byte, for ever
 //	endless         with headers for ever
+//	interim         with that it goes on, for ever
 //	garbage         with what is no HTTP
 //	hang, hangup, reset   not
 func (p Place) Registry(addr, behaviour, file string) {
@@ -84,6 +85,11 @@ func answer(c *net.TCPConn, behaviour string, log io.Writer) {
 		_, err := io.WriteString(c, "HTTP/1.1 100 Continue\r\n")
 		for err == nil {
 			_, err = io.WriteString(c, "X-More: "+strings.Repeat("x", 1<<10)+"\r\n")
+		}
+	case "interim":
+		var err error
+		for err == nil {
+			_, err = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
 		}
 	case "garbage":
 		io.WriteString(c, "SSH-2.0-\x1b]0;owned\a\r\n")

@@ -1,0 +1,88 @@
+package registry
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"flatnet/bridge/model"
+)
+
+// listen returns the URL of a port of this machine that nobody accepts from.
+func listen(t *testing.T) (url string, l net.Listener) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return "http://" + l.Addr().String() + "/c", l
+}
+
+// many returns IDs of containers.
+func many(n int) (ids []string) {
+	for i := range n {
+		ids = append(ids, fmt.Sprintf("c%d", i))
+	}
+	return ids
+}
+
+// Registries that hang or refuse take nothing of the time and the connections that a
+// healthy one behind them needs, whatever the number of containers.
+func TestSharesOfRegistries(t *testing.T) {
+	hung, _ := listen(t)
+	refusing, l := listen(t)
+	l.Close()
+	var lock sync.Mutex
+	told := map[string]int{}
+	healthy := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		lock.Lock()
+		defer lock.Unlock()
+		told[r.Method+" "+r.URL.Path]++
+	}))
+	defer healthy.Close()
+	var warned []string
+	ids := many(200)
+	c := &model.Config{Span: model.Span{Registry: []string{refusing, hung, hung, hung + "2", healthy.URL + "/c", healthy.URL + "/c"}}}
+	removeAll(c, ids, func(text string) { warned = append(warned, text) })
+	healthy.Close()
+	for _, id := range ids {
+		if n := told["DELETE /c/"+id]; n != 1 {
+			t.Errorf("the healthy one was told of %s %d times", id, n)
+		}
+	}
+	slices.Sort(warned)
+	want := []string{refusing + ": DELETE failed for 200 of 200 containers, which work without it: connection refused;",
+		hung + ": DELETE failed for 200 of 200 containers, which work without it: no answer within a second;", hung + "2: DELETE"}
+	slices.Sort(want)
+	if len(warned) != len(want) {
+		t.Fatalf("%d warnings: %q", len(warned), warned)
+	}
+	for i, text := range want {
+		if !strings.HasPrefix(warned[i], "registry "+text) {
+			t.Errorf("warned %q, want %q", warned[i], text)
+		}
+	}
+}
+
+// One that refuses is asked once: its answer to a hundred thousand would be the same.
+func TestRefusingRegistry(t *testing.T) {
+	refusing, l := listen(t)
+	l.Close()
+	begun := time.Now()
+	var warned []string
+	const count = 100_000
+	removeAll(&model.Config{Span: model.Span{Registry: []string{refusing}}}, many(count), func(text string) { warned = append(warned, text) })
+	if len(warned) != 1 || !strings.Contains(warned[0], "failed for 100000 of 100000 containers") {
+		t.Errorf("warned %q", warned)
+	}
+	if took := time.Since(begun); took >= wait {
+		t.Errorf("took %v", took)
+	}
+}
