@@ -50,7 +50,7 @@ func (h *Host) Reload() (mended []string, err error) {
 			errs = append(errs, fmt.Errorf("network %s: %w", s.Name, err))
 		}
 	}
-	errs = append(errs, re.rules(), mirrored.Settle(c.Host), c.unrecorded(), peers.Unrecorded(c.Host, c.records))
+	errs = append(errs, re.rules(), mirrored.Settle(c.Host), c.records.CheckLost(c.Host), peers.Unrecorded(c.Host, c.records))
 	for _, f := range re.found {
 		if line := f.Mended(); !slices.Contains(mended, line) {
 			mended = append(mended, line)
@@ -198,26 +198,6 @@ func (re *reloading) rules() error {
 		errs = append(errs, ports.OpenLoopback(re.Host, a))
 	}
 	return errors.Join(append(errs, mirrored.Put(re.Host, all...))...)
-}
-
-// unrecorded names the attachments with an address in no recorded subnet. Records are
-// read after the links: an ADD may have come meanwhile, which writes its own first.
-func (c *call) unrecorded() error {
-	served := map[string][]model.Subnet{}
-	links, err := c.Links()
-	networks, _ := c.records.Networks() // what can't be read has been reported
-	for _, s := range networks {
-		served[s.Name] = s.Served
-	}
-	for _, o := range host.Owners(links) {
-		for _, a := range o.Addresses {
-			if o.Key != (model.Key{}) && !slices.ContainsFunc(served[o.Key.Network], func(s model.Subnet) bool { return s.Contains(a) }) {
-				err = errors.Join(err, fmt.Errorf("network %s: no record of %s of %s, whose rules and published ports are not restored; "+
-					"the network's next ADD records it", o.Key.Network, a, o.Key))
-			}
-		}
-	}
-	return err
 }
 
 // sweep removes what attachments have that went without a DEL: those that are recorded

@@ -248,3 +248,45 @@ func TestManyPorts(t *testing.T) {
 	b.do(many.then("DEL"))
 	t.Logf("its DEL %v", time.Since(begin))
 }
+
+// An attachment without a record stays named, by reload, status and doctor, whatever its
+// network's next ADD records; restarting its container ends that.
+func TestLostRecordsStayNamed(t *testing.T) {
+	b := newBox(t)
+	guarded := func(c *lab.Call) { c.Conf = publish(conf(`"macspoofchk":true`), mapping(8081, 80, "")) }
+	for _, lose := range []string{"rm /run/flatnet/*/flatnet/g1:eth0", "rm -r /run/flatnet"} {
+		g1, g2 := b.attach("g1", guarded), b.attach("g2")
+		b.Sh(lose + "; nft flush ruleset")
+		g3 := b.attach("g3")
+		lost := []container{g1}
+		if strings.Contains(lose, "-r") {
+			lost = append(lost, g2)
+		}
+		for range 2 {
+			for _, command := range []string{"reload", "status"} {
+				out, err := b.Try(program, command)
+				for _, c := range lost {
+					if want := "no record of flatnet/" + c.add.ID + "/eth0 (" + c.addr + ")"; err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("%s: flatnet %s says %q, %v", lose, command, out, err)
+					}
+				}
+				if err != nil && strings.Contains(err.Error(), "g3") {
+					t.Errorf("%s: flatnet %s names g3: %v", lose, command, err)
+				}
+			}
+		}
+		if out := b.Sh(program + " doctor || :"); !strings.Contains(out, "WARN  network flatnet: 3 attached. no record of flatnet/g1/eth0") {
+			t.Errorf("%s: doctor says %s", lose, out)
+		}
+		for _, c := range lost {
+			b.do(c.then("DEL"))
+			b.do(c.add)
+		}
+		b.reload()
+		b.Run(program, "status")
+		for _, c := range []container{g1, g2, g3} {
+			b.do(c.then("DEL"))
+			b.Run("ip", "netns", "del", c.add.ID)
+		}
+	}
+}

@@ -35,6 +35,7 @@ type Host struct {
 	links    *host.Index
 	records  records.Dir
 	named    map[string]bool // networks that aliases of links name
+	warn     func(string)
 }
 
 // Look finds it all. What can't be read is reported in the error, and the rest is returned
@@ -47,7 +48,7 @@ func Look(warn func(string)) (*Host, error) {
 	defer opened.Close()
 	dir := records.Own(warn)
 	h := &Host{Networks: map[string]*model.Shared{}, Tables: map[string][]string{}, Limits: map[model.HardwareAddr]string{},
-		Idle: map[string]string{}, named: map[string]bool{}, records: dir}
+		Idle: map[string]string{}, named: map[string]bool{}, records: dir, warn: warn}
 	networks, nerr := dir.Networks()
 	for _, s := range networks {
 		h.Networks[s.Name] = s
@@ -71,6 +72,19 @@ func Lockable(warn func(string)) error {
 	}
 	return f.Close()
 }
+
+// Lost lists the attachments that have a link and no record: see [records.Dir.Unrecorded].
+func (h *Host) Lost() ([]model.Owner, error) {
+	opened, err := host.Open(h.warn)
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	return h.records.Unrecorded(opened)
+}
+
+// Lost is what to say of an attachment without a record.
+func Lost(o model.Owner) string { return records.Lost(o).Error() }
 
 // lookAtRules lists tables of networks, and the owners of elements. A kernel without
 // nf_tables has none.

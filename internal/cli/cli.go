@@ -71,7 +71,7 @@ func commands() []command {
 			options: []option{jsonOption(), {name: "--network", value: "NETWORK", summary: "only the containers of one network"},
 				{name: "--quiet", short: "-q", summary: "print container IDs only"}, {name: "--no-header", summary: "leave out the first line"}},
 			summary: "list containers, their addresses, published ports and state",
-			help: "The state is attached, or\n  no record     a reload can't restore it until the network's next ADD\n" +
+			help: "The state is attached, or\n  no record     a reload can't restore it; restart the container\n" +
 				"  no lease      its address may be given to another container\n" +
 				"  stale lease   its link went without a DEL, as by a reboot; gc removes it\n" +
 				"  stale record  the same without a lease\n" +
@@ -90,7 +90,7 @@ func commands() []command {
 				"  incomplete   something is missing; flatnet reload restores it\n" +
 				"  limited      containers are cut off by something of others\n" +
 				"  unavailable  the next container can't be attached\n" +
-				"  no record    it is not known what the network needs until its next ADD", status: "0 nothing is missing, 1 something is, or failed, 2 wrong command line", run: status},
+				"  no record    it is not known what the network or a container needs", status: "0 nothing is missing, 1 something is, or failed, 2 wrong command line", run: status},
 		{name: "doctor", alike: []string{"diagnose", "debug", "netcheck"}, options: []option{jsonOption()},
 			summary: "find what keeps flatnet from working, and its repair",
 			help:    "It changes nothing on the network.", status: "0 no check FAILs, 1 one does, 2 wrong command line", run: doctor},

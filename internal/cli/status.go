@@ -19,7 +19,7 @@ func status(c *Call, q query) ([]string, error) {
 	}
 	errs := []error{err}
 	for _, n := range all {
-		if n.Status != "" && n.State != report.NoRecord {
+		if n.Status != "" {
 			errs = append(errs, fmt.Errorf("network %s: %s", n.Name, brief(n.Status)))
 		}
 	}

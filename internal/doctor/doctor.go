@@ -17,6 +17,7 @@ import (
 	"flatnet/internal/engine"
 	"flatnet/internal/input"
 	"flatnet/internal/inventory"
+	"flatnet/internal/report"
 	"flatnet/internal/rootless"
 
 	"golang.org/x/sys/unix"
@@ -130,8 +131,8 @@ func (d *Doctor) networks() {
 		switch {
 		case n.Faults != nil:
 			d.add(model.Fail, check, n.Faults.Error(), "flatnet reload")
-		case !n.Recorded:
-			d.add(model.Warn, check, fmt.Sprintf("%d attached, and no record: a reload can't restore them", attached), "restart one of its containers")
+		case n.State == report.NoRecord:
+			d.add(model.Warn, check, fmt.Sprintf("%d attached. %s", attached, n.Status), "restart the containers that are named or, if none is, one of the network's")
 		case n.Status != "":
 			d.add(model.Warn, check, n.State+": "+n.Status, "")
 		default:

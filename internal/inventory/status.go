@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/bridge/remains"
 	"flatnet/internal/engine"
 	"flatnet/internal/report"
 	"flatnet/ipam"
@@ -33,7 +34,24 @@ func (i Inventory) Status(network string) (all []*report.Network, err error) {
 			all = v.reproach(all, a)
 		}
 	}
-	return all, errors.Join(err, serr)
+	lost, lerr := v.Lost()
+	for _, o := range lost {
+		accuse(all, o)
+	}
+	return all, errors.Join(err, serr, lerr)
+}
+
+// accuse adds to the row of an attachment's network that it has no record.
+func accuse(all []*report.Network, o model.Owner) {
+	for _, n := range all {
+		if n.Name != o.Key.Network {
+			continue
+		}
+		if n.State == "ok" {
+			n.State = report.NoRecord
+		}
+		n.Status = strings.TrimPrefix(n.Status+"\n"+remains.Lost(o), "\n")
+	}
 }
 
 // reproach adds to the row of a network, which may be a new one, that somebody has changed a
@@ -62,7 +80,7 @@ func (i Inventory) describe(v *view, s *model.Survey) *report.Network {
 		return n
 	case !s.Recorded:
 		n.State, n.Rules = report.NoRecord, -1
-		n.Status = "it is not known what the network needs until its next ADD"
+		n.Status = "no record of the network: it is not known what it needs until its next ADD"
 		return n
 	}
 	store, err := i.storeOf(&s.Shared)

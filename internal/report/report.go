@@ -12,7 +12,7 @@ import (
 // States of an attachment.
 const (
 	Attached    = "attached"
-	NoRecord    = "no record"    // a reload can't restore it until the network's next ADD
+	NoRecord    = "no record"    // a reload can't restore it until its container is restarted
 	NoLease     = "no lease"     // its address may be given to another
 	StaleLease  = "stale lease"  // its link went without a DEL, as by a reboot: gc removes it
 	StaleRecord = "stale record" // the same without a lease
