@@ -43,10 +43,10 @@ type adding struct {
 	end    rtnl.Link
 }
 
-// Add makes an attachment and returns its result. If it fails, it leaves nothing of its
-// own: only the bridge, which is shared, stays, and what the network's other attachments share
-// is as it was.
-func (h *Host) Add(n *model.Network, r *model.Request, alloc model.Allocator) (model.Result, error) {
+// Add makes an attachment and returns its result, which last may complete. If that or anything
+// else fails, it leaves nothing of its own: only the bridge, which is shared, stays, and what the
+// network's other attachments share is as it was.
+func (h *Host) Add(n *model.Network, r *model.Request, alloc model.Allocator, last func(*model.Result) error) (res model.Result, err error) {
 	if err := n.CheckRequest(r); err != nil { // before a turn is taken, which makes a file
 		return model.Result{}, err
 	}
@@ -73,14 +73,17 @@ func (h *Host) Add(n *model.Network, r *model.Request, alloc model.Allocator) (m
 	if n.LinkFirst && !n.NoAddress {
 		steps = append(steps, ad.takeLease, ad.makeBridge, ad.configure, ad.putRules, ad.connect, ad.announce)
 	}
-	for _, step := range append(steps, ad.checkShared) {
+	finish := func() error {
+		res = link.Result(ad.a, ad.br, ad.end, r.NetNS)
+		if res.DNS = n.DNS; res.DNS.Empty() {
+			res.DNS = ad.lease.DNS
+		}
+		return last(&res)
+	}
+	for _, step := range append(steps, ad.checkShared, finish) {
 		if err := step(); err != nil {
 			return model.Result{}, errors.Join(ad.cause(err), ad.undo(h), inside.Withdraw())
 		}
-	}
-	res := link.Result(ad.a, ad.br, ad.end, r.NetNS)
-	if res.DNS = n.DNS; res.DNS.Empty() {
-		res.DNS = ad.lease.DNS
 	}
 	return res, nil
 }

@@ -93,6 +93,39 @@ func TestRegistryGC(t *testing.T) {
 	}
 }
 
+// A failed ADD tells registries nothing, and neither does a removal that has failed.
+func TestRegistryOfWhatFails(t *testing.T) {
+	b := newBox(t)
+	b.Outside.Registry("192.0.2.2:8080", "200", "/run/log")
+	url := registered("http://192.0.2.2:8080/c")
+	c := b.attach("c1", func(c *lab.Call) {
+		c.Conf = withKeys(url, `"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80}]}`)
+	})
+	told := func(want string) {
+		t.Helper()
+		var got []string
+		for line := range strings.Lines(b.Read("/run/log")) {
+			got = append(got, strings.Join(strings.Fields(line)[:2], " "))
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("the registry was told %q, want %s", got, want)
+		}
+	}
+	b.NetNS("c2")
+	add := call("ADD", "c2")
+	add.Conf = c.add.Conf
+	b.refused(add, 101, "8080")
+	told("POST /c")
+
+	b.Sh("mount --bind " + ipamDir + " " + ipamDir + "; mount -o remount,bind,ro " + ipamDir)
+	b.refused(c.then("DEL"), 0, "read-only")
+	b.refused(lab.Call{Command: "GC", Conf: newer(url)}, 0, "read-only")
+	told("POST /c")
+	b.Sh("umount " + ipamDir)
+	b.do(c.then("DEL"))
+	told("POST /c, DELETE /c/c1")
+}
+
 // Nothing that registries do fails a call or delays it by more than a second, and each that
 // did not take an entry is named.
 func TestSickRegistries(t *testing.T) {

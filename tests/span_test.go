@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"flatnet/tests/lab"
 )
@@ -154,6 +155,80 @@ func TestSubnetFile(t *testing.T) {
 	b.do(add)
 	b.Run("ip", "link", "del", "flannel.1")
 	b.clean()
+}
+
+// waiting calls the plugin and returns when it waits for the leases' lock.
+func (b box) waiting(c lab.Call) (reply chan lab.Reply) {
+	b.t.Helper()
+	reply = make(chan lab.Reply, 1)
+	inode := strings.TrimSpace(b.Run("stat", "-c", "%i", ipamDir+"/.lock"))
+	go func() { reply <- b.Call(program, c) }()
+	err := lab.Until(5*time.Second, func() error {
+		for line := range strings.Lines(b.Read("/proc/locks")) {
+			if strings.Contains(line, "-> FLOCK") && strings.Contains(line, ":"+inode+" ") {
+				return nil
+			}
+		}
+		return fmt.Errorf("no call waits for the lock of inode %s:\n%s", inode, b.Read("/proc/locks"))
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return reply
+}
+
+// A file that changes while an ADD waits for others decides nevertheless: nothing is leased
+// in the subnet that the host no longer has.
+func TestSubnetFileChangesDuringADD(t *testing.T) {
+	for name, keys := range map[string]string{"lease first": "", "link first": `,"enabledad":true`} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.flannel(3, false)
+			file := func(c *lab.Call) { c.Conf = newer(conf(`"subnetFile":"` + flannelFile + `"` + keys)) }
+			c1 := b.attach("c1", file)
+			b.NetNS("c2")
+			add := call("ADD", "c2")
+			file(&add)
+
+			unlock := b.lock() // beside a container of the earlier subnet it is an error
+			reply := b.waiting(add)
+			b.flannel(7, false)
+			unlock()
+			if r := <-reply; r.Code != 102 || !strings.Contains(r.Stdout, "10.244.7.0/24") {
+				t.Errorf("%s", r.Stdout)
+			}
+			if got := b.leases(); len(got) != 1 {
+				t.Errorf("leases %v", got)
+			}
+			b.do(c1.then("DEL"))
+
+			unlock = b.lock()
+			reply = b.waiting(add)
+			b.flannel(8, false)
+			unlock()
+			r := <-reply
+			if r.Exit != 0 || r.Addr() != "10.244.8.2" {
+				t.Errorf("%s", r.Stdout)
+			}
+			if got := links(t, b.Place)[bridgeName].ipv4(); !slices.Equal(got, []string{"10.244.8.1/24"}) {
+				t.Errorf("the bridge has %v", got)
+			}
+			add.Command = "DEL"
+			b.do(add)
+			b.clean()
+
+			b.flannel(3, false)
+			add.Command = "ADD"
+			unlock = b.lock()
+			reply = b.waiting(add)
+			b.Sh("rm " + flannelFile)
+			unlock()
+			if r := <-reply; r.Code != 11 || !strings.Contains(r.Stdout, "does not exist") {
+				t.Errorf("%s", r.Stdout)
+			}
+			b.clean()
+		})
+	}
 }
 
 // A change of one family counts, and on a bridge that somebody else made, which keeps its

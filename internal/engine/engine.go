@@ -23,7 +23,7 @@ import (
 
 // A Host makes, checks and removes attachments; [bridge.Host] does.
 type Host interface {
-	Add(*model.Network, *model.Request, model.Allocator) (model.Result, error)
+	Add(n *model.Network, r *model.Request, alloc model.Allocator, last func(*model.Result) error) (model.Result, error)
 	Check(*model.Network, *model.Request, *model.Result, model.Allocator) error
 	Delete(key model.Key, alloc model.Allocator, withBridge bool) error
 	GC(network string, valid []model.Key, alloc model.Allocator) error
@@ -109,15 +109,34 @@ func (e Engine) prepare(c *model.Config) (n model.Network, alloc model.Allocator
 
 // current is prepare with the subnets that this host has now.
 func (e Engine) current(c *model.Config) (n model.Network, alloc model.Allocator, err error) {
-	if c, err = subnetfile.Fill(c); err != nil {
+	c, file, err := subnetfile.Read(c)
+	if err != nil {
 		return n, nil, err
 	}
-	return e.prepare(c)
+	n, alloc, err = e.prepare(c)
+	return n, file.Watch(alloc), err
 }
 
 // Add makes an attachment, or leaves nothing behind. With names, the result
 // has the DNS servers that serve them.
-func (e Engine) Add(c *model.Config) (result model.Result, err error) {
+func (e Engine) Add(c *model.Config) (model.Result, error) {
+	result, err := subnetfile.Settled(func() (model.Result, error) { return e.attach(c) })
+	if err != nil {
+		return result, err
+	}
+	if len(c.Request.Ports) > 0 && !e.Managed {
+		for _, text := range listeners.Find(c.Request.Ports, result.IPs) {
+			e.Warn(text)
+		}
+	}
+	if !e.Dry {
+		registry.Added(c, &result, e.Warn)
+	}
+	return result, nil
+}
+
+// attach makes an attachment in the subnets that this host has now.
+func (e Engine) attach(c *model.Config) (result model.Result, err error) {
 	n, alloc, err := e.current(c)
 	if err != nil {
 		return result, err
@@ -130,29 +149,15 @@ func (e Engine) Add(c *model.Config) (result model.Result, err error) {
 	if err != nil {
 		return result, err
 	}
-	if result, err = e.Host.Add(&n, &c.Request, alloc); err != nil {
-		return result, err
-	}
-	if len(c.Request.Ports) > 0 && !e.Managed {
-		for _, text := range listeners.Find(c.Request.Ports, result.IPs) {
-			e.Warn(text)
-		}
-	}
-	if c.Names {
-		if err = e.name(c, &result); err != nil {
-			err = fmt.Errorf("container names of network %s: %w", n.Name, err)
-			err = errors.Join(err, e.Del(c))
-		}
-	}
-	if err == nil && !e.Dry {
-		registry.Added(c, &result, e.Warn)
-	}
-	return result, err
+	return e.Host.Add(&n, &c.Request, alloc, func(result *model.Result) error { return e.name(c, result) })
 }
 
-// name publishes the container's names, and puts the servers that serve them into the
-// result.
+// name publishes the container's names, if it has any, and puts the servers that serve them
+// into the result.
 func (e Engine) name(c *model.Config, result *model.Result) error {
+	if !c.Names {
+		return nil
+	}
 	if !e.Names.Installed() && !e.Managed {
 		e.Warn("dnsEnabled: aardvark-dns is not installed, so containers will not find each other by name")
 	}
@@ -169,6 +174,9 @@ func (e Engine) name(c *model.Config, result *model.Result) error {
 	if len(servers) > 0 {
 		result.DNS.Nameservers = servers
 		result.DNS.Search = append(result.DNS.Search, dns.SearchDomain)
+	}
+	if err != nil {
+		err = errors.Join(fmt.Errorf("container names of network %s: %w", c.Network.Name, err), e.Names.Remove(c.Request.Key))
 	}
 	return err
 }

@@ -3,6 +3,8 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -33,14 +35,17 @@ func (f *fakes) call(name string) error {
 
 type fakeHost struct{ *fakes }
 
-func (f fakeHost) Add(n *model.Network, _ *model.Request, _ model.Allocator) (r model.Result, err error) {
+func (f fakeHost) Add(n *model.Network, _ *model.Request, _ model.Allocator, last func(*model.Result) error) (r model.Result, err error) {
 	f.network = *n
 	for _, s := range n.Subnets {
 		p := netip.PrefixFrom(s.Gateway.Next(), s.Bits())
 		r.IPs = append(r.IPs, model.IP{Address: p, Gateway: s.Gateway})
 	}
 	r.DNS = n.DNS
-	return r, f.call("add")
+	if err := f.call("add"); err != nil {
+		return r, err
+	}
+	return r, last(&r)
 }
 
 func (f fakeHost) Check(*model.Network, *model.Request, *model.Result, model.Allocator) error {
@@ -185,10 +190,20 @@ func TestNames(t *testing.T) {
 	if _, err := f.engine().Add(c); err != nil || len(f.warnings) != 1 || !strings.Contains(f.warnings[0], "not installed") || f.network.ServesDNS {
 		t.Errorf("not installed: %v, %q", err, f.warnings)
 	}
+	// A failed ADD has told registries nothing, and so has nothing to take back.
+	told := make(chan string, 9)
+	registry := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { told <- r.Method }))
+	defer registry.Close()
+	c.Span.Registry = []string{registry.URL + "/c"}
 	f = &fakes{namesErr: model.ErrBusy}
-	if _, err := f.engine().Add(c); !errors.Is(err, model.ErrBusy) || fmt.Sprint(f.calls) != "[add name unname delete]" {
-		t.Errorf("failed: %v, %v", err, f.calls)
+	if _, err := f.engine().Add(c); !errors.Is(err, model.ErrBusy) || fmt.Sprint(f.calls) != "[add name unname]" || len(told) > 0 {
+		t.Errorf("failed: %v, %v, %d told", err, f.calls, len(told))
 	}
+	f = &fakes{}
+	if _, err := f.engine().Add(c); err != nil || len(told) != 1 {
+		t.Errorf("without: %v, %d told", err, len(told))
+	}
+	c.Span.Registry = nil
 	f = &fakes{}
 	c.Network.Name = "aardvark.pid"
 	if _, err := f.engine().Add(c); !errors.Is(err, model.ErrInvalid) || f.calls != nil {

@@ -28,7 +28,7 @@ type fakeHost struct {
 	deleted []model.Key
 }
 
-func (h *fakeHost) Add(n *model.Network, r *model.Request, _ model.Allocator) (model.Result, error) {
+func (h *fakeHost) Add(n *model.Network, r *model.Request, _ model.Allocator, last func(*model.Result) error) (model.Result, error) {
 	h.network, h.request = *n, *r
 	if h.err != nil {
 		return model.Result{}, h.err
@@ -42,7 +42,11 @@ func (h *fakeHost) Add(n *model.Network, r *model.Request, _ model.Allocator) (m
 		ip := model.IP{Address: netip.PrefixFrom(gw.Gateway.Next(), gw.Bits()), Gateway: gw.Gateway, Interface: 2}
 		res.IPs = append(res.IPs, ip)
 	}
-	return res, nil
+	err := last(&res)
+	if err != nil {
+		h.deleted = append(h.deleted, r.Key)
+	}
+	return res, err
 }
 
 func (h *fakeHost) Delete(key model.Key, _ model.Allocator, _ bool) error {

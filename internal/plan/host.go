@@ -36,7 +36,7 @@ func (*dryHost) Delete(model.Key, model.Allocator, bool) error { return nil }
 
 // Add goes the way of [bridge.Host.Add] and asks what that asks, in its order. What the caller
 // may not ask stays unknown.
-func (h *dryHost) Add(n *model.Network, r *model.Request, alloc model.Allocator) (res model.Result, err error) {
+func (h *dryHost) Add(n *model.Network, r *model.Request, alloc model.Allocator, last func(*model.Result) error) (res model.Result, err error) {
 	if err := n.CheckRequest(r); err != nil {
 		return res, err
 	}
@@ -78,7 +78,7 @@ func (h *dryHost) Add(n *model.Network, r *model.Request, alloc model.Allocator)
 	if res.DNS = n.DNS; res.DNS.Empty() {
 		res.DNS = lease.DNS
 	}
-	return res, nil
+	return res, last(&res)
 }
 
 // lease returns the lease that an Add would get, without addresses if it is unknown.

@@ -31,9 +31,7 @@ func Added(c *model.Config, result *model.Result, warn func(string)) {
 // Removed removes the entry of a container whose attachment was removed, unless it has
 // another one on the network.
 func Removed(c *model.Config, alloc model.Allocator, warn func(string)) {
-	if len(c.Span.Registry) > 0 {
-		Collected(c, []model.Key{c.Request.Key}, alloc, warn)
-	}
+	Collected(c, []model.Key{c.Request.Key}, alloc, warn)
 }
 
 func removeAll(c *model.Config, ids []string, warn func(string)) {
@@ -47,15 +45,26 @@ func Leased(c *model.Config, alloc model.Allocator) []model.Key {
 	if len(c.Span.Registry) == 0 {
 		return nil
 	}
-	keys, _ := alloc.Keys() // the removal reports it
+	keys, err := alloc.Keys()
+	if err != nil { // the removal reports it
+		return nil
+	}
 	return keys
 }
 
 // Collected removes the entries of containers of before that have no lease any more. An
-// entry is a container's, whatever the number of its interfaces.
+// entry is a container's, whatever the number of its interfaces. Where it can't be known
+// whether one has a lease, nobody is told anything.
 func Collected(c *model.Config, before []model.Key, alloc model.Allocator, warn func(string)) {
+	if len(before) == 0 || len(c.Span.Registry) == 0 {
+		return
+	}
+	left, err := alloc.Keys()
+	if err != nil {
+		return
+	}
 	keep := map[string]bool{}
-	for _, key := range Leased(c, alloc) {
+	for _, key := range left {
 		keep[key.ContainerID] = true
 	}
 	var gone []string

@@ -86,3 +86,54 @@ func TestRefusingRegistry(t *testing.T) {
 		t.Errorf("took %v", took)
 	}
 }
+
+// leases are those of some containers, or can't be read.
+type leases struct {
+	model.Allocator
+	ids []string
+	err error
+}
+
+func (l leases) Keys() (all []model.Key, err error) {
+	for _, id := range l.ids {
+		all = append(all, model.Key{Network: "n", ContainerID: id, IfName: "eth0"})
+	}
+	return all, l.err
+}
+
+// Only who has no lease any more is removed, and nobody where that can't be known.
+func TestCollected(t *testing.T) {
+	told := make(chan string, 9)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { told <- r.Method + " " + r.URL.Path }))
+	defer server.Close()
+	c := &model.Config{Span: model.Span{Registry: []string{server.URL + "/c"}}}
+	c.Request.Key = model.Key{Network: "n", ContainerID: "a", IfName: "eth0"}
+	before, _ := leases{ids: []string{"a", "b"}}.Keys()
+	quiet := func(text string) { t.Errorf("warning %q", text) }
+	for _, tt := range []struct {
+		name string
+		left leases
+		want string
+	}{
+		{"none is gone", leases{ids: []string{"a", "b"}}, "[]"},
+		{"one is gone", leases{ids: []string{"b"}}, "[DELETE /c/a]"},
+		{"the leases can't be read", leases{err: model.ErrBusy}, "[]"},
+		{"they can be read in part", leases{ids: []string{"b"}, err: model.ErrBusy}, "[]"},
+	} {
+		for name, remove := range map[string]func(){
+			"GC":  func() { Collected(c, before, tt.left, quiet) },
+			"DEL": func() { Removed(c, tt.left, quiet) },
+		} {
+			var paths []string
+			for remove(); len(told) > 0; { // a server has noted what it has answered
+				paths = append(paths, <-told)
+			}
+			if got := fmt.Sprint(paths); got != tt.want {
+				t.Errorf("%s: %s tells %s, want %s", tt.name, name, got, tt.want)
+			}
+		}
+	}
+	if got := Leased(c, leases{ids: []string{"a"}, err: model.ErrBusy}); got != nil {
+		t.Errorf("leases that can't be read: %v", got)
+	}
+}

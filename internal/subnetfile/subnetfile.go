@@ -8,10 +8,12 @@
 package subnetfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,14 +27,76 @@ import (
 // maxSize bounds the file in bytes.
 const maxSize = 16 << 10
 
-// Fill returns the configuration with what the file says that it names, or as it is if it
+// errChanged is a file that says something else than what an ADD was about to lease by.
+const errChanged = model.Kind("the subnet file has changed")
+
+// maxTries bounds how often an ADD begins anew because the file has changed.
+const maxTries = 3
+
+// Settled calls add, which reads the file and leases by what it says, until the file does not
+// change meanwhile.
+func Settled(add func() (model.Result, error)) (result model.Result, err error) {
+	for range maxTries {
+		if result, err = add(); !errors.Is(err, errChanged) {
+			break
+		}
+	}
+	return result, err
+}
+
+// A Text is what was read of a file; the zero value is that of a network without one.
+type Text struct {
+	path string
+	data []byte
+}
+
+// Watch returns an allocator that leases nothing unless the file still has this text: it looks
+// when it has the lease, however long that took, such as for another call's end. What it has
+// leased by an earlier text, it gives back.
+func (t Text) Watch(alloc model.Allocator) model.Allocator {
+	if t.path == "" {
+		return alloc
+	}
+	return watched{alloc, t}
+}
+
+type watched struct {
+	model.Allocator
+	text Text
+}
+
+func (w watched) Lease(key model.Key, want []netip.Addr, locals model.Locals) (model.Lease, error) {
+	l, err := w.Allocator.Lease(key, want, locals)
+	if err != nil {
+		return l, err
+	}
+	now, err := read(w.text.path)
+	if err == nil && bytes.Equal(now, w.text.data) {
+		return l, nil
+	}
+	l.Flight.Close()
+	err = model.Errorf(model.ErrBusy, "subnetFile: %s: %w while this call waited; try again", w.text.path, errChanged)
+	if !l.Had {
+		_, rerr := w.Release([]model.Key{key}, false)
+		err = errors.Join(err, rerr)
+	}
+	return model.Lease{Had: l.Had}, err
+}
+
+// Fill is Read for a caller that leases nothing.
+func Fill(c *model.Config) (*model.Config, error) {
+	filled, _, err := Read(c)
+	return filled, err
+}
+
+// Read returns the configuration with what the file says that it names, or as it is if it
 // names none. The subnets of a network's definition must be those of the file.
 //
 // A missing file is a [model.ErrBusy], for its writer may be about to start, and any other
 // one that can't be used a [model.ErrConflict].
-func Fill(c *model.Config) (*model.Config, error) {
+func Read(c *model.Config) (*model.Config, Text, error) {
 	if c.Span.SubnetFile == "" {
-		return c, nil
+		return c, Text{}, nil
 	}
 	path := c.Span.SubnetFile
 	data, err := read(path)
@@ -44,7 +108,7 @@ func Fill(c *model.Config) (*model.Config, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("subnetFile: %w", err)
+		return nil, Text{}, fmt.Errorf("subnetFile: %w", err)
 	}
 	filled := *c
 	n := &filled.Network
@@ -57,9 +121,9 @@ func Fill(c *model.Config) (*model.Config, error) {
 	n.PathMTU, n.Unread = f.mtu, false
 	filled.IPAM.Sets, err = merge(c.IPAM.Sets, f.ranges())
 	if err != nil {
-		return nil, model.Errorf(model.ErrConflict, "subnetFile: %s: %w", path, err)
+		return nil, Text{}, model.Errorf(model.ErrConflict, "subnetFile: %s: %w", path, err)
 	}
-	return &filled, nil
+	return &filled, Text{path, data}, nil
 }
 
 // merge returns the range sets of a definition, which must be those of the file in each

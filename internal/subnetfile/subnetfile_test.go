@@ -108,3 +108,72 @@ func TestFillRefuses(t *testing.T) {
 		}
 	}
 }
+
+// leasing is an allocator beside which the file changes.
+type leasing struct {
+	model.Allocator
+	meanwhile func(lease int)
+	leases    int
+	released  []model.Key
+	had       bool
+}
+
+func (l *leasing) Lease(model.Key, []netip.Addr, model.Locals) (model.Lease, error) {
+	l.leases++
+	l.meanwhile(l.leases)
+	return model.Lease{Again: true, Had: l.had}, nil
+}
+
+func (l *leasing) Release(keys []model.Key, _ bool) ([]model.Key, error) {
+	l.released = append(l.released, keys...)
+	return nil, nil
+}
+
+// An ADD beside which the file changes begins anew, a few times at most; what was leased by the
+// earlier one is given back, but for what the attachment had before.
+func TestSettled(t *testing.T) {
+	key := model.Key{Network: "n", ContainerID: "c", IfName: "eth0"}
+	for _, tt := range []struct {
+		name     string
+		changes  int
+		had      bool
+		leases   int
+		released int
+		err      error
+	}{
+		{"no change", 0, false, 1, 0, nil}, {"one", 1, false, 2, 1, nil}, {"always", 99, false, 3, 3, model.ErrBusy},
+		{"it had a lease", 1, true, 2, 0, nil},
+	} {
+		path := write(t, good)
+		c := &model.Config{Span: model.Span{SubnetFile: path}}
+		alloc := &leasing{had: tt.had, meanwhile: func(lease int) {
+			if lease <= tt.changes {
+				text := strings.Replace(good, "FLANNEL_MTU=1450", "FLANNEL_MTU="+strings.Repeat("1", 3)+string(rune('0'+lease)), 1)
+				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}}
+		_, err := Settled(func() (model.Result, error) {
+			_, text, err := Read(c)
+			if err != nil {
+				return model.Result{}, err
+			}
+			l, err := text.Watch(alloc).Lease(key, nil, nil)
+			if l.Again != (err == nil) || err != nil && l.Had != tt.had {
+				t.Errorf("%s: %+v with %v", tt.name, l, err)
+			}
+			return model.Result{}, err
+		})
+		if !errors.Is(err, tt.err) || alloc.leases != tt.leases || len(alloc.released) != tt.released {
+			t.Errorf("%s: %v after %d leases, released %v", tt.name, err, alloc.leases, alloc.released)
+		}
+		if err != nil && !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v does not name the file", tt.name, err)
+		}
+	}
+	alloc := &leasing{}
+	if got := (Text{}).Watch(alloc); got != model.Allocator(alloc) {
+		t.Errorf("without a file: %T", got)
+	}
+}
