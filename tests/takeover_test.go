@@ -63,6 +63,9 @@ func TestInterfaceIsTakenAwayDuringADD(t *testing.T) {
 						if !strings.Contains(err.Error(), "in the container during the ADD") {
 							t.Fatalf("an unclear error: %v", err)
 						}
+						if strings.Contains(err.Error(), "\x1b") { // of the name that the container gave its interface
+							t.Fatalf("an error that a terminal would obey: %q", err)
+						}
 					} else if u := b.uplink(); !strings.HasSuffix(before, u) {
 						t.Fatalf("the uplink is %s", u)
 					} else if err := b.removeBy(order, id); err != nil {

@@ -3,6 +3,7 @@ package link
 import (
 	"cmp"
 	"errors"
+	"fmt"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
@@ -58,7 +59,7 @@ func CheckPair(h *host.Host, inside *Sandbox, a *model.Attachment, end rtnl.Link
 	case !here:
 		return takenAway(a.Key, "moved to another network namespace")
 	case l.Name != a.Key.IfName:
-		return takenAway(a.Key, "renamed to "+l.Name)
+		return takenAway(a.Key, fmt.Sprintf("renamed to %q", l.Name)) // whose characters are the container's
 	case string(l.MAC) != string(a.MAC[:]):
 		return takenAway(a.Key, "given the MAC address "+l.MAC.String())
 	}

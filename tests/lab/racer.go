@@ -16,9 +16,10 @@ import (
 // Race starts a process in the place that stands for one in a container with
 // CAP_NET_ADMIN over its own namespace: as soon as there is an interface with the
 // index fresh it does to that what its way says, and puts the one with the index own,
-// unless that is 0, in its place as eth0. The ways are "rename", "delete", "move" (to
-// another namespace) and "mac" (gives it another MAC address). The process ends when
-// done is called, which reports whether it did all that.
+// unless that is 0, in its place as eth0. The ways are "rename" (to a name that a
+// terminal obeys), "delete", "move" (to another namespace) and "mac" (gives it another
+// MAC address). The process ends when done is called, which reports whether it did all
+// that.
 func (p Place) Race(way string, fresh, own int) (done func() bool) {
 	t := p.world.TB
 	t.Helper()
@@ -53,7 +54,7 @@ func beRacer(args []string) error {
 	if err != nil {
 		return err
 	}
-	act := func() unix.Errno { return setLink(fd, unix.RTM_NEWLINK, fresh, unix.IFLA_IFNAME, []byte("x0\x00")) }
+	act := func() unix.Errno { return setLink(fd, unix.RTM_NEWLINK, fresh, unix.IFLA_IFNAME, []byte("x\x1b[31m\x00")) }
 	switch way {
 	case "delete":
 		act = func() unix.Errno { return setLink(fd, unix.RTM_DELLINK, fresh, 0, nil) }
