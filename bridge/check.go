@@ -260,10 +260,11 @@ func served(subnets []model.Subnet, ends []records.End) []model.Subnet {
 
 // attachedEnds returns the host ends of containers of a network that may miss
 // something. A lease alone does not say so: it outlives a reboot, and an ADD that is
-// under way has it before all else. Nor does a link that ADD has not finished.
+// under way has it before all else. Nor does a link that ADD has not finished. Only with
+// neither leases nor a record, each of which may have been lost, no link is looked for.
 func (c *call) attachedEnds(n *model.Network, alloc model.Allocator) ([]records.End, error) {
-	if keys, err := alloc.Keys(); !n.NoAddress && (err != nil || len(keys) == 0) {
-		return nil, nil // what is wrong with the leases, Free reports
+	if keys, err := alloc.Keys(); !n.NoAddress && err == nil && len(keys) == 0 && c.records.Network(n.Name) == nil {
+		return nil, nil
 	}
 	links, err := c.Links()
 	if err != nil {

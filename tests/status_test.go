@@ -75,6 +75,8 @@ var hosts = []struct {
 	{"gateway address gone", there, "ip addr flush dev flatnet-br0", `"x":1`, 51, []string{gateway}},
 	{"forwarding off", there, "echo 0 >/proc/sys/net/ipv4/ip_forward", `"x":1`, 51, []string{"ip_forward"}},
 	{"rules flushed", there, "nft flush ruleset", `"x":1`, 51, []string{"10.87.1.0/24"}},
+	{"rules flushed, and the lease file lost", there, "nft flush ruleset; rm /var/lib/flatnet/ipam/allocations.json", `"x":1`, 51, []string{"10.87.1.0/24"}},
+	{"rules flushed, and the lease file no such file", there, "nft flush ruleset; echo {} >/var/lib/flatnet/ipam/allocations.json", `"x":1`, 51, []string{"10.87.1.0/24"}},
 	{"rules changed", there, "nft flush table ip flatnet", `"x":1`, 51, []string{"10.87.1.0/24"}},
 }
 
