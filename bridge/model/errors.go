@@ -90,16 +90,3 @@ type Coded struct {
 
 // WithCode returns err with a code.
 func WithCode(code uint64, err error) error { return Coded{err, code} }
-
-// Verdicts of a [Finding].
-const (
-	OK   = "OK"
-	Warn = "WARN"
-	Fail = "FAIL" // containers can't be attached, or are cut off
-)
-
-// A Finding is the result of one check of a host: what was seen, and a command or
-// setting that repairs it.
-type Finding struct {
-	Verdict, Check, Seen, Repair string
-}

@@ -45,7 +45,7 @@ type Call struct {
 	Names     func() map[string]string
 	Publisher Publisher
 	// Examine looks for what keeps flatnet from working.
-	Examine func() []model.Finding
+	Examine func() []report.Finding
 	// Plan says what an ADD would make.
 	Plan func(PlanQuery) ([]string, error)
 	// Refusal says why the caller can't run a command that needs root, and what to type; nil:

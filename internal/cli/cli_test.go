@@ -187,7 +187,7 @@ func TestOutputThatFails(t *testing.T) {
 			"list --help", "completion bash", completing} {
 			var stderr strings.Builder
 			c := Call{Args: strings.Fields(args), Host: fakeHost{}, Inventory: fakeInventory{}, Names: func() map[string]string { return nil }, Stdout: broken{err}, Stderr: &stderr,
-				Examine: func() []model.Finding { return []model.Finding{{Verdict: model.OK}} }, Plan: func(PlanQuery) ([]string, error) { return []string{"a", "b"}, nil }}
+				Examine: func() []report.Finding { return []report.Finding{{Verdict: report.OK}} }, Plan: func(PlanQuery) ([]string, error) { return []string{"a", "b"}, nil }}
 			if status := Main(&c); status != failed || strings.TrimSuffix(stderr.String(), "flatnet: network flatnet: a rule is missing\n") != want {
 				t.Errorf("flatnet %s: %d, %s", args, status, stderr.String())
 			}
@@ -433,7 +433,7 @@ func TestColours(t *testing.T) {
 	var plain, coloured strings.Builder
 	for out, color := range map[*strings.Builder]bool{&plain: false, &coloured: true} {
 		for _, args := range []string{"list", "status", "doctor"} {
-			found := func() []model.Finding { return []model.Finding{{Verdict: model.Warn, Check: "x", Seen: "y"}} }
+			found := func() []report.Finding { return []report.Finding{{Verdict: report.Warn, Check: "x", Seen: "y"}} }
 			Main(&Call{Args: []string{args}, Host: fakeHost{}, Inventory: fakeInventory{}, Examine: found, Color: color, Stdout: out, Stderr: out,
 				Now: func() time.Time { return noon }})
 		}

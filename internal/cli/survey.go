@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/report"
 	"flatnet/internal/strictjson"
 )
 
@@ -60,7 +61,7 @@ func doctor(c *Call, q query) (lines []string, err error) {
 	w.Lines = true
 	w.Begin("", '[')
 	for _, f := range found {
-		if f.Verdict == model.Fail {
+		if f.Verdict == report.Fail {
 			failed++
 		}
 		lines = append(lines, c.colored(f.Verdict)+"  "+f.Check+": "+strings.ReplaceAll(brief(f.Seen), "\n", "\n      "))
@@ -86,6 +87,6 @@ func doctor(c *Call, q query) (lines []string, err error) {
 
 // colored pads a verdict, in its colour.
 func (c *Call) colored(verdict string) string {
-	colour := map[string]int{model.OK: green, model.Warn: yellow, model.Fail: red}[verdict]
+	colour := map[string]int{report.OK: green, report.Warn: yellow, report.Fail: red}[verdict]
 	return c.paint(fmt.Sprintf("%-4s", verdict), colour)
 }

@@ -30,14 +30,14 @@ type Doctor struct {
 	Root      string // "/" but for tests
 	Self      string // the running binary
 
-	found []model.Finding
+	found []report.Finding
 }
 
 // Examine makes all checks, in an order in which each may explain the next.
-func (d *Doctor) Examine() []model.Finding {
+func (d *Doctor) Examine() []report.Finding {
 	d.found = nil
 	if elsewhere := rootless.Elsewhere("doctor"); elsewhere != "" {
-		d.add(model.Fail, "privileges", fmt.Sprintf("user %d may not change the host's network", os.Geteuid()),
+		d.add(report.Fail, "privileges", fmt.Sprintf("user %d may not change the host's network", os.Geteuid()),
 			"run it as root, or for a rootless Podman: "+elsewhere)
 		return d.found
 	}
@@ -56,7 +56,7 @@ func (d *Doctor) Examine() []model.Finding {
 }
 
 func (d *Doctor) add(verdict, check, seen, repair string) {
-	d.found = append(d.found, model.Finding{Verdict: verdict, Check: check, Seen: seen, Repair: repair})
+	d.found = append(d.found, report.Finding{Verdict: verdict, Check: check, Seen: seen, Repair: repair})
 }
 
 // maxFile bounds a file in bytes: more than a list of packages has, or a binary.
@@ -77,10 +77,10 @@ func (d *Doctor) kernel() {
 		check, verdict string
 		network        model.Network
 	}{
-		{"bridge, veth, NAT", model.Fail, model.Network{}},
-		{"inbound: published", model.Warn, model.Network{PublishedOnly: true}},
-		{"macspoofchk", model.Warn, model.Network{SpoofCheck: true}},
-		{"VLANs", model.Warn, model.Network{VLANs: model.VLANs{ID: 2}}},
+		{"bridge, veth, NAT", report.Fail, model.Network{}},
+		{"inbound: published", report.Warn, model.Network{PublishedOnly: true}},
+		{"macspoofchk", report.Warn, model.Network{SpoofCheck: true}},
+		{"VLANs", report.Warn, model.Network{VLANs: model.VLANs{ID: 2}}},
 	} {
 		f.network.ForwardAccept = true // so that other firewalls hide nothing; they have a check of their own
 		err := d.status(&f.network)
@@ -88,7 +88,7 @@ func (d *Doctor) kernel() {
 		case errors.Is(err, model.ErrLimited): // as is any network: see below
 			continue
 		case err == nil:
-			d.add(model.OK, f.check, "works", "")
+			d.add(report.OK, f.check, "works", "")
 			continue
 		}
 		if !seen[err.Error()] { // else explained already
@@ -105,7 +105,7 @@ func (d *Doctor) kernel() {
 	}
 	if err := d.status(&model.Network{}); errors.Is(err, model.ErrLimited) {
 		text := strings.NewReplacer("network "+stranger, "a new network", "flatnet-"+stranger, "BRIDGE").Replace(err.Error())
-		d.add(model.Warn, "other firewalls", text, "")
+		d.add(report.Warn, "other firewalls", text, "")
 	}
 }
 
@@ -123,20 +123,20 @@ func (d *Doctor) status(n *model.Network) error {
 func (d *Doctor) networks() {
 	all, err := d.Inventory.Status("")
 	if err != nil {
-		d.add(model.Fail, "networks", err.Error(), "")
+		d.add(report.Fail, "networks", err.Error(), "")
 	}
 	for _, n := range all {
 		attached := len(n.Attachments)
 		check := "network " + n.Name
 		switch {
 		case n.Faults != nil:
-			d.add(model.Fail, check, n.Faults.Error(), "flatnet reload")
+			d.add(report.Fail, check, n.Faults.Error(), "flatnet reload")
 		case n.State == report.NoRecord:
-			d.add(model.Warn, check, fmt.Sprintf("%d attached. %s", attached, n.Status), "restart the containers that are named or, if none is, one of the network's")
+			d.add(report.Warn, check, fmt.Sprintf("%d attached. %s", attached, n.Status), "restart the containers that are named or, if none is, one of the network's")
 		case n.Status != "":
-			d.add(model.Warn, check, n.State+": "+n.Status, "")
+			d.add(report.Warn, check, n.State+": "+n.Status, "")
 		default:
-			d.add(model.OK, check, fmt.Sprintf("%d attached, nothing missing", attached), "")
+			d.add(report.OK, check, fmt.Sprintf("%d attached, nothing missing", attached), "")
 		}
 	}
 }
@@ -146,7 +146,7 @@ func (d *Doctor) changed() {
 	all, _ := d.Inventory.List("") // leftovers reports what can't be read
 	for _, a := range all {
 		if a.Repair != "" {
-			d.add(model.Warn, "host interface "+a.HostEnd, fmt.Sprintf("of %s: %s", a.Key, a.State), a.Repair)
+			d.add(report.Warn, "host interface "+a.HostEnd, fmt.Sprintf("of %s: %s", a.Key, a.State), a.Repair)
 		}
 	}
 }
@@ -155,7 +155,7 @@ func (d *Doctor) changed() {
 func (d *Doctor) leftovers() {
 	all, err := d.Inventory.Garbage("")
 	if err != nil {
-		d.add(model.Warn, "leftovers", err.Error(), "")
+		d.add(report.Warn, "leftovers", err.Error(), "")
 	}
 	count := map[string]int{}
 	for _, l := range all {
@@ -170,19 +170,19 @@ func (d *Doctor) leftovers() {
 	slices.Sort(texts)
 	switch {
 	case len(texts) > 0:
-		d.add(model.Warn, "leftovers", "containers went without a DEL and left "+strings.Join(texts, ", "), "flatnet gc lists them, flatnet gc --yes removes them")
+		d.add(report.Warn, "leftovers", "containers went without a DEL and left "+strings.Join(texts, ", "), "flatnet gc lists them, flatnet gc --yes removes them")
 	case err == nil:
-		d.add(model.OK, "leftovers", "none: every lease, rule and record has its link", "")
+		d.add(report.OK, "leftovers", "none: every lease, rule and record has its link", "")
 	}
 }
 
 // filter reports sysctls that change what bridged packets meet.
 func (d *Doctor) filter() {
 	if d.read("proc/sys/net/bridge/bridge-nf-call-iptables") == "1" {
-		d.add(model.OK, "br_netfilter", "bridged packets pass the host's IP firewall as well", "")
+		d.add(report.OK, "br_netfilter", "bridged packets pass the host's IP firewall as well", "")
 	}
 	if v := d.read("proc/sys/net/ipv4/conf/all/rp_filter"); v == "1" {
-		d.add(model.OK, "rp_filter", "strict: a container of several networks is answered on the one that its route names", "")
+		d.add(report.OK, "rp_filter", "strict: a container of several networks is answered on the one that its route names", "")
 	}
 }
 
@@ -193,10 +193,10 @@ func (d *Doctor) wsl() {
 		return
 	}
 	if _, err := os.Stat(filepath.Join(d.Root, "sys/class/net/loopback0")); err == nil {
-		d.add(model.OK, "WSL2", release+", mirrored networking: Windows reaches published ports by 127.0.0.1, and no container by its address", "")
+		d.add(report.OK, "WSL2", release+", mirrored networking: Windows reaches published ports by 127.0.0.1, and no container by its address", "")
 		return
 	}
-	d.add(model.OK, "WSL2", release+", NAT: for Windows to reach containers by address, type in an administrator's PowerShell",
+	d.add(report.OK, "WSL2", release+", NAT: for Windows to reach containers by address, type in an administrator's PowerShell",
 		"route add 10.87.0.0 mask 255.255.0.0 "+source())
 }
 
@@ -221,10 +221,10 @@ func source() string {
 
 func (d *Doctor) names() {
 	if d.Engine.Names.Installed() {
-		d.add(model.OK, "container names", "aardvark-dns is installed", "")
+		d.add(report.OK, "container names", "aardvark-dns is installed", "")
 		return
 	}
-	d.add(model.Warn, "container names", "aardvark-dns is not installed, so containers don't find each other by name", "apt install aardvark-dns")
+	d.add(report.Warn, "container names", "aardvark-dns is not installed, so containers don't find each other by name", "apt install aardvark-dns")
 }
 
 // rootless reports sysctls by which ordinary users get no user namespace, without which
@@ -236,7 +236,7 @@ func (d *Doctor) rootless() {
 		{"kernel/apparmor_restrict_unprivileged_userns", "1", "needs the AppArmor profile of its package"}, // Ubuntu's
 	} {
 		if v := d.read("proc/sys/" + s.path); v == s.refuses {
-			d.add(model.OK, "rootless Podman", fmt.Sprintf("%s: %s is %s", s.seen, strings.ReplaceAll(s.path, "/", "."), v), "")
+			d.add(report.OK, "rootless Podman", fmt.Sprintf("%s: %s is %s", s.seen, strings.ReplaceAll(s.path, "/", "."), v), "")
 		}
 	}
 }
@@ -252,11 +252,11 @@ func (d *Doctor) disks() {
 		free := fs.Bavail * uint64(fs.Bsize)
 		switch {
 		case fs.Flags&unix.ST_RDONLY != 0:
-			d.add(model.Fail, dir, "is on a read-only file system", "mount -o remount,rw "+path)
+			d.add(report.Fail, dir, "is on a read-only file system", "mount -o remount,rw "+path)
 		case free < 1<<20:
-			d.add(model.Warn, dir, fmt.Sprintf("%d KiB are free", free>>10), "df -h "+path)
+			d.add(report.Warn, dir, fmt.Sprintf("%d KiB are free", free>>10), "df -h "+path)
 		default:
-			d.add(model.OK, dir, fmt.Sprintf("%d MiB are free", free>>20), "")
+			d.add(report.OK, dir, fmt.Sprintf("%d MiB are free", free>>20), "")
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"flatnet/bridge/model"
+	"flatnet/internal/report"
 )
 
 // tree makes a root with files.
@@ -81,7 +81,7 @@ func TestDisks(t *testing.T) {
 	d := Doctor{Root: "/proc"} // which has no free space, and no directory of that name
 	d.disks()
 	for _, f := range d.found {
-		if f.Verdict != model.Warn || f.Seen != "0 KiB are free" {
+		if f.Verdict != report.Warn || f.Seen != "0 KiB are free" {
 			t.Errorf("%+v", f)
 		}
 	}

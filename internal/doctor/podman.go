@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"flatnet/bridge/model"
 	"flatnet/internal/input"
+	"flatnet/internal/report"
 )
 
 // Where engines look for plugins: see docs/install.md.
@@ -26,7 +26,7 @@ func netavarkDirs() []string {
 func (d *Doctor) podman() {
 	podman := d.version("podman")
 	if podman == "" {
-		d.add(model.OK, "Podman", "is not known to the package manager", "")
+		d.add(report.OK, "Podman", "is not known to the package manager", "")
 		return
 	}
 	backend := d.read("var/lib/containers/storage/defaultNetworkBackend")
@@ -43,10 +43,10 @@ func (d *Doctor) podman() {
 		if less(podman, 5, 0) {
 			repair = `put network_backend = "cni" into the [network] section of /etc/containers/containers.conf`
 		}
-		d.add(model.Warn, "Podman", seen+": netavark before 1.6 knows no plugins", repair)
+		d.add(report.Warn, "Podman", seen+": netavark before 1.6 knows no plugins", repair)
 		return
 	}
-	d.add(model.OK, "Podman", seen, "")
+	d.add(report.OK, "Podman", seen, "")
 }
 
 // version returns that of an installed package of Debian's or Alpine's package manager,
@@ -90,7 +90,7 @@ func less(version string, major, minor int) bool {
 func (d *Doctor) installed() {
 	self, err := input.Read(d.Self, maxFile)
 	if err != nil {
-		d.add(model.Warn, "installation", err.Error(), "")
+		d.add(report.Warn, "installation", err.Error(), "")
 		return
 	}
 	found := 0
@@ -101,15 +101,15 @@ func (d *Doctor) installed() {
 		case os.IsNotExist(err):
 			continue
 		case err != nil:
-			d.add(model.Warn, "installation", err.Error(), "make install")
+			d.add(report.Warn, "installation", err.Error(), "make install")
 		case !bytes.Equal(data, self):
-			d.add(model.Warn, "installation", fmt.Sprintf("/%s/flatnet is another version than this program", dir), "make install")
+			d.add(report.Warn, "installation", fmt.Sprintf("/%s/flatnet is another version than this program", dir), "make install")
 		default:
-			d.add(model.OK, "installation", fmt.Sprintf("/%s/flatnet is this version", dir), "")
+			d.add(report.OK, "installation", fmt.Sprintf("/%s/flatnet is this version", dir), "")
 		}
 		found++
 	}
 	if found == 0 {
-		d.add(model.Warn, "installation", "no engine finds flatnet: it is in none of the directories for plugins of CNI and netavark", "make install")
+		d.add(report.Warn, "installation", "no engine finds flatnet: it is in none of the directories for plugins of CNI and netavark", "make install")
 	}
 }

@@ -70,3 +70,16 @@ type Leftover struct {
 	Name string // of the container; empty: not known
 	Kept string // why it is left alone; empty: it may be removed
 }
+
+// Verdicts of a [Finding].
+const (
+	OK   = "OK"
+	Warn = "WARN"
+	Fail = "FAIL" // containers can't be attached, or are cut off
+)
+
+// A Finding is the result of one check of a host: what was seen, and a command or
+// setting that repairs it.
+type Finding struct {
+	Verdict, Check, Seen, Repair string
+}
