@@ -128,7 +128,8 @@ func (t *table) chains(noFIB bool) (all []nft.Ruleset) {
 	somewhere, everywhere := t.dnat(t.somewhere), t.dnat(t.everywhere)
 	closed := slices.Concat(host.Bridges(nft.MetaIifGroup, nft.NotEqual), t.load(t.local), []nft.Expr{t.in(t.local)})
 	near := slices.Concat(host.Bridges(nft.MetaOifGroup, nft.Equal), nft.Source.In(t.near, nft.Equal))
-	self := []nft.Expr{nft.Source.Load(t.Family, nft.Reg1), nft.Destination.Load(t.Family, nft.Reg32(t.words)), t.in(t.selves)}
+	from, to := nft.Source.Of(t.Family), nft.Destination.Of(t.Family)
+	self := []nft.Expr{from.Load(nft.Reg1), to.Load(nft.Reg32(t.words)), t.in(t.selves)}
 	chain("local", nft.Filter, nft.Prerouting, beforeNAT, []nft.Expr{nft.Verdict(nft.Drop, "")}, closed)
 	chain("prerouting-somewhere", nft.NAT, nft.Prerouting, dstNAT, somewhere, fromOthers...)
 	chain("output-somewhere", nft.NAT, nft.Output, dstNAT, somewhere, fromHost)
@@ -147,7 +148,7 @@ func (t *table) chains(noFIB bool) (all []nft.Ruleset) {
 func (t *table) toHost(noFIB bool) (fromHost []nft.Expr, fromOthers [][]nft.Expr) {
 	own := nft.Compare(nft.Fib(nft.Reg1), nft.Equal, nft.HostOrder(unix.RTN_LOCAL))
 	if noFIB {
-		own = []nft.Expr{nft.Destination.Load(t.Family, nft.Reg1), t.in(t.host)}
+		own = []nft.Expr{nft.Destination.Of(t.Family).Load(nft.Reg1), t.in(t.host)}
 	}
 	toFar := nft.Destination.In(t.near, nft.NotEqual)
 	if t.Family == nft.IPv4 {
@@ -169,7 +170,7 @@ func (t *table) load(set nft.Set) []nft.Expr {
 	if set == t.everywhere {
 		return []nft.Expr{protocol, nft.DstPort(nft.Reg32(1))}
 	}
-	return []nft.Expr{protocol, nft.Destination.Load(t.Family, nft.Reg32(1)), nft.DstPort(nft.Reg32(1 + t.words))}
+	return []nft.Expr{protocol, nft.Destination.Of(t.Family).Load(nft.Reg32(1)), nft.DstPort(nft.Reg32(1 + t.words))}
 }
 
 // dnat translates the destination to what a map has for it.

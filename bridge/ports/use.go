@@ -8,7 +8,7 @@ import "flatnet/internal/nft"
 // address with published ports.
 func IPv4() (table nft.Table, translate [2][]nft.Expr, toTarget []nft.Expr) {
 	t := tables()[0]
-	to := nft.Destination
-	toTarget = []nft.Expr{to.Load(t.Family, nft.Reg1), to.Load(t.Family, nft.Reg32(t.words)), t.in(t.selves)}
+	to := nft.Destination.Of(t.Family)
+	toTarget = []nft.Expr{to.Load(nft.Reg1), to.Load(nft.Reg32(t.words)), t.in(t.selves)}
 	return t.Table, [2][]nft.Expr{t.dnat(t.somewhere), t.dnat(t.everywhere)}, toTarget
 }

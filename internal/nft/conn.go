@@ -154,9 +154,9 @@ func Existing[T Object](c *Conn, objects ...T) (there []T, err error) {
 	return there, nil
 }
 
-// list returns the objects that a dump finds.
-func list[T any](c *Conn, o Object, decode func(Family, nl.Reader) T) (all []T, err error) {
-	answers, err := c.ask(o, netlink.Dump)
+// list returns the objects that a request finds: one, or with netlink.Dump all.
+func list[T any](c *Conn, o Object, flags netlink.HeaderFlags, decode func(Family, nl.Reader) T) (all []T, err error) {
+	answers, err := c.ask(o, flags)
 	derr := read(answers, func(f Family, r nl.Reader) { all = append(all, decode(f, r)) })
 	if err = errors.Join(err, derr); err != nil {
 		return nil, fmt.Errorf("list %v: %w", o, err)
@@ -168,35 +168,31 @@ func list[T any](c *Conn, o Object, decode func(Family, nl.Reader) T) (all []T, 
 // family and name. A base chain whose device has gone may be left without one; one
 // whose device was renamed has the new name or, from Linux 6.16 on, the old one and no
 // frames.
-func (c *Conn) Chain(ch Chain) (found Chain, err error) {
-	answers, err := c.ask(ch, 0)
+func (c *Conn) Chain(ch Chain) (Chain, error) {
+	all, err := list(c, ch, 0, readChain)
 	if errors.Is(err, unix.ENOENT) {
-		return Chain{}, nil
+		err = nil
 	}
-	derr := read(answers, func(f Family, r nl.Reader) { found = readChain(f, r) })
-	if err = errors.Join(err, derr); err != nil {
-		return Chain{}, fmt.Errorf("get %v: %w", ch, err)
-	}
-	return found, nil
+	return append(all, Chain{})[0], err // the zero one if there is no other
 }
 
 // Chains lists the chains of all tables of a family. One of a device has a hook
 // of another kind.
 func (c *Conn) Chains(family Family) ([]Chain, error) {
-	return list(c, Chain{Table: Table{Family: family}}, readChain)
+	return list(c, Chain{Table: Table{Family: family}}, netlink.Dump, readChain)
 }
 
 // Rules lists the rules of a chain in their order, with their handles; without a
 // name of a chain, those of all chains of the table. One that doesn't exist has
 // none.
 func (c *Conn) Rules(t Table, chain string) ([]Rule, error) {
-	return list(c, allRules{Chain{Table: t, Name: chain}}, readRule)
+	return list(c, allRules{Chain{Table: t, Name: chain}}, netlink.Dump, readRule)
 }
 
 // Elements lists the elements of a set, in no particular order. A set that
 // doesn't exist is ENOENT.
 func (c *Conn) Elements(s Set) ([]Element, error) {
-	lists, err := list(c, allElements{s}, s.elements)
+	lists, err := list(c, allElements{s}, netlink.Dump, s.elements)
 	return slices.Concat(lists...), err
 }
 

@@ -232,9 +232,6 @@ func (s Side) Of(family Family) Payload {
 	return Payload{Base: NetworkHeader, Offset: first + uint32(s)*size, Len: size}
 }
 
-// Load loads the address into a register.
-func (s Side) Load(family Family, into Reg) Expr { return s.Of(family).Load(into) }
-
 // In compares an address of the packet with a prefix. Whole bytes of it are compared
 // without a mask, as nft does, so that rules which nft has saved and loaded are the
 // same.

@@ -54,7 +54,9 @@ func beRacer(args []string) error {
 	if err != nil {
 		return err
 	}
-	act := func() unix.Errno { return setLink(fd, unix.RTM_NEWLINK, fresh, unix.IFLA_IFNAME, []byte("x\x1b[31m\x00")) }
+	act := func() unix.Errno {
+		return setLink(fd, unix.RTM_NEWLINK, fresh, unix.IFLA_IFNAME, []byte("x\x1b[31m\x00"))
+	}
 	switch way {
 	case "delete":
 		act = func() unix.Errno { return setLink(fd, unix.RTM_DELLINK, fresh, 0, nil) }
