@@ -4,19 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
-	"flatnet/bridge/antispoof"
-	"flatnet/bridge/firewall"
-	"flatnet/bridge/foreign"
 	"flatnet/bridge/forward"
-	"flatnet/bridge/host"
 	"flatnet/bridge/link"
 	"flatnet/bridge/mirrored"
 	"flatnet/bridge/model"
 	"flatnet/bridge/peers"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
+	"flatnet/bridge/restore"
 	"flatnet/bridge/shaping"
 	"flatnet/bridge/vlan"
 	"flatnet/rtnl"
@@ -50,22 +48,19 @@ func (h *Host) Reload() (mended []string, err error) {
 			errs = append(errs, fmt.Errorf("network %s: %w", s.Name, err))
 		}
 	}
-	errs = append(errs, re.rules(), mirrored.Settle(c.Host), c.records.CheckLost(c.Host), peers.Unrecorded(c.Host, c.records))
-	for _, f := range re.found {
-		if line := f.Mended(); !slices.Contains(mended, line) {
-			mended = append(mended, line)
-		}
-	}
-	undone, err := forward.Undo(c.Host, c.records)
-	return append(mended, undone...), errors.Join(append(errs, err)...)
+	lacks, err := restore.Rules(c.Host, c.records, re.live)
+	err = errors.Join(append(errs, err, mirrored.Settle(c.Host), c.records.CheckLost(c.Host), peers.Unrecorded(c.Host, c.records))...)
+	mended = append(mended, re.mended(err != nil || lacks != nil)...)
+	undone, uerr := forward.Undo(c.Host, c.records)
+	return append(mended, undone...), errors.Join(err, uerr)
 }
 
 // A reloading is a reload under way.
 type reloading struct {
 	*call
 	live     []*model.Shared // networks that have attachments
-	found    []model.Fault
-	arrivals []records.Lock // while they are held, no last DEL removes what is mended
+	found    [][]model.Fault // of each of them
+	arrivals []records.Lock  // while they are held, no last DEL removes what is mended
 }
 
 // network mends the links and sysctls of a network that has attachments, and narrows s
@@ -84,16 +79,51 @@ func (re *reloading) network(s *model.Shared) error {
 	if len(ends) == 0 {
 		return errors.Join(err, peers.Sweep(re.Host, re.records, s))
 	}
+	ends = placed(s, ends, links)
 	s.Served = served(s.Served, ends)
-	re.live = append(re.live, s)
 	found, ferr := re.faults(s, ends)
+	re.live, re.found = append(re.live, s), append(re.found, found)
 	if ferr == nil {
 		ferr = re.mendLinks(s, ends, links)
 	}
-	if ferr == nil {
-		re.found = append(re.found, found...)
-	}
 	return errors.Join(err, ferr)
+}
+
+// placed returns those of a network's host ends that belong on its bridge. Others, which were
+// attached to another one, have addresses of no subnet that is served there, and stay there.
+func placed(s *model.Shared, ends []records.End, links []rtnl.Link) []records.End {
+	isServed := func(a netip.Addr) bool {
+		return slices.ContainsFunc(s.Served, func(sub model.Subnet) bool { return sub.Contains(a) })
+	}
+	return slices.DeleteFunc(slices.Clone(ends), func(e records.End) bool {
+		there := slices.ContainsFunc(links, func(l rtnl.Link) bool { return l.Name == s.Bridge && l.Index == e.Link.Master })
+		return !there && len(e.Addresses) > 0 && !slices.ContainsFunc(e.IPs(), isServed)
+	})
+}
+
+// mended returns a line for each fault that was found and mended. If something failed or was
+// left out, it looks again: what is still a fault was not mended.
+func (re *reloading) mended(partly bool) (lines []string) {
+	for i, s := range re.live {
+		still := map[string]bool{}
+		if partly {
+			links, err := re.Links()
+			ends, _ := re.records.Ends(s, links) // what can't be read has been reported
+			now, ferr := re.faults(s, placed(s, ends, links))
+			if err != nil || ferr != nil {
+				continue
+			}
+			for _, f := range now {
+				still[f.Mended()] = true
+			}
+		}
+		for _, f := range re.found[i] {
+			if line := f.Mended(); !still[line] && !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return lines
 }
 
 // mendLinks makes the bridge, or what it and the host as a router lack, and makes host
@@ -105,7 +135,7 @@ func (re *reloading) mendLinks(s *model.Shared, ends []records.End, links []rtnl
 	}
 	if br.Index == 0 {
 		for _, l := range links {
-			if isMadeFor(l, s.Name) {
+			if isMadeFor(l, s.Name) && string(l.MAC) == string(s.BridgeMAC[:]) { // else another one of the network's
 				return model.Errorf(model.ErrConflict, "bridge %s is now called %s; give it its name again", s.Bridge, l.Name)
 			}
 		}
@@ -149,55 +179,6 @@ func (re *reloading) mendLinks(s *model.Shared, ends []records.End, links []rtnl
 		errs = append(errs, link.AnnounceGateways(re.Host, br, s))
 	}
 	return errors.Join(append(errs, peers.Restore(re.Host, re.records, s))...)
-}
-
-// rules restores the rules of all networks in one transaction, and then route_localnet,
-// which is harmless only when the rules are there. Records are read anew in each
-// attempt, for a DEL drops its own before it removes the rules.
-func (re *reloading) rules() error {
-	addrs, err := re.Addrs()
-	if err != nil || len(re.live) == 0 {
-		return err
-	}
-	var all, renamed []*model.Attachment
-	fill := func(tx *host.Tx) error {
-		all, renamed = nil, nil
-		links, err := re.Links()
-		if err != nil {
-			return err
-		}
-		for _, s := range re.live {
-			if err := firewall.Put(tx, s, firewall.HasIPv6(re.Host)); err != nil {
-				return err
-			}
-			ends, _ := re.records.Ends(s, links) // what can't be read has been reported
-			for _, e := range ends {
-				all = append(all, e.Attachment)
-				if e.Was != "" {
-					old := *e.Attachment
-					old.HostEnd = e.Was
-					renamed = append(renamed, &old)
-					re.records.Save(e.Attachment)
-				}
-			}
-		}
-		slices.SortFunc(all, model.ByRank)
-		if err := ports.Restore(tx, all, addrs); err != nil {
-			return err
-		}
-		return antispoof.Put(tx, all, renamed)
-	}
-	if _, err = re.Transact(fill); err != nil {
-		return err
-	}
-	for _, s := range re.live {
-		foreign.Accept(re.Host, s)
-	}
-	var errs []error
-	for _, a := range all {
-		errs = append(errs, ports.OpenLoopback(re.Host, a))
-	}
-	return errors.Join(append(errs, mirrored.Put(re.Host, all...))...)
 }
 
 // sweep removes what attachments have that went without a DEL: those that are recorded

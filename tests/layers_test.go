@@ -18,7 +18,7 @@ var layers = [][]string{
 	{"flatnet/ipam/delegate", "flatnet/internal/registry"},
 	{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/remains", "flatnet/bridge/signs", "flatnet/ipam", "flatnet/internal/dns", "flatnet/internal/resolvconf",
 		"flatnet/internal/oddkeys", "flatnet/internal/span", "flatnet/internal/subnetfile"},
-	{"flatnet/bridge/share"},
+	{"flatnet/bridge/share", "flatnet/bridge/restore"},
 	parts,
 	{"flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/bridge/mss", "flatnet/ipam/memory", "flatnet/internal/lockdir", "flatnet/internal/fields", "flatnet/internal/advice", "flatnet/internal/containersconf", "flatnet/internal/listeners", "flatnet/internal/podman"},
 	{"flatnet/internal/flock"},
@@ -86,7 +86,7 @@ func TestImportsPointDownward(t *testing.T) {
 			}
 			only, limited := users[i]
 			if slices.Contains(parts, i) {
-				only, limited = []string{"flatnet/bridge", "flatnet/bridge/share", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/remains", "flatnet/bridge/signs", "flatnet/bridge/link", "flatnet/bridge/mirrored", "flatnet/bridge/peers", "flatnet/internal/plan"}, true
+				only, limited = []string{"flatnet/bridge", "flatnet/bridge/share", "flatnet/bridge/restore", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/remains", "flatnet/bridge/signs", "flatnet/bridge/link", "flatnet/bridge/mirrored", "flatnet/bridge/peers", "flatnet/internal/plan"}, true
 			}
 			if limited && !slices.Contains(only, name) {
 				t.Errorf("%s imports %s", name, i)

@@ -254,11 +254,11 @@ func (b Bridge) conflict(s *model.Shared) (err error) {
 
 // addGateway gives the host a gateway address, in place of those that are in its way.
 func (b Bridge) addGateway(h *host.Host, s *model.Shared, gateway netip.Prefix) error {
-	for _, have := range b.inTheWay(s, gateway) {
+	inTheWay := b.inTheWay(s, gateway)
+	for _, have := range inTheWay {
 		if err := h.DeleteAddress(b.Gateway, have); err != nil {
 			return err
 		}
-		h.Say(fmt.Errorf("%s has the address %s in place of %s", b.Gateway.Name, gateway, have))
 	}
 	// A bridge that somebody else made may lead to the host's own router: if the host has
 	// learned a route or address by its advertisements, it goes on listening.
@@ -272,6 +272,13 @@ func (b Bridge) addGateway(h *host.Host, s *model.Shared, gateway netip.Prefix) 
 	}
 	if err == nil {
 		err = host.UnlessExists(h.AddAddress(b.Gateway, gateway, false))
+	}
+	for _, have := range inTheWay {
+		if err == nil {
+			h.Say(fmt.Errorf("%s has the address %s in place of %s", b.Gateway.Name, gateway, have))
+		} else { // running containers may need it
+			err = errors.Join(err, h.AddAddress(b.Gateway, have, false))
+		}
 	}
 	if err == nil || gateway.Addr().Is4() {
 		return err
