@@ -3,7 +3,7 @@ package main
 // The limits in lines of code; of a function in lines from func to brace.
 const (
 	maxCore     = 7_050
-	maxAll      = 20_350
+	maxAll      = 20_450
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
