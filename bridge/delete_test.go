@@ -2,12 +2,11 @@ package bridge
 
 import (
 	"errors"
-	"os"
-	"runtime"
 	"testing"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
+	"flatnet/internal/testns"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -18,17 +17,7 @@ var testKey = model.Key{Network: "flatnet", ContainerID: "c1", IfName: "eth0"}
 // inNamespace runs fn in a new network namespace, on a thread that ends with it.
 func inNamespace(t *testing.T, fn func(*call)) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace of its own")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("unshare: %v", err)
-			return
-		}
+	testns.Run(t, func() {
 		h, err := host.Open(func(text string) { t.Errorf("warning: %s", text) })
 		if err != nil {
 			t.Error(err)
@@ -36,8 +25,7 @@ func inNamespace(t *testing.T, fn func(*call)) {
 		}
 		defer h.Close()
 		fn(&call{Host: h})
-	}()
-	<-done
+	})
 }
 
 // A container that ends takes its links along while they are deleted; the race detector

@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"flatnet/rtnl", "flatnet/internal/nft", "flatnet/ns", "flatnet/internal/conntrack", "flatnet/internal/iprule"},
 	{"flatnet/internal/nl", "flatnet/internal/strictjson", "flatnet/internal/sysctl", "flatnet/internal/sha256", "flatnet/internal/metric", "flatnet/internal/subprocess",
 		"flatnet/internal/rootless", "flatnet/internal/peer", "flatnet/internal/input"},
-	{"flatnet/internal/trace"},
+	{"flatnet/internal/trace", "flatnet/internal/testns"},
 }
 
 // parts are what an attachment consists of.
@@ -53,6 +53,7 @@ var users = map[string][]string{
 	"flatnet/internal/subprocess": {"flatnet/ipam/delegate", "flatnet/internal/dns"},
 	"flatnet/ns":                  {"flatnet/bridge/link", "flatnet/bridge/vlan", "flatnet/bridge/dad"},
 
+	"flatnet/internal/testns":            {},
 	"unsafe":                             {},
 	"reflect":                            {},
 	"os/exec":                            {},
@@ -60,7 +61,7 @@ var users = map[string][]string{
 	"github.com/mdlayher/netlink/nltest": {},
 	"golang.org/x/sys/unix": slices.Concat(parts, []string{"flatnet/bridge", "flatnet/bridge/deadend", "flatnet/bridge/publish", "flatnet/bridge/host", "flatnet/bridge/elements", "flatnet/bridge/mss", "flatnet/rtnl", "flatnet/ns",
 		"flatnet/internal/nft", "flatnet/internal/nl", "flatnet/internal/conntrack", "flatnet/internal/iprule", "flatnet/internal/listeners",
-		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns", "flatnet/internal/doctor", "flatnet/internal/trace", "flatnet/internal/subnetfile", "flatnet/internal/registry"}),
+		"flatnet/internal/lockdir", "flatnet/internal/sysctl", "flatnet/internal/flock", "flatnet/internal/dns", "flatnet/internal/doctor", "flatnet/internal/trace", "flatnet/internal/subnetfile", "flatnet/internal/registry", "flatnet/internal/testns"}),
 }
 
 // pure packages have no system calls: they reach each other and the standard

@@ -3,36 +3,23 @@ package antispoof
 import (
 	"errors"
 	"net/netip"
-	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
-
-	"golang.org/x/sys/unix"
+	"flatnet/internal/testns"
 )
 
 // inNamespace runs fn in a new network namespace, on a thread that ends with it.
 func inNamespace(t *testing.T, fn func(*host.Host)) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace of its own")
-	}
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Skip("needs nft: apt-get install nftables")
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("unshare: %v", err)
-			return
-		}
+	testns.Run(t, func() {
 		h, err := host.Open(func(text string) { t.Errorf("warning: %s", text) })
 		if err != nil {
 			t.Error(err)
@@ -40,8 +27,7 @@ func inNamespace(t *testing.T, fn func(*host.Host)) {
 		}
 		defer h.Close()
 		fn(h)
-	}()
-	<-done
+	})
 }
 
 // runNFT runs nft commands in the calling thread's namespace.

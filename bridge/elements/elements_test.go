@@ -1,14 +1,11 @@
 package elements
 
 import (
-	"os"
-	"runtime"
 	"slices"
 	"testing"
 
 	"flatnet/internal/nft"
-
-	"golang.org/x/sys/unix"
+	"flatnet/internal/testns"
 )
 
 var (
@@ -40,17 +37,7 @@ type rig struct {
 // newRig runs fn on a thread that ends with it.
 func newRig(t *testing.T, fn func(rig)) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace of its own")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("unshare: %v", err)
-			return
-		}
+	testns.Run(t, func() {
 		c, err := nft.Dial()
 		if err != nil {
 			t.Error(err)
@@ -60,8 +47,7 @@ func newRig(t *testing.T, fn func(rig)) {
 		r := rig{t, c}
 		r.commit(func(b *nft.Batch) { b.Add(table, addrs, ports) })
 		fn(r)
-	}()
-	<-done
+	})
 }
 
 func (r rig) commit(fill func(*nft.Batch)) {

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -14,6 +13,7 @@ import (
 	"flatnet/internal/nft"
 	"flatnet/internal/nl"
 	"flatnet/internal/sysctl"
+	"flatnet/internal/testns"
 
 	"golang.org/x/sys/unix"
 )
@@ -160,20 +160,10 @@ func run(t *testing.T, args ...string) string {
 
 // A chain of each kind is found, gets its accept rules once, and loses them again.
 func TestAcceptAndRemove(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace of its own")
-	}
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Skip("needs nft: apt-get install nftables")
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked, so that the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("unshare: %v", err)
-			return
-		}
+	testns.Run(t, func() {
 		var warned []string
 		h, err := host.Open(func(text string) { warned = append(warned, text) })
 		if err != nil {
@@ -182,8 +172,7 @@ func TestAcceptAndRemove(t *testing.T) {
 		}
 		defer h.Close()
 		acceptAndRemove(t, h, &warned)
-	}()
-	<-done
+	})
 }
 
 func acceptAndRemove(t *testing.T, h *host.Host, warned *[]string) {

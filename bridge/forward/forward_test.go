@@ -3,17 +3,14 @@ package forward
 import (
 	"errors"
 	"net/netip"
-	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
-
-	"golang.org/x/sys/unix"
+	"flatnet/internal/testns"
 )
 
 // A memory keeps what is recorded.
@@ -37,17 +34,7 @@ ip route add default via 192.0.2.1`
 // inNamespace runs fn in a new network namespace with links, on a thread that ends with it.
 func inNamespace(t *testing.T, fn func(*host.Host, *[]string)) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace of its own")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("unshare: %v", err)
-			return
-		}
+	testns.Run(t, func() {
 		out, err := exec.Command("sh", "-ec", links).CombinedOutput()
 		if err != nil {
 			t.Errorf("%v: %s", err, out)
@@ -61,8 +48,7 @@ func inNamespace(t *testing.T, fn func(*host.Host, *[]string)) {
 		}
 		defer h.Close()
 		fn(h, &warnings)
-	}()
-	<-done
+	})
 }
 
 func shared(gateways ...string) *model.Shared {

@@ -2,17 +2,14 @@ package host
 
 import (
 	"errors"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/nft"
+	"flatnet/internal/testns"
 	"flatnet/rtnl"
-
-	"golang.org/x/sys/unix"
 )
 
 var testKey = model.Key{Network: "flatnet", ContainerID: "0123456789abcdef", IfName: "eth0"}
@@ -66,17 +63,7 @@ func TestOwners(t *testing.T) {
 // inNamespace runs fn in a new network namespace, on a thread that ends with it.
 func inNamespace(t *testing.T, fn func(*Host)) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace of its own")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("unshare: %v", err)
-			return
-		}
+	testns.Run(t, func() {
 		h, err := Open(func(text string) { t.Errorf("warning: %s", text) })
 		if err != nil {
 			t.Error(err)
@@ -84,8 +71,7 @@ func inNamespace(t *testing.T, fn func(*Host)) {
 		}
 		defer h.Close()
 		fn(h)
-	}()
-	<-done
+	})
 }
 
 // putChain adds a chain to the network's table. One of a type that no kernel has is

@@ -4,17 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
-
-	"golang.org/x/sys/unix"
+	"flatnet/internal/testns"
 )
 
 // A kernel is a network namespace without any rules.
@@ -28,17 +25,7 @@ type kernel struct {
 // inNamespace runs fn in a new network namespace, on a thread that ends with it.
 func inNamespace(t *testing.T, fn func(*kernel)) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace of its own")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("unshare: %v", err)
-			return
-		}
+	testns.Run(t, func() {
 		h, err := host.Open(func(s string) { t.Errorf("warning: %s", s) })
 		if err != nil {
 			t.Error(err)
@@ -46,8 +33,7 @@ func inNamespace(t *testing.T, fn func(*kernel)) {
 		}
 		defer h.Close()
 		fn(&kernel{T: t, Host: h, addrs: []netip.Addr{ip("127.0.0.1"), ip("192.0.2.1"), ip("::1"), ip("2001:db8::1")}})
-	}()
-	<-done
+	})
 }
 
 // transact returns the number of messages that fill adds.

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
+	"flatnet/internal/testns"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -18,20 +18,10 @@ import (
 // inNamespace runs fn in a new network namespace, on a thread that ends with it.
 func inNamespace(t *testing.T, fn func(*host.Host)) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace of its own")
-	}
 	if _, err := exec.LookPath("tc"); err != nil {
 		t.Skip("needs ip and tc: apt-get install iproute2")
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("unshare: %v", err)
-			return
-		}
+	testns.Run(t, func() {
 		h, err := host.Open(func(text string) { t.Errorf("warning: %s", text) })
 		if err != nil {
 			t.Error(err)
@@ -39,8 +29,7 @@ func inNamespace(t *testing.T, fn func(*host.Host)) {
 		}
 		defer h.Close()
 		fn(h)
-	}()
-	<-done
+	})
 }
 
 // Whatever somebody takes away of an attachment's limits is a fault, and Put mends it.

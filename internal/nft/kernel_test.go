@@ -3,31 +3,21 @@ package nft
 import (
 	"errors"
 	"net/netip"
-	"os"
 	"os/exec"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"flatnet/internal/testns"
 )
 
 // inNamespace runs fn in a new network namespace, on a thread that ends with it.
 func inNamespace(t *testing.T, fn func(*Conn)) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace of its own: sudo -E go test ./internal/nft")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked, so that the thread is thrown away
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("unshare: %v", err)
-			return
-		}
+	testns.Run(t, func() {
 		c, err := Dial()
 		if err != nil {
 			t.Error(err)
@@ -37,8 +27,7 @@ func inNamespace(t *testing.T, fn func(*Conn)) {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
-	}()
-	<-done
+	})
 }
 
 // nft runs nft's own commands in the calling thread's namespace.
