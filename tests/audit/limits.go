@@ -3,12 +3,12 @@ package main
 // The limits in lines of code; of a function in lines from func to brace.
 const (
 	maxCore     = 7_050
-	maxAll      = 20_450
+	maxAll      = 20_480
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
 
-	maxBinary = 4_470_000 // bytes
+	maxBinary = 4_480_000 // bytes
 )
 
 const program = "bin/flatnet"
