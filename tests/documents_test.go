@@ -180,6 +180,9 @@ func TestInstallDocuments(t *testing.T) {
 				if out := p.World.Sh(script); !strings.Contains(out, "inet 10.87.1.") {
 					t.Errorf("%s: the container has %s", script, out)
 				}
+				if out := p.World.Sh("flatnet doctor || :"); !strings.Contains(out, "OK    Podman: ") || !strings.Contains(out, "OK    installation: ") {
+					t.Errorf("the doctor of %s:\n%s", script, out)
+				}
 				if suite == "trixie" {
 					p.Do("network", "rm", "flatnet")
 				}

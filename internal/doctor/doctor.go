@@ -219,14 +219,6 @@ func source() string {
 	return otherwise
 }
 
-func (d *Doctor) names() {
-	if d.Engine.Names.Installed() {
-		d.add(report.OK, "container names", "aardvark-dns is installed", "")
-		return
-	}
-	d.add(report.Warn, "container names", "aardvark-dns is not installed, so containers don't find each other by name", "apt install aardvark-dns")
-}
-
 // rootless reports sysctls by which ordinary users get no user namespace, without which
 // there is no rootless Podman.
 func (d *Doctor) rootless() {

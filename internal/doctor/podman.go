@@ -1,35 +1,32 @@
 package doctor
 
 import (
-	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"flatnet/internal/containersconf"
 	"flatnet/internal/input"
 	"flatnet/internal/report"
+	"flatnet/internal/rootless"
 )
 
-// Where engines look for plugins: see docs/install.md.
-func cniDirs() []string {
-	return []string{"usr/local/lib/cni", "usr/local/libexec/cni", "usr/libexec/cni", "usr/lib/cni", "opt/cni/bin"}
-}
-
-func netavarkDirs() []string {
-	return []string{"usr/local/libexec/netavark", "usr/libexec/netavark", "usr/local/lib/netavark", "usr/lib/netavark"}
-}
+// useCNI is the command of docs/install.md: later files of that directory win.
+const useCNI = "mkdir -p /etc/containers/containers.conf.d && " +
+	`printf '[network]\nnetwork_backend = "cni"\n' >/etc/containers/containers.conf.d/flatnet.conf`
 
 // podman reads Podman's version, its network back end and netavark's version, as far as
 // files tell: flatnet executes nothing.
 func (d *Doctor) podman() {
 	podman := d.version("podman")
 	if podman == "" {
-		d.add(report.OK, "Podman", "is not known to the package manager", "")
+		d.unversioned()
 		return
 	}
-	backend := d.read("var/lib/containers/storage/defaultNetworkBackend")
+	backend := d.backend()
 	netavark := d.version("netavark")
 	seen := "version " + podman
 	if backend != "" {
@@ -38,15 +35,42 @@ func (d *Doctor) podman() {
 	if netavark != "" {
 		seen += ", netavark " + netavark
 	}
-	if netavark != "" && less(netavark, 1, 6) && backend != "cni" {
-		repair := "install netavark 1.6 or newer"
-		if less(podman, 5, 0) {
-			repair = `put network_backend = "cni" into the [network] section of /etc/containers/containers.conf`
-		}
-		d.add(report.Warn, "Podman", seen+": netavark before 1.6 knows no plugins", repair)
-		return
+	chooses := !less(podman, 4, 0) && less(podman, 5, 0) // older ones have CNI only, and newer ones netavark only
+	switch {
+	case netavark == "" || less(podman, 4, 0) || chooses && backend == "cni":
+		d.add(report.OK, "Podman", seen, "")
+	case less(netavark, 1, 6) && !chooses:
+		d.add(report.Warn, "Podman", seen+": netavark before 1.6 knows no plugins", d.install("netavark"))
+	case less(netavark, 1, 6):
+		d.add(report.Warn, "Podman", seen+": netavark before 1.6 knows no plugins", useCNI)
+	case less(podman, 4, 5):
+		d.add(report.Warn, "Podman", seen+": Podman before 4.5 knows no plugins of netavark", useCNI)
+	default:
+		d.add(report.OK, "Podman", seen, "")
 	}
-	d.add(report.OK, "Podman", seen, "")
+}
+
+// unversioned reports a Podman whose version no list tells: RPM's is a database.
+func (d *Doctor) unversioned() {
+	for _, dir := range []string{"usr/bin", "usr/local/bin"} {
+		if _, err := os.Stat(filepath.Join(d.Root, dir, "podman")); err == nil {
+			seen := fmt.Sprintf("/%s/podman is of a version that dpkg and apk don't know: `podman info` prints it; "+
+				"flatnet needs netavark 1.6 or newer, or the back end cni", dir)
+			if backend := d.backend(); backend != "" {
+				seen += "; the back end is " + backend
+			}
+			d.add(report.OK, "Podman", seen, "")
+			return
+		}
+	}
+	d.add(report.OK, "Podman", "is not installed", "")
+}
+
+// backend returns Podman's network back end: the one that is configured or, without one, the
+// one that it chose when it first ran; empty if neither is known.
+func (d *Doctor) backend() string {
+	chosen := d.read(cmp.Or(rootless.Storage(), "var/lib/containers/storage") + "/defaultNetworkBackend")
+	return cmp.Or(containersconf.Read(d.Root, rootless.Settings()).Backend, chosen)
 }
 
 // version returns that of an installed package of Debian's or Alpine's package manager,
@@ -86,30 +110,37 @@ func less(version string, major, minor int) bool {
 	return err == nil && berr == nil && (a < major || a == major && b < minor)
 }
 
-// installed looks for this binary where engines look for plugins.
-func (d *Doctor) installed() {
-	self, err := input.Read(d.Self, maxFile)
-	if err != nil {
-		d.add(report.Warn, "installation", err.Error(), "")
+// install returns the command by which this distribution installs a package, by os-release(5).
+func (d *Doctor) install(pkg string) string {
+	data, _ := input.Read(filepath.Join(d.Root, "etc/os-release"), 1<<20)
+	var like []string
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if key == "ID" || key == "ID_LIKE" {
+			like = append(like, strings.Fields(strings.Trim(value, `"'`))...)
+		}
+	}
+	for _, id := range like {
+		switch id {
+		case "debian", "ubuntu":
+			return "apt install " + pkg
+		case "fedora", "rhel", "centos":
+			return "dnf install " + pkg
+		case "suse", "opensuse":
+			return "zypper install " + pkg
+		case "alpine":
+			return "apk add " + pkg
+		case "arch":
+			return "pacman -S " + pkg
+		}
+	}
+	return "install the package " + pkg + " of this distribution"
+}
+
+func (d *Doctor) names() {
+	if d.Engine.Names.Installed() {
+		d.add(report.OK, "container names", "aardvark-dns is installed", "")
 		return
 	}
-	found := 0
-	for _, dir := range append(cniDirs(), netavarkDirs()...) {
-		path := filepath.Join(d.Root, dir, "flatnet")
-		data, err := input.Read(path, maxFile)
-		switch {
-		case os.IsNotExist(err):
-			continue
-		case err != nil:
-			d.add(report.Warn, "installation", err.Error(), "make install")
-		case !bytes.Equal(data, self):
-			d.add(report.Warn, "installation", fmt.Sprintf("/%s/flatnet is another version than this program", dir), "make install")
-		default:
-			d.add(report.OK, "installation", fmt.Sprintf("/%s/flatnet is this version", dir), "")
-		}
-		found++
-	}
-	if found == 0 {
-		d.add(report.Warn, "installation", "no engine finds flatnet: it is in none of the directories for plugins of CNI and netavark", "make install")
-	}
+	d.add(report.Warn, "container names", "aardvark-dns is not installed, so containers don't find each other by name", d.install("aardvark-dns"))
 }

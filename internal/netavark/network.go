@@ -221,7 +221,7 @@ func (p Plugin) others(name string) (all []taken, err error) {
 			all = append(all, list...)
 		}
 	}
-	conf := containersconf.Read(rootless.Settings())
+	conf := containersconf.Read("/", rootless.Settings())
 	if conf.Default != name && !slices.Contains(files, conf.Default+".json") {
 		owner := "Podman's default network " + conf.Default + ", which is in memory only (default_subnet of containers.conf)"
 		all = append(all, taken{prefix: conf.Subnet, owner: owner})
