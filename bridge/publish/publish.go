@@ -1,10 +1,10 @@
-// Package publish changes which ports of a running container are published: as an ADD with
-// these ports would have done it, until the container's next ADD.
+// Package publish changes which ports of a running container are published, with the same
+// result as an ADD with these ports. It lasts until the container's next ADD.
 //
-// A call has the attachment's turn, so that no other one for it is under way, and changes
-// first the record, then the rules. If it is killed between them, a reload goes on with
-// what the record says, and DEL, which does not believe a record that was changed by hand,
-// removes whatever the maps have.
+// A call has the attachment's turn, so that no other one for it is under way. It changes the
+// record first, and then the rules. If it is killed in between, a reload completes the change
+// by the record, and DEL, which does not trust a record that was changed by hand, removes
+// whatever the maps have.
 package publish
 
 import (
@@ -30,7 +30,7 @@ import (
 
 // A Publisher changes published ports in the network namespace of the process.
 type Publisher struct {
-	Warn func(string) // hears what is wrong and yet no error
+	Warn func(string) // receives warnings
 }
 
 // A change is one call for one attachment.
@@ -38,7 +38,7 @@ type change struct {
 	*host.Host
 	records records.Dir
 	key     model.Key
-	old     model.Attachment  // its record, which is what to go back to
+	old     model.Attachment  // its record, which is restored on failure
 	a       *model.Attachment // with the network's record and the ports that it is to have
 	end     rtnl.Link         // on the host
 	addrs   []netip.Addr      // the host's
@@ -47,8 +47,7 @@ type change struct {
 	accepted bool // see foreign.Accept
 }
 
-// begin takes the turn of an attachment and reads what is recorded of it. The caller closes
-// the change.
+// begin takes the turn of an attachment and reads its record. The caller closes the change.
 func (p Publisher) begin(key model.Key) (*change, error) {
 	opened, err := host.Open(p.Warn)
 	if err != nil {
@@ -80,7 +79,7 @@ func (c *change) enter() error {
 	if err != nil {
 		return err
 	}
-	arrival, err := c.records.Arrive(&s.Network) // no removal of the network goes on meanwhile
+	arrival, err := c.records.Arrive(&s.Network) // keeps the network from being removed meanwhile
 	if err != nil {
 		return err
 	}
@@ -98,8 +97,8 @@ func (c *change) close() {
 	c.Host.Close()
 }
 
-// record writes the ports that the attachment is to have. Unless they can be read again,
-// nothing must be changed: no DEL would find it.
+// record writes the ports that the attachment is to have. If they can't be read back, nothing
+// may be changed: no DEL would find it.
 func (c *change) record() error {
 	next := c.old
 	next.Ports, next.ByHand = c.a.Ports, true
@@ -112,9 +111,9 @@ func (c *change) record() error {
 	return nil
 }
 
-// Publish publishes further ports of an attachment, all or none; one that it publishes to
-// the same port already is no error. A port that another container has is a
-// [model.ErrTaken].
+// Publish publishes further ports of an attachment, all or none. A port that is published
+// already, to the same port of the container, is no error. If another container has it, that is
+// a [model.ErrTaken].
 func (p Publisher) Publish(key model.Key, further []model.PortMapping) error {
 	c, err := p.begin(key)
 	if err != nil {
@@ -144,11 +143,11 @@ func (p Publisher) Publish(key model.Key, further []model.PortMapping) error {
 	return nil
 }
 
-// errLooked ends a transaction that is not to be committed, for it was filled without error.
+// errLooked ends a trial: a transaction that could be filled, and is not to be committed.
 var errLooked = errors.New("looked")
 
-// mend removes what an earlier change has left that was killed. Otherwise the transaction of
-// this one could delete an element twice.
+// mend removes what an earlier change left behind when it was killed. Otherwise this
+// transaction could delete an element twice.
 func (c *change) mend() error {
 	if !c.old.ByHand {
 		return nil
@@ -162,8 +161,8 @@ func (c *change) mend() error {
 	return err
 }
 
-// undo goes back to the old record and to its rules. The record goes on not to be believed:
-// a reload at the same moment may have read the other one.
+// undo restores the old record and its rules. The record stays marked as changed by hand: a
+// reload at the same moment may have read the other one.
 func (c *change) undo() error {
 	c.old.ByHand = true
 	c.records.Save(&c.old)
@@ -250,8 +249,8 @@ func mappings(all []model.Publication) (ports []model.PortMapping) {
 }
 
 // put makes ports reachable, in the order of an ADD: first the network's own rules, without
-// which route_localnet would do harm. With an error to end with, nothing is done but to
-// look whether it could be.
+// which route_localnet would do harm. With an error to end with, put only checks whether it
+// could be done.
 func (c *change) put(added *model.Attachment, end error) error {
 	closed := slices.ContainsFunc(c.old.Ports, func(pub model.Publication) bool { return pub.Local })
 	var replaced []model.Publication
@@ -289,7 +288,7 @@ func (c *change) put(added *model.Attachment, end error) error {
 	return err
 }
 
-// advise warns of what a caller may not expect of ports that are published now.
+// advise warns of what a caller may not expect of the ports that it has just published.
 func (p Publisher) advise(a *model.Attachment, further []model.PortMapping) {
 	var ips []model.IP
 	for _, addr := range a.Addresses {

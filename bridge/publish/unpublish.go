@@ -12,9 +12,9 @@ import (
 	"flatnet/bridge/ports"
 )
 
-// Unpublish takes away those ports of a container's attachments that leave, all or none.
-// Another attachment of the container that publishes one of them as well inherits it.
-// Connections of TCP that are open go on; of UDP, what the kernel remembers is deleted.
+// Unpublish takes away the ports of a container's attachments for which leaves returns true,
+// all or none. If another attachment of the container publishes one of them as well, it
+// inherits the port. Open TCP connections go on; the kernel's entries for UDP are deleted.
 func (p Publisher) Unpublish(keys []model.Key, leaves func(model.Publication) bool) (err error) {
 	var all []*change
 	var names []string
@@ -96,7 +96,7 @@ func withdraw(all []*change) error {
 		if len(removed) > 0 { // a further attempt finds nothing left
 			gone = removed
 		}
-		return ports.Complete(tx, attachments, addrs) // one that only 127.0.0.1 has left is closed to others
+		return ports.Complete(tx, attachments, addrs) // a port that is left on 127.0.0.1 only is closed to other hosts
 	})
 	if errors.Is(err, model.ErrUnsupported) { // and so there are none
 		err = nil

@@ -1,5 +1,5 @@
 // Package remains lists what a host has of attachments and networks besides their links, so
-// that it can be seen which of it has lost its owner. It changes nothing.
+// that leftovers can be told from what is in use. It changes none of it.
 package remains
 
 import (
@@ -18,8 +18,8 @@ import (
 	"flatnet/rtnl"
 )
 
-// A Host is what was found. Things were listed before the links: an ADD makes its link
-// first, so a thing without one has lost its owner.
+// A Host is what was found. Links were listed last: an ADD makes its link first, so whatever
+// has no link has lost its owner.
 type Host struct {
 	Networks map[string]*model.Shared        // by their records
 	Recorded map[model.Key]*model.Attachment // by theirs
@@ -38,8 +38,8 @@ type Host struct {
 	warn     func(string)
 }
 
-// Look finds it all. What can't be read is reported in the error, and the rest is returned
-// all the same; without links, nothing is.
+// Look lists all of it. The error reports what can't be read, and the rest is returned all the
+// same, unless links can't be listed.
 func Look(warn func(string)) (*Host, error) {
 	opened, err := host.Open(warn)
 	if err != nil {
@@ -63,8 +63,8 @@ func Look(warn func(string)) (*Host, error) {
 	return h, err
 }
 
-// Lockable reports an error if verbs can't take turns, without which a removal could meet
-// an ADD.
+// Lockable returns an error if verbs can't take turns: without these, a removal could collide
+// with an ADD.
 func Lockable(warn func(string)) error {
 	f := records.Own(warn).Memory()
 	if f == nil {
@@ -118,7 +118,7 @@ func (h *Host) lookAtRules(opened *host.Host) error {
 	return err
 }
 
-// addTable notes a table, if it is a network's: see [host.Table].
+// addTable adds a table, if it is a network's: see [host.Table].
 func (h *Host) addTable(t nft.Table) {
 	network, own := strings.CutPrefix(t.Name, "flatnet-")
 	if t.Name == "flatnet" {
@@ -181,8 +181,8 @@ func (h *Host) Forget(keys []model.Key) {
 // Busy reports whether a verb of the attachment is under way, or may be.
 func (h *Host) Busy(key model.Key) bool { return h.records.Busy(key) }
 
-// Used reports whether a network has attachments: links that name it or, for an ADD names
-// its link last, have the mark of one of its keys.
+// Used reports whether a network has attachments: links that name it or, since an ADD sets the
+// alias last, have another sign of one of its keys.
 func (h *Host) Used(network string, keys []model.Key) bool {
 	return h.named[network] || slices.ContainsFunc(keys, h.Linked)
 }

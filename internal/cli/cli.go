@@ -1,4 +1,4 @@
-// Package cli is flatnet's door for people.
+// Package cli is the command line, flatnet's door for people.
 package cli
 
 import (
@@ -23,8 +23,8 @@ type Host interface {
 	Reload() (mended []string, err error)
 }
 
-// An Inventory lists attachments and what has lost its owner: of one network or, if the
-// name is empty, of all. What can't be read is reported in the error, beside the rest.
+// An Inventory lists attachments and leftovers: of one network or, if the name is empty, of
+// all. The error reports what can't be read; the rest is returned all the same.
 type Inventory interface {
 	List(network string) ([]*report.Attachment, error)
 	Status(network string) ([]*report.Network, error)
@@ -33,38 +33,38 @@ type Inventory interface {
 	Collect(network string) ([]*report.Leftover, error)
 }
 
-// A Call is what a command line is run with. What a command needs of other packages is a
-// field here, for this package makes no system call.
+// A Call is one invocation. What commands need from other packages is a field here: this
+// package makes no system calls.
 type Call struct {
 	Args  []string
 	Build Build
 	Host  Host
 	// Inventory compares what the host has with what is leased.
 	Inventory Inventory
-	// Names returns the names of containers by their IDs, of those whose engine has them.
+	// Names maps IDs of containers to their names, as far as engines record them.
 	Names     func() map[string]string
 	Publisher Publisher
 	// Examine looks for what keeps flatnet from working.
 	Examine func() []report.Finding
-	// Plan says what an ADD would make.
+	// Plan returns what an ADD would make.
 	Plan func(PlanQuery) ([]string, error)
-	// Refusal says why the caller can't run a command that needs root, and what to type; nil:
-	// everybody can.
+	// Refusal returns why the caller can't run a command that needs root, and what to type
+	// instead; nil: everybody can.
 	Refusal        func(args ...string) string
 	Color          bool // stdout is a terminal of colours
 	Stdout, Stderr io.Writer
 	Now            func() time.Time // nil: the clock
 }
 
-// The exit statuses, which scripts rely on.
+// Exit statuses. Scripts rely on them.
 const (
 	failed        = 1 // or something is missing
 	usageError    = 2 // a command line that is not understood
 	somethingLeft = 3 // a gc without --yes found something
 )
 
-// commands lists all of them, in the order of the help. Each is one entry here and one
-// function: help, suggestions and completion follow.
+// commands lists all commands in the order of the help. Each is one entry here and one
+// function; help, suggestions and completion are derived from the entry.
 func commands() []command {
 	return []command{
 		{name: "list", root: true, other: "ps", alike: []string{"ls", "containers", "addresses"}, arguments: []string{"[NETWORK]"},
@@ -166,8 +166,8 @@ func Main(c *Call) int {
 	return status.status
 }
 
-// print writes lines to stdout and returns the exit status. A reader that has gone, such as
-// head, has read what it wanted, and needs no message.
+// print writes lines to stdout and returns the exit status. A reader that has closed its pipe,
+// such as head, needs no message.
 func (c *Call) print(lines []string) int {
 	if len(lines) == 0 {
 		return 0
@@ -182,12 +182,12 @@ func (c *Call) print(lines []string) int {
 	return failed
 }
 
-// noCommand is what to say about a command that does not exist.
+// noCommand returns the message about a command that does not exist.
 func noCommand(name string) string {
 	return fmt.Sprintf("there is no command %q%s\nflatnet --help lists the commands.", name, suggestCommand(name))
 }
 
-// usage is the help, which fits on a screen of 80 columns.
+// usage returns the help, which fits on a screen of 80 columns.
 func usage() string {
 	var rows [][]string
 	for _, c := range commands() {

@@ -179,8 +179,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// A full disk takes no output: that is one error, whatever there is to print, and a failure. A
-// reader that has gone is one without a word.
+// Output that a full disk does not take is one error, however much there is to print, and a
+// failure. If the reader has closed its pipe, it is a failure without a message.
 func TestOutputThatFails(t *testing.T) {
 	for err, want := range map[error]string{syscall.ENOSPC: "flatnet: no space left on device\n", fmt.Errorf("write: %w", syscall.EPIPE): ""} {
 		for _, args := range []string{"", "list", "list --json", "show", "status flatnet", "reload", "gc", "gc --yes", "publish", "doctor", "plan", "version", "help list",
@@ -195,13 +195,13 @@ func TestOutputThatFails(t *testing.T) {
 	}
 }
 
-// A broken output takes nothing.
+// A broken output fails each write.
 type broken struct{ err error }
 
 func (b broken) Write([]byte) (int, error) { return 0, b.err }
 
-// What needs root names itself and the way to it, does nothing, and explains itself to
-// everybody; the rest is for everybody.
+// Without root, a command that needs it prints what to type instead, and does nothing. Its help
+// is for everybody.
 func TestWithoutRoot(t *testing.T) {
 	for _, cmd := range commands() {
 		if !cmd.root {
@@ -360,7 +360,7 @@ func TestRepairsJSON(t *testing.T) {
 	}
 }
 
-// The scripts ask for what may be the last word.
+// The scripts ask for completions of the last word.
 func TestCandidates(t *testing.T) {
 	for words, want := range map[string]string{
 		"":                  strings.Join(names(), " "),

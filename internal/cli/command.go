@@ -10,19 +10,19 @@ import (
 	"flatnet/internal/fields"
 )
 
-// A command is a word that people type. [commands] has one entry for each: its parser, its
-// help and its completion all follow from that.
+// A command is a word that people type. Its parser, help and completion are derived from its
+// entry in [commands].
 type command struct {
 	name, other string   // other is a second name
-	alike       []string // what other programs call something like it: suggested, not accepted
+	alike       []string // names that other programs have for it: suggested, not accepted
 	arguments   []string // as the usage shows them; "[NAME]" may be left out, "NAME..." be several
 	options     []option
 	root        bool // it needs root, or what root has recorded
-	raw         bool // from the first argument on, everything is an argument
+	raw         bool // everything from the first argument on is an argument
 	summary     string
-	help        string   // what else there is to say
-	examples    []string // with their explanation behind " # "
-	status      string   // what the exit status says, if that is not the usual
+	help        string   // further explanation
+	examples    []string // each with its explanation after " # "
+	status      string   // the meaning of the exit status, if it is not the usual one
 	run         func(c *Call, q query) (lines []string, err error)
 }
 
@@ -38,7 +38,7 @@ func jsonOption() option { return option{name: "--json", summary: "print JSON, f
 
 func helpOption() option { return option{name: "--help", short: "-h", summary: "print this text"} }
 
-// A query is what an invocation asks for.
+// A query is an invocation's options and arguments.
 type query struct {
 	args    []string
 	options []string // their long names, in the order in which they were given
@@ -47,7 +47,7 @@ type query struct {
 
 func (q query) has(option string) bool { return slices.Contains(q.options, option) }
 
-// value returns what followed an option the last time.
+// value returns the value of an option; if it was given several times, the last one.
 func (q query) value(option string) (value string) {
 	for i, name := range q.options {
 		if name == option {
@@ -57,7 +57,7 @@ func (q query) value(option string) (value string) {
 	return value
 }
 
-// arg returns the argument of an index, empty if there is none.
+// arg returns the argument at an index, or "" if there is none.
 func (q query) arg(i int) string {
 	if i < len(q.args) {
 		return q.args[i]
@@ -65,8 +65,7 @@ func (q query) arg(i int) string {
 	return ""
 }
 
-// An exit is an error that decides about the exit status. Without an error in it nothing
-// more is printed.
+// An exit is an error that has its own exit status. If its text is empty, nothing is printed.
 type exit struct {
 	error
 	status int
@@ -74,10 +73,10 @@ type exit struct {
 
 func (e exit) Unwrap() error { return e.error }
 
-// misused is the error about an argument that can't be meant.
+// misused returns an error about a wrong command line.
 func misused(format string, args ...any) error { return exit{fmt.Errorf(format, args...), usageError} }
 
-// printed ends a command with a status and without a message.
+// printed returns an error that ends a command with a status, but without a message.
 func printed(status int) error { return exit{errors.New(""), status} }
 
 func find(name string) (command, bool) {
@@ -109,7 +108,7 @@ func suggestCommand(word string) string {
 	return ""
 }
 
-// suggest returns the word that is like the one given, as a question.
+// suggest returns the first of some words that is similar to the one given, as a question.
 func suggest(word string, words []string) string {
 	for _, w := range words {
 		if strings.Trim(word, "-") != "" && strings.HasPrefix(w, word) || fields.Similar(word, w) {
@@ -132,7 +131,8 @@ func (c *command) option(name string) (option, bool) {
 	return all[i], true
 }
 
-// parse reads the arguments after the command's name. With --help, they need not be whole.
+// parse reads the arguments after the command's name. With --help, required ones may be
+// missing.
 func (c *command) parse(args []string) (q query, err error) {
 	for len(args) > 0 {
 		a := args[0]
@@ -187,7 +187,7 @@ func (c *command) parseOption(q *query, a string, rest []string) ([]string, erro
 	return rest, nil
 }
 
-// count compares the number of arguments with the command's.
+// count checks the number of arguments.
 func (c *command) count(args []string) error {
 	if n := len(args); n < len(c.arguments) && !strings.HasPrefix(c.arguments[n], "[") {
 		return fmt.Errorf("it needs %s", strings.TrimSuffix(c.arguments[n], "..."))
@@ -199,7 +199,7 @@ func (c *command) count(args []string) error {
 	return nil
 }
 
-// line is the command's usage.
+// line returns the command's usage in one line.
 func (c *command) line() string {
 	words := []string{"flatnet", c.name}
 	for _, o := range c.options {
@@ -215,7 +215,7 @@ func (c *command) line() string {
 	return strings.Join(append(words, c.arguments...), " ")
 }
 
-// usage is what --help prints.
+// usage returns what --help prints.
 func (c *command) usage() string {
 	lines := []string{c.line(), "", "  " + c.summary}
 	if c.other != "" {
@@ -280,8 +280,8 @@ func table(rows [][]string) (lines []string) {
 	return lines
 }
 
-// width is how many columns a text takes on a terminal. Texts are ASCII; a colour (see
-// [Call.paint]) takes none.
+// width returns how many columns a text takes on a terminal. Texts are ASCII; colours (see
+// [Call.paint]) take none.
 func width(text string) int {
 	n := len(text)
 	for strings.Contains(text, "\x1b[") {

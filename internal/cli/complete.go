@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// completing is the command that the scripts call; people have no need of it.
+// completing is the hidden command that the shells' scripts call.
 const completing = "__complete"
 
-// wantsFiles is what the scripts get instead of candidates where a file's name is to follow.
+// wantsFiles replaces the candidates where a file name is expected: the shell completes it.
 const wantsFiles = ":files"
 
-// candidates lists what may be the last of the words after the program's name: each with
-// an explanation after a tab, if it has any.
+// candidates lists the completions of the last of the words after the program's name, each with
+// an explanation, if there is one, after a tab.
 func (c *Call) candidates(words []string) []string {
 	if len(words) == 0 {
 		words = []string{""}
@@ -77,7 +77,7 @@ func (c *command) argument(words []string) string {
 	return strings.Trim(c.arguments[n], "[].")
 }
 
-// values lists what may stand where the usage has a word in capitals.
+// values lists the values of a word that the usage has in capitals.
 func (c *Call) values(kind string) (all []string) {
 	switch kind {
 	case "COMMAND":
@@ -92,7 +92,7 @@ func (c *Call) values(kind string) (all []string) {
 	}
 	surveys, err := c.Host.Survey(false)
 	if err != nil {
-		return nil // a shell has no place for it
+		return nil // it would end up in the command line
 	}
 	containers := c.Names()
 	for _, s := range surveys {
@@ -117,7 +117,7 @@ func matching(all []string, word string) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s != wantsFiles && !strings.HasPrefix(s, word) })
 }
 
-// completion returns the script that lets a shell ask this program.
+// completion returns the script by which a shell asks this program for candidates.
 func completion(_ *Call, q query) ([]string, error) {
 	script, ok := map[string]string{"bash": bashScript, "zsh": zshScript, "fish": fishScript}[q.arg(0)]
 	if !ok {
@@ -126,8 +126,8 @@ func completion(_ *Call, q query) ([]string, error) {
 	return []string{script}, nil
 }
 
-// A shell's script passes on the words up to the cursor, the last of which may be empty.
-// What the program prints on stderr would destroy the command line.
+// A shell's script passes on the words up to the cursor, the last of which may be empty. The
+// program's stderr is discarded: it would garble the command line.
 const bashScript = `# bash completion of flatnet
 _flatnet() {
   local line found IFS=$'\n'
@@ -143,7 +143,7 @@ _flatnet() {
 }
 complete -F _flatnet flatnet`
 
-// It can be sourced, and be a file _flatnet of fpath.
+// It can be sourced, or be the file _flatnet in a directory of fpath.
 const zshScript = `#compdef flatnet
 _flatnet() {
   local line

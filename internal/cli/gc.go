@@ -8,7 +8,7 @@ import (
 	"flatnet/internal/report"
 )
 
-// gc lists what has lost its owner; with --yes it removes that.
+// gc lists leftovers, and with --yes removes them.
 func gc(c *Call, q query) ([]string, error) {
 	yes := q.has("--yes")
 	look := c.Inventory.Garbage
@@ -42,7 +42,7 @@ func gc(c *Call, q query) ([]string, error) {
 	return append(lines, verdict(found, yes)...), cmp.Or(err, pending(found, yes))
 }
 
-// pending is the exit status of a gc that would remove something.
+// pending returns the exit status of a gc that would remove something.
 func pending(found []*report.Leftover, yes bool) error {
 	if yes || removable(found) == 0 {
 		return nil
@@ -59,7 +59,7 @@ func removable(found []*report.Leftover) (n int) {
 	return n
 }
 
-// verdict is the last line of a gc.
+// verdict returns the last line of a gc.
 func verdict(found []*report.Leftover, yes bool) []string {
 	switch n := removable(found); {
 	case n == 0:

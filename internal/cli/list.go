@@ -10,7 +10,7 @@ import (
 	"flatnet/internal/report"
 )
 
-// network returns the network that is asked for; empty: all.
+// network returns the network that is asked for; "" means all.
 func (q query) network() (string, error) {
 	name, option := q.arg(0), q.value("--network")
 	if name != "" && option != "" && name != option {
@@ -19,7 +19,7 @@ func (q query) network() (string, error) {
 	return cmp.Or(option, name), nil
 }
 
-// unknown is the error about a network of which nothing is found.
+// unknown returns the error about a network that has no attachment.
 func (c *Call) unknown(name string) error {
 	var known []string
 	if all, err := c.Host.Survey(false); err == nil {
@@ -83,7 +83,7 @@ func (c *Call) advise(all []*report.Attachment) {
 	}
 }
 
-// orDash returns a list for a column, in which nothing is shown as a dash.
+// orDash joins a list for a column; an empty one is shown as a dash.
 func orDash(list []string) string { return cmp.Or(strings.Join(list, ","), "-") }
 
 func (c *Call) now() time.Time {
@@ -93,7 +93,7 @@ func (c *Call) now() time.Time {
 	return time.Now()
 }
 
-// age returns a time span in its largest unit. A clock may have been set back.
+// age formats a duration in its largest unit. It is negative if the clock has been set back.
 func age(d time.Duration, unknown bool) string {
 	if unknown {
 		return "-"

@@ -11,7 +11,7 @@ import (
 	"flatnet/internal/fields"
 )
 
-// What parsePorts reads, for people.
+// Help about what parsePorts reads.
 const (
 	portHelp = `PORT is [HOSTIP:]HOSTPORT[:CONTAINERPORT][/PROTOCOL], as of podman run -p:
 8080:80, 127.0.0.1:53:53/udp, [2001:db8::1]:443, 9000-9009:80-89. CONTAINER is
@@ -27,8 +27,8 @@ func networkOption() option {
 	return option{name: "--network", value: "NETWORK", summary: "the container's attachment to this network"}
 }
 
-// parsePorts reads ports as podman run -p has them, except that a lonely number is of the
-// host. Where no container's port is given, ContainerPort is 0.
+// parsePorts reads ports in the syntax of podman run -p, except that a single number is the
+// host's port. Where no container's port is given, ContainerPort is 0.
 func parsePorts(text string) (ports []model.PortMapping, err error) {
 	p := model.PortMapping{Protocol: model.TCP}
 	rest, protocol, named := strings.Cut(text, "/")
@@ -68,8 +68,7 @@ func parsePorts(text string) (ports []model.PortMapping, err error) {
 	return ports, nil
 }
 
-// splitHost splits off the host's address: what is in brackets, has dots, or stands before
-// two ports.
+// splitHost splits off the host's address: it is in brackets, has dots, or precedes two ports.
 func splitHost(text string) (host, ports string, err error) {
 	if in, after, ok := strings.Cut(text, "]:"); ok && strings.HasPrefix(in, "[") {
 		return in[1:], after, nil

@@ -12,16 +12,17 @@ import (
 	"flatnet/internal/report"
 )
 
-// A Publisher changes which ports of containers that run are published.
+// A Publisher publishes and unpublishes ports of running containers.
 type Publisher interface {
 	// Publish publishes further ports of an attachment, all or none.
 	Publish(key model.Key, further []model.PortMapping) error
-	// Unpublish takes away those ports of a container's attachments that leave.
+	// Unpublish takes away the ports of a container's attachments for which leaves returns
+	// true.
 	Unpublish(keys []model.Key, leaves func(model.Publication) bool) error
 }
 
-// portsOf lists the attachments of a container, or of all; with a network, of that only.
-// Those that have no record come last.
+// portsOf lists the attachments of a container, or of all; with a network, only those in it.
+// One without a record has no MAC address.
 func (c *Call) portsOf(container, network string) (found []*model.Attachment, err error) {
 	all, err := c.Host.Survey(false)
 	if err != nil {
@@ -59,7 +60,7 @@ func (c *Call) portsOf(container, network string) (found []*model.Attachment, er
 // maxCandidates bounds how many things an error lists.
 const maxCandidates = 10
 
-// some joins texts, or the first of very many.
+// some joins texts, or only the first ones if there are very many.
 func some(texts []string) string {
 	if more := len(texts) - maxCandidates; more > 0 {
 		texts = append(slices.Clone(texts[:maxCandidates]), fmt.Sprintf("%d more", more))
@@ -98,8 +99,8 @@ func (c *Call) identify(word string, all []*model.Attachment) (string, error) {
 	return "", fmt.Errorf("no attached container has the name or ID %q%s", word, suggest(word, words))
 }
 
-// parseAll reads the ports that a command line names. Where one names no container's port,
-// it is the host's with same, and else 0.
+// parseAll reads the ports that a command line names. A port of the container that is not named
+// is the host's if same is set, and otherwise 0.
 func parseAll(args []string, same bool) (all []model.PortMapping, err error) {
 	for _, text := range args {
 		ports, err := parsePorts(text)
@@ -131,7 +132,7 @@ func rows(found []*model.Attachment, containers map[string]string) (all []*repor
 	return all
 }
 
-// publish publishes ports, or without any lists those that are.
+// publish publishes ports. Without any, it lists the published ones.
 func publish(c *Call, q query) ([]string, error) {
 	further, err := parseAll(q.args[min(1, len(q.args)):], true)
 	if err != nil {
@@ -160,7 +161,7 @@ func publish(c *Call, q query) ([]string, error) {
 	return c.said("published", []*model.Attachment{a}, nil), nil
 }
 
-// said returns a line for each port, or range of ports, that is selected.
+// said returns a line for each selected port, or range of ports.
 func (c *Call) said(verb string, found []*model.Attachment, s selection) (lines []string) {
 	containers := c.Names()
 	for _, a := range found {
@@ -195,7 +196,8 @@ func (s selection) has(pub model.Publication) bool {
 	return s == nil || slices.ContainsFunc(s[hostPort{pub.Protocol, pub.Host.Port()}], func(p model.PortMapping) bool { return selects(p, pub) })
 }
 
-// selects reports whether a publication is what a mapping names, as far as it does.
+// selects reports whether a mapping matches a publication. What the mapping leaves open matches
+// anything.
 func selects(p model.PortMapping, pub model.Publication) bool {
 	return pub.Host.IsValid() && (!p.HostIP.IsValid() || p.HostIP == pub.Host.Addr()) &&
 		(p.ContainerPort == 0 || p.ContainerPort == pub.Target.Port())
@@ -251,7 +253,7 @@ func unpublish(c *Call, q query) ([]string, error) {
 	return c.said("unpublished", found, chosen), nil
 }
 
-// checkPublished reports a port that is named, and that a container does not publish.
+// checkPublished returns an error about a named port that the container does not publish.
 func checkPublished(named []model.PortMapping, found []*model.Attachment, container string) error {
 	all := map[hostPort][]model.Publication{}
 	var has []string
@@ -271,7 +273,7 @@ func checkPublished(named []model.PortMapping, found []*model.Attachment, contai
 	return nil
 }
 
-// written returns a mapping as parsePorts reads it.
+// written formats a mapping for people.
 func written(p model.PortMapping) string {
 	text := fmt.Sprintf("%d/%s", p.HostPort, model.ProtocolName(p.Protocol))
 	if p.ContainerPort != 0 {

@@ -56,7 +56,7 @@ func headline(s *model.Survey) []string {
 	return words
 }
 
-// leaf names an attachment's end in the container.
+// leaf describes an attachment's end in the container.
 func leaf(a *model.Attachment, containers map[string]string) []string {
 	words := []string{a.Key.IfName, model.JoinAddrs(a.IPs())}
 	id := short(a.Key.ContainerID)

@@ -10,7 +10,7 @@ import (
 	"flatnet/internal/report"
 )
 
-// status returns a line for each network, and as the error what each misses.
+// status returns a line for each network. The error names what each is missing.
 func status(c *Call, q query) ([]string, error) {
 	name := q.arg(0)
 	all, err := c.Inventory.Status(name)
@@ -64,7 +64,7 @@ func brief(faults string) string {
 	return faults
 }
 
-// free says how many addresses are free, where they can be counted.
+// free returns the number of free addresses, as a power of two if it is too large.
 func free(p report.Pool) string {
 	if p.Free == math.MaxUint64 {
 		return "2^" + fmt.Sprint(p.Addr().BitLen()-p.Bits())

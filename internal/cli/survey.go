@@ -11,7 +11,7 @@ import (
 	"flatnet/internal/strictjson"
 )
 
-// look surveys the network that is asked for, or all.
+// look surveys the requested network, or all.
 func (c *Call) look(q query) ([]*model.Survey, error) {
 	all, err := c.Host.Survey(false)
 	name := q.arg(0)
@@ -25,8 +25,8 @@ func (c *Call) look(q query) ([]*model.Survey, error) {
 	return all, err
 }
 
-// printable returns a text as it is, or quoted if it is one that no tool would make: who has
-// a network namespace gives names there, and a terminal obeys some.
+// printable returns a text as it is, or quoted if it has other characters than printable ASCII:
+// whoever controls a network namespace chooses names in it, and terminals obey some sequences.
 func printable(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
 		return strconv.Quote(s)

@@ -15,7 +15,7 @@ type Build struct {
 	Netavark        string   // the version of netavark's plugin API
 }
 
-// features lists what this build can do, whatever the kernel has.
+// features lists what this build can do, regardless of the kernel.
 func features() []string {
 	return []string{
 		"ipv4", "ipv6", "ports-tcp", "ports-udp", "ports-sctp", "masquerade", "isolation", "internal", "published-only",
@@ -74,8 +74,8 @@ func wrap(words []string, columns int) (lines []string) {
 	return lines
 }
 
-// traceCommand is served before this package is asked: see trace.Begin. What comes here is a
-// call without another command.
+// traceCommand is handled before this package is called: see trace.Begin. Only a call without
+// another command gets here.
 func traceCommand() command {
 	return command{name: "trace", alike: []string{"strace", "monitor", "log"}, arguments: []string{"COMMAND..."}, raw: true,
 		summary: "run a command and print each netlink message",

@@ -18,8 +18,8 @@ import (
 const useCNI = "mkdir -p /etc/containers/containers.conf.d && " +
 	`printf '[network]\nnetwork_backend = "cni"\n' >/etc/containers/containers.conf.d/flatnet.conf`
 
-// podman reads Podman's version, its network back end and netavark's version, as far as
-// files tell: flatnet executes nothing.
+// podman reads Podman's version, its network back end and netavark's version, as far as files
+// show them: flatnet executes nothing.
 func (d *Doctor) podman() {
 	podman := d.version("podman")
 	if podman == "" {

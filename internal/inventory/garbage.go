@@ -15,7 +15,7 @@ import (
 	"flatnet/ipam"
 )
 
-// Garbage lists what has lost its owner, of one network or of all.
+// Garbage lists the leftovers of one network, or of all.
 func (i Inventory) Garbage(network string) ([]*report.Leftover, error) {
 	v, err := i.look(network)
 	if v == nil {
@@ -24,7 +24,8 @@ func (i Inventory) Garbage(network string) ([]*report.Leftover, error) {
 	return v.garbage(network), errors.Join(err, v.unheardOf(network))
 }
 
-// unheardOf reports a network that nothing on the host is of, which may be misspelt.
+// unheardOf returns an error about a network of which the host has nothing: its name may be
+// misspelt.
 func (v *view) unheardOf(network string) error {
 	if network == "" || slices.Contains(v.networks(), network) {
 		return nil
@@ -32,8 +33,8 @@ func (v *view) unheardOf(network string) error {
 	return fmt.Errorf("network %q has nothing on this host: no link, record, rule, bridge or lease", network)
 }
 
-// garbage lists what belongs to attachments without a link, and then what networks have
-// that have no attachment.
+// garbage lists what belongs to attachments without a link, and then to networks without an
+// attachment.
 func (v *view) garbage(network string) (all []*report.Leftover) {
 	inFlight, seen := map[model.Key]bool{}, map[report.Leftover]bool{}
 	foreign := map[model.Key]bool{} // leases that may be of another network namespace's containers
@@ -79,15 +80,14 @@ func (v *view) garbage(network string) (all []*report.Leftover) {
 	return append(all, v.unused(network, all)...)
 }
 
-// known reports whether this network namespace has anything of an attachment but its
-// lease, which does not say where its container is.
+// known reports whether this network namespace has more of an attachment than its lease, which
+// does not show where its container is.
 func (v *view) known(key model.Key) bool {
 	return v.Gone[key] || v.Recorded[key] != nil || v.Limits[key.Mark()] != "" || slices.Contains(v.Ports, key) || slices.Contains(v.Guarded, key)
 }
 
-// unused lists what networks without attachments have. A bridge that has nothing else of
-// its network beside it is no leftover: with CNI, that is how a network waits for its next
-// container.
+// unused lists what belongs to networks without attachments. A bridge alone is no leftover:
+// with CNI, it stays for the network's next container.
 func (v *view) unused(network string, of []*report.Leftover) (all []*report.Leftover) {
 	for _, name := range v.networks() {
 		living := slices.ContainsFunc(v.held[name], func(h ipam.Held) bool { return !h.Stale })
@@ -110,9 +110,9 @@ func (v *view) unused(network string, of []*report.Leftover) (all []*report.Left
 	return all
 }
 
-// Collect removes what Garbage lists, and returns what it removed and what it kept. Each attachment is
-// looked at once more while no other call for it can begin, and stays if it has a link by
-// then. What can't be removed is named in the error.
+// Collect removes what Garbage lists, and returns what it removed and what it kept. It looks at
+// each attachment once more while no other call for it can begin, and keeps it if it has a link
+// by then. The error names what can't be removed.
 func (i Inventory) Collect(network string) (all []*report.Leftover, err error) {
 	if err := remains.Lockable(i.Engine.Warn); err != nil {
 		return nil, err
@@ -181,9 +181,9 @@ func (i Inventory) clear(network string, keys []model.Key, store *ipam.Store) er
 	return nil
 }
 
-// A collector gives back leases whose attachments the host has found to be without a link.
-// It is called in their turns, and so removes their names as well. The addresses are
-// remembered: a container may be back after a reboot.
+// A collector gives back the leases of attachments that the host has found to have no link. The
+// host has their turns then, so names are removed as well. Addresses are remembered: a
+// container may come back after a reboot.
 type collector struct {
 	*ipam.Store
 	names engine.Names

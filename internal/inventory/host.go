@@ -10,10 +10,10 @@ import (
 // A Host is an engine's host for people.
 type Host struct {
 	engine.Host
-	Warn func(string) // hears what is wrong and yet no error
+	Warn func(string) // receives warnings
 }
 
-// Reload restores first what shows whose links are whose, by which the rest is found.
+// Reload first restores what shows whose a link is, since the rest is found by that.
 func (h Host) Reload() (mended []string, err error) {
 	mended, serr := signs.Restore(h.Warn)
 	more, err := h.Host.Reload()

@@ -1,5 +1,5 @@
-// Package inventory compares what a host has with what is leased: which attachments there
-// are, and what has lost its owner.
+// Package inventory compares what a host has with what is leased, to list attachments and what
+// has lost its owner.
 package inventory
 
 import (
@@ -20,11 +20,11 @@ import (
 	"flatnet/ipam"
 )
 
-// An Inventory is of the host of an engine.
+// An Inventory examines the host of an engine.
 type Inventory struct {
 	Engine engine.Engine
 	Names  func() map[string]string // of containers by their IDs
-	// Aloof statuses don't try to write a lease, which leaves a trace in the directory.
+	// If Aloof is set, Status does not try to write a lease, which would change the directory.
 	Aloof bool
 }
 
@@ -37,8 +37,8 @@ type view struct {
 	names  map[string]string
 }
 
-// look reads everything of one network, or of all. What can't be read is reported in the
-// error, and the view has the rest, unless it is nil.
+// look reads everything about one network, or about all. The error reports what can't be read;
+// the view has the rest, or is nil.
 func (i Inventory) look(network string) (*view, error) {
 	found, err := remains.Look(i.Engine.Warn)
 	if found == nil {
@@ -74,8 +74,8 @@ func (i Inventory) store(recorded *model.Shared, network string) *ipam.Store {
 	return ipam.New(cfg, i.Engine.Host.Owners)
 }
 
-// networks lists all that something is known of, in the order of their names: by links,
-// records, rules, bridges and folders of leases.
+// networks lists the networks that have links, records, rules, bridges or folders of leases, in
+// the order of their names.
 func (v *view) networks() []string {
 	all := map[string]bool{"flatnet": true}
 	for _, o := range v.Owners {
@@ -149,7 +149,8 @@ func seenIn(surveys []*model.Survey) map[model.Key]bool {
 	return seen
 }
 
-// place is what a list is sorted by: networks, and in each those without a link last.
+// place returns the key by which a list is sorted: by network, and in each those without a link
+// last.
 func place(a *report.Attachment) string {
 	return fmt.Sprintf("%s %t %s", a.Key.Network, a.HostEnd == "", a.Key)
 }

@@ -16,8 +16,8 @@ import (
 	"flatnet/ipam"
 )
 
-// Status compares networks that have attachments with what they need on the host, by what
-// is recorded of each: one, or all.
+// Status compares networks that have attachments, one or all, with what their records say that
+// they need on the host.
 func (i Inventory) Status(network string) (all []*report.Network, err error) {
 	v, err := i.look(network)
 	if v == nil {
@@ -54,8 +54,8 @@ func accuse(all []*report.Network, o model.Owner) {
 	}
 }
 
-// reproach adds to the row of a network, which may be a new one, that somebody has changed a
-// link of it.
+// reproach adds a link that somebody has changed to the row of its network, which may be a new
+// one.
 func (v *view) reproach(all []*report.Network, a *report.Attachment) []*report.Network {
 	i := slices.IndexFunc(all, func(n *report.Network) bool { return n.Name == a.Key.Network })
 	if i < 0 {
@@ -149,8 +149,8 @@ func (v *view) pools(s *model.Survey) (all []report.Pool) {
 	return all
 }
 
-// capacity returns how many addresses of a subnet containers may have: see
-// [ipam.NewRange]. More than fit into 63 bits are all of them.
+// capacity returns how many addresses of a subnet containers may have: see [ipam.NewRange]. If
+// they are more than 62 bits can count, it returns math.MaxUint64.
 func capacity(sub model.Subnet) uint64 {
 	bits := sub.Addr().BitLen() - sub.Bits()
 	if bits > 62 {
@@ -170,8 +170,8 @@ func capacity(sub model.Subnet) uint64 {
 }
 
 // storeOf opens the leases of a network so that STATUS can ask for a free address: of each
-// family, any will do. Limits of a range are not recorded, and of a network whose addresses
-// another plugin leases, nothing is.
+// family, any will do. Limits of a range are not recorded, and neither are ranges that another
+// plugin leases from.
 func (i Inventory) storeOf(s *model.Shared) (alloc model.Allocator, err error) {
 	var v4, v6 []model.Range
 	for _, sub := range s.Subnets {

@@ -16,22 +16,22 @@ import (
 	"flatnet/internal/strictjson"
 )
 
-// plugin is the name by which configurations call flatnet.
+// plugin is flatnet's type in configurations.
 const plugin = "flatnet"
 
-// A source is a network's configuration where it was found.
+// A source is a network's configuration, and where it was found.
 type source struct {
 	path     string
 	network  string
 	netavark bool
-	doc      *strictjson.Object // a network of Podman, or what flatnet's part of a list is in
+	doc      *strictjson.Object // the whole document
 	own      *strictjson.Object // flatnet's part of it
 	others   []string           // the list's other plugins
 	late     bool               // flatnet is not the first of them
 }
 
-// read reads a file of any of the formats: a list of CNI plugins or a single one, or a network
-// of Podman's netavark back end.
+// read reads a file in any of the formats: a list of CNI plugins, a single one, or a network of
+// Podman's netavark back end.
 func read(path string) (s source, err error) {
 	s.path = path
 	var data []byte
@@ -53,7 +53,7 @@ func read(path string) (s source, err error) {
 	return s, s.classify()
 }
 
-// classify finds out which format a document has, and flatnet's part of it.
+// classify determines a document's format, and finds flatnet's part in it.
 func (s *source) classify() error {
 	s.network, _ = s.doc.String("name")
 	typ, _ := s.doc.String("type")
@@ -85,8 +85,9 @@ func (s *source) classify() error {
 	return nil
 }
 
-// find returns the configuration of a network, or of the only one there is: of those that a
-// runtime of CNI would read, and then of Podman's. Files that are not flatnet's are skipped.
+// find returns the configuration of a network or, without a name, of the only one. It reads
+// what a CNI runtime would read, and then Podman's networks; files that are not flatnet's are
+// skipped.
 func (p Planner) find(network string) (source, error) {
 	var first source
 	var names []string
@@ -134,7 +135,7 @@ func files(dir string, extensions ...string) (paths []string) {
 	return paths
 }
 
-// conf is what flatnet gets on stdin from libcni for an ADD (buildOneConfig of its api.go).
+// conf returns what libcni writes to flatnet's stdin for an ADD (buildOneConfig of its api.go).
 func (s *source) conf() string {
 	var w strictjson.Writer
 	w.Begin("", '{')
@@ -155,7 +156,7 @@ func (s *source) conf() string {
 	return string(w.Bytes)
 }
 
-// exec is what netavark writes to a plugin's stdin for setup (NetworkPluginExec of its
+// exec returns what netavark writes to a plugin's stdin for setup (NetworkPluginExec of its
 // types.rs).
 func exec(network, container, ifName string) string {
 	var w strictjson.Writer
@@ -169,7 +170,7 @@ func exec(network, container, ifName string) string {
 	return string(w.Bytes)
 }
 
-// whole reports whether a definition has what create adds.
+// whole reports whether a definition has everything that create adds.
 func (s *source) whole() bool { return s.doc.NonZero("network_interface") && s.doc.NonZero("subnets") }
 
 // text returns the definition.

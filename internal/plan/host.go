@@ -22,8 +22,8 @@ import (
 	"flatnet/rtnl"
 )
 
-// A dryHost stands in for the host below the engine: it answers Add by what would be, and
-// notes that in a plan.
+// A dryHost takes the place of the host below the engine. Its Add makes nothing: it returns
+// what would be made, and records it in a plan.
 type dryHost struct {
 	*bridge.Host
 	plan *Plan
@@ -31,11 +31,11 @@ type dryHost struct {
 
 var _ engine.Host = (*dryHost)(nil)
 
-// Delete is what a door calls when it could not reply: there is nothing to undo.
+// Delete is called by a door that could not reply. There is nothing to undo.
 func (*dryHost) Delete(model.Key, model.Allocator, bool) error { return nil }
 
-// Add goes the way of [bridge.Host.Add] and asks what that asks, in its order. What the caller
-// may not ask stays unknown.
+// Add follows [bridge.Host.Add] and makes the same queries in the same order. The results of
+// those that the caller is not permitted to make stay unknown.
 func (h *dryHost) Add(n *model.Network, r *model.Request, alloc model.Allocator, last func(*model.Result) error) (res model.Result, err error) {
 	if err := n.CheckRequest(r); err != nil {
 		return res, err
@@ -94,7 +94,7 @@ func (h *dryHost) lease(n *model.Network, r *model.Request, alloc model.Allocato
 	return l, h.plan.allowed("addresses", err)
 }
 
-// planned is [model.Plan], and without addresses the plan of the rest.
+// planned returns [model.Plan] or, if the addresses are unknown, the plan of the rest.
 func planned(n *model.Network, r *model.Request, l *model.Lease) (*model.Attachment, error) {
 	if len(l.Addresses) > 0 || n.NoAddress {
 		return model.Plan(n, r, l)
@@ -112,7 +112,7 @@ func planned(n *model.Network, r *model.Request, l *model.Lease) (*model.Attachm
 	return a, nil
 }
 
-// hostEnd returns the name that the pair's end on the host would get.
+// hostEnd returns the name that the host end of the pair would get.
 func hostEnd(c *host.Host, a *model.Attachment) (string, error) {
 	own := a.Key.HostNames()
 	names := own[:]
@@ -128,7 +128,7 @@ func hostEnd(c *host.Host, a *model.Attachment) (string, error) {
 	return "", model.Errorf(model.ErrConflict, "interfaces %v of the host belong to others", names)
 }
 
-// obstacles reports what an Add would stumble over when it makes things.
+// obstacles returns the errors that an Add would meet while it makes things.
 func (h *dryHost) obstacles(c *host.Host, br link.Bridge, a *model.Attachment) error {
 	n := a.Network
 	err := h.plan.allowed("what the kernel can do", errors.Join(link.Ready(c, br, &n), vlan.Ready(c, &n)))
@@ -143,8 +143,8 @@ func (h *dryHost) obstacles(c *host.Host, br link.Bridge, a *model.Attachment) e
 	return err
 }
 
-// takenPort reports a port that another container has published: it has the transaction
-// filled, which only asks, and does not commit it.
+// takenPort returns an error about a port that another container has published: it fills the
+// transaction, which only queries, and does not commit it.
 func (h *dryHost) takenPort(c *host.Host, a *model.Attachment) error {
 	rules, err := c.Rules()
 	if err != nil {
@@ -158,7 +158,7 @@ func (h *dryHost) takenPort(c *host.Host, a *model.Attachment) error {
 	return err
 }
 
-// note writes into the plan what the attachment is, and what an Add would change on the host.
+// note records in the plan what the attachment is, and what an Add would change on the host.
 func (h *dryHost) note(c *host.Host, br link.Bridge, a *model.Attachment, wanted uint32) {
 	p := h.plan
 	changes, err := h.Lacks(a)
@@ -184,7 +184,8 @@ func (h *dryHost) note(c *host.Host, br link.Bridge, a *model.Attachment, wanted
 	}
 }
 
-// status asks STATUS, which also looks at what is in the way of attachments later on.
+// status records the result of STATUS, which also checks for what later gets in the way of
+// attachments.
 func (h *dryHost) status(n *model.Network, alloc model.Allocator) {
 	if _, own := alloc.(*ipam.Store); !own || n.NoAddress {
 		alloc = engine.Unleased{Allocator: alloc}
@@ -196,7 +197,7 @@ func (h *dryHost) status(n *model.Network, alloc model.Allocator) {
 	h.plan.StatusUnknown = len(h.plan.Unknown) > known
 }
 
-// dryNames are the container names of a plan: the server is asked nothing.
+// dryNames takes the place of the server of container names, which is not contacted.
 type dryNames struct{ dns.Server }
 
 // Add returns where the record would be served.
@@ -213,8 +214,8 @@ func (*dryNames) Remove(model.Key) error { return nil }
 // Keep removes nothing.
 func (*dryNames) Keep(string, []model.Key) error { return nil }
 
-// allowed returns an error, unless it is only that the caller may not look: then what was
-// asked is unknown.
+// allowed returns err, unless it only means that the caller lacks permission: then it records
+// what as unknown.
 func (p *Plan) allowed(what string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err

@@ -1,7 +1,7 @@
-// Package plan answers what an ADD would make, and makes nothing. It calls the doors
-// themselves with a configuration, as a runtime would, and puts a host below the engine that
-// answers by what would be: so the parsers, the leases, the checks and their errors are those
-// of an ADD. What the caller's rights don't reach is named as unknown.
+// Package plan shows what an ADD would make, and makes nothing. It calls the doors themselves
+// with a configuration, as a runtime would, and replaces the host below the engine by one that
+// only queries: so the parsers, the leases, the checks and their errors are those of an ADD.
+// What the caller is not permitted to see is listed as unknown.
 package plan
 
 import (
@@ -48,7 +48,8 @@ type Plan struct {
 
 func (p *Plan) warn(text string) { p.Warnings = append(p.Warnings, text) }
 
-// Run returns a plan as lines of text, or as JSON. The error is the one of the ADD.
+// Run returns a plan as lines of text, or as JSON. Its error is the one that the ADD would
+// return.
 func (p Planner) Run(q cli.PlanQuery) ([]string, error) {
 	if q.Container != "" {
 		if err := validContainer(q.Container); err != nil {
@@ -94,7 +95,7 @@ const (
 	netns  = "/run/netns/planned" // is not opened
 )
 
-// pluginDirs are where a delegated IPAM plugin is looked for without CNI_PATH.
+// pluginDirs are searched for a delegated IPAM plugin if CNI_PATH is not set.
 const pluginDirs = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni:/usr/local/lib/cni"
 
 // cni calls the door of CNI.
@@ -121,8 +122,8 @@ func (p *Plan) cni() error {
 	return nil
 }
 
-// netavark calls the door of netavark: setup, and create before it for a definition that is
-// not whole.
+// netavark calls the door of netavark: setup and, for an incomplete definition, create before
+// it.
 func (p *Plan) netavark(networks string) error {
 	e := p.engine()
 	e.Managed = true

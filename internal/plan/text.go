@@ -10,13 +10,13 @@ import (
 	"flatnet/internal/strictjson"
 )
 
-// A page is lines of words and what there is to say about them.
+// A page is a text whose lines begin with a word.
 type page struct {
 	lines []string
 	last  string
 }
 
-// add writes a line; the word is left out after one that begins with the same.
+// add appends a line. It leaves the word out if the line before begins with the same one.
 func (t *page) add(word, format string, args ...any) {
 	shown := word
 	if word == t.last {
@@ -26,7 +26,7 @@ func (t *page) add(word, format string, args ...any) {
 	t.lines = append(t.lines, fmt.Sprintf("%-11s ", shown)+clean(fmt.Sprintf(format, args...)))
 }
 
-// text writes the plan for people.
+// text returns the plan for people.
 func (p *Plan) text() []string {
 	var t page
 	p.ways(&t)
@@ -42,7 +42,7 @@ func existing(there bool) string {
 	return "new"
 }
 
-// door is the name of the door that the configuration is of.
+// door returns the name of the door that the configuration is for.
 func (p *Plan) door() string {
 	if p.source.netavark {
 		return "netavark"
@@ -109,8 +109,8 @@ func routeText(r model.Route) string {
 	return text
 }
 
-// features calls fn for what the rules, or the port on the bridge, do if it is on: its key in
-// JSON, a word and a sentence.
+// features calls fn for each feature of the rules and of the port on the bridge, with its key
+// in JSON, whether it is on, a word and a sentence.
 func (p *Plan) features(fn func(key string, on bool, word, text string)) {
 	n := &p.Attachment.Network
 	fn("masquerade", n.IPMasq && !n.Internal, "masquerade", "what leaves the subnets gets the host's address")
@@ -161,7 +161,7 @@ func (p *Plan) rules(t *page) {
 	}
 }
 
-// change says what an ADD makes of a fault: see [bridge.Host.Lacks].
+// change describes what an ADD does about a fault: see [bridge.Host.Lacks].
 func change(f model.Fault) string {
 	thing := strings.TrimPrefix(f.Thing, "the ")
 	switch {
@@ -175,7 +175,7 @@ func change(f model.Fault) string {
 	return fmt.Sprintf("%s is %s, and is mended", thing, f.State)
 }
 
-// purpose says what the rules of a chain do, by its name.
+// purpose returns what the rules of a chain are for, by the chain's name.
 func purpose(thing string) string {
 	const purposes = " masquerade-=masquerading, also of answers to published ports\n" +
 		" isolation-=drops what containers of other networks send here\n" +
@@ -193,7 +193,7 @@ func purpose(thing string) string {
 	return ""
 }
 
-// rest lists what else there is to know.
+// rest lists everything else.
 func (p *Plan) rest(t *page) {
 	for _, server := range p.DNS {
 		t.add("DNS", "%s", server)
@@ -212,13 +212,13 @@ func (p *Plan) rest(t *page) {
 	}
 }
 
-// clean returns a text that obeys no terminal: others may have chosen parts of it.
+// clean escapes what a terminal would obey: others may have chosen parts of the text.
 func clean(s string) string {
 	quoted := strconv.QuoteToGraphic(s)
 	return strings.ReplaceAll(strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`), `\\`, `\`)
 }
 
-// json writes the plan for programs.
+// json returns the plan for programs.
 func (p *Plan) json() []byte {
 	a := p.Attachment
 	w := strictjson.Writer{Lines: true}

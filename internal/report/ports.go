@@ -8,7 +8,7 @@ import (
 	"flatnet/bridge/model"
 )
 
-// A span is consecutive ports that lead to consecutive ones.
+// A span is a range of ports that leads to a range of the same length.
 type span struct {
 	host, protocol string
 	first, to      uint16

@@ -1,5 +1,4 @@
-// Package report has the words for what people are shown of a host, as plain values without
-// system calls.
+// Package report defines what people are shown of a host, as plain values without system calls.
 package report
 
 import (

@@ -21,7 +21,7 @@ const (
 
 func align(n int) int { return (n + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
 
-// messages splits a datagram. What is malformed ends it.
+// messages splits a datagram into messages, up to the first malformed one.
 func messages(b []byte) (all []header) {
 	for len(b) >= unix.NLMSG_HDRLEN {
 		length := binary.NativeEndian.Uint32(b)
@@ -41,7 +41,7 @@ type attribute struct {
 	payload []byte
 }
 
-// attributes splits a message or nest. What is malformed ends it.
+// attributes splits a message or nest into attributes, up to the first malformed one.
 func attributes(b []byte) (all []attribute) {
 	for len(b) >= unix.NLA_HDRLEN {
 		length := int(binary.NativeEndian.Uint16(b))
@@ -55,7 +55,7 @@ func attributes(b []byte) (all []attribute) {
 	return all
 }
 
-// decode returns a message as text: of a reply, no attributes that have no name here.
+// decode returns a message as text. Attributes of a reply that have no name here are left out.
 func (s *Socket) decode(h header, sent bool) string {
 	data := h.data
 	name, fixed, nest := kindOf(s.protocol, h.typ)
@@ -165,7 +165,7 @@ func (d *decoder) attributes(nest string, b []byte, depth int) {
 		}
 		d.add(" %s%s={", prefix, name)
 		d.attributes(kind, payload, depth+1)
-		d.WriteString(" }") // there is room for as many as are open
+		d.WriteString(" }") // add leaves room for as many as are open
 	}
 }
 

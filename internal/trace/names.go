@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isGet reports whether a message asks, for which the higher flags mean something else.
+// isGet reports whether a message is a query, in which the higher flags have another meaning.
 func isGet(protocol int, typ uint16) bool {
 	switch {
 	case protocol == unix.NETLINK_ROUTE:
@@ -68,7 +68,7 @@ func kindOf(protocol int, typ uint16) (name, fixed, nest string) {
 	return fmt.Sprintf("message#%d", typ), "", ""
 }
 
-// pick returns the word at an index of a list, or else a number after a mark.
+// pick returns the word at an index of a list or, beyond its end, the index after a mark.
 func pick(prefix, list string, at uint16, mark string) string {
 	if words := strings.Fields(list); int(at) < len(words) {
 		return prefix + words[at]
@@ -138,11 +138,11 @@ func find(list string, typ uint16) (name, kind string) {
 }
 
 // layout returns the prefix of a nest's attributes and their names in the order of their
-// numbers, from 1 on or the one after "=". A name has a kind: a letter of a text (s), a number in
-// the host's byte order (n; i with a sign) or the network's (N; I), an address (a), a MAC address (m), or what
-// replies leave out (-); the word of another nest; that of a nest after a struct ifinfomsg (@);
-// or a nest whose word depends on the text before it (?). One without is written in hexadecimal
-// digits.
+// numbers, from 1 on or the one after "=". A name has a kind: a letter of a text (s), a number
+// in the host's byte order (n; i with a sign) or the network's (N; I), an address (a), a MAC
+// address (m), or what replies leave out (-); the word of another nest; that of a nest after a
+// struct ifinfomsg (@); or a nest whose word depends on the text before it (?). Attributes
+// without a kind are written in hexadecimal digits.
 func layout(nest string) (prefix, list string) {
 	family, _, _ := strings.Cut(nest, " ")
 	switch family {

@@ -62,7 +62,7 @@ func protocolName(protocol int) string {
 	return fmt.Sprintf("netlink-%d", protocol)
 }
 
-// Sends notes the messages of a datagram that is about to be sent.
+// Sends records the messages of a datagram that is about to be sent.
 func (s *Socket) Sends(datagram []byte) {
 	if s == nil {
 		return
@@ -77,7 +77,7 @@ func (s *Socket) Sends(datagram []byte) {
 	}
 }
 
-// Receives notes the messages of a datagram that was received.
+// Receives records the messages of a datagram that was received.
 func (s *Socket) Receives(datagram []byte) {
 	if s == nil {
 		return
@@ -158,8 +158,8 @@ func extendedAck(h header) (said string) {
 	return said
 }
 
-// until writes the requests before the one of a sequence number, which need no answer, and
-// returns that one; nil if there is none.
+// until writes the requests before the one with a sequence number, which need no answer, and
+// returns that one, or nil if there is none.
 func (s *Socket) until(sequence uint32) *request {
 	for i, r := range s.pending {
 		if r.sequence == sequence {
@@ -170,7 +170,7 @@ func (s *Socket) until(sequence uint32) *request {
 	return nil
 }
 
-// flush writes requests that have got no answer, but those of rest, the last ones.
+// flush writes requests that got no answer, except those of rest, the last ones.
 func (s *Socket) flush(rest []*request) {
 	for len(s.pending) > len(rest) {
 		s.finish("")
@@ -204,7 +204,7 @@ func (s *Socket) finish(outcome string) {
 	}
 }
 
-// Failed notes that the socket could not send or receive, and returns the error.
+// Failed records that the socket could not send or receive, and returns the error.
 func (s *Socket) Failed(err error) error {
 	if s != nil && err != nil {
 		s.flush(nil)

@@ -1,9 +1,9 @@
-// Package trace writes what the process does to the kernel, a line for each netlink message
-// with its answer and for each of some other system calls, to stderr. It is on if the
-// environment has FLATNET_TRACE=1, and costs one look at that for each socket otherwise.
+// Package trace prints what the process asks of the kernel on stderr: a line for each netlink
+// message with its answer, and for some other system calls. It is on if the environment has
+// FLATNET_TRACE=1; otherwise it costs one look-up of that variable for each socket.
 //
-// A line has the time since the process began, what the call took, the socket, the call and its
-// outcome:
+// A line has the time since the process began, the time that the call took, the socket, the
+// call and its outcome:
 //
 //	trace +1.234ms 0.045ms route#5 RTM_NEWLINK NLM_F_REQUEST|ACK index=7 IFLA_IFNAME="eth0" = ack
 //
@@ -11,8 +11,8 @@
 // nf_tables together: all but the last have "-" in place of the time that they took.
 //
 // Lines are written whole, so those of several goroutines and processes don't mix. The variable
-// names no file: the process is root, and whoever can set a variable of its environment could
-// have it write anywhere.
+// does not name a file: the process is root, and whoever sets its environment could make it
+// write anywhere.
 package trace
 
 import (
@@ -25,11 +25,12 @@ import (
 	"time"
 )
 
-// Variable is the name of the variable of the environment that turns the trace on.
+// Variable is the name of the environment variable that turns the trace on.
 const Variable = "FLATNET_TRACE"
 
-// Begin returns a command line without the word "trace" before a command, for which it turns
-// the trace on; with CNI_COMMAND, there need be no command. It notes when the process began.
+// Begin returns a command line without the word "trace" in front of a command, and turns the
+// trace on if it was there. If CNI_COMMAND is set, no command needs to follow. Begin records
+// when the process began.
 func Begin(args []string) []string {
 	for len(args) > 1 && args[1] == "trace" && (len(args) > 2 && !strings.HasPrefix(args[2], "-") || os.Getenv("CNI_COMMAND") != "") {
 		args = slices.Delete(slices.Clone(args), 1, 2)
@@ -61,8 +62,8 @@ func start() (began time.Time, on bool) {
 	return began, first == "1"
 }
 
-// A line goes to the tracer's output whole. PIPE_BUF of linux/limits.h is 4096: what is longer
-// could be torn in a pipe.
+// A line is written at once. PIPE_BUF of linux/limits.h is 4096: a longer one could be torn in
+// a pipe.
 const maxLine = 4000
 
 // A tracer writes lines.
@@ -71,7 +72,7 @@ type tracer struct {
 	out   io.Writer
 }
 
-// line writes what began at a moment and ends now.
+// line writes a line about what began at a moment and ends now.
 func (t tracer) line(begin time.Time, text string) {
 	t.write(begin, milliseconds(time.Since(begin))+" "+text)
 }

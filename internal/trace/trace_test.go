@@ -135,7 +135,7 @@ func TestErrnos(t *testing.T) {
 	}
 }
 
-// Off is the default, and a file's name is not obeyed.
+// The trace is off by default, and the variable can't name a file.
 func TestOnAndOff(t *testing.T) {
 	for value, want := range map[string]bool{"": false, "0": false, "1": true, "/tmp/x": false, "yes": false, "1 12": true, "1 x": true} {
 		t.Setenv(Variable, value)
@@ -164,7 +164,8 @@ func TestOnAndOff(t *testing.T) {
 	}
 }
 
-// A line is whole in a pipe and obeys no terminal, whatever the messages are.
+// Whatever the messages are, a line is not torn in a pipe and has nothing that a terminal
+// obeys.
 func FuzzSocket(f *testing.F) {
 	info := make([]byte, unix.SizeofIfInfomsg)
 	deep := attr(1, 1)
