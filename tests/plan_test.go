@@ -264,7 +264,7 @@ func TestPlanFailsAsAddDoes(t *testing.T) {
 		c := call("ADD", "second")
 		c.Conf = conf
 		r := b.Call(program, c)
-		if err == nil || r.Exit == 0 || out != "" || !strings.HasPrefix(err.Error(), "status 1: flatnet: "+r.Msg+" (an ADD fails so") || !strings.Contains(r.Msg, tt.want) {
+		if err == nil || r.Exit == 0 || out != "" || !strings.HasPrefix(err.Error(), "status 1: flatnet: "+r.Msg+" (an ADD would fail with this error") || !strings.Contains(r.Msg, tt.want) {
 			t.Errorf("%s: the plan says %v, and ADD %s", tt.name, err, r.Stdout)
 		}
 		b.Sh("ip netns del second")

@@ -73,7 +73,7 @@ func commands() []command {
 			summary: "list containers, their addresses, published ports and state",
 			help: "The state is attached, or\n  no record     a reload can't restore it; restart the container\n" +
 				"  no lease      its address may be given to another container\n" +
-				"  stale lease   its link went without a DEL, as by a reboot; gc removes it\n" +
+				"  stale lease   its link is gone without a DEL (a reboot); gc removes it\n" +
 				"  stale record  the same without a lease\n" +
 				"  arriving      its ADD is under way\n" +
 				"  unfinished    its ADD was killed; removing the container removes it\n" +
@@ -85,14 +85,14 @@ func commands() []command {
 			summary:  "draw networks as a tree, for Graphviz or for Mermaid",
 			examples: []string{"flatnet show --dot | dot -Tsvg >flatnet.svg # as a picture"}, run: show},
 		{name: "status", root: true, alike: []string{"check", "health"}, arguments: []string{"[NETWORK]"}, options: []option{jsonOption()},
-			summary: "one line for each network: addresses, rules, state",
-			help: "Rules are in place, or some are missing: flatnet reload restores these. The\nstatus is ok, or\n" +
+			summary: "print a line for each network: addresses, rules, state",
+			help: "Rules are in place, or some are missing. The status is ok, or\n" +
 				"  incomplete   something is missing; flatnet reload restores it\n" +
-				"  limited      containers are cut off by something of others\n" +
+				"  limited      something that is not flatnet's cuts containers off\n" +
 				"  unavailable  the next container can't be attached\n" +
 				"  no record    it is not known what the network or a container needs", status: "0 nothing is missing, 1 something is, or failed, 2 wrong command line", run: status},
 		{name: "doctor", alike: []string{"diagnose", "debug", "netcheck"}, options: []option{jsonOption()},
-			summary: "find what keeps flatnet from working, and its repair",
+			summary: "find what keeps flatnet from working, and how to repair it",
 			help:    "It changes nothing on the network.", status: "0 no check FAILs, 1 one does, 2 wrong command line", run: doctor},
 		{name: "reload", root: true, alike: []string{"restore", "heal", "repair", "restart", "up"}, options: []option{jsonOption()},
 			summary: "restore rules, addresses, links and sysctls that are missing",
@@ -100,9 +100,9 @@ func commands() []command {
 		{name: "gc", root: true, alike: []string{"prune", "clean", "cleanup", "purge"}, arguments: []string{"[NETWORK]"},
 			options: []option{{name: "--yes", short: "-y", summary: "remove it"}, jsonOption()},
 			summary: "list what containers have left behind; --yes removes it",
-			help: "That is leases, rules, records and devices of containers whose link went\nwithout a DEL. What has a link or an ADD under way is never touched, nor what\n" +
-				"another network namespace has a record of.",
-			status: "0 nothing to remove, or all of it was, 1 failed, 2 wrong command line,\n3 something to remove (without --yes)", examples: []string{"flatnet gc # what would go", "flatnet gc --yes # removes it"}, run: gc},
+			help: "These are leases, rules, records and devices of containers whose link is gone\nwithout a DEL. A container that has a link, an ADD under way, or a record in\n" +
+				"another network namespace keeps all that it has.",
+			status: "0 nothing to remove, or all of it was, 1 failed, 2 wrong command line,\n3 something to remove (without --yes)", examples: []string{"flatnet gc # what would be removed", "flatnet gc --yes # removes it"}, run: gc},
 		{name: "publish", root: true, alike: []string{"port", "expose", "forward", "map"}, arguments: []string{"[CONTAINER]", "[PORT...]"},
 			options: []option{networkOption(), jsonOption()}, summary: "publish ports of a running container, or list them",
 			help: portHelp, examples: []string{"flatnet publish web 8080:80 # until web stops", "flatnet publish # what is published"}, run: publish},
@@ -199,8 +199,8 @@ func usage() string {
 		"  flatnet show --help # more about a command",
 	})
 	return `flatnet gives containers a flat network. Runtimes call it as a plugin of CNI or
-netavark. People call it as root; if they have a rootless Podman, after
-"podman unshare --rootless-netns".
+netavark. People call it as root, or for the containers of their rootless Podman
+by "podman unshare --rootless-netns flatnet".
 
 Commands:
 ` + strings.Join(table(rows), "\n") + `

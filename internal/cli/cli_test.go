@@ -449,7 +449,7 @@ func TestBrief(t *testing.T) {
 	const mend = " (flatnet reload mends that)"
 	for faults, want := range map[string]string{
 		"a is b" + mend:                     "a is b" + mend,
-		"a is b" + mend + "\nc is d" + mend: "2 faults, which flatnet reload mends:\na is b\nc is d",
+		"a is b" + mend + "\nc is d" + mend: "a is b" + mend + ", and 1 more:\nc is d",
 		"a is b" + mend + "\nc is d":        "a is b" + mend + "\nc is d",
 		"":                                  "",
 	} {

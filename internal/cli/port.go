@@ -13,14 +13,15 @@ import (
 
 // Help about what parsePorts reads.
 const (
-	portHelp = `PORT is [HOSTIP:]HOSTPORT[:CONTAINERPORT][/PROTOCOL], as of podman run -p:
+	portHelp = `PORT is [HOSTIP:]HOSTPORT[:CONTAINERPORT][/PROTOCOL], as in podman run -p:
 8080:80, 127.0.0.1:53:53/udp, [2001:db8::1]:443, 9000-9009:80-89. CONTAINER is
 a name, an ID or the beginning of one. If it is in several networks, the one
 with its default route gets the port. It loses the port when it stops or is
 started again, and podman port does not list it.`
 
-	unpublishHelp = `PORT is as of flatnet publish; without HOSTIP or CONTAINERPORT, it is of any.
-Also ports of podman run -p can be taken away. Open connections of TCP go on.`
+	unpublishHelp = `PORT is written as for flatnet publish; without HOSTIP or CONTAINERPORT, any
+matches. Ports of podman run -p can be taken away as well. Open connections of
+TCP go on.`
 )
 
 func networkOption() option {

@@ -55,11 +55,12 @@ func colourOf(state string) int {
 	return red
 }
 
-// brief returns faults, one a line, without the advice that each repeats.
+// brief returns faults, one a line, with the advice that each repeats given once.
 func brief(faults string) string {
 	const advice = " (flatnet reload mends that)"
 	if n := strings.Count(faults, advice+"\n"); n > 0 && n == strings.Count(faults, "\n") && strings.HasSuffix(faults, advice) {
-		return fmt.Sprintf("%d faults, which flatnet reload mends:\n%s", n+1, strings.ReplaceAll(faults, advice, ""))
+		first, rest, _ := strings.Cut(faults, "\n")
+		return fmt.Sprintf("%s, and %d more:\n%s", first, n, strings.ReplaceAll(rest, advice, ""))
 	}
 	return faults
 }

@@ -27,8 +27,8 @@ func features() []string {
 
 func versionCommand() command {
 	return command{name: "version", other: "--version", alike: []string{"-v", "-V"}, options: []option{jsonOption()},
-		summary: "print what this binary is, and what it speaks",
-		help:    "The features are those of the build. What the kernel lacks for them, flatnet\ndoctor finds.", run: about}
+		summary: "print version, features and supported protocols",
+		help:    "The features are those of the build. flatnet doctor finds what the kernel\nlacks for them.", run: about}
 }
 
 func about(c *Call, q query) ([]string, error) {
@@ -80,7 +80,7 @@ func traceCommand() command {
 	return command{name: "trace", alike: []string{"strace", "monitor", "log"}, arguments: []string{"COMMAND..."}, raw: true,
 		summary: "run a command and print each netlink message",
 		help: "Each message of the command and its answer becomes a line on stderr, decoded,\nwith its time. COMMAND is one of flatnet's or of netavark's plugin interface;\n" +
-			"with CNI_COMMAND set, there need be none. FLATNET_TRACE=1 in the environment\ndoes the same for a call of a container runtime.",
+			"if CNI_COMMAND is set, it may be left out. FLATNET_TRACE=1 in the environment\ndoes the same for a call of a container runtime.",
 		examples: []string{"flatnet trace status # what it asks the kernel", "flatnet trace setup /run/netns/web <call.json # as netavark does"},
 		run: func(*Call, query) ([]string, error) {
 			return nil, exit{errors.New("trace: it needs a command of flatnet, or CNI_COMMAND"), usageError}

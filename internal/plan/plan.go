@@ -116,7 +116,7 @@ func (p *Plan) cni() error {
 	if status != 0 {
 		msg, _ := reply.String("msg")
 		code, _ := reply.Uint("code", 1<<32-1)
-		return fmt.Errorf("%s (an ADD fails so, with code %d)", msg, code)
+		return fmt.Errorf("%s (an ADD would fail with this error, code %d)", msg, code)
 	}
 	p.DNS = reply.Object("dns").Strings("nameservers")
 	return nil
@@ -154,7 +154,7 @@ func answer(door *netavark.Plugin, stdin string, args ...string) (string, error)
 		if doc, err := strictjson.Parse([]byte(stdout.String())); err == nil {
 			msg, _ = doc.String("error")
 		}
-		return "", fmt.Errorf("%s (%s fails so)", msg, args[0])
+		return "", fmt.Errorf("%s (%s would fail with this error)", msg, args[0])
 	}
 	return stdout.String(), nil
 }
