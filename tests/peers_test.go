@@ -296,19 +296,45 @@ func TestPeersOfAnADDThatFailsLate(t *testing.T) {
 	b.routed()
 }
 
-// No route is added that no record has; one whose record is lost is named.
+// No route is added that no record has; one whose record is lost is named, and removed by gc,
+// unless containers may need it.
 func TestPeersWithoutRecord(t *testing.T) {
 	b := newBox(t)
 	c1 := b.attach("c1", with(dual, peersOutside))
-	b.Sh("rm -r /run/flatnet/*/flatnet")
-	b.do(c1.then("DEL"))
-	out := b.Sh(program + " reload 2>&1")
-	for _, r := range []string{"10.87.2.0/24 via 192.0.2.2 dev up0", "fd87:0:0:2::/64 via 2001:db8::2 dev up0"} {
-		if !strings.Contains(out, "the route "+r) || !strings.Contains(out, "in no record") {
-			t.Errorf("reload says %q, and not %s", out, r)
+	lost := []string{"10.87.2.0/24 via 192.0.2.2 dev up0", "fd87:0:0:2::/64 via 2001:db8::2 dev up0"}
+	b.Sh("rm -r /run/flatnet/*/flatnet; ip route add blackhole 10.99.0.0/16 proto 87")
+	named := func(command string, texts ...string) {
+		t.Helper()
+		out := b.Sh(program + " " + command + " 2>&1 || :")
+		for _, text := range slices.Concat(lost, texts) {
+			if !strings.Contains(out, text) {
+				t.Errorf("%s says %s, and not %s", command, out, text)
+			}
 		}
 	}
-	b.Sh("ip route flush proto 87; ip -6 route flush proto 87; mount -t tmpfs -o ro t /run/flatnet")
+	named("gc --yes", "network flatnet has containers and no record", "blackhole 10.99.0.0/16", "flatnet makes none like it")
+	named("doctor", "network flatnet has containers and no record", "ip route del 10.87.2.0/24 via 192.0.2.2 proto 87")
+	b.routed(lost[0], "blackhole 10.99.0.0/16", lost[1])
+	b.do(c1.then("DEL"))
+	named("reload", "the route "+lost[0], "the route "+lost[1], "in no record; flatnet gc --yes deletes it")
+	named("doctor", "leftovers", "flatnet gc --yes, or ip route del fd87:0:0:2::/64 via 2001:db8::2 proto 87")
+	named("gc", "2 to remove")
+	named("gc --json", `"kind": "route to a peer"`)
+	if out := b.Sh(program + " gc flatnet 2>&1 || :"); strings.Contains(out, "10.87.2.0/24") {
+		t.Errorf("gc of one network names what is nobody's: %s", out)
+	}
+	b.Sh("ip route add 10.87.5.0/24 via 192.0.2.2")
+	c3 := b.attach("c3", with(dualOther, `"peers":[{"subnet":"10.87.4.0/24","via":"192.0.2.2"}]`))
+	named("gc --yes", "removed: 2")
+	b.routed("10.87.4.0/24 via 192.0.2.2", "blackhole 10.99.0.0/16")
+	if out := b.Run("ip", "route", "show", "10.87.5.0/24"); out == "" {
+		t.Error("gc has removed a route of somebody else's")
+	}
+	b.do(c3.then("DEL"))
+	b.Sh("ip route del blackhole 10.99.0.0/16; mount -t tmpfs -o ro t /run/flatnet")
+	if out := b.Sh(program + " doctor 2>&1 || :"); strings.Contains(out, "is in no record") {
+		t.Errorf("doctor says %s", out)
+	}
 	c2 := b.attach("c2", with(dual, peersOutside))
 	if !strings.Contains(c2.result.Stderr, "10.87.2.0/24 via 192.0.2.2 can't be reached: the route is not added, as no record has it") {
 		t.Errorf("ADD says %q", c2.result.Stderr)

@@ -223,21 +223,26 @@ func Ready(h *host.Host, dir records.Dir, s, found *model.Shared) error {
 	return taken(h, ways)
 }
 
-// describe returns a route as ip-route(8) shows it.
+// describe returns a route, and whose it is, as ip-route(8) shows it.
 func describe(h *host.Host, r rtnl.Route) string {
+	origins := map[uint8]string{unix.RTPROT_KERNEL: "kernel", unix.RTPROT_BOOT: "boot", unix.RTPROT_STATIC: "static",
+		unix.RTPROT_RA: "ra", unix.RTPROT_DHCP: "dhcp", unix.RTPROT_BIRD: "bird", unix.RTPROT_BGP: "bgp", Protocol: "flatnet's, " + strconv.Itoa(Protocol)}
+	return written(h, r) + " proto " + cmp.Or(origins[r.Protocol], strconv.Itoa(int(r.Protocol)))
+}
+
+// written returns a route as ip-route(8) takes it.
+func written(h *host.Host, r rtnl.Route) string {
 	p := peer.Peer{Subnet: r.Dst, Via: r.Gateway}
 	if l, err := h.LinkByIndex(r.Index); err == nil {
 		p.Dev = l.Name // it may have gone
 	}
-	origins := map[uint8]string{unix.RTPROT_KERNEL: "kernel", unix.RTPROT_BOOT: "boot", unix.RTPROT_STATIC: "static",
-		unix.RTPROT_RA: "ra", unix.RTPROT_DHCP: "dhcp", unix.RTPROT_BIRD: "bird", unix.RTPROT_BGP: "bgp", Protocol: "flatnet's, " + strconv.Itoa(Protocol)}
 	types := map[uint8]string{unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ", unix.RTN_UNREACHABLE: "unreachable ",
 		unix.RTN_PROHIBIT: "prohibit ", unix.RTN_THROW: "throw "}
 	kind, known := types[r.Type]
 	if !known {
 		kind = "type " + strconv.Itoa(int(r.Type)) + " "
 	}
-	return kind + p.Route() + " proto " + cmp.Or(origins[r.Protocol], strconv.Itoa(int(r.Protocol)))
+	return kind + p.Route()
 }
 
 // add adds the route to a peer, and returns it, if there is none.
@@ -393,25 +398,4 @@ func remove(h *host.Host, routes []rtnl.Route) (err error) {
 		}
 	}
 	return err
-}
-
-// Unrecorded names the routes of flatnet's number that no record has, such as after the
-// records were lost. Nobody knows whose they are, so they are not deleted.
-func Unrecorded(h *host.Host, dir records.Dir) error {
-	all, err := dir.Networks()
-	routes, rerr := mainRoutes(h)
-	if err != nil || rerr != nil {
-		return rerr // what can't be read is reported by whom it concerns
-	}
-	var known []peer.Peer
-	for _, s := range all {
-		known = append(known, s.Peers...)
-	}
-	to := destinations(known)
-	for _, r := range routes {
-		if r.Protocol == Protocol && to[destination{r.Dst, r.Gateway}] == nil {
-			h.Say(fmt.Errorf("the route %s is in no record; ip route del it, unless a network's next ADD is to use it", describe(h, r)))
-		}
-	}
-	return nil
 }

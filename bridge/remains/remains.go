@@ -12,6 +12,7 @@ import (
 	"flatnet/bridge/antispoof"
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
+	"flatnet/bridge/peers"
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
 	"flatnet/internal/nft"
@@ -32,6 +33,7 @@ type Host struct {
 	Owners   []model.Owner                   // of links
 	Limits   map[model.HardwareAddr]string   // devices of limits (package shaping), by mark
 	Idle     map[string]string               // networks and the bridges made for them that have no ports
+	Routes   []peers.Stray                   // to peers of nobody
 	links    *host.Index
 	records  records.Dir
 	named    map[string]bool // networks that aliases of links name
@@ -56,7 +58,9 @@ func Look(warn func(string)) (*Host, error) {
 	var aerr error
 	h.Recorded, aerr = dir.Attachments("*", "*")
 	h.Since, h.Others, h.Gone = dir.Since(), dir.Others(), dir.Traces()
-	err = errors.Join(nerr, aerr, h.lookAtRules(opened))
+	var rerr error
+	h.Routes, rerr = peers.Strays(opened, dir)
+	err = errors.Join(nerr, aerr, rerr, h.lookAtRules(opened))
 	if lerr := h.lookAtLinks(opened); lerr != nil { // all would seem to have lost theirs
 		return nil, errors.Join(err, lerr)
 	}
@@ -85,6 +89,17 @@ func (h *Host) Lost() ([]model.Owner, error) {
 
 // Lost is what to say of an attachment without a record.
 func Lost(o model.Owner) string { return records.Lost(o).Error() }
+
+// CollectRoutes deletes the stray routes that may be. An ADD that needs one of them meanwhile
+// keeps it.
+func CollectRoutes(warn func(string)) error {
+	opened, err := host.Open(warn)
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	return peers.Collect(opened, records.Own(warn))
+}
 
 // lookAtRules lists tables of networks, and the owners of elements. A kernel without
 // nf_tables has none.

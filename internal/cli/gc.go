@@ -27,7 +27,7 @@ func gc(c *Call, q query) ([]string, error) {
 		}
 		rows := [][]string{{"NETWORK", "CONTAINER", "NAME", "INTERFACE", "LEFT", "WHICH"}}
 		for _, l := range some {
-			rows = append(rows, []string{l.Key.Network, cmp.Or(short(l.Key.ContainerID), "-"), cmp.Or(l.Name, "-"), cmp.Or(l.Key.IfName, "-"),
+			rows = append(rows, []string{cmp.Or(l.Key.Network, "-"), cmp.Or(short(l.Key.ContainerID), "-"), cmp.Or(l.Name, "-"), cmp.Or(l.Key.IfName, "-"),
 				l.Kind, cmp.Or(printable(l.What), "-")})
 			if kept {
 				rows[0] = append(rows[0][:6], "KEPT")

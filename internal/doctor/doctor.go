@@ -157,9 +157,13 @@ func (d *Doctor) leftovers() {
 	if err != nil {
 		d.add(report.Warn, "leftovers", err.Error(), "")
 	}
-	count := map[string]int{}
+	count, routes := map[string]int{}, 0
 	for _, l := range all {
-		if l.Kept == "" {
+		switch {
+		case l.Kind == report.Route:
+			routes++
+			d.route(l)
+		case l.Kept == "":
 			count[l.Kind]++
 		}
 	}
@@ -171,9 +175,22 @@ func (d *Doctor) leftovers() {
 	switch {
 	case len(texts) > 0:
 		d.add(report.Warn, "leftovers", "containers went without a DEL and left "+strings.Join(texts, ", "), "flatnet gc lists them, flatnet gc --yes removes them")
-	case err == nil:
+	case err == nil && routes == 0:
 		d.add(report.OK, "leftovers", "none: every lease, rule and record has its link", "")
 	}
+}
+
+// route names a route of flatnet's number that no record has. It may lead packets where nobody
+// wants them any more.
+func (d *Doctor) route(l *report.Leftover) {
+	to, _, _ := strings.Cut(l.What, " dev ") // whose name may be anything
+	seen, repair := "the route "+l.What+" has flatnet's number, and is in no record", "ip route del "+to+" proto 87"
+	if l.Kept != "" {
+		seen += ": " + l.Kept
+	} else {
+		repair = "flatnet gc --yes, or " + repair
+	}
+	d.add(report.Warn, "leftovers", seen, repair)
 }
 
 // filter reports sysctls that change what bridged packets meet.

@@ -77,7 +77,13 @@ func (v *view) garbage(network string) (all []*report.Leftover) {
 	slices.SortFunc(all, func(a, b *report.Leftover) int {
 		return cmp.Or(compare(a.Key, b.Key), strings.Compare(a.Kind, b.Kind), strings.Compare(a.What, b.What))
 	})
-	return append(all, v.unused(network, all)...)
+	all = append(all, v.unused(network, all)...)
+	for _, r := range v.Routes {
+		if network == "" {
+			all = append(all, &report.Leftover{Kind: report.Route, What: r.Text, Kept: r.Kept})
+		}
+	}
+	return all
 }
 
 // known reports whether this network namespace has more of an attachment than its lease, which
@@ -143,6 +149,9 @@ func (i Inventory) Collect(network string) (all []*report.Leftover, err error) {
 			errs = append(errs, i.clear(name, keys, v.stores[name]))
 		}
 	}
+	if slices.ContainsFunc(before, func(l *report.Leftover) bool { return l.Kind == report.Route }) {
+		errs = append(errs, remains.CollectRoutes(i.Engine.Warn))
+	}
 	again, err := i.look(network)
 	if err != nil {
 		return nil, errors.Join(append(errs, fmt.Errorf("what is left can't be looked at: %w", err))...)
@@ -154,7 +163,7 @@ func (i Inventory) Collect(network string) (all []*report.Leftover, err error) {
 	}
 	for _, l := range before {
 		if left[*l] {
-			errs = append(errs, fmt.Errorf("%s of %s is left", l.Kind, strings.Trim(l.Key.String(), "/")))
+			errs = append(errs, fmt.Errorf("%s of %s is left", l.Kind, cmp.Or(strings.Trim(l.Key.String(), "/"), l.What)))
 		} else {
 			all = append(all, l)
 		}

@@ -58,10 +58,11 @@ const (
 	Rules    = "rules"
 	Shared   = "network record"
 	BridgeOf = "bridge"
+	Route    = "route to a peer"
 )
 
 // A Leftover is something whose attachment is gone, or whose network has no attachment any
-// more: then the key has only the network.
+// more: then the key has only the network. That of a route is empty, as nobody knows it.
 type Leftover struct {
 	Key  model.Key
 	Kind string
