@@ -3,12 +3,12 @@ package main
 // The limits in lines of code; of a function in lines from func to brace.
 const (
 	maxCore     = 7_050
-	maxAll      = 20_480
+	maxAll      = 20_760
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
 
-	maxBinary = 4_490_000 // bytes
+	maxBinary = 4_505_000 // bytes
 )
 
 const program = "bin/flatnet"
