@@ -163,7 +163,11 @@ func (ad *adding) removeEarlier(held bool, find func(model.Key) ([]rtnl.Link, er
 	if err != nil || len(ends) == 0 && !held {
 		return err
 	}
-	return ad.removeKernel(ad.r.Key)
+	all, err := ad.detach([]model.Key{ad.r.Key}, ad.Ends)
+	if err == nil {
+		err = ad.removeEnds(ad.r.Key, all[ad.r.Key])
+	}
+	return err
 }
 
 // makeBridge makes the bridge, or what it lacks, and the host a router.

@@ -89,15 +89,6 @@ func (c *call) deleteEnds(key model.Key, ends []rtnl.Link) (finish func() error,
 	return func() error { return nil }, errors.Join(err, <-done)
 }
 
-// removeKernel removes all that the kernel has of an attachment.
-func (c *call) removeKernel(key model.Key) error {
-	ends, err := c.detach([]model.Key{key}, c.Ends)
-	if err == nil {
-		err = c.removeEnds(key, ends[key])
-	}
-	return err
-}
-
 // detach removes what belongs to attachments but their links, which find finds, and
 // their leases. It returns the links, which are to be deleted next, of those that it
 // has not failed for.
