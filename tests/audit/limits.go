@@ -2,7 +2,7 @@ package main
 
 // The limits in lines of code; of a function in lines from func to brace.
 const (
-	maxCore     = 7_050
+	maxCore     = 6_959
 	maxAll      = 20_760
 	maxPackage  = 1_500
 	maxFunction = 60
