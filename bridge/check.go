@@ -263,7 +263,8 @@ func served(subnets []model.Subnet, ends []records.End) []model.Subnet {
 // under way has it before all else. Nor does a link that ADD has not finished. Only with
 // neither leases nor a record, each of which may have been lost, no link is looked for.
 func (c *call) attachedEnds(n *model.Network, alloc model.Allocator) ([]records.End, error) {
-	if keys, err := alloc.Keys(); !n.NoAddress && err == nil && len(keys) == 0 && c.records.Network(n.Name) == nil {
+	_, unleased := alloc.(interface{ Unleased() }) // engine.Unleased: of a network that has no attachment yet
+	if keys, err := alloc.Keys(); !n.NoAddress && err == nil && len(keys) == 0 && (unleased || c.records.Network(n.Name) == nil) {
 		return nil, nil
 	}
 	links, err := c.Links()

@@ -37,10 +37,11 @@ type planned struct {
 	Changes, Nameservers, Warnings, Unknown                  []string
 }
 
-// host is all that an ADD could change on the host, with times of files.
+// host is all that an ADD could change on the host, with times of files. Carriers are left
+// out: the kernel reports them some time after a link was raised.
 func (b box) host() string {
 	b.t.Helper()
-	return b.state() + b.Sh(`ip -o addr | awk '$4 !~ /^fe80/ {print $2, $4}'; ip -o link | awk '{print $2, $5, $8, $9}'; ip route; ip -6 route | grep -v ^fe80; ip rule
+	return b.state() + b.Sh(`ip -o addr | awk '$4 !~ /^fe80/ {print $2, $4}'; ip -o link | sed 's/NO-CARRIER,//; s/,LOWER_UP//' | awk '{print $2, $3, $5}'; { ip route; ip -6 route | grep -v ^fe80; } | sed 's/ linkdown//'; ip rule
 		find /run/flatnet /var/lib/flatnet /run/containers /etc/cni /etc/containers -printf '%p %s %T@ %m\n' 2>/dev/null | sort
 		cd /proc/sys/net; cat ipv4/ip_forward ipv6/conf/*/forwarding ipv4/conf/*/route_localnet ipv4/conf/*/forwarding ipv6/conf/*/accept_ra`)
 }

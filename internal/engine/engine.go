@@ -253,6 +253,9 @@ func (e Engine) Subnets(c *model.Config) ([]model.Subnet, error) {
 // Unleased is the address management of a network that has no attachment yet.
 type Unleased struct{ model.Allocator }
 
+// Unleased keeps STATUS from looking for attachments of an earlier network of that name.
+func (Unleased) Unleased() {}
+
 // Keys lists none.
 func (Unleased) Keys() ([]model.Key, error) { return nil, nil }
 
