@@ -32,7 +32,15 @@ func tree(t *testing.T, files map[string]string) string {
 	return root
 }
 
-func TestFiles(t *testing.T) {
+// A filesOfHost is a host's files, and what is found there.
+type filesOfHost struct {
+	name    string
+	files   map[string]string
+	examine func(*Doctor)
+	want    []string // verdict and a part of what was seen or repairs it, for each finding
+}
+
+func filesOfHosts() []filesOfHost {
 	const (
 		dpkg = "Package: other\nStatus: install ok installed\nVersion: 9\n\nPackage: podman\nStatus: install ok installed\nVersion: %p\n\n" +
 			"Package: netavark\nStatus: install ok installed\nVersion: %n\n"
@@ -45,12 +53,7 @@ func TestFiles(t *testing.T) {
 	versions := func(podman, netavark string) string {
 		return strings.NewReplacer("%p", podman, "%n", netavark).Replace(dpkg)
 	}
-	for _, tt := range []struct {
-		name    string
-		files   map[string]string
-		examine func(*Doctor)
-		want    []string // verdict and a part of what was seen or repairs it, for each finding
-	}{
+	return []filesOfHost{
 		{"Ubuntu 24.04", map[string]string{status: versions("4.9.3+ds1-1", "1.4.0-3")}, (*Doctor).podman, []string{"WARN network_backend = \"cni\"\\n' >/etc/containers/containers.conf.d/flatnet.conf"}},
 		{"Ubuntu 24.04 as docs/install.md has it", map[string]string{status: versions("4.9.3", "1.4.0"), backend: "netavark", conf: "[network]\nnetwork_backend = \"cni\"\n"},
 			(*Doctor).podman, []string{"OK back end cni"}},
@@ -85,7 +88,11 @@ func TestFiles(t *testing.T) {
 		{"no WSL", map[string]string{release: "6.1.0-41-amd64\n"}, (*Doctor).wsl, nil},
 		{"WSL2", map[string]string{release: wsl}, (*Doctor).wsl, []string{"OK route add 10.87.0.0 mask 255.255.0.0 "}},
 		{"mirrored WSL2", map[string]string{release: wsl, "sys/class/net/loopback0/ifindex": "3"}, (*Doctor).wsl, []string{"OK mirrored"}},
-	} {
+	}
+}
+
+func TestFiles(t *testing.T) {
+	for _, tt := range filesOfHosts() {
 		t.Run(tt.name, func(t *testing.T) {
 			root := tree(t, tt.files)
 			d := Doctor{Engine: engine.Engine{Names: dns.Server{Program: func() string { return "" }}}, Root: root, Self: filepath.Join(tree(t, map[string]string{"self": "self"}), "self")}
