@@ -219,7 +219,7 @@ func (ad *adding) configure() error {
 // putRules makes what the attachment needs in nf_tables: one transaction.
 func (ad *adding) putRules() error {
 	a := ad.a
-	a.HostEnd = ad.end.Name
+	a.HostEnd, a.MTU = ad.end.Name, ad.end.MTU // both as they are
 	if a.SpoofCheck {
 		if err := antispoof.Settle(ad.Host, a.HostEnd); err != nil {
 			return err

@@ -13,6 +13,7 @@
 //	antispoof  macspoofchk
 //	shaping    bandwidth
 //	foreign    other people's firewalls
+//	upkeep     what CHECK and a reload look at and ADD does not
 //
 // This package decides about their order and the locks. What is removed last, with a
 // network's last attachment, is decided by asking the links. Undo is DEL.
@@ -57,9 +58,10 @@ func NewDryHost(warn func(string)) *Host { return &Host{warn, true} }
 // A call is what one verb works with.
 type call struct {
 	*host.Host
-	records records.Dir
-	turn    records.Lock // see inTurn
-	sparing bool         // see Clear
+	records  records.Dir
+	turn     records.Lock // see inTurn
+	sparing  bool         // see Clear
+	thorough bool         // look also for what package upkeep does
 }
 
 func (h *Host) open() (*call, error) {

@@ -20,6 +20,7 @@ import (
 	"flatnet/bridge/ports"
 	"flatnet/bridge/records"
 	"flatnet/bridge/shaping"
+	"flatnet/bridge/upkeep"
 	"flatnet/bridge/vlan"
 	"flatnet/rtnl"
 
@@ -46,7 +47,9 @@ func (h *Host) Check(n *model.Network, r *model.Request, prev *model.Result, all
 		return err
 	}
 	defer done()
-	if recorded := c.records.Attachment(r.Key); recorded != nil && recorded.ByHand {
+	c.thorough = true
+	recorded := cmp.Or(c.records.Attachment(r.Key), &model.Attachment{})
+	if recorded.ByHand {
 		a.Ports, a.ByHand = recorded.Ports, true
 	}
 	if !n.NoAddress {
@@ -60,7 +63,7 @@ func (h *Host) Check(n *model.Network, r *model.Request, prev *model.Result, all
 		errs = append(errs, model.Errorf(model.ErrChanged, "host interface of %s (%s) is missing", r.Key, r.Key.HostNames()[0]))
 	} else {
 		a.HostEnd = links[0].Name
-		all = []records.End{{Attachment: a, Link: links[0]}}
+		all = []records.End{{Attachment: a, Link: links[0], MadeMTU: recorded.MTU}}
 	}
 	return errors.Join(append(errs, c.report(&a.Shared, all))...)
 }
@@ -104,6 +107,9 @@ func (c *call) faults(s *model.Shared, ends []records.End) (found []model.Fault,
 	add(br.Faults(c.Host, s))
 	add(forward.Faults(c.Host, s, c.records))
 	add(peers.Faults(c.Host, s))
+	if c.thorough {
+		add(upkeep.Faults(c.Host, s, ends))
+	}
 	vlans, verr := vlan.Ports(c.Host, s.VLANs)
 	if verr != nil {
 		return found, errors.Join(err, verr)

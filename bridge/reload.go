@@ -16,6 +16,7 @@ import (
 	"flatnet/bridge/records"
 	"flatnet/bridge/restore"
 	"flatnet/bridge/shaping"
+	"flatnet/bridge/upkeep"
 	"flatnet/bridge/vlan"
 	"flatnet/rtnl"
 
@@ -34,6 +35,7 @@ func (h *Host) Reload() (mended []string, err error) {
 		return nil, err
 	}
 	defer c.Close()
+	c.thorough = true
 	networks, err := c.records.Networks()
 	re := &reloading{call: c}
 	mended, serr := c.sweep()
@@ -178,7 +180,7 @@ func (re *reloading) mendLinks(s *model.Shared, ends []records.End, links []rtnl
 	if moved || string(br.MAC) != string(s.BridgeMAC[:]) {
 		errs = append(errs, link.AnnounceGateways(re.Host, br, s))
 	}
-	return errors.Join(append(errs, peers.Restore(re.Host, re.records, s))...)
+	return errors.Join(append(errs, upkeep.Restore(re.Host, s, ends), peers.Restore(re.Host, re.records, s))...)
 }
 
 // sweep removes what attachments have that went without a DEL: those that are recorded

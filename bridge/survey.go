@@ -20,6 +20,7 @@ func (h *Host) Survey(deep bool) ([]*model.Survey, error) {
 		return nil, err
 	}
 	defer c.Close()
+	c.thorough = deep
 	links, err := c.Links()
 	if err != nil {
 		return nil, err

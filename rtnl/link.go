@@ -89,6 +89,7 @@ type LinkChange struct {
 	Alias   string
 	Master  int // index of a bridge
 	Group   uint32
+	MTU     uint32
 
 	// NoLinkLocal keeps a link that is down from getting an IPv6 link-local address when
 	// it goes up (IN6_ADDR_GEN_MODE_NONE), and so from reports of multicast groups
@@ -125,7 +126,7 @@ func (ch LinkChange) String() string {
 		word string
 	}{{ch.Down, "down"}, {len(ch.MAC) > 0, "address " + ch.MAC.String()}, {ch.Alias != "", "alias " + strconv.Quote(ch.Alias)},
 		{ch.Master != 0, "master " + strconv.Itoa(ch.Master)}, {ch.Group != 0, "group " + strconv.Itoa(int(ch.Group))},
-		{ch.Promisc, "promisc on"}, {ch.Up, "up"}} {
+		{ch.MTU != 0, "mtu " + strconv.Itoa(int(ch.MTU))}, {ch.Promisc, "promisc on"}, {ch.Up, "up"}} {
 		if w.set {
 			words = append(words, w.word)
 		}
@@ -154,6 +155,7 @@ func (ch LinkChange) of(l Link) (requests []netlink.Message) {
 		nl.Attr(unix.IFLA_ADDRESS, ch.MAC),
 		nonzero(unix.IFLA_MASTER, uint32(ch.Master)),
 		nonzero(unix.IFLA_GROUP, ch.Group),
+		nonzero(unix.IFLA_MTU, ch.MTU),
 		nl.Attr(unix.IFLA_IFALIAS, []byte(ch.Alias))))
 }
 

@@ -48,6 +48,26 @@ func (c *Conn) SetTokenBucket(link int, t TokenBucket) error {
 		nl.Nest(unix.TCA_OPTIONS, nl.Attr(tbfParms, parms), nl.Attr(tbfRate64, native.AppendUint64(nil, t.Rate)), u32(tbfBurst, t.Burst)))
 }
 
+// TokenBuckets returns the rate and the limit of each link that sends by a root tbf, by its
+// index. The kernel reports the burst as a time, which is left out.
+func (c *Conn) TokenBuckets() (map[int]TokenBucket, error) {
+	all := map[int]TokenBucket{}
+	_, err := dump(c, "qdiscs", unix.RTM_GETQDISC, func(b []byte) (struct{}, error) {
+		h, r := read(b, len(tcMsg(0, 0, 0, 0)))
+		options := r.nest(unix.TCA_OPTIONS)
+		parms := options.Octets(tbfParms) // see SetTokenBucket
+		if native.Uint32(h[12:]) == tcRoot && r.Text(unix.TCA_KIND) == "tbf" && len(parms) >= 28 {
+			t := TokenBucket{Rate: uint64(native.Uint32(parms[8:])), Limit: native.Uint32(parms[24:])}
+			if rate := options.Octets(tbfRate64); len(rate) == 8 {
+				t.Rate = native.Uint64(rate)
+			}
+			all[int(native.Uint32(h[4:]))] = t
+		}
+		return struct{}{}, r.Err()
+	}, tcMsg(0, 0, 0, 0))
+	return all, err
+}
+
 // RedirectIngress sends all that a link receives to another link first, and
 // thence onward. The link must not have an ingress qdisc yet (EEXIST).
 func (c *Conn) RedirectIngress(from, to int) error {

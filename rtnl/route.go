@@ -26,8 +26,9 @@ type Route struct {
 	Several  bool   // next hops, or one of the other family: Gateway and Index are not the whole way
 
 	// Only for AddRoute:
-	Scope  uint8  // RT_SCOPE_*
-	AdvMSS uint32 // RTAX_ADVMSS
+	Scope  uint8      // RT_SCOPE_*
+	Source netip.Addr // RTA_PREFSRC, that the host sends from; invalid: the kernel chooses
+	AdvMSS uint32     // RTAX_ADVMSS
 }
 
 // Routes lists the unicast routes, see AllRoutes.
@@ -118,6 +119,7 @@ func (c *Conn) AddRoute(r Route) error {
 	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, cmp.Or(r.Protocol, unix.RTPROT_BOOT), r.Scope, cmp.Or(r.Type, unix.RTN_UNICAST)
 	err := c.create(unix.RTM_NEWROUTE, h,
 		nl.Attr(unix.RTA_GATEWAY, r.Gateway.AsSlice()),
+		nl.Attr(unix.RTA_PREFSRC, r.Source.AsSlice()),
 		nonzero(unix.RTA_PRIORITY, r.Priority),
 		nonzero(unix.RTA_TABLE, r.Table), // else that of the header
 		nonzero(unix.RTA_OIF, uint32(r.Index)),

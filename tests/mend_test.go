@@ -13,32 +13,45 @@ type loss struct {
 	name  string
 	keys  string   // of the configuration beside dual stack
 	spoil string   // on the host
-	names []string // what CHECK, STATUS and reload name
+	names []string // what CHECK, STATUS, flatnet status and reload name
+
+	seldom bool // STATUS, which runtimes ask for again and again, does not look for it
 }
 
-var losses = []loss{
-	{"bridge deleted", "", "ip link del flatnet-br0", []string{"bridge flatnet-br0", "missing"}},
-	{"bridge made anew by somebody", "", "ip link del flatnet-br0; ip link add flatnet-br0 type bridge; ip link set flatnet-br0 up", []string{"10.87.1.1/24", "fn-c1"}},
-	{"bridge down", "", "ip link set flatnet-br0 down", []string{"bridge flatnet-br0", "down"}},
-	{"addresses flushed", "", "ip addr flush dev flatnet-br0", []string{"10.87.1.1/24", "fd87:1::1/64", "link-local"}},
-	{"link-local address gone", "", "ip -6 addr flush dev flatnet-br0 scope link", []string{"link-local", "flatnet-br0"}},
-	{"IPv4 forwarding off", "", "echo 0 >/proc/sys/net/ipv4/ip_forward", []string{"ip_forward"}},
-	{"IPv4 forwarding of the bridge off", "", "echo 0 >/proc/sys/net/ipv4/conf/flatnet-br0/forwarding", []string{"net/ipv4/conf/flatnet-br0/forwarding"}},
-	{"IPv6 forwarding off", "", "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding", []string{"net/ipv6/conf/all/forwarding"}},
-	{"group", "", "ip link set flatnet-br0 group default", []string{"flatnet-br0", "group"}},
-	{"route_localnet", "", "echo 0 >/proc/sys/net/ipv4/conf/flatnet-br0/route_localnet", []string{"route_localnet"}},
-	{"host end down", "", "ip link set fn-c1 down", []string{"fn-c1", "down"}},
-	{"host end free", "", "ip link set fn-c1 nomaster", []string{"fn-c1", "flatnet-br0"}},
-	{"host end on another bridge", "", "ip link add br9 type bridge; ip link set fn-c1 master br9", []string{"fn-c1", "flatnet-br0"}},
-	{"hairpin mode", `"hairpinMode":true`, "ip link set dev fn-c1 type bridge_slave hairpin off", []string{"hairpin", "fn-c1"}},
-	{"port isolation", `"portIsolation":true`, "ip link set dev fn-c1 type bridge_slave isolated off", []string{"isolation", "fn-c1"}},
-	{"promiscuous mode", `"promiscMode":true`, "ip link set flatnet-br0 promisc off", []string{"flatnet-br0", "promiscuous"}},
-	{"limit to the container", shaped, "tc qdisc del dev fn-c1 root", []string{"limit", "fn-c1"}},
-	{"limit from the container", shaped, "ip link del $(ip -o link show type ifb | cut -d' ' -f2 | tr -d :)", []string{"limit", "fb-"}},
-	{"redirect from the container", shaped, "tc qdisc del dev fn-c1 ingress", []string{"limit", "fb-"}},
+var losses = []loss{ // those of a VLAN's interface need a kernel that has VLANs: see vm_functions.sh
+	{"bridge deleted", "", "ip link del flatnet-br0", []string{"bridge flatnet-br0", "missing"}, false},
+	{"bridge made anew by somebody", "", "ip link del flatnet-br0; ip link add flatnet-br0 type bridge; ip link set flatnet-br0 up", []string{"10.87.1.1/24", "fn-c1"}, false},
+	{"bridge down", "", "ip link set flatnet-br0 down", []string{"bridge flatnet-br0", "down"}, false},
+	{"addresses flushed", "", "ip addr flush dev flatnet-br0", []string{"10.87.1.1/24", "fd87:1::1/64", "link-local"}, false},
+	{"link-local address gone", "", "ip -6 addr flush dev flatnet-br0 scope link", []string{"link-local", "flatnet-br0"}, false},
+	{"IPv4 forwarding off", "", "echo 0 >/proc/sys/net/ipv4/ip_forward", []string{"ip_forward"}, false},
+	{"IPv4 forwarding of the bridge off", "", "echo 0 >/proc/sys/net/ipv4/conf/flatnet-br0/forwarding", []string{"net/ipv4/conf/flatnet-br0/forwarding"}, false},
+	{"IPv6 forwarding off", "", "echo 0 >/proc/sys/net/ipv6/conf/all/forwarding", []string{"net/ipv6/conf/all/forwarding"}, false},
+	{"group", "", "ip link set flatnet-br0 group default", []string{"flatnet-br0", "group"}, false},
+	{"route_localnet", "", "echo 0 >/proc/sys/net/ipv4/conf/flatnet-br0/route_localnet", []string{"route_localnet"}, false},
+	{"host end down", "", "ip link set fn-c1 down", []string{"fn-c1", "down"}, false},
+	{"host end free", "", "ip link set fn-c1 nomaster", []string{"fn-c1", "flatnet-br0"}, false},
+	{"host end on another bridge", "", "ip link add br9 type bridge; ip link set fn-c1 master br9", []string{"fn-c1", "flatnet-br0"}, false},
+	{"hairpin mode", `"hairpinMode":true`, "ip link set dev fn-c1 type bridge_slave hairpin off", []string{"hairpin", "fn-c1"}, false},
+	{"port isolation", `"portIsolation":true`, "ip link set dev fn-c1 type bridge_slave isolated off", []string{"isolation", "fn-c1"}, false},
+	{"promiscuous mode", `"promiscMode":true`, "ip link set flatnet-br0 promisc off", []string{"flatnet-br0", "promiscuous"}, false},
+	{"limit to the container", shaped, "tc qdisc del dev fn-c1 root", []string{"limit", "fn-c1"}, false},
+	{"limit from the container", shaped, "ip link del $(ip -o link show type ifb | cut -d' ' -f2 | tr -d :)", []string{"limit", "fb-"}, false},
+	{"redirect from the container", shaped, "tc qdisc del dev fn-c1 ingress", []string{"limit", "fb-"}, false},
+	{"connected route gone", "", "ip route flush dev flatnet-br0 proto kernel scope link", []string{"the host's route to 10.87.1.0/24 by flatnet-br0"}, true},
+	{"connected IPv6 route gone", "", "ip -6 route del fd87:1::/64 dev flatnet-br0", []string{"the host's route to fd87:1::/64 by flatnet-br0"}, true},
+	{"local routes gone", "", "ip route del local 10.87.1.1 table local; ip -6 route del local fd87:1::1 table local",
+		[]string{"local route to 10.87.1.1", "local route to fd87:1::1"}, true},
+	{"MTU of a host end", "", "ip link set fn-c1 mtu 1300", []string{"MTU of fn-c1", "1300 and not 1400", "MTU of flatnet-br0"}, true},
+	{"MTU of the bridge", `"mtu":1450`, "ip link set flatnet-br0 mtu 1300", []string{"MTU of flatnet-br0", "1300 and not 1450"}, true},
+	{"rate to the container", shaped, "tc qdisc change dev fn-c1 root tbf rate 1gbit burst 1mb latency 25ms", []string{"limit to the container on fn-c1"}, true},
+	{"rate from the container", shaped, "tc qdisc change dev $(ip -o link show type ifb | cut -d' ' -f2 | tr -d :) root tbf rate 1gbit burst 1mb latency 25ms",
+		[]string{"limit from the container by fb-"}, true},
+	{"MTU of the limit's device", shaped, "ip link set $(ip -o link show type ifb | cut -d' ' -f2 | tr -d :) mtu 600", []string{"limit from the container by fb-"}, true},
+	{"router advertisements", "", "echo 1 >/proc/sys/net/ipv6/conf/flatnet-br0/accept_ra", []string{"net/ipv6/conf/flatnet-br0/accept_ra"}, true},
 	{"all at once", `"hairpinMode":true,"portIsolation":true,` + shaped,
 		"ip link del flatnet-br0; ip link set fn-c1 down; tc qdisc del dev fn-c1 root; nft flush ruleset; echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding",
-		[]string{"bridge flatnet-br0"}},
+		[]string{"bridge flatnet-br0"}, false},
 }
 
 const shaped = `"capabilities":{"bandwidth":true},"runtimeConfig":{"portMappings":[` + `{"hostPort":8080,"containerPort":80,"protocol":"tcp"}],"bandwidth":{"ingressRate":80000000,"ingressBurst":8000000,"egressRate":80000000,"egressBurst":8000000}}`
@@ -64,7 +77,15 @@ func TestReloadMendsTheHost(t *testing.T) {
 			b.Sh(l.spoil)
 			status := lab.Call{Command: "STATUS", Conf: c.add.Conf}
 			b.refused(c.then("CHECK"), 104, l.names...)
-			b.refused(status, 51, l.names...)
+			if !l.seldom {
+				b.refused(status, 51, l.names...)
+			}
+			_, serr := b.Try(program, "status")
+			for _, name := range l.names {
+				if serr == nil || !strings.Contains(serr.Error(), name) {
+					t.Errorf("status does not name %q: %v", name, serr)
+				}
+			}
 			said := b.Run(program, "reload")
 			for _, name := range l.names {
 				if !strings.Contains(said, name) {
@@ -145,8 +166,10 @@ func (b box) hostSide() string {
 	b.t.Helper()
 	return b.Sh(`ip -o -d link show flatnet-br0 | grep -o -E 'PROMISC|group [0-9]+|link/ether [0-9a-f:]+|mtu [0-9]+|alias .*'
 		ip -o addr show flatnet-br0 | sed -E 's/^[0-9]+: //; s/valid_lft.*//; s/ (nodad|tentative|proto kernel_ll)//g'  | sort
-		for l in fn-c1 fn-c2; do ip -o -d link show $l | grep -o -E 'master [a-z0-9-]+|hairpin [a-z]+|isolated [a-z]+|LOWER_UP'; tc qdisc show dev $l | cut -d' ' -f1-3; done
-		for l in $(ip -o link show type ifb | cut -d' ' -f2 | tr -d :); do echo $l; tc qdisc show dev $l | cut -d' ' -f1-3; done
+		for l in fn-c1 fn-c2; do ip -o -d link show $l | grep -o -E ' mtu [0-9]+|master [a-z0-9-]+|hairpin [a-z]+|isolated [a-z]+|LOWER_UP'; tc qdisc show dev $l; done
+		for l in $(ip -o link show type ifb | cut -d' ' -f2 | tr -d :); do ip -o link show $l | cut -d' ' -f2-5; tc qdisc show dev $l; done
+		for l in flatnet-br0 $(ls /sys/class/net | grep '^flatnet-br0[.]'); do for t in main local; do ip route show dev $l table $t; ip -6 route show dev $l table $t; done; done |
+			grep -v -e broadcast -e anycast -e multicast -e fe80 | sed 's/ linkdown//; s/proto kernel //; s/metric [0-9]*//' | sort
 		tc filter show dev fn-c1 ingress | grep -c mirred || :
 		grep . /proc/sys/net/ipv4/conf/flatnet-br0/forwarding /proc/sys/net/ipv4/conf/flatnet-br0/route_localnet /proc/sys/net/ipv6/conf/flatnet-br0/accept_ra`)
 }

@@ -207,6 +207,14 @@ vlans() {
 	red=$(echo "$red" | sed 's/"isGateway":false/"isGateway":true/')
 	ok "VLANs: ADD with a gateway" add c1 "$red"
 	ok "VLANs: the gateway" pings c1 10.87.1.1
+	far=$(ls /sys/class/net | grep '^fg-')
+	for spoil in down nomaster "mtu 1300"; do
+		ip link set $far $spoil
+		refused "VLANs: CHECK when the gateway's port is $spoil" "reload mends" check c1 "$red"
+		ok "VLANs: reload when the gateway's port is $spoil" $as flatnet reload
+		ok "VLANs: CHECK after it" check c1 "$red"
+		ok "VLANs: the gateway after it" pings c1 10.87.1.1
+	done
 	ok "VLANs: DEL with a gateway" cni DEL c1 "$red"
 	ok "VLANs: nothing is left" clean
 	ip link del brv

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"net/netip"
 
 	"flatnet/bridge/host"
@@ -13,6 +14,9 @@ type End struct {
 	*model.Attachment
 	Link rtnl.Link
 	Was  string // the link's recorded name, if that is another
+	// MadeMTU is the link's recorded MTU; 0: it is not known. The attachment then has that of
+	// the network.
+	MadeMTU uint32
 }
 
 // Ends finds the host ends of the network's attachments among links, with what is
@@ -32,9 +36,9 @@ func (d Dir) Ends(s *model.Shared, links []rtnl.Link) ([]End, error) {
 					e.Was = a.HostEnd
 				}
 			}
-			spoof := e.SpoofCheck
-			e.Shared, e.HostEnd = *s, l.Name
-			e.SpoofCheck = spoof // as it was attached
+			spoof, mtu := e.SpoofCheck, e.MTU
+			e.Shared, e.HostEnd, e.MadeMTU = *s, l.Name, mtu
+			e.SpoofCheck, e.MTU = spoof, cmp.Or(mtu, s.MTU) // as it was attached
 			if len(e.Addresses) == 0 {
 				for _, ip := range o.Addresses {
 					e.Addresses = append(e.Addresses, model.Address{Prefix: netip.PrefixFrom(ip, ip.BitLen())})

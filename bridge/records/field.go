@@ -96,7 +96,7 @@ func networkFields(s *model.Shared) []field {
 // attachmentFields are those of the record of one attachment, beside its name.
 func attachmentFields(a *model.Attachment) []field {
 	return []field{
-		ifName("hostEnd", &a.HostEnd), mac("mac", &a.MAC),
+		ifName("hostEnd", &a.HostEnd), mac("mac", &a.MAC), number("mtu", &a.MTU),
 		flag("internal", &a.Internal), flag("macspoofchk", &a.SpoofCheck), flag("disableContainerInterface", &a.NoAddress),
 		list("addresses", &a.Addresses, formatSubnet, parseSubnet), number("rank", &a.Rank),
 		number("ingressRate", &a.Bandwidth.Ingress.Rate), number("ingressBurst", &a.Bandwidth.Ingress.Burst),

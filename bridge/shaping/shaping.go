@@ -51,6 +51,17 @@ func fullFrame(mtu uint32) uint64 {
 	return uint64(cmp.Or(mtu, 1500)) + 14 // ETH_DATA_LEN, ETH_HLEN
 }
 
+// Buckets returns the queues of an attachment's limits; the zero value is none.
+func Buckets(a *model.Attachment) (ingress, egress rtnl.TokenBucket) {
+	if a.Bandwidth.Ingress.Rate > 0 {
+		ingress = bucket(a.Bandwidth.Ingress, a.MTU)
+	}
+	if a.Bandwidth.Egress.Rate > 0 {
+		egress = bucket(a.Bandwidth.Egress, a.MTU)
+	}
+	return ingress, egress
+}
+
 func bucket(l model.Limit, mtu uint32) rtnl.TokenBucket {
 	rate, burst := max(l.Rate/8, 1), l.Burst/8
 	if burst == 0 {

@@ -2,13 +2,13 @@ package main
 
 // The limits in lines of code; of a function in lines from func to brace.
 const (
-	maxCore     = 6_959
-	maxAll      = 20_760
+	maxCore     = 6_999
+	maxAll      = 21_080
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
 
-	maxBinary = 4_505_000 // bytes
+	maxBinary = 4_550_000 // bytes
 )
 
 const program = "bin/flatnet"
