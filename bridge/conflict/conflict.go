@@ -13,6 +13,7 @@ import (
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
+	"flatnet/internal/advice"
 	"flatnet/internal/peer"
 	"flatnet/rtnl"
 
@@ -49,9 +50,11 @@ func Overlap(h *host.Host, gateway rtnl.Link, n *model.Network, subnets []netip.
 				}
 				where = "interface " + cmp.Or(l.Name, strconv.Itoa(o.Index))
 			}
-			return model.Errorf(model.ErrConflict, "subnet %s of network %s overlaps with the %s %s of %s; "+
+			err := model.Errorf(model.ErrConflict, "subnet %s of network %s overlaps with the %s %s of %s; "+
 				"choose another subnet, or set allowOverlap if it is meant to be a part of that one",
 				p.Masked(), n.Name, o.kind, o.Prefix, where)
+			return advice.Repair(err, advice.Collisions, "give network "+n.Name+" another subnet (CNI: edit its file in /etc/cni/net.d; "+
+				"Podman: podman network rm, and podman network create --subnet)")
 		}
 	}
 	return err

@@ -15,6 +15,7 @@ import (
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
+	"flatnet/internal/advice"
 	"flatnet/internal/nft"
 	"flatnet/internal/nl"
 
@@ -172,7 +173,7 @@ func report(h *host.Host, found []nft.Chain, s *model.Shared, owned bool) error 
 	if len(found) == 0 {
 		return nil
 	}
-	var texts, advice []string
+	var texts, remedies, commands []string
 	for _, ch := range found {
 		dropped := "what containers of network " + s.Name + " send to "
 		switch {
@@ -186,11 +187,15 @@ func report(h *host.Host, found []nft.Chain, s *model.Shared, owned bool) error 
 			dropped += "the outside"
 		}
 		texts = append(texts, fmt.Sprintf("%v drops %s", ch, dropped))
-		if a := remedy(ch, s, owned); !slices.Contains(advice, a) {
-			advice = append(advice, a)
+		if a := remedy(ch, s, owned); !slices.Contains(remedies, a) {
+			remedies = append(remedies, a)
+		}
+		if c := repair(ch, s, owned); !slices.Contains(commands, c) {
+			commands = append(commands, c)
 		}
 	}
-	return model.Errorf(model.ErrConflict, "%s, unless a rule accepts it (%s)", strings.Join(texts, "; "), strings.Join(advice, "; "))
+	err := model.Errorf(model.ErrConflict, "%s, unless a rule accepts it (%s)", strings.Join(texts, "; "), strings.Join(remedies, "; "))
+	return advice.Repair(err, advice.Firewalls, strings.Join(commands, "; "))
 }
 
 // remedy names what adds the rule that a chain lacks. firewalld owns its table, unless
@@ -210,6 +215,25 @@ func remedy(ch nft.Chain, s *model.Shared, owned bool) string {
 	}
 	return "forwardAccept would add one"
 }
+
+// repair returns a command that accepts the network's packets, until the chain's owner makes
+// it anew.
+func repair(ch nft.Chain, s *model.Shared, owned bool) string {
+	text, command := strings.CutSuffix(remedy(ch, s, owned), " adds one")
+	name := ch.Table.Family.String() + " " + ch.Table.Name + " " + ch.Name
+	switch plain := strings.Trim(name+s.GatewayName(), identifier) == ""; {
+	case command:
+		return text
+	case owned || !plain: // what nft would not read, or a shell would
+		return "let the program that made the " + strings.TrimSpace(ch.String()) + " accept what " + s.GatewayName() + " sends"
+	case ch.Hook == nft.Input:
+		return fmt.Sprintf("nft 'insert rule %s iifname \"%s\" meta l4proto { tcp, udp } th dport %d accept'", name, s.GatewayName(), cmp.Or(s.DNSPort, nft.DNS))
+	}
+	return fmt.Sprintf("nft 'insert rule %s iifname \"%s\" accept; insert rule %s oifname \"%s\" accept'", name, s.GatewayName(), name, s.GatewayName())
+}
+
+// identifier has the characters of names that nft reads as they are, and what is between them.
+const identifier = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-. "
 
 // acceptRules returns the rules that a foreign chain lacks. They have the form in
 // which iptables-nft writes its own, so that it can show them.

@@ -16,6 +16,7 @@ import (
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
+	"flatnet/internal/advice"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -189,8 +190,9 @@ func CheckUplink(h *host.Host, s *model.Shared) error {
 	all, err := h.Sysctl.Get(all4)
 	own, oerr := h.Sysctl.Get(of4(l.Name))
 	if own == "0" && all != "0" && err == nil { // else it will be set with all others
-		return model.Errorf(model.ErrConflict, "sysctl %s is 0, so the host does not forward answers that containers of network %s get there; set it to 1",
+		err := model.Errorf(model.ErrConflict, "sysctl %s is 0, so the host does not forward answers that containers of network %s get there; set it to 1",
 			of4(l.Name), s.Name)
+		return advice.Repair(err, advice.Forwarding, "echo 1 >/proc/sys/"+of4(l.Name))
 	}
 	return host.IfPossible(errors.Join(err, oerr)) // the interface may have gone
 }

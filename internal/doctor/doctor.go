@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/advice"
@@ -31,21 +33,22 @@ type Doctor struct {
 	Self      string // the running binary
 
 	found []report.Finding
+	said  map[string]bool // errors that a finding has already
 }
 
 // Examine makes all checks, in an order in which each may explain the next.
 func (d *Doctor) Examine() []report.Finding {
-	d.found = nil
+	d.found, d.said = nil, map[string]bool{}
 	if elsewhere := rootless.Elsewhere("doctor"); elsewhere != "" {
 		d.add(report.Fail, "privileges", fmt.Sprintf("user %d may not change the host's network", os.Geteuid()),
 			"run it as root, or for a rootless Podman: "+elsewhere)
 		return d.found
 	}
 	d.kernel()
+	d.router()
 	d.networks()
 	d.changed()
 	d.leftovers()
-	d.filter()
 	d.wsl()
 	d.podman()
 	d.rootless()
@@ -55,8 +58,24 @@ func (d *Doctor) Examine() []report.Finding {
 	return d.found
 }
 
+// add adds a finding. Others have chosen parts of the texts, which must not reach a terminal
+// as they are.
 func (d *Doctor) add(verdict, check, seen, repair string) {
-	d.found = append(d.found, report.Finding{Verdict: verdict, Check: check, Seen: seen, Repair: repair})
+	d.found = append(d.found, report.Finding{Verdict: verdict, Check: plain(check), Seen: plain(seen), Repair: plain(repair)})
+}
+
+// plain escapes what a terminal would obey, but for the ends of lines.
+func plain(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r == '\n' || unicode.IsGraphic(r) {
+			b.WriteRune(r)
+		} else {
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return b.String()
 }
 
 // maxFile bounds a file in bytes: more than a list of packages has, or a binary.
@@ -85,7 +104,7 @@ func (d *Doctor) kernel() {
 		f.network.ForwardAccept = true // so that other firewalls hide nothing; they have a check of their own
 		err := d.status(&f.network)
 		switch {
-		case errors.Is(err, model.ErrLimited): // as is any network: see below
+		case errors.Is(err, model.ErrLimited): // as is any network: see router
 			continue
 		case err == nil:
 			d.add(report.OK, f.check, "works", "")
@@ -93,7 +112,7 @@ func (d *Doctor) kernel() {
 		}
 		if !seen[err.Error()] { // else explained already
 			seen[err.Error()] = true
-			text, repair := strings.TrimPrefix(err.Error(), model.ErrUnavailable.Error()+": "), ""
+			text, repair := unnamed(strings.TrimPrefix(err.Error(), model.ErrUnavailable.Error()+": ")), ""
 			switch {
 			case errors.Is(err, unix.EPERM):
 				text = advice.Of(err)
@@ -103,42 +122,18 @@ func (d *Doctor) kernel() {
 			d.add(f.verdict, f.check, text, repair)
 		}
 	}
-	if err := d.status(&model.Network{}); errors.Is(err, model.ErrLimited) {
-		text := strings.NewReplacer("network "+stranger, "a new network", "flatnet-"+stranger, "BRIDGE").Replace(err.Error())
-		d.add(report.Warn, "other firewalls", text, "")
-	}
 }
 
 // stranger is the network that [Doctor.kernel] asks about.
 const stranger = "doctor"
 
 // status asks about a network that no one has: TEST-NET-1 (RFC 5737) is nobody's.
-func (d *Doctor) status(n *model.Network) error {
-	n.Name, n.Bridge, n.IsGateway, n.IPMasq, n.Isolated, n.AllowOverlap = stranger, "flatnet-"+stranger, true, true, true, true
+func (d *Doctor) status(n *model.Network) error { return d.statusOn(n, "flatnet-"+stranger) }
+
+func (d *Doctor) statusOn(n *model.Network, bridge string) error {
+	n.Name, n.Bridge, n.IsGateway, n.IPMasq, n.Isolated, n.AllowOverlap = stranger, bridge, true, true, true, true
 	n.Subnets = []model.Subnet{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("192.0.2.1")}}
 	return d.Engine.Host.Status(n, engine.Unleased{})
-}
-
-// networks compares what attachments have with what they need, and says what STATUS would.
-func (d *Doctor) networks() {
-	all, err := d.Inventory.Status("")
-	if err != nil {
-		d.add(report.Fail, "networks", err.Error(), "")
-	}
-	for _, n := range all {
-		attached := len(n.Attachments)
-		check := "network " + n.Name
-		switch {
-		case n.Faults != nil:
-			d.add(report.Fail, check, n.Faults.Error(), "flatnet reload")
-		case n.State == report.NoRecord:
-			d.add(report.Warn, check, fmt.Sprintf("%d attached. %s", attached, n.Status), "restart the containers that are named or, if none is, one of the network's")
-		case n.Status != "":
-			d.add(report.Warn, check, n.State+": "+n.Status, "")
-		default:
-			d.add(report.OK, check, fmt.Sprintf("%d attached, nothing missing", attached), "")
-		}
-	}
 }
 
 // changed names links whose MAC address or alias somebody has changed.
@@ -154,8 +149,10 @@ func (d *Doctor) changed() {
 // leftovers counts what has lost its owner, by kind.
 func (d *Doctor) leftovers() {
 	all, err := d.Inventory.Garbage("")
-	if err != nil {
-		d.add(report.Warn, "leftovers", err.Error(), "")
+	for _, e := range leaves(err) {
+		if !d.said[e.Error()] {
+			d.add(report.Warn, "leftovers", e.Error(), recordOf(e))
+		}
 	}
 	count, routes := map[string]int{}, 0
 	for _, l := range all {
@@ -191,16 +188,6 @@ func (d *Doctor) route(l *report.Leftover) {
 		repair = "flatnet gc --yes, or " + repair
 	}
 	d.add(report.Warn, "leftovers", seen, repair)
-}
-
-// filter reports sysctls that change what bridged packets meet.
-func (d *Doctor) filter() {
-	if d.read("proc/sys/net/bridge/bridge-nf-call-iptables") == "1" {
-		d.add(report.OK, "br_netfilter", "bridged packets pass the host's IP firewall as well", "")
-	}
-	if v := d.read("proc/sys/net/ipv4/conf/all/rp_filter"); v == "1" {
-		d.add(report.OK, "rp_filter", "strict: a container of several networks is answered on the one that its route names", "")
-	}
 }
 
 // wsl reports what WSL2 needs for Windows to reach containers by their address.

@@ -94,7 +94,7 @@ func (i Inventory) describe(v *view, s *model.Survey) *report.Network {
 		n.State = "unavailable"
 	}
 	if err != nil {
-		n.Status = err.Error()
+		n.Status, n.Err = err.Error(), err
 	}
 	return n
 }

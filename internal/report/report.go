@@ -39,6 +39,7 @@ type Network struct {
 	Rules  int    // how many of its chains and elements are missing; negative: not known
 	Status string // what STATUS says; empty: an ADD could succeed
 	State  string // in a word or two
+	Err    error  // of STATUS
 }
 
 // A Pool is the addresses of a subnet.

@@ -1,0 +1,100 @@
+package tests
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"flatnet/tests/lab"
+)
+
+// A finding is what the doctor says of one check.
+type finding struct{ Verdict, Check, Seen, Repair string }
+
+// doctor returns what the doctor finds, by check; of several of one check the worst.
+func (b box) doctor() map[string]finding {
+	b.t.Helper()
+	out, _ := b.Cmd(program, "doctor", "--json").Output()
+	var all []finding
+	fromJSON(b.t, string(out), &all)
+	found := map[string]finding{}
+	worse := map[string]int{"": -1, "OK": 0, "WARN": 1, "FAIL": 2}
+	for _, f := range all {
+		if worse[f.Verdict] > worse[found[f.Check].Verdict] {
+			found[f.Check] = f
+		}
+	}
+	return found
+}
+
+// An illness is something that keeps flatnet from working.
+type illness struct {
+	name, cause    string // a script
+	check, verdict string
+	seen           string
+	verify         string // fails unless what the repair was for works again
+}
+
+const (
+	pingOut = "ip netns exec web ping -c1 -W2 192.0.2.1"
+	ping6   = "ip netns exec web ping -6 -c1 -W2 fd87:0:0:1::1"
+	pingOne = "ip netns exec web ping -c1 -W2 10.87.1.1"
+)
+
+var illnesses = []illness{
+	{"renamed bridge", "ip link set flatnet-br0 name brx || { ip link set flatnet-br0 down; ip link set flatnet-br0 name brx; }",
+		"network flatnet", "FAIL", "bridge flatnet-br0 is missing", pingOne},
+	{"foreign link", "ip link del flatnet-br0; ip link add flatnet-br0 type veth peer name other; ip link set flatnet-br0 up",
+		"network flatnet", "FAIL", "flatnet-br0", pingOne},
+	{"IPv6 is off", "echo 1 >/proc/sys/net/ipv6/conf/flatnet-br0/disable_ipv6", "network flatnet", "FAIL", "of flatnet-br0 is missing", ping6},
+	{"garbage for a record", "echo garbage >$(echo /run/flatnet/*/flatnet)/c9:eth0", "network flatnet", "FAIL", "unexpected", pingOne},
+	{"garbage for records", "echo garbage >$(echo /run/flatnet/*/flatnet)/c9:eth0; echo garbage >$(echo /run/flatnet/*/flatnet)/c8:eth0",
+		"network flatnet", "FAIL", "unexpected", pingOne},
+	{"answers are not forwarded", "echo 0 >/proc/sys/net/ipv4/conf/up0/forwarding", "forwarding", "WARN", "conf/up0/forwarding is 0", pingOut},
+	{"answers to a network are not forwarded", "echo 0 >/proc/sys/net/ipv4/conf/up0/forwarding", "network flatnet", "WARN", "conf/up0/forwarding is 0", pingOut},
+	{"ufw", ufw, "other firewalls", "WARN", "inet ufw forward drops", pingOut},
+	{"ufw and a network", ufw, "network flatnet", "WARN", "inet ufw forward drops", pingOut},
+	{"routers are not listened to", "ip -6 route add 2001:db8::/64 dev up0 proto ra; echo 1 >/proc/sys/net/ipv6/conf/up0/accept_ra",
+		"router advertisements", "WARN", "on up0", "grep 2 /proc/sys/net/ipv6/conf/up0/accept_ra"},
+}
+
+// What the doctor prints as a repair repairs: its check is OK before the illness, and after the
+// repair again.
+func TestDoctorRepairs(t *testing.T) {
+	for _, i := range illnesses {
+		t.Run(i.name, func(t *testing.T) {
+			b := newBox(t)
+			b.attach("web", func(c *lab.Call) { c.Conf = dual })
+			if f := b.doctor()[i.check]; f.Verdict != "OK" {
+				t.Fatalf("before: %+v", f)
+			}
+			b.Sh(i.cause)
+			f := b.doctor()[i.check]
+			if f.Verdict != i.verdict || !strings.Contains(f.Seen, i.seen) || f.Repair == "" || strings.Contains(f.Seen, "doctor") {
+				t.Fatalf("%+v", f)
+			}
+			b.Sh("PATH=" + root + "/bin:$PATH; " + f.Repair + "; true")
+			if after := b.doctor()[i.check]; after.Verdict != "OK" {
+				t.Errorf("after %s: %+v", f.Repair, after)
+			}
+			b.Sh(i.verify)
+		})
+	}
+}
+
+// Each check has a verdict, also where nothing is wrong.
+func TestDoctorHasAVerdictForEachCheck(t *testing.T) {
+	b := newBox(t)
+	found := b.doctor()
+	for _, check := range []string{"bridge, veth, NAT", "inbound: published", "macspoofchk", "forwarding", "router advertisements", "other firewalls",
+		"br_netfilter", "rp_filter", "leftovers", "Podman", "installation", "container names", "/var/lib/flatnet", "/run/flatnet"} {
+		if found[check] == (finding{}) {
+			t.Errorf("%s has no verdict", check)
+		}
+	}
+	for check, f := range found {
+		if data, _ := json.Marshal(f); strings.Contains(string(data), "network doctor") {
+			t.Errorf("%s: %s names a network that does not exist", check, data)
+		}
+	}
+}
