@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"flatnet/bridge/antispoof"
 	"flatnet/bridge/conflict"
@@ -96,24 +97,50 @@ func (ad *adding) check() (err error) {
 	if ad.arrival, err = ad.records.Arrive(ad.n); err != nil {
 		return err
 	}
-	ad.br, ad.n, err = Look(ad.Host, ad.n, ad.r)
+	wanted := ad.n
+	ad.br, ad.n, err = Look(ad.Host, wanted, ad.r, ad.records.Attachment)
+	if err == nil && ad.n.First {
+		err = ad.goFirst(wanted)
+	}
 	ad.before = ad.br.Link
+	return err
+}
+
+// goFirst makes other ADDs of the network wait until its first container is attached, or has
+// failed: by another subnet file, they would see no container of an earlier subnet yet. Those
+// that are under way may attach one before this ADD is alone.
+func (ad *adding) goFirst(wanted *model.Network) (err error) {
+	alone := false
+	for start := time.Now(); err == nil && ad.n.First && !alone; {
+		ad.arrival.Close()
+		var held error
+		if ad.arrival, held = ad.records.ArriveAlone(wanted, retry); held != nil {
+			if time.Since(start) > records.Wait {
+				return held
+			}
+			if ad.arrival, err = ad.records.Arrive(wanted); err != nil {
+				return err
+			}
+		}
+		alone = held == nil
+		ad.br, ad.n, err = Look(ad.Host, wanted, ad.r, ad.records.Attachment)
+	}
 	return err
 }
 
 // Look finds a network's bridge and what on the host is in the way of an attachment, and
 // resolves the network's MTU. It changes nothing.
-func Look(h *host.Host, n *model.Network, r *model.Request) (br link.Bridge, resolved *model.Network, err error) {
+func Look(h *host.Host, n *model.Network, r *model.Request, recorded conflict.Recorded) (br link.Bridge, resolved *model.Network, err error) {
 	if br, err = link.FindBridge(h, n); err != nil {
 		return br, n, err
 	}
-	former, err := conflict.Former(h, n)
+	former, first, err := conflict.Former(h, n, recorded)
 	err = errors.Join(err, conflict.Overlap(h, br.Gateway, n, br.Fresh(n)), conflict.Shared(h, br.Link, n, n.Prefixes()))
 	if err != nil {
 		return br, n, err
 	}
 	if n, err = resolve(h, n); err == nil {
-		n.Former = former
+		n.Former, n.First = former, first
 		err = shaping.Check(r.Bandwidth, n.MTU)
 	}
 	return br, n, err

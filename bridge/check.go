@@ -241,7 +241,7 @@ func (c *call) limited(n *model.Network, alloc model.Allocator, skip func(record
 	if skip != nil {
 		all = slices.DeleteFunc(all, skip)
 	}
-	if n.Former, err = conflict.Former(c.Host, n); err != nil {
+	if n.Former, n.First, err = conflict.Former(c.Host, n, c.records.Attachment); err != nil {
 		return all, err
 	}
 	s := &model.Shared{Network: *n, Served: n.Subnets}

@@ -5,11 +5,9 @@ package conflict
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
@@ -160,103 +158,4 @@ func checkPorts(h *host.Host, br rtnl.Link, n *model.Network, prefixes []netip.P
 		}
 	}
 	return err
-}
-
-// maxNamed bounds the containers that an error names.
-const maxNamed = 3
-
-// Former returns the gateway addresses of earlier subnets that the network's own bridge still
-// has, where this host's part of a network that spans several is another now. The bridge may
-// lose them, unless containers have addresses of an earlier subnet, which is an error: the other
-// hosts send packets to that one somewhere else, or nowhere.
-func Former(h *host.Host, n *model.Network) (earlier []netip.Prefix, err error) {
-	if !n.Spans || len(n.Subnets) == 0 {
-		return nil, nil
-	}
-	br, err := h.LinkByName(n.Bridge)
-	if err != nil || br.Index == 0 {
-		return nil, err
-	}
-	if own := br.Alias == model.BridgeAlias(n.Name) && n.IsGateway && n.VLANs.ID == 0; own {
-		others, lacking, err := otherAddresses(h, br, n)
-		if err != nil || len(others) == 0 {
-			return nil, err
-		}
-		earlier = formerGateways(others, lacking, n)
-	}
-	ports, err := h.Ports(br.Index)
-	if err != nil {
-		return nil, err
-	}
-	outside := func(a netip.Addr) bool {
-		return !slices.ContainsFunc(n.Subnets, func(s model.Subnet) bool { return s.Contains(a) })
-	}
-	var left []string
-	for _, o := range host.Owners(ports) {
-		if o.Key.Network == n.Name && slices.ContainsFunc(o.Addresses, outside) {
-			left = append(left, fmt.Sprintf("%.12s (%s)", o.Key.ContainerID, model.JoinAddrs(o.Addresses)))
-		}
-	}
-	if len(left) == 0 {
-		return earlier, nil
-	}
-	names := strings.Join(left[:min(len(left), maxNamed)], ", ")
-	if len(left) > maxNamed {
-		names += ", ..."
-	}
-	was := ""
-	if len(earlier) > 0 {
-		was = " was " + earlier[0].Masked().String() + " and"
-	}
-	return nil, model.Errorf(model.ErrConflict, "the subnet of network %s on this host%s is now %s, and %d of its containers still have "+
-		"addresses of the earlier one: %s. Stop them all (started again, they get new addresses), and try again",
-		n.Name, was, strings.Trim(fmt.Sprint(n.Prefixes()), "[]"), len(left), names)
-}
-
-// otherAddresses lists the addresses of the network's own bridge that are not its gateways
-// now, and the gateways that it lacks. The range of all hosts may have changed as well, so it
-// decides nothing here.
-func otherAddresses(h *host.Host, br rtnl.Link, n *model.Network) (others, lacking []netip.Prefix, err error) {
-	addrs, err := h.Addresses(br.Index)
-	lacking = n.Gateways()
-	for _, a := range addrs {
-		i := slices.Index(lacking, a.Prefix)
-		switch {
-		case i >= 0:
-			lacking = slices.Delete(lacking, i, i+1)
-		case !a.Prefix.Addr().IsLinkLocalUnicast():
-			others = append(others, a.Prefix)
-		}
-	}
-	return others, lacking, err
-}
-
-// formerGateways returns those of the bridge's other addresses that were gateways: of each
-// family in which a gateway is lacking, those in the range of all hosts, or of networks that say
-// nothing of any. If there are none, the range was another, and the oldest one was the gateway:
-// the bridge was made with it. All others were added by somebody else.
-func formerGateways(others, lacking []netip.Prefix, n *model.Network) (found []netip.Prefix) {
-	ranges := append([]netip.Prefix{netip.MustParsePrefix(model.DefaultFlat)}, n.Flat...)
-	for _, is4 := range []bool{true, false} {
-		if !slices.ContainsFunc(lacking, func(p netip.Prefix) bool { return p.Addr().Is4() == is4 }) {
-			continue
-		}
-		var oldest, within []netip.Prefix
-		for _, a := range others {
-			if a.Addr().Is4() != is4 {
-				continue
-			}
-			if len(oldest) == 0 || !is4 { // the kernel lists IPv4 by age, and IPv6 the other way round
-				oldest = []netip.Prefix{a}
-			}
-			if slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a.Addr()) }) {
-				within = append(within, a)
-			}
-		}
-		if len(within) == 0 {
-			within = oldest
-		}
-		found = append(found, within...)
-	}
-	return found
 }

@@ -60,6 +60,7 @@ type Network struct {
 	Subnets []Subnet       // none if another plugin leases addresses
 	Flat    []netip.Prefix // destinations never masqueraded, besides the subnet itself
 	Former  []netip.Prefix // gateway addresses of this host's earlier subnets, which the bridge may lose
+	First   bool           // no container of a network that spans several hosts is attached to this one
 	Routes  []Route        // further routes of the container
 	Peers   []peer.Peer    // subnets of other hosts, to which the host has routes; also in Flat
 	DNSPort uint16         // on which the gateways' DNS server listens; 0 is 53, as containers ask

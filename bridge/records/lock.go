@@ -75,6 +75,11 @@ func (d Dir) Arrive(n *model.Network) (Lock, error) {
 	return d.lock("the removal of network "+n.Name, Wait, unix.LOCK_SH, model.Place(n.Name, ""), model.Place("", n.Bridge))
 }
 
+// ArriveAlone is Arrive of an ADD beside which there is no other of the network, nor on its bridge.
+func (d Dir) ArriveAlone(n *model.Network, wait time.Duration) (Lock, error) {
+	return d.lock("another ADD of network "+n.Name, wait, unix.LOCK_EX, model.Place(n.Name, ""), model.Place("", n.Bridge))
+}
+
 // Alone locks the place (see [model.Place]) of a network or bridge for its removal.
 func (d Dir) Alone(place int64, wait time.Duration) (Lock, error) {
 	return d.lock("an ADD", wait, unix.LOCK_EX, place)

@@ -92,7 +92,7 @@ func TestRecordsAreComplete(t *testing.T) {
 	}
 	// For the container's side, the way there, or one ADD.
 	notShared := []string{
-		"AcceptRA", "DAD", "DNS", "ForceAddress", "Former", "IsDefaultGateway", "LinkFirst", "Metric", "PathMTU",
+		"AcceptRA", "DAD", "DNS", "First", "ForceAddress", "Former", "IsDefaultGateway", "LinkFirst", "Metric", "PathMTU",
 		"Routes", "Unread",
 	}
 	if got := zeroFields(reflect.ValueOf(*shared), ""); !slices.Equal(got, notShared) {

@@ -46,7 +46,7 @@ func (h *dryHost) Add(n *model.Network, r *model.Request, alloc model.Allocator,
 	}
 	defer c.Close()
 	wanted := n.MTU
-	br, n, err := bridge.Look(c, n, r)
+	br, n, err := bridge.Look(c, n, r, records.Own(h.plan.warn).Dry(true).Attachment)
 	if err != nil {
 		return res, err
 	}
