@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"flatnet/bridge/antispoof"
 	"flatnet/bridge/conflict"
@@ -94,37 +93,12 @@ func (ad *adding) check() (err error) {
 	if err := ad.inside.CheckVacant(ad.r.Key.IfName); err != nil {
 		return err
 	}
-	if ad.arrival, err = ad.records.Arrive(ad.n); err != nil {
-		return err
-	}
 	wanted := ad.n
-	ad.br, ad.n, err = Look(ad.Host, wanted, ad.r, ad.records.Attachment)
-	if err == nil && ad.n.First {
-		err = ad.goFirst(wanted)
-	}
-	ad.before = ad.br.Link
-	return err
-}
-
-// goFirst makes other ADDs of the network wait until its first container is attached, or has
-// failed: by another subnet file, they would see no container of an earlier subnet yet. Those
-// that are under way may attach one before this ADD is alone.
-func (ad *adding) goFirst(wanted *model.Network) (err error) {
-	alone := false
-	for start := time.Now(); err == nil && ad.n.First && !alone; {
-		ad.arrival.Close()
-		var held error
-		if ad.arrival, held = ad.records.ArriveAlone(wanted, retry); held != nil {
-			if time.Since(start) > records.Wait {
-				return held
-			}
-			if ad.arrival, err = ad.records.Arrive(wanted); err != nil {
-				return err
-			}
-		}
-		alone = held == nil
+	ad.arrival, err = ad.records.Begin(wanted, func() (first bool, err error) {
 		ad.br, ad.n, err = Look(ad.Host, wanted, ad.r, ad.records.Attachment)
-	}
+		return ad.n.First, err
+	})
+	ad.before = ad.br.Link
 	return err
 }
 

@@ -75,9 +75,32 @@ func (d Dir) Arrive(n *model.Network) (Lock, error) {
 	return d.lock("the removal of network "+n.Name, Wait, unix.LOCK_SH, model.Place(n.Name, ""), model.Place("", n.Bridge))
 }
 
-// ArriveAlone is Arrive of an ADD beside which there is no other of the network, nor on its bridge.
-func (d Dir) ArriveAlone(n *model.Network, wait time.Duration) (Lock, error) {
-	return d.lock("another ADD of network "+n.Name, wait, unix.LOCK_EX, model.Place(n.Name, ""), model.Place("", n.Bridge))
+// alone is how long the ADD of a network's first container waits to be alone before it looks
+// again whether it is the first.
+const alone = 20 * time.Millisecond
+
+// Begin is Arrive of an ADD that looks at the network's containers, where the first one decides
+// about all others: beside that ADD, there is no other of the network, nor on its bridge. The
+// first containers of two ADDs would not see each other. look is called again as long as it
+// reports that none is attached and other ADDs are under way.
+func (d Dir) Begin(n *model.Network, look func() (first bool, err error)) (arrival Lock, err error) {
+	for start := time.Now(); ; {
+		if arrival, err = d.Arrive(n); err != nil {
+			return nil, err
+		}
+		if first, err := look(); !first || err != nil {
+			return arrival, err
+		}
+		arrival.Close()
+		arrival, err = d.lock("another ADD of network "+n.Name, alone, unix.LOCK_EX, model.Place(n.Name, ""), model.Place("", n.Bridge))
+		if err == nil {
+			_, err = look()
+			return arrival, err
+		}
+		if time.Since(start) > Wait {
+			return nil, model.Errorf(model.ErrBusy, "other ADDs of network %s were under way for %v; try again", n.Name, Wait)
+		}
+	}
 }
 
 // Alone locks the place (see [model.Place]) of a network or bridge for its removal.
