@@ -35,7 +35,7 @@ func main() {
 		build := cli.Build{Version: version, Commit: commit, CNI: cni.Versions(), Netavark: netavark.APIVersion}
 		planner := plan.Planner{CNI: plan.ConfDir, Podman: cmp.Or(rootless.Networks(), netavark.NetworkDir)}
 		host := inventory.Inventory{Engine: e, Names: podman.Names}
-		d := doctor.Doctor{Engine: e, Inventory: inventory.Inventory{Engine: e, Names: podman.Names, Aloof: true}, Root: "/", Self: "/proc/self/exe"}
+		d := doctor.Doctor{Engine: e, Inventory: inventory.Inventory{Engine: e, Names: podman.Names, Aloof: true}, Root: "/", Self: "/proc/self/exe", Configured: planner.Configured}
 		os.Exit(cli.Main(&cli.Call{
 			Args: os.Args[1:], Build: build, Host: inventory.Host{Host: e.Host, Warn: e.Warn}, Names: podman.Names, Publisher: publish.Publisher{Warn: e.Warn}, Examine: d.Examine,
 			Plan: planner.Run, Refusal: rootless.Refusal, Inventory: host, Stdout: os.Stdout, Stderr: os.Stderr,

@@ -82,11 +82,55 @@ func TestDoctorRepairs(t *testing.T) {
 	}
 }
 
+// A network that is configured and has no container is examined as well, and nothing of it is
+// made.
+func TestDoctorTriesConfiguredNetworks(t *testing.T) {
+	b := newBox(t)
+	b.Sh("mkdir -p /etc/cni/net.d /etc/containers/networks")
+	conflist := func(name, ipam string) {
+		b.Write("/etc/cni/net.d/"+name+".conflist", `{"cniVersion":"1.0.0","name":"`+name+`","plugins":[{"type":"flatnet","bridge":"`+name+`0","ipam":`+ipam+`}]}`)
+	}
+	conflist("good", `{"subnet":"10.87.40.0/24"}`)
+	conflist("third", `{"subnet":"192.0.2.0/24"}`)
+	conflist("fourth", `{"subnet":"nonsense"}`)
+	b.Write("/etc/cni/net.d/torn.conflist", `{"name":"torn","plugins":[{"type":"flatnet"`)
+	b.Write("/etc/cni/net.d/other.conflist", `{"name":"other","plugins":[{"type":"bridge","subnet":"nonsense"}]}`)
+	b.Write("/etc/containers/networks/pod.json", `{"name":"pod","id":"1","driver":"flatnet","network_interface":"pod0","subnets":[{"subnet":"192.0.2.128/25"}]}`)
+	before := b.state()
+	found := b.doctor()
+	for check, want := range map[string]finding{
+		"network good":   {"OK", "", "an ADD can succeed", ""},
+		"network third":  {"FAIL", "", "overlaps with the address 192.0.2.1/24 of interface up0", "another subnet"},
+		"network fourth": {"FAIL", "", "nonsense", "flatnet plan -f /etc/cni/net.d/fourth.conflist"},
+		"network pod":    {"FAIL", "", "overlaps with", "podman network rm"},
+		"configuration":  {"FAIL", "", "torn.conflist", "flatnet plan -f /etc/cni/net.d/torn.conflist"},
+		"collisions":     {"WARN", "", "192.0.2.0/24 of network third overlaps", "another subnet"},
+		"network other":  {},
+	} {
+		if f := found[check]; f.Verdict != want.Verdict || !strings.Contains(f.Seen, want.Seen) || !strings.Contains(f.Repair, want.Repair) {
+			t.Errorf("%s: %+v", check, f)
+		}
+	}
+	if after := b.state(); after != before {
+		t.Errorf("it was\n%s\nand is\n%s", before, after)
+	}
+	conflist("third", `{"subnet":"10.87.41.0/24"}`)
+	conflist("fourth", `{"subnet":"10.87.42.0/24"}`)
+	b.Sh("rm /etc/cni/net.d/torn.conflist /etc/containers/networks/pod.json")
+	found = b.doctor()
+	for _, check := range []string{"network third", "network fourth", "collisions"} {
+		if f := found[check]; f.Verdict != "OK" {
+			t.Errorf("repaired: %+v", f)
+		}
+	}
+	b.Sh("rm /etc/cni/net.d/*")
+}
+
 // Each check has a verdict, also where nothing is wrong.
 func TestDoctorHasAVerdictForEachCheck(t *testing.T) {
 	b := newBox(t)
 	found := b.doctor()
-	for _, check := range []string{"bridge, veth, NAT", "inbound: published", "macspoofchk", "forwarding", "router advertisements", "other firewalls",
+	for _, check := range []string{"bridge, veth, NAT", "inbound: published", "macspoofchk", "forwarding", "router advertisements", "other firewalls", "collisions",
 		"br_netfilter", "rp_filter", "leftovers", "Podman", "installation", "container names", "/var/lib/flatnet", "/run/flatnet"} {
 		if found[check] == (finding{}) {
 			t.Errorf("%s has no verdict", check)

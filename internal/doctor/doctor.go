@@ -31,6 +31,8 @@ type Doctor struct {
 	Inventory inventory.Inventory
 	Root      string // "/" but for tests
 	Self      string // the running binary
+	// Configured tries the networks that are configured, with containers or without.
+	Configured func() []report.Configured
 
 	found []report.Finding
 	said  map[string]bool // errors that a finding has already

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,8 +17,25 @@ import (
 // networks compares what attachments have with what they need, and says what STATUS would.
 func (d *Doctor) networks() {
 	all, err := d.Inventory.Status("")
+	attached := map[string]bool{}
+	var overlaps []advice.Repairable
 	for _, n := range all {
 		d.network(n)
+		attached[n.Name] = true
+		overlaps = append(overlaps, advice.Repairs(n.Err)...)
+	}
+	for _, n := range d.Configured() {
+		if !attached[n.Network] {
+			d.configured(n)
+			attached[n.Network] = n.Network != ""
+			overlaps = append(overlaps, advice.Repairs(errors.Join(n.Failed, n.Status))...)
+		}
+	}
+	overlaps = slices.DeleteFunc(overlaps, func(r advice.Repairable) bool { return r.Check != advice.Collisions })
+	if len(overlaps) > 0 {
+		d.add(report.Warn, advice.Collisions, texts(overlaps), commands(overlaps))
+	} else {
+		d.add(report.OK, advice.Collisions, fmt.Sprintf("nothing else has a subnet of the %d networks with a container or a configuration", len(attached)), "")
 	}
 	for _, e := range leaves(err) {
 		if !d.said[e.Error()] {
@@ -48,6 +66,28 @@ func (d *Doctor) network(n *report.Network) {
 		d.add(report.Warn, check, n.State+": "+n.Status, commands(advice.Repairs(n.Err)))
 	default:
 		d.add(report.OK, check, fmt.Sprintf("%d attached, nothing missing", attached), "")
+	}
+}
+
+// configured reports a network without containers.
+func (d *Doctor) configured(n report.Configured) {
+	check := "network " + n.Network
+	failed := advice.Repairs(n.Failed)
+	repair := "edit " + n.Path + " until this succeeds: flatnet plan -f " + shellWord(n.Path)
+	if n.Netavark {
+		repair = "podman network rm " + shellWord(n.Network) + ", and create it again with other options"
+	}
+	switch {
+	case len(failed) > 0:
+		d.add(report.Fail, check, n.Path+": an ADD fails: "+n.Failed.Error(), commands(failed))
+	case n.Network == "":
+		d.add(report.Fail, "configuration", n.Failed.Error(), repair)
+	case n.Failed != nil:
+		d.add(report.Fail, check, n.Path+": "+n.Failed.Error(), repair)
+	case n.Status != nil:
+		d.add(report.Warn, check, n.Path+": "+n.Status.Error(), commands(advice.Repairs(n.Status)))
+	default:
+		d.add(report.OK, check, "configured in "+n.Path+", no container; an ADD can succeed", "")
 	}
 }
 

@@ -47,9 +47,11 @@ func read(path string) (s source, err error) {
 	if err != nil {
 		return s, err
 	}
-	if s.doc, err = strictjson.Parse(data); err != nil {
+	doc, err := strictjson.Parse(data)
+	if err != nil {
 		return s, fmt.Errorf("%s: %w", s.path, err)
 	}
+	s.doc = doc
 	return s, s.classify()
 }
 

@@ -37,6 +37,7 @@ func (*dryHost) Delete(model.Key, model.Allocator, bool) error { return nil }
 // Add follows [bridge.Host.Add] and makes the same queries in the same order. The results of
 // those that the caller is not permitted to make stay unknown.
 func (h *dryHost) Add(n *model.Network, r *model.Request, alloc model.Allocator, last func(*model.Result) error) (res model.Result, err error) {
+	defer func() { h.plan.failed = err }()
 	if err := n.CheckRequest(r); err != nil {
 		return res, err
 	}
@@ -192,7 +193,7 @@ func (h *dryHost) status(n *model.Network, alloc model.Allocator) {
 	}
 	known := len(h.plan.Unknown)
 	if err := h.plan.allowed("STATUS", h.Status(n, alloc)); err != nil {
-		h.plan.Status = strings.ReplaceAll(err.Error(), "\n", "; ")
+		h.plan.Status, h.plan.status = strings.ReplaceAll(err.Error(), "\n", "; "), err
 	}
 	h.plan.StatusUnknown = len(h.plan.Unknown) > known
 }

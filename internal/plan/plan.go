@@ -44,6 +44,9 @@ type Plan struct {
 	Warnings      []string      // that an ADD would print
 	Unknown       []string      // what the caller may not ask, each with the reason
 	StatusUnknown bool          // it is one of these
+
+	failed error // of the ADD, with its kinds, which its reply has not
+	status error // the same of STATUS
 }
 
 func (p *Plan) warn(text string) { p.Warnings = append(p.Warnings, text) }
@@ -61,17 +64,21 @@ func (p Planner) Run(q cli.PlanQuery) ([]string, error) {
 		return nil, errors.New(clean(err.Error()))
 	}
 	made := &Plan{source: s, container: q.Container}
-	call := made.cni
-	if s.netavark {
-		call = func() error { return made.netavark(p.Podman) }
-	}
-	if err := call(); err != nil {
+	if err := p.make(made); err != nil {
 		return nil, errors.New(clean(err.Error()))
 	}
 	if q.JSON {
 		return []string{string(made.json())}, nil
 	}
 	return made.text(), nil
+}
+
+// make calls the door that the configuration is of.
+func (p Planner) make(made *Plan) error {
+	if made.source.netavark {
+		return made.netavark(p.Podman)
+	}
+	return made.cni()
 }
 
 func (p Planner) source(q cli.PlanQuery) (source, error) {

@@ -79,6 +79,15 @@ const (
 	Fail = "FAIL" // containers can't be attached, or are cut off
 )
 
+// A Configured network is one that an engine finds, whether it has containers or not.
+type Configured struct {
+	Network  string // empty: the file can't be read
+	Path     string
+	Netavark bool  // it is a network of Podman's
+	Failed   error // that an ADD would fail with
+	Status   error // that STATUS would report
+}
+
 // A Finding is the result of one check of a host: what was seen, and a command or
 // setting that repairs it.
 type Finding struct {
