@@ -164,3 +164,17 @@ func TestSubnetsAtOneMoment(t *testing.T) {
 		}
 	}
 }
+
+// A gateway that can't be is refused as any other value of the file, by all three.
+func TestSubnetFileOfABroadcastAddress(t *testing.T) {
+	b := newBox(t)
+	b.flannel(3, false)
+	b.Sh("sed -i s,10.244.3.1/24,10.244.3.255/24, " + flannelFile)
+	b.NetNS("c1")
+	add := call("ADD", "c1")
+	add.Conf = newer(conf(`"subnetFile":"` + flannelFile + `"`))
+	before := b.state()
+	b.refused(add, 102, flannelFile, "line 2", "FLANNEL_SUBNET", "10.244.3.255/24")
+	b.refused(lab.Call{Command: "STATUS", Conf: add.Conf}, 50, flannelFile, "line 2", "10.244.3.255/24")
+	b.same(before)
+}

@@ -58,7 +58,7 @@ func parse(data []byte) (f file, err error) {
 			return file{}, fmt.Errorf("%s is missing, so the file is not complete, or not flannel's", key)
 		}
 	}
-	return f, f.check()
+	return f, f.check(seen)
 }
 
 func (f *file) set(key, value string) (err error) {
@@ -73,6 +73,9 @@ func (f *file) set(key, value string) (err error) {
 		}
 	case subnet, subnet6:
 		p, err := parsePrefix(value, key == subnet)
+		if err == nil && p.Addr().Is4() && p.Addr() == model.LastOf(p.Masked()) {
+			err = fmt.Errorf("%q has the subnet's broadcast address, which can't be the gateway's", value)
+		}
 		f.subnets = append(f.subnets, p)
 		return err
 	case mtu:
@@ -105,11 +108,12 @@ func parsePrefix(s string, is4 bool) (netip.Prefix, error) {
 	return p, nil
 }
 
-// check rejects a subnet that is no part of the networks.
-func (f *file) check() error {
+// check rejects a subnet that is no part of the networks. lines are those of the keys.
+func (f *file) check(lines map[string]int) error {
 	for _, s := range f.subnets {
+		key := map[bool]string{true: subnet, false: subnet6}[s.Addr().Is4()]
 		if !slices.ContainsFunc(f.networks, func(n netip.Prefix) bool { return n.Bits() <= s.Bits() && n.Contains(s.Addr()) }) {
-			return fmt.Errorf("the subnet %s is no part of the network %v", s, f.networks)
+			return fmt.Errorf("line %d: %s: %s is no part of the network %v", lines[key], key, s, f.networks)
 		}
 	}
 	return nil

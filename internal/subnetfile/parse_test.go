@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"flatnet/ipam"
 )
 
 const good = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
@@ -36,7 +38,9 @@ func TestParseRefuses(t *testing.T) {
 		{with("10.244.3.1/24", "10.244.3.1"), `line 2: FLANNEL_SUBNET: "10.244.3.1" is not of the form 10.244.3.1/24`},
 		{with("10.244.3.1/24", "fd00::1/64"), `line 2: FLANNEL_SUBNET: "fd00::1/64"`},
 		{with("10.244.3.1/24", "10.244.3.1/32"), "no room"},
-		{with("10.244.3.1/24", "10.245.3.1/24"), "10.245.3.1/24 is no part of the network [10.244.0.0/16]"},
+		{with("10.244.3.1/24", "10.245.3.1/24"), "line 2: FLANNEL_SUBNET: 10.245.3.1/24 is no part of the network [10.244.0.0/16]"},
+		{with("10.244.3.1/24", "10.244.3.255/24"), `line 2: FLANNEL_SUBNET: "10.244.3.255/24" has the subnet's broadcast address`},
+		{with("10.244.3.1/24", "10.244.3.3/30"), `line 2: FLANNEL_SUBNET: "10.244.3.3/30" has the subnet's broadcast address`},
 		{with("10.244.3.1/24", "127.0.0.1/24"), "not a subnet of hosts"},
 		{with("10.244.3.1/24", "::ffff:10.1.1.1/120"), "FLANNEL_SUBNET"},
 		{with("10.244.0.0/16", "10.0.0.0/0"), "not a subnet of hosts"},
@@ -58,10 +62,17 @@ func TestParseRefuses(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
+	f.Add([]byte(strings.Replace(good, "3.1/24", "3.255/24", 1)))
+	f.Add([]byte(good + "FLANNEL_IPV6_NETWORK=fd00::/48\nFLANNEL_IPV6_SUBNET=fd00::3:ffff/112\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := parse(data)
 		if err == nil && (len(file.subnets) == 0 || len(file.ranges()) != len(file.subnets) || file.mtu == 0) {
 			t.Fatalf("%+v", file)
+		}
+		for _, set := range file.ranges() { // what is wrong with one is said here, by line and key
+			if _, rerr := ipam.NewRange(set[0]); err == nil && rerr != nil {
+				t.Fatalf("%q: %v", data, rerr)
+			}
 		}
 	})
 }
