@@ -221,6 +221,9 @@ func TestChangedLink(t *testing.T) {
 			if out := b.Run(program, "doctor"); !strings.Contains(out, "of flatnet/lives/eth0: "+tt.state+"\n      -> ") {
 				t.Errorf("doctor: %s", out)
 			}
+			if _, err := b.Try(program, "publish", "lives"); err == nil || !strings.Contains(err.Error(), "first run: "+strings.ReplaceAll(repair, program, "flatnet")) {
+				t.Errorf("publish: %v", err)
+			}
 			b.Sh(repair)
 			b.Run(program, "reload")
 			b.repairOf("lives", "attached")

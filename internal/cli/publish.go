@@ -95,8 +95,22 @@ func (c *Call) identify(word string, all []*model.Attachment) (string, error) {
 			return "", fmt.Errorf("%q may be %d containers: %s", word, len(ids), some(ids))
 		}
 	}
+	if err := c.changed(word); err != nil {
+		return "", err
+	}
 	words = slices.DeleteFunc(words, func(s string) bool { return s == "" })
 	return "", fmt.Errorf("no attached container has the name or ID %q%s", word, suggest(word, words))
+}
+
+// changed reports that a container's host interface no longer shows whose it is, if that is so.
+func (c *Call) changed(word string) error {
+	all, _ := c.Inventory.List("") // what can't be read is in the way of nothing here
+	for _, a := range all {
+		if a.Repair != "" && (a.Name == word || strings.HasPrefix(a.Key.ContainerID, word)) {
+			return fmt.Errorf("%s: %s of its host interface %q; first run: %s", a.Key, a.State, a.HostEnd, a.Repair)
+		}
+	}
+	return nil
 }
 
 // parseAll reads the ports that a command line names. A port of the container that is not named

@@ -119,7 +119,7 @@ func TestPublishCommands(t *testing.T) {
 		for i := range args {
 			args[i] = strings.TrimPrefix(args[i], "EMPTY")
 		}
-		status := Main(&Call{Args: args, Host: fakeHost{}, Names: names, Publisher: p, Stdout: &out, Stderr: &err})
+		status := Main(&Call{Args: args, Host: fakeHost{}, Inventory: fakeInventory{}, Names: names, Publisher: p, Stdout: &out, Stderr: &err})
 		if !strings.Contains(out.String(), tt.stdout) || !strings.Contains(err.String(), tt.stderr) || (status != 0) != (tt.stderr != "") ||
 			!slices.Equal(p.said, tt.asked) {
 			t.Errorf("flatnet %s: %d, %s%s%q", tt.args, status, out.String(), err.String(), p.said)
@@ -137,7 +137,7 @@ func TestIdentify(t *testing.T) {
 	for i := range 20 {
 		all = append(all, &model.Attachment{Key: model.Key{ContainerID: fmt.Sprintf("d%02d", i)}})
 	}
-	c := &Call{Names: func() map[string]string { return names }}
+	c := &Call{Inventory: fakeInventory{}, Names: func() map[string]string { return names }}
 	for word, want := range map[string]string{
 		"web": "ab1", "ab1": "ab1", "ab2": "ab2", "c": "c0", "abc": "c0", "d07": "d07",
 		"ab": `"ab" may be 2 containers: ab1 web, ab2 ab1x`,

@@ -264,10 +264,21 @@ func Suspicion(key string, known, elsewhere []string, hint string) string {
 	if slices.ContainsFunc(elsewhere, same) {
 		return "means nothing " + hint
 	}
-	if i := slices.IndexFunc(known, func(k string) bool { return Similar(k, key) }); i >= 0 {
+	if i := slices.IndexFunc(known, func(k string) bool { return Similar(k, key) || begins(k, key) }); i >= 0 {
 		return fmt.Sprintf("means nothing to flatnet; did you mean %q?", known[i])
 	}
+	if i := slices.IndexFunc(elsewhere, func(k string) bool { return Similar(k, key) }); i >= 0 {
+		return fmt.Sprintf("means nothing to flatnet; did you mean %q? That means nothing %s", elsewhere[i], hint)
+	}
 	return ""
+}
+
+// begins reports whether one key is the other, a long word, and a further one: hairpin of
+// hairpinMode, or bridgeName of bridge.
+func begins(a, b string) bool {
+	a, b = strings.ToLower(a), strings.ToLower(b)
+	short, long := min(len(a), len(b)), max(len(a), len(b))
+	return short > 5 && long-short > 2 && (strings.HasPrefix(a, b) || strings.HasPrefix(b, a))
 }
 
 // Similar reports whether a is b with a slip of the keyboard, or two in long words.

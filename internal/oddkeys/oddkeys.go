@@ -50,6 +50,8 @@ type level struct {
 	hint             string
 	exact            bool // others read it, who tell capitals apart
 	free             bool // others have keys of their own in it
+	// other are words that mean the same elsewhere, in small letters, and the known keys.
+	other map[string]string
 }
 
 // A finder looks through one configuration; own: with flatnet's own address management.
@@ -71,7 +73,8 @@ func (f *finder) level(path string) (level, bool) {
 	case "ipam.ranges", "runtimeConfig.ipRanges":
 		return level{known: Range()}, true
 	case "ipam.routes":
-		return level{known: Route()}, true
+		other := map[string]string{"gateway": "gw", "via": "gw", "destination": "dst", "to": "dst", "metric": "priority"}
+		return level{known: Route(), other: other}, true
 	case "args":
 		return level{known: []string{"cni"}, free: true}, true
 	case "args.cni":
@@ -142,6 +145,9 @@ func (f *finder) keys(path string, l *level, o *strictjson.Object) {
 // judge adds a sentence about a key, unless it is what it should be, or the sentence is there.
 func (f *finder) judge(path string, l *level, key string) {
 	why := fields.Suspicion(key, l.known, l.elsewhere, l.hint)
+	if known := l.other[strings.ToLower(key)]; why == "" && known != "" {
+		why = fmt.Sprintf("means nothing to flatnet; did you mean %q?", known)
+	}
 	if why == "" {
 		return
 	}
