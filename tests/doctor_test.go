@@ -54,6 +54,7 @@ var illnesses = []illness{
 	{"answers to a network are not forwarded", "echo 0 >/proc/sys/net/ipv4/conf/up0/forwarding", "network flatnet", "WARN", "conf/up0/forwarding is 0", pingOut},
 	{"ufw", ufw, "other firewalls", "WARN", "inet ufw forward drops", pingOut},
 	{"ufw and a network", ufw, "network flatnet", "WARN", "inet ufw forward drops", pingOut},
+	{"leases of another user", "chown 65534 /var/lib/flatnet/ipam", "/var/lib/flatnet", "FAIL", "belongs to user 65534", pingOne},
 	{"routers are not listened to", "ip -6 route add 2001:db8::/64 dev up0 proto ra; echo 1 >/proc/sys/net/ipv6/conf/up0/accept_ra",
 		"router advertisements", "WARN", "on up0", "grep 2 /proc/sys/net/ipv6/conf/up0/accept_ra"},
 }
@@ -124,6 +125,33 @@ func TestDoctorTriesConfiguredNetworks(t *testing.T) {
 		}
 	}
 	b.Sh("rm /etc/cni/net.d/*")
+}
+
+// Where an ADD could not write a lease, the doctor says so before.
+func TestDoctorFailsWhereNoLeaseCanBeWritten(t *testing.T) {
+	b := newBox(t)
+	for options, want := range map[string]string{"nr_inodes=1": "no free inode", "size=4k": "no ADD can write", "ro": "read-only"} {
+		b.Sh("mkdir -p /var/lib/flatnet/ipam; mount -t tmpfs -o " + options + " t /var/lib/flatnet/ipam; dd if=/dev/zero of=/var/lib/flatnet/ipam/x bs=4k count=1 2>&1 || :")
+		if f := b.doctor()["/var/lib/flatnet"]; f.Verdict != "FAIL" || !strings.Contains(f.Seen, want) || f.Repair == "" {
+			t.Errorf("%s: %+v", options, f)
+		}
+		b.Sh("umount /var/lib/flatnet/ipam")
+		if f := b.doctor()["/var/lib/flatnet"]; f.Verdict != "OK" {
+			t.Errorf("after %s: %+v", options, f)
+		}
+	}
+}
+
+// On WSL2, Windows gets a route to the networks that there are.
+func TestDoctorOnWSL2(t *testing.T) {
+	b := newBox(t)
+	b.attach("web", func(c *lab.Call) { c.Conf = strings.Replace(dual, "10.87.1.", "172.30.0.", -1) })
+	b.Sh("echo 6.6.87.2-microsoft-standard-WSL2 >/run/osrelease; mount --bind /run/osrelease /proc/sys/kernel/osrelease")
+	f := b.doctor()["WSL2"]
+	b.Sh("umount /proc/sys/kernel/osrelease")
+	if f.Repair != "route add 172.30.0.0 mask 255.255.255.0 "+lab.HostAddr {
+		t.Errorf("%+v", f)
+	}
 }
 
 // Each check has a verdict, also where nothing is wrong.

@@ -3,9 +3,9 @@
 package doctor
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -34,13 +34,14 @@ type Doctor struct {
 	// Configured tries the networks that are configured, with containers or without.
 	Configured func() []report.Configured
 
-	found []report.Finding
-	said  map[string]bool // errors that a finding has already
+	found   []report.Finding
+	subnets []netip.Prefix  // of the networks that there are
+	said    map[string]bool // errors that a finding has already
 }
 
 // Examine makes all checks, in an order in which each may explain the next.
 func (d *Doctor) Examine() []report.Finding {
-	d.found, d.said = nil, map[string]bool{}
+	d.found, d.subnets, d.said = nil, nil, map[string]bool{}
 	if elsewhere := rootless.Elsewhere("doctor"); elsewhere != "" {
 		d.add(report.Fail, "privileges", fmt.Sprintf("user %d may not change the host's network", os.Geteuid()),
 			"run it as root, or for a rootless Podman: "+elsewhere)
@@ -203,7 +204,21 @@ func (d *Doctor) wsl() {
 		return
 	}
 	d.add(report.OK, "WSL2", release+", NAT: for Windows to reach containers by address, type in an administrator's PowerShell",
-		"route add 10.87.0.0 mask 255.255.0.0 "+source())
+		strings.Join(d.routes(source()), "; "))
+}
+
+// routes returns the commands that lead Windows to the IPv4 networks that there are or, without
+// any, to those of flatnet's own pool.
+func (d *Doctor) routes(via string) (all []string) {
+	for _, p := range d.subnets {
+		if text := fmt.Sprintf("route add %s mask %s %s", p.Masked().Addr(), net.IP(net.CIDRMask(p.Bits(), 32)), via); p.Addr().Is4() && !slices.Contains(all, text) {
+			all = append(all, text)
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, "route add 10.87.0.0 mask 255.255.0.0 "+via)
+	}
+	return all
 }
 
 // source returns the address that the host has towards the outside: the source that the
@@ -235,26 +250,6 @@ func (d *Doctor) rootless() {
 	} {
 		if v := d.read("proc/sys/" + s.path); v == s.refuses {
 			d.add(report.OK, "rootless Podman", fmt.Sprintf("%s: %s is %s", s.seen, strings.ReplaceAll(s.path, "/", "."), v), "")
-		}
-	}
-}
-
-// disks looks for directories in which ADD could write nothing.
-func (d *Doctor) disks() {
-	for _, dir := range []string{cmp.Or(rootless.Leases(nil), "/var/lib/flatnet"), rootless.Records()} {
-		path := filepath.Join(d.Root, dir)
-		var fs unix.Statfs_t
-		for unix.Statfs(path, &fs) == unix.ENOENT && len(path) > 1 {
-			path = filepath.Dir(path)
-		}
-		free := fs.Bavail * uint64(fs.Bsize)
-		switch {
-		case fs.Flags&unix.ST_RDONLY != 0:
-			d.add(report.Fail, dir, "is on a read-only file system", "mount -o remount,rw "+path)
-		case free < 1<<20:
-			d.add(report.Warn, dir, fmt.Sprintf("%d KiB are free", free>>10), "df -h "+path)
-		default:
-			d.add(report.OK, dir, fmt.Sprintf("%d MiB are free", free>>20), "")
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,8 +115,26 @@ func TestDisks(t *testing.T) {
 	d := Doctor{Root: "/proc"} // which has no free space, and no directory of that name
 	d.disks()
 	for _, f := range d.found {
-		if f.Verdict != report.Warn || f.Seen != "0 KiB are free" {
+		if f.Verdict != report.Fail || !strings.HasPrefix(f.Seen, "0 KiB are free") {
 			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// Windows gets a route to each network that there is.
+func TestRoutes(t *testing.T) {
+	d := Doctor{}
+	for _, tt := range []struct {
+		subnets []netip.Prefix
+		want    string
+	}{
+		{nil, "route add 10.87.0.0 mask 255.255.0.0 192.0.2.9"},
+		{[]netip.Prefix{netip.MustParsePrefix("172.30.0.1/23"), netip.MustParsePrefix("fd87::/64"), netip.MustParsePrefix("172.30.0.0/23"), netip.MustParsePrefix("10.87.1.0/24")},
+			"route add 172.30.0.0 mask 255.255.254.0 192.0.2.9, route add 10.87.1.0 mask 255.255.255.0 192.0.2.9"},
+	} {
+		d.subnets = tt.subnets
+		if got := strings.Join(d.routes("192.0.2.9"), ", "); got != tt.want {
+			t.Errorf("%v: %s", tt.subnets, got)
 		}
 	}
 }

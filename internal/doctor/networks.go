@@ -21,12 +21,16 @@ func (d *Doctor) networks() {
 	var overlaps []advice.Repairable
 	for _, n := range all {
 		d.network(n)
+		for _, sub := range n.Subnets {
+			d.subnets = append(d.subnets, sub.Masked())
+		}
 		attached[n.Name] = true
 		overlaps = append(overlaps, advice.Repairs(n.Err)...)
 	}
 	for _, n := range d.Configured() {
 		if !attached[n.Network] {
 			d.configured(n)
+			d.subnets = append(d.subnets, n.Subnets...)
 			attached[n.Network] = n.Network != ""
 			overlaps = append(overlaps, advice.Repairs(errors.Join(n.Failed, n.Status))...)
 		}

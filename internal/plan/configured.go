@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"net/netip"
 
 	"flatnet/internal/input"
 	"flatnet/internal/report"
@@ -48,5 +49,9 @@ func (p Planner) try(s source) report.Configured {
 	if failed != nil && made.failed != nil {
 		failed = made.failed
 	}
-	return report.Configured{Network: s.network, Path: s.path, Netavark: s.netavark, Failed: failed, Status: made.status}
+	var subnets []netip.Prefix
+	if made.Attachment != nil {
+		subnets = made.Attachment.Prefixes()
+	}
+	return report.Configured{Network: s.network, Path: s.path, Netavark: s.netavark, Subnets: subnets, Failed: failed, Status: made.status}
 }

@@ -83,7 +83,8 @@ const (
 type Configured struct {
 	Network  string // empty: the file can't be read
 	Path     string
-	Netavark bool  // it is a network of Podman's
+	Netavark bool // it is a network of Podman's
+	Subnets  []netip.Prefix
 	Failed   error // that an ADD would fail with
 	Status   error // that STATUS would report
 }

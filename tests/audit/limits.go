@@ -3,7 +3,7 @@ package main
 // The limits in lines of code; of a function in lines from func to brace.
 const (
 	maxCore     = 6_999
-	maxAll      = 21_330
+	maxAll      = 21_800
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
