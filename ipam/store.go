@@ -211,6 +211,7 @@ type Held struct {
 	Addresses []netip.Addr
 	Stale     bool // no link has it, and no ADD is about to make one: see [Store.Lease]
 	ThisBoot  bool // since when some lease of the network was given or taken back
+	Delegated bool // by package delegate, whose files have no subnet
 }
 
 // Held lists the leases. Like Keys it waits for no lock, so by now an ADD may have begun
@@ -224,7 +225,7 @@ func (s *Store) Held() (all []Held, err error) {
 		booted := d.OfThisBoot()
 		for i := range l.all {
 			has := l.all[i].list()
-			all = append(all, Held{l.key(&l.all[i]), has, stale[has[0]], booted})
+			all = append(all, Held{l.key(&l.all[i]), has, stale[has[0]], booted, !l.subnet.IsValid()})
 		}
 		return err
 	})

@@ -299,3 +299,33 @@ func TestReloadSaysWhatItRemoves(t *testing.T) {
 	}
 	b.clean()
 }
+
+// What another IPAM plugin has leased is that one's to collect: gc keeps flatnet's record of
+// it, by which the next ADD of the container gives it back first, and list says so.
+func TestGarbageOfAnotherIPAMPlugin(t *testing.T) {
+	b := newBox(t)
+	add := call("ADD", "h1")
+	add.Conf = publish(strings.Replace(lab.Conf, "}", `,"ipam":{"type":"host-local","subnet":"10.87.43.0/24","dataDir":"/run/hl"}}`, 1), mapping(8080, 80, ""))
+	b.NetNS("h1")
+	addr := b.do(add).Addr()
+	b.vanish("h1")
+	b.repairOf("h1", "kept lease")
+	for _, l := range b.garbage(0, "--yes") {
+		if l.Kind == "lease" && !strings.Contains(l.Kept, "another IPAM plugin") {
+			t.Errorf("removed: %+v", l)
+		}
+	}
+	if left := b.Sh("ls /run/hl/flatnet"); !strings.Contains(left, addr) || b.leases()["h1"] != addr {
+		t.Errorf("host-local has %s, flatnet %v", left, b.leases())
+	}
+	if out := b.Sh("nft list ruleset"); strings.Contains(out, "8080") {
+		t.Errorf("published ports are left:\n%s", out)
+	}
+	b.NetNS("h1")
+	b.do(add)
+	add.Command = "DEL"
+	b.do(add)
+	if left := b.Sh("ls /run/hl/flatnet"); strings.Contains(left, addr) {
+		t.Errorf("host-local has %s", left)
+	}
+}

@@ -74,6 +74,7 @@ func commands() []command {
 			help: "The state is attached, or\n  no record     a reload can't restore it; restart the container\n" +
 				"  no lease      its address may be given to another container\n" +
 				"  stale lease   its link is gone without a DEL (a reboot); gc removes it\n" +
+				"  kept lease    the same, but gc keeps it, and says why\n" +
 				"  stale record  the same without a lease\n" +
 				"  arriving      its ADD is under way\n" +
 				"  unfinished    its ADD was killed; removing the container removes it\n" +

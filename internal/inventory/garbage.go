@@ -38,10 +38,14 @@ func (v *view) unheardOf(network string) error {
 func (v *view) garbage(network string) (all []*report.Leftover) {
 	inFlight, seen := map[model.Key]bool{}, map[report.Leftover]bool{}
 	foreign := map[model.Key]bool{} // leases that may be of another network namespace's containers
+	delegated := v.delegated()
 	add := func(key model.Key, kind, what string) {
 		l := report.Leftover{Key: key, Kind: kind, What: what, Name: v.names[key.ContainerID]}
 		if foreign[key] {
 			l.Kept = "its container may run in another network namespace: this one has no trace of it"
+		}
+		if delegated[key] && kind == report.Lease {
+			l.Kept = "another IPAM plugin leased it, which takes it back with a DEL of the container, or a GC of its runtime"
 		}
 		if dir := v.Others[key]; dir != "" {
 			l.Kept = "it is recorded in another network namespace as well: " + dir
@@ -81,6 +85,18 @@ func (v *view) garbage(network string) (all []*report.Leftover) {
 	for _, r := range v.Routes {
 		if network == "" {
 			all = append(all, &report.Leftover{Kind: report.Route, What: r.Text, Kept: r.Kept})
+		}
+	}
+	return all
+}
+
+// delegated returns the attachments whose leases are another IPAM plugin's: without that
+// plugin's own, which stays, the next ADD of the container would fail.
+func (v *view) delegated() map[model.Key]bool {
+	all := map[model.Key]bool{}
+	for _, held := range v.held {
+		for _, h := range held {
+			all[h.Key] = h.Delegated
 		}
 	}
 	return all
@@ -146,7 +162,7 @@ func (i Inventory) Collect(network string) (all []*report.Leftover, err error) {
 			}
 		}
 		if len(mine) > 0 {
-			errs = append(errs, i.clear(name, keys, v.stores[name]))
+			errs = append(errs, i.clear(name, keys, collector{v.stores[name], i.Engine.Names, v.delegated()}))
 		}
 	}
 	if slices.ContainsFunc(before, func(l *report.Leftover) bool { return l.Kind == report.Route }) {
@@ -182,8 +198,8 @@ func (v *view) unleased() (keys []model.Key) {
 	return keys
 }
 
-func (i Inventory) clear(network string, keys []model.Key, store *ipam.Store) error {
-	err := i.Engine.Host.Clear(network, keys, collector{store, i.Engine.Names})
+func (i Inventory) clear(network string, keys []model.Key, alloc collector) error {
+	err := i.Engine.Host.Clear(network, keys, alloc)
 	if err != nil {
 		return fmt.Errorf("network %s: %w", network, err)
 	}
@@ -195,13 +211,15 @@ func (i Inventory) clear(network string, keys []model.Key, store *ipam.Store) er
 // container may come back after a reboot.
 type collector struct {
 	*ipam.Store
-	names engine.Names
+	names  engine.Names
+	theirs map[model.Key]bool // whose leases are another plugin's, and stay
 }
 
 func (c collector) Release(keys []model.Key, _ bool) (left []model.Key, err error) {
 	for _, key := range keys {
 		err = errors.Join(err, c.names.Remove(key))
 	}
-	left, rerr := c.Store.Release(keys, true)
+	own := slices.DeleteFunc(slices.Clone(keys), func(key model.Key) bool { return c.theirs[key] })
+	left, rerr := c.Store.Release(own, true)
 	return left, errors.Join(err, rerr)
 }

@@ -200,10 +200,17 @@ func (v *view) unlinked(network string, seen map[model.Key]bool) (all []*report.
 		v.judge(row)
 		all = append(all, row)
 	}
+	kept := map[model.Key]bool{}
+	for _, l := range v.garbage(network) {
+		kept[l.Key] = kept[l.Key] || l.Kind == report.Lease && l.Kept != ""
+	}
 	for _, name := range slices.Sorted(maps.Keys(v.held)) {
 		for _, h := range v.held[name] {
 			state := report.Arriving
-			if h.Stale {
+			switch {
+			case h.Stale && kept[h.Key]:
+				state = report.KeptLease
+			case h.Stale:
 				state = report.StaleLease
 			}
 			add(&report.Attachment{Key: h.Key, Addresses: h.Addresses, State: state})

@@ -14,6 +14,7 @@ const (
 	NoRecord    = "no record"    // a reload can't restore it until its container is restarted
 	NoLease     = "no lease"     // its address may be given to another
 	StaleLease  = "stale lease"  // its link went without a DEL, as by a reboot: gc removes it
+	KeptLease   = "kept lease"   // the same, but not for gc to remove, which says why
 	StaleRecord = "stale record" // the same without a lease
 	Arriving    = "arriving"     // its ADD is under way
 	Unfinished  = "unfinished"   // its ADD was killed: DEL removes it
