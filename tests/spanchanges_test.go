@@ -178,3 +178,21 @@ func TestSubnetFileOfABroadcastAddress(t *testing.T) {
 	b.refused(lab.Call{Command: "STATUS", Conf: add.Conf}, 50, flannelFile, "line 2", "10.244.3.255/24")
 	b.same(before)
 }
+
+// On a bridge that somebody else made, an address may be that person's: it is replaced where
+// forceAddress says so, and the error names both addresses and the key.
+func TestSubnetChangesOnAnotherBridge(t *testing.T) {
+	b := newBox(t)
+	b.Sh("ip link add brp type bridge")
+	with := func(keys string) func(*lab.Call) { return func(c *lab.Call) { c.Conf = newer(conf(`"bridge":"brp",` + keys)) } }
+	b.do(b.attach("c1", with(`"hostId":3`)).then("DEL"))
+	b.NetNS("c2")
+	add := call("ADD", "c2")
+	with(`"hostId":5`)(&add)
+	b.refused(add, 102, "10.100.3.1/24", "10.100.5.1/24", "forceAddress")
+	with(`"hostId":5,"forceAddress":true`)(&add)
+	b.do(add)
+	if got := links(t, b.Place)["brp"].ipv4(); !slices.Equal(got, []string{"10.100.5.1/24"}) {
+		t.Errorf("the bridge has %v", got)
+	}
+}

@@ -149,7 +149,8 @@ func (e Engine) attach(c *model.Config) (result model.Result, err error) {
 	if err != nil {
 		return result, err
 	}
-	return e.Host.Add(&n, &c.Request, alloc, func(result *model.Result) error { return e.name(c, result) })
+	result, err = e.Host.Add(&n, &c.Request, alloc, func(result *model.Result) error { return e.name(c, result) })
+	return result, subnetfile.Outdated(alloc, err)
 }
 
 // name publishes the container's names, if it has any, and puts the servers that serve them

@@ -9,6 +9,7 @@ package subnetfile
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -70,17 +71,34 @@ func (w watched) Lease(key model.Key, want []netip.Addr, locals model.Locals) (m
 	if err != nil {
 		return l, err
 	}
-	now, err := read(w.text.path)
-	if err == nil && bytes.Equal(now, w.text.data) {
+	if err = w.text.check(); err == nil {
 		return l, nil
 	}
 	l.Flight.Close()
-	err = model.Errorf(model.ErrBusy, "subnetFile: %s: %w while this call waited; try again", w.text.path, errChanged)
 	if !l.Had {
 		_, rerr := w.Release([]model.Key{key}, false)
 		err = errors.Join(err, rerr)
 	}
 	return model.Lease{Had: l.Had}, err
+}
+
+// check reports a file that has another text now.
+func (t Text) check() error {
+	now, err := read(t.path)
+	if err == nil && bytes.Equal(now, t.data) {
+		return nil
+	}
+	return model.Errorf(model.ErrBusy, "subnetFile: %s: %w while this call waited; try again", t.path, errChanged)
+}
+
+// Outdated returns why an ADD failed: err, unless it is a [model.ErrConflict] of an ADD that
+// went by an earlier text of the file, which may be right now.
+func Outdated(alloc model.Allocator, err error) error {
+	w, ok := alloc.(watched)
+	if !ok || !errors.Is(err, model.ErrConflict) {
+		return err
+	}
+	return cmp.Or(w.text.check(), err)
 }
 
 // Fill is Read for a caller that leases nothing.

@@ -177,3 +177,32 @@ func TestSettled(t *testing.T) {
 		t.Errorf("without a file: %T", got)
 	}
 }
+
+// What is in the way of a subnet that the host no longer has is no reason to fail.
+func TestOutdated(t *testing.T) {
+	path := write(t, good)
+	_, text, err := Read(&model.Config{Span: model.Span{SubnetFile: path}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alloc := text.Watch(&leasing{})
+	conflict, taken := model.Errorf(model.ErrConflict, "another subnet"), model.Errorf(model.ErrTaken, "a port")
+	for _, changed := range []bool{false, true} {
+		if changed {
+			if err := os.WriteFile(path, []byte(strings.Replace(good, "3.1/24", "7.1/24", 1)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := Outdated(alloc, conflict); errors.Is(got, errChanged) != changed || !changed && got != conflict {
+			t.Errorf("changed %v: %v", changed, got)
+		}
+		for _, err := range []error{nil, taken} {
+			if got := Outdated(alloc, err); got != err {
+				t.Errorf("changed %v: %v became %v", changed, err, got)
+			}
+		}
+		if got := Outdated(&leasing{}, conflict); got != conflict {
+			t.Errorf("without a file: %v", got)
+		}
+	}
+}
