@@ -184,7 +184,9 @@ func TestSubnetFileOfABroadcastAddress(t *testing.T) {
 func TestSubnetChangesOnAnotherBridge(t *testing.T) {
 	b := newBox(t)
 	b.Sh("ip link add brp type bridge")
-	with := func(keys string) func(*lab.Call) { return func(c *lab.Call) { c.Conf = newer(conf(`"bridge":"brp",` + keys)) } }
+	with := func(keys string) func(*lab.Call) {
+		return func(c *lab.Call) { c.Conf = newer(conf(`"bridge":"brp",` + keys)) }
+	}
 	b.do(b.attach("c1", with(`"hostId":3`)).then("DEL"))
 	b.NetNS("c2")
 	add := call("ADD", "c2")
