@@ -24,6 +24,9 @@ type Route struct {
 	Protocol uint8  // RTPROT_*: its origin; AddRoute makes RTPROT_BOOT of 0
 	MTU      uint32 // RTAX_MTU; 0: that of the link
 	Several  bool   // next hops, or one of the other family: Gateway and Index are not the whole way
+	// Src and TOS are of the packets that the route is for, the zero Prefix and 0: of all.
+	Src netip.Prefix // of IPv6
+	TOS uint8        // of IPv4
 
 	// Only for AddRoute:
 	Scope  uint8      // RT_SCOPE_*
@@ -112,6 +115,15 @@ func (c *Conn) routeTo(a netip.Addr, flags uint32) (Route, error) {
 	return r, c.wrap(err, "find the route to %s", a)
 }
 
+// RouteOf returns the route that packets of an address to another one take which arrive by a
+// link. IPv4 also checks that they may, and does not say which table has it.
+func (c *Conn) RouteOf(index int, from, to netip.Addr) (Route, error) {
+	h := rtMsg(netip.PrefixFrom(to, to.BitLen()))
+	h[2] = byte(from.BitLen())
+	native.PutUint32(h[8:], unix.RTM_F_FIB_MATCH)
+	return get(c, unix.RTM_GETROUTE, decodeRoute, h, nl.Attr(unix.RTA_SRC, from.AsSlice()), nonzero(unix.RTA_IIF, uint32(index)))
+}
+
 // AddRoute adds a route. One of the same destination, table and priority is EEXIST. One
 // by which packets go nowhere must have no Index.
 func (c *Conn) AddRoute(r Route) error {
@@ -164,6 +176,8 @@ func decodeRoute(b []byte) (Route, error) {
 		Protocol: h[5],
 		MTU:      r.nest(unix.RTA_METRICS).u32(unix.RTAX_MTU),
 		Several:  r.Octets(unix.RTA_MULTIPATH) != nil || r.Octets(unix.RTA_VIA) != nil,
+		Src:      netip.PrefixFrom(r.addr(unix.RTA_SRC), int(h[2])),
+		TOS:      h[3],
 	}
 	// struct rtnexthop: length (2), flags, hops, index (4).
 	if hops := r.Octets(unix.RTA_MULTIPATH); route.Index == 0 && len(hops) >= unix.SizeofRtNexthop {

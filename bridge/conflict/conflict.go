@@ -12,7 +12,6 @@ import (
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 	"flatnet/internal/advice"
-	"flatnet/internal/peer"
 	"flatnet/rtnl"
 
 	"golang.org/x/sys/unix"
@@ -22,11 +21,10 @@ import (
 // VPN's or the host's own network, which the bridge cuts off or is cut off by. Such
 // are an address whose subnet overlaps with it, and a route to all or a part of it. A
 // route that is wider is not in its way, for the kernel prefers the narrower one. A
-// bridge that is to have no address is in the way of none. Other hosts' subnets must not
-// overlap with the network's either.
+// bridge that is to have no address is in the way of none. For other hosts' subnets see Peers.
 func Overlap(h *host.Host, gateway rtnl.Link, n *model.Network, subnets []netip.Prefix) error {
-	if err := peer.CheckAll(n.Peers, n.Prefixes()); err != nil {
-		return model.Errorf(model.ErrInvalid, "%w", err)
+	if err := Peers(h, gateway, n); err != nil {
+		return err
 	}
 	if len(subnets) == 0 || !n.IsGateway || n.AllowOverlap {
 		return nil
@@ -80,8 +78,10 @@ func (o other) isTunnel(l rtnl.Link, subnet netip.Prefix) bool {
 		return true
 	}
 	wider := o.kind != route && o.Prefix.Bits() < subnet.Bits()
-	return wider && l.Flags&(unix.IFF_POINTOPOINT|unix.IFF_NOARP) != 0
+	return wider && isPointToPoint(l)
 }
+
+func isPointToPoint(l rtnl.Link) bool { return l.Flags&(unix.IFF_POINTOPOINT|unix.IFF_NOARP) != 0 }
 
 func listOthers(h *host.Host) (others []other, err error) {
 	addrs, err := h.Addresses(0)

@@ -8,12 +8,10 @@
 package peers
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
@@ -27,14 +25,6 @@ import (
 // Protocol is the origin of the routes (rtm_protocol). Neither linux/rtnetlink.h nor
 // iproute2's rt_protos gives 87 to anybody.
 const Protocol = 87
-
-// A way is one peer, and what the host has of it.
-type way struct {
-	peer.Peer
-	index int          // of Dev; 0: there is none of that name
-	own   bool         // a route leads there as the peer says
-	other []rtnl.Route // lead elsewhere
-}
 
 // Put gives the host the routes to a network's peers that it lacks, and deletes those to
 // peers that the network's record found, which may be nil, had and s no longer has. The
@@ -59,9 +49,9 @@ func Restore(h *host.Host, dir records.Dir, s *model.Shared) error {
 func put(h *host.Host, dir records.Dir, s, found *model.Shared) (missing []error, err error) {
 	var old []peer.Peer
 	if found != nil {
-		old = found.Peers
+		old = slices.Concat(found.Leaving, found.Peers)
 	}
-	if len(s.Peers)+len(old) == 0 {
+	if len(s.Peers)+len(s.Leaving)+len(old) == 0 {
 		return nil, nil
 	}
 	lock, err := dir.Peers()
@@ -75,125 +65,136 @@ func put(h *host.Host, dir records.Dir, s, found *model.Shared) (missing []error
 	if recorded == nil {
 		recorded = &model.Shared{Network: model.Network{Name: s.Name}}
 	}
-	kept := map[peer.Peer]bool{}
-	for _, p := range recorded.Peers {
-		kept[p] = true
-	}
-	isKept := func(p peer.Peer) bool { return kept[p] }
-	wanted := slices.DeleteFunc(slices.Clone(s.Peers), func(p peer.Peer) bool { return !isKept(p) })
-	for _, p := range s.Peers {
-		if !isKept(p) {
-			missing = append(missing, fmt.Errorf("peer %s can't be reached: the route is not added, as no record has it", p.Route()))
-		}
-	}
+	kept := set(recorded.Peers)
+	old = slices.DeleteFunc(slices.Concat(old, recorded.Leaving), func(p peer.Peer) bool { return kept[p] })
 	routes, err := mainRoutes(h)
 	if err != nil {
 		return nil, err
 	}
-	going := leaving(h, dir, recorded, slices.DeleteFunc(slices.Clone(old), isKept), routes)
-	ways, err := look(h, wanted, without(routes, going))
-	if err == nil {
-		err = taken(h, ways)
-	}
+	going := leaving(h, dir, recorded, old, routes)
+	ways, err := look(h, s, without(routes, going))
 	if err != nil {
 		return nil, err
 	}
-	lacking, err := change(h, going, ways)
-	return append(missing, lacking...), err
-}
-
-// change deletes routes and adds those to peers. If somebody adds another one to a peer
-// at this moment, it sets back what it did.
-func change(h *host.Host, going []rtnl.Route, ways []way) (missing []error, err error) {
-	if err := remove(h, going); err != nil {
+	c := change{Host: h}
+	ways = slices.DeleteFunc(ways, func(w way) bool {
+		if !kept[w.Peer] && !w.own {
+			c.missing = append(c.missing, fmt.Errorf("peer %s can't be reached: the route is not added, as no record has it", w.Route()))
+		}
+		return !kept[w.Peer]
+	})
+	if err := taken(h, ways); err != nil {
 		return nil, err
 	}
-	var added []rtnl.Route
-	for i := range ways {
-		r, aerr := add(h, &ways[i])
-		switch {
-		case errors.Is(aerr, unix.EEXIST):
-			err = model.Errorf(model.ErrTaken, "peers[%d]: the host has another route to %s; delete it or leave out the peer", i, ways[i].Subnet)
-			err = errors.Join(err, remove(h, added))
-			for _, r := range going {
-				err = errors.Join(err, h.AddRoute(onLink(r)))
-			}
-			return nil, err
-		case aerr != nil:
-			missing = append(missing, fmt.Errorf("peer %s can't be reached: %w", ways[i].Route(), aerr))
-		case r.Protocol != 0:
-			added = append(added, r)
-		}
+	if err := c.make(going, ways); err != nil {
+		return nil, err
 	}
-	return missing, nil
+	dir.Left(s.Name, gone(h, recorded.Leaving, c.stay))
+	return c.missing, diverted(h, s, ways)
 }
 
-// mainRoutes lists the routes of the main table, of all types.
-func mainRoutes(h *host.Host) ([]rtnl.Route, error) {
-	all, err := h.AllRoutes(unix.AF_UNSPEC, 0)
-	return slices.DeleteFunc(all, func(r rtnl.Route) bool { return r.Table != unix.RT_TABLE_MAIN }), err
+func set(peers []peer.Peer) map[peer.Peer]bool {
+	all := map[peer.Peer]bool{}
+	for _, p := range peers {
+		all[p] = true
+	}
+	return all
 }
 
-// look finds out what the host has of peers, among the routes of its main table.
-func look(h *host.Host, peers []peer.Peer, routes []rtnl.Route) ([]way, error) {
-	to := map[netip.Prefix][]rtnl.Route{}
-	for _, r := range routes {
-		to[r.Dst] = append(to[r.Dst], r)
-	}
+// gone returns those of peers that are leaving to which none of some routes leads.
+func gone(h *host.Host, peers []peer.Peer, routes []rtnl.Route) []peer.Peer {
 	links := h.Lookup()
-	ways := make([]way, len(peers))
-	for i, p := range peers {
-		w := way{Peer: p}
-		if p.Dev != "" {
-			l, err := links.Name(p.Dev)
-			if err != nil {
-				return nil, err
-			}
-			w.index = l.Index
-		}
-		for _, r := range to[p.Subnet] {
-			plain := r.Type == unix.RTN_UNICAST && !r.Several && r.Gateway == p.Via
-			if plain && (p.Dev == "" || w.index != 0 && r.Index == w.index) {
-				w.own = true
-			} else {
-				w.other = append(w.other, r)
-			}
-		}
-		ways[i] = w
-	}
-	return ways, nil
+	return slices.DeleteFunc(slices.Clone(peers), func(p peer.Peer) bool {
+		to := destinations([]peer.Peer{p})
+		return slices.ContainsFunc(routes, func(r rtnl.Route) bool { return to.leads(links, r) > no })
+	})
 }
 
-// survey is look of a caller that has not listed the routes.
-func survey(h *host.Host, peers []peer.Peer) ([]way, error) {
-	if len(peers) == 0 {
-		return nil, nil
-	}
-	routes, err := mainRoutes(h)
-	if err != nil {
-		return nil, err
-	}
-	return look(h, peers, routes)
+// A change is one of the host's routes to peers.
+type change struct {
+	*host.Host
+	added   []rtnl.Route
+	removed []rtnl.Route
+	stay    []rtnl.Route // were to go, but nothing can take their place yet
+	missing []error
 }
 
-// taken reports routes that lead to peers otherwise than these say.
-func taken(h *host.Host, ways []way) (err error) {
-	for i, w := range ways {
-		if len(w.other) > 0 && !w.own {
-			err = errors.Join(err, model.Errorf(model.ErrTaken, "peers[%d]: the host has another route, %s, which is not replaced by %s; "+
-				"delete the one or leave out the other", i, describe(h, w.other[0]), w.Route()))
+// make deletes routes and adds those to peers. Where a route can't be added, an earlier one to
+// the same subnet stays. If somebody adds another one to a peer at this moment, it sets back
+// what it did.
+func (c *change) make(going []rtnl.Route, ways []way) error {
+	later := map[netip.Prefix]bool{}
+	for i := range ways {
+		if ways[i].absent() {
+			later[ways[i].Subnet] = true
 		}
+	}
+	for _, r := range going {
+		if later[r.Dst] {
+			c.stay = append(c.stay, r)
+		} else {
+			c.removed = append(c.removed, r)
+		}
+	}
+	if err := remove(c.Host, c.removed); err != nil {
+		return err
+	}
+	for i := range ways {
+		w := &ways[i]
+		r, err := add(c.Host, w)
+		switch {
+		case errors.Is(err, unix.EEXIST):
+			err = model.Errorf(model.ErrTaken, "peers[%d]: the host has another route to %s; delete it or leave out the peer", w.n, w.Subnet)
+			return errors.Join(err, c.back())
+		case err != nil:
+			c.lacks(w, err)
+		case r.Protocol != 0:
+			c.added = append(c.added, r)
+			w.own = true
+		}
+	}
+	return nil
+}
+
+// lacks notes that a peer can't be reached, unless an earlier route leads to its subnet.
+func (c *change) lacks(w *way, err error) {
+	for _, r := range c.removed {
+		if r.Dst == w.Subnet && c.AddRoute(onLink(r)) == nil {
+			c.stay = append(c.stay, r)
+		}
+	}
+	err = fmt.Errorf("peer %s can't be reached: %w", w.Route(), err)
+	i := slices.IndexFunc(c.stay, func(r rtnl.Route) bool { return r.Dst == w.Subnet })
+	if i >= 0 {
+		err = fmt.Errorf("%w; until it can, the earlier route %s stays", err, describe(c.Host, c.stay[i]))
+	}
+	c.missing = append(c.missing, err)
+}
+
+// back sets back what was done.
+func (c *change) back() error {
+	err := remove(c.Host, c.added)
+	for _, r := range c.removed {
+		err = errors.Join(err, c.AddRoute(onLink(r)))
 	}
 	return err
 }
 
 // Check reports, as a [model.ErrTaken], why Put would fail for a network without a record.
 func Check(h *host.Host, n *model.Network) error {
-	ways, err := survey(h, n.Peers)
+	if len(n.Peers) == 0 {
+		return nil
+	}
+	s := &model.Shared{Network: *n, Served: n.Subnets}
+	routes, err := mainRoutes(h)
 	if err != nil {
 		return err
 	}
-	return taken(h, ways)
+	ways, err := look(h, s, routes)
+	if err != nil {
+		return err
+	}
+	return errors.Join(taken(h, ways), diverted(h, s, ways))
 }
 
 // Ready reports why Put would fail, before s takes the place of the record found, which
@@ -214,35 +215,13 @@ func Ready(h *host.Host, dir records.Dir, s, found *model.Shared) error {
 		return err
 	}
 	if found != nil {
-		routes = without(routes, leaving(h, dir, s, found.Peers, routes))
+		routes = without(routes, leaving(h, dir, s, slices.Concat(found.Leaving, found.Peers), routes))
 	}
-	ways, err := look(h, s.Peers, routes)
+	ways, err := look(h, s, routes)
 	if err != nil {
 		return err
 	}
 	return taken(h, ways)
-}
-
-// describe returns a route, and whose it is, as ip-route(8) shows it.
-func describe(h *host.Host, r rtnl.Route) string {
-	origins := map[uint8]string{unix.RTPROT_KERNEL: "kernel", unix.RTPROT_BOOT: "boot", unix.RTPROT_STATIC: "static",
-		unix.RTPROT_RA: "ra", unix.RTPROT_DHCP: "dhcp", unix.RTPROT_BIRD: "bird", unix.RTPROT_BGP: "bgp", Protocol: "flatnet's, " + strconv.Itoa(Protocol)}
-	return written(h, r) + " proto " + cmp.Or(origins[r.Protocol], strconv.Itoa(int(r.Protocol)))
-}
-
-// written returns a route as ip-route(8) takes it.
-func written(h *host.Host, r rtnl.Route) string {
-	p := peer.Peer{Subnet: r.Dst, Via: r.Gateway}
-	if l, err := h.LinkByIndex(r.Index); err == nil {
-		p.Dev = l.Name // it may have gone
-	}
-	types := map[uint8]string{unix.RTN_UNICAST: "", unix.RTN_BLACKHOLE: "blackhole ", unix.RTN_UNREACHABLE: "unreachable ",
-		unix.RTN_PROHIBIT: "prohibit ", unix.RTN_THROW: "throw "}
-	kind, known := types[r.Type]
-	if !known {
-		kind = "type " + strconv.Itoa(int(r.Type)) + " "
-	}
-	return kind + p.Route()
 }
 
 // add adds the route to a peer, and returns it, if there is none.
@@ -250,8 +229,8 @@ func add(h *host.Host, w *way) (r rtnl.Route, err error) {
 	if w.own {
 		return r, nil
 	}
-	if w.Dev != "" && w.index == 0 {
-		return r, fmt.Errorf("there is no interface %s", w.Dev)
+	if w.absent() {
+		return r, errors.New("there is no interface " + w.Dev)
 	}
 	r = onLink(rtnl.Route{Dst: w.Subnet, Gateway: w.Via, Index: w.index, Protocol: Protocol})
 	return r, h.AddRoute(r)
@@ -265,27 +244,10 @@ func onLink(r rtnl.Route) rtnl.Route {
 	return r
 }
 
-// Faults lists the peers to which no route leads; Restore mends it unless there is
-// another one.
-func Faults(h *host.Host, s *model.Shared) (found []model.Fault, err error) {
-	ways, err := survey(h, s.Peers)
-	for _, w := range ways {
-		f := model.Fault{Thing: "route " + w.Route(), State: model.Missing}
-		if len(w.other) > 0 {
-			f.State = "not there, but another's: " + describe(h, w.other[0])
-			f.Advice = "delete that one and run flatnet reload, or leave out the peer"
-		}
-		if !w.own {
-			found = append(found, f)
-		}
-	}
-	return found, err
-}
-
 // Drop drops the record of a network that goes, with the routes to its peers that no other
 // recorded one has. s is the record, or nil; it stays as long as a route does.
 func Drop(h *host.Host, dir records.Dir, network string, s *model.Shared) error {
-	if s == nil || len(s.Peers) == 0 {
+	if s == nil || len(s.Peers)+len(s.Leaving) == 0 {
 		return dir.DropNetwork(network)
 	}
 	lock, err := dir.Peers()
@@ -302,7 +264,7 @@ func Drop(h *host.Host, dir records.Dir, network string, s *model.Shared) error 
 // Sweep is Drop of a network without attachments, unless its record is so fresh that an
 // ADD may need it.
 func Sweep(h *host.Host, dir records.Dir, s *model.Shared) error {
-	if len(s.Peers) == 0 {
+	if len(s.Peers)+len(s.Leaving) == 0 {
 		return dir.DropOld(s.Name)
 	}
 	lock, err := dir.Peers()
@@ -327,7 +289,7 @@ func removeAll(h *host.Host, dir records.Dir, s *model.Shared) error {
 		return err
 	}
 	none := &model.Shared{Network: model.Network{Name: s.Name}}
-	return remove(h, leaving(h, dir, none, s.Peers, routes))
+	return remove(h, leaving(h, dir, none, slices.Concat(s.Leaving, s.Peers), routes))
 }
 
 // leaving lists those of routes that lead to peers that are gone, and to none that s or
@@ -346,8 +308,7 @@ func leaving(h *host.Host, dir records.Dir, s *model.Shared, gone []peer.Peer, r
 	}
 	stays, links := destinations(needed), h.Lookup()
 	return slices.DeleteFunc(slices.Clone(routes), func(r rtnl.Route) bool {
-		ours := r.Protocol == Protocol && r.Type == unix.RTN_UNICAST && !r.Several
-		return !ours || !is.lead(links, r) || stays.lead(links, r)
+		return !ours(r) || is.leads(links, r) <= stays.leads(links, r)
 	})
 }
 
@@ -378,16 +339,33 @@ func destinations(peers []peer.Peer) directory {
 	return d
 }
 
-// lead reports whether a route may be that to one of the peers, whose interface may have been
-// renamed meanwhile.
-func (d directory) lead(links *host.Lookup, r rtnl.Route) bool {
-	return slices.ContainsFunc(d[destination{r.Dst, r.Gateway}], func(dev string) bool {
+// Whether a route is that to a peer. Its interface may have been renamed meanwhile.
+const (
+	no = iota
+	maybe
+	yes
+)
+
+// leads reports whether a route is that to one of the peers.
+func (d directory) leads(links *host.Lookup, r rtnl.Route) (is int) {
+	for _, dev := range d[destination{r.Dst, r.Gateway}] {
 		if dev == "" {
-			return true
+			return yes
 		}
 		l, err := links.Name(dev)
-		return err != nil || l.Index == 0 || l.Index == r.Index
-	})
+		switch {
+		case err == nil && l.Index == r.Index:
+			return yes
+		case err != nil || l.Index == 0:
+			is = maybe
+		}
+	}
+	return is
+}
+
+// ours reports whether flatnet can have made a route.
+func ours(r rtnl.Route) bool {
+	return r.Protocol == Protocol && r.Type == unix.RTN_UNICAST && !r.Several && r.TOS == 0 && !r.Src.IsValid()
 }
 
 // remove deletes routes, of which some may have gone with their interfaces.

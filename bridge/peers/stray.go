@@ -2,9 +2,11 @@ package peers
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"flatnet/bridge/host"
+	"flatnet/bridge/model"
 	"flatnet/bridge/records"
 	"flatnet/internal/peer"
 	"flatnet/rtnl"
@@ -35,7 +37,7 @@ func Strays(h *host.Host, dir records.Dir) (found []Stray, err error) {
 	var known []peer.Peer
 	recorded := map[string]bool{}
 	for _, s := range networks {
-		known, recorded[s.Name] = append(known, s.Peers...), true
+		known, recorded[s.Name] = slices.Concat(known, s.Peers, replaced(s)), true
 	}
 	to := destinations(known)
 	routes = slices.DeleteFunc(routes, func(r rtnl.Route) bool { return to[destination{r.Dst, r.Gateway}] != nil })
@@ -57,6 +59,16 @@ func Strays(h *host.Host, dir records.Dir) (found []Stray, err error) {
 		found = append(found, s)
 	}
 	return found, err
+}
+
+// replaced returns the peers that a network leaves for another way to the same subnet. Their
+// routes stay until that is there.
+func replaced(s *model.Shared) []peer.Peer {
+	now := map[netip.Prefix]bool{}
+	for _, p := range s.Peers {
+		now[p.Subnet] = true
+	}
+	return slices.DeleteFunc(slices.Clone(s.Leaving), func(p peer.Peer) bool { return !now[p.Subnet] })
 }
 
 // Collect deletes the stray routes that need not be kept.

@@ -76,7 +76,7 @@ func list[T any](key string, v *[]T, format func(T) string, parse func(string) (
 	}, false}
 }
 
-// networkFields are those of the record of what a network's attachments share.
+// networkFields are those of what a network's attachments share that its configuration decides.
 func networkFields(s *model.Shared) []field {
 	return []field{
 		ifName("bridge", &s.Bridge), mac("mac", &s.BridgeMAC), number("mtu", &s.MTU),
@@ -91,6 +91,11 @@ func networkFields(s *model.Shared) []field {
 		flag("spans", &s.Spans), list("peers", &s.Peers, peer.Peer.String, peer.Parse),
 		list("subnets", &s.Subnets, formatSubnet, parseSubnet), list("served", &s.Served, formatSubnet, parseSubnet),
 	}
+}
+
+// sharedFields are all fields of that record: also those that no verb of an attachment goes by.
+func sharedFields(s *model.Shared) []field {
+	return append(networkFields(s), list("leaving", &s.Leaving, peer.Peer.String, peer.Parse))
 }
 
 // attachmentFields are those of the record of one attachment, beside its name.

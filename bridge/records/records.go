@@ -19,6 +19,7 @@ import (
 
 	"flatnet/bridge/model"
 	"flatnet/internal/input"
+	"flatnet/internal/peer"
 	"flatnet/internal/rootless"
 	"flatnet/internal/strictjson"
 
@@ -81,16 +82,15 @@ func (d Dir) attachmentFile(key model.Key) string {
 // moment record one after the other, so that none loses another's subnet.
 func (d Dir) Share(s, found *model.Shared) (record string) {
 	text := encode(networkFields(s))
-	if found != nil && bytes.Equal(encode(networkFields(found)), text) {
+	if found != nil && slices.Equal(found.Leaving, s.Leaving) && bytes.Equal(encode(networkFields(found)), text) {
 		return string(text)
 	}
 	lock, err := d.lock("another ADD", Wait, unix.LOCK_EX, model.Place(networkFile, s.Name))
 	d.say(err, "network %s", s.Name)
 	defer lock.Close()
 	d.Merge(s)
-	text = encode(networkFields(s))
-	d.write(d.networkFile(s.Name), text)
-	return string(text)
+	d.write(d.networkFile(s.Name), encode(sharedFields(s)))
+	return string(encode(networkFields(s)))
 }
 
 // PutBack replaces the record of a network by an earlier one, and reports whether it did: if it
@@ -111,14 +111,54 @@ func (d Dir) PutBack(earlier *model.Shared, record string, key model.Key) bool {
 			return false
 		}
 	}
-	d.write(d.networkFile(earlier.Name), encode(networkFields(earlier)))
+	leave(earlier, now)
+	d.write(d.networkFile(earlier.Name), encode(sharedFields(earlier)))
 	return true
 }
 
+// Left removes peers from those that are leaving, when no route to them is left.
+func (d Dir) Left(network string, gone []peer.Peer) {
+	if len(gone) == 0 {
+		return
+	}
+	lock, err := d.lock("another ADD", Wait, unix.LOCK_EX, model.Place(networkFile, network))
+	if err != nil {
+		return // the next one removes them
+	}
+	defer lock.Close()
+	path := d.networkFile(network)
+	now := d.Network(network)
+	st, err := os.Stat(path)
+	if now == nil || err != nil {
+		return
+	}
+	now.Leaving = slices.DeleteFunc(now.Leaving, func(p peer.Peer) bool { return slices.Contains(gone, p) })
+	d.write(path, encode(sharedFields(now)))
+	d.say(os.Chtimes(path, time.Time{}, st.ModTime()), "network %s", network) // what it was made by is as old as before
+}
+
+// leave adds to the peers that are leaving a network those of its record that it no longer has.
+func leave(s, recorded *model.Shared) {
+	seen := map[peer.Peer]bool{}
+	for _, p := range s.Peers {
+		seen[p] = true
+	}
+	s.Leaving = nil
+	for _, p := range slices.Concat(recorded.Leaving, recorded.Peers) {
+		if !seen[p] {
+			seen[p] = true
+			s.Leaving = append(s.Leaving, p)
+		}
+	}
+}
+
 // Merge adds to s the subnets in which earlier attachments have addresses, in front of
-// its own, and returns the record that has them: nil without one that can be read.
+// its own, and the earlier peers that it no longer has, and returns the record that has them: nil without one that can be read.
 func (d Dir) Merge(s *model.Shared) (recorded *model.Shared) {
 	recorded = d.Network(s.Name)
+	if recorded != nil {
+		leave(s, recorded)
+	}
 	if recorded != nil && recorded.Bridge == s.Bridge {
 		own := s.Served
 		s.Served = slices.Clone(recorded.Served)
@@ -234,7 +274,7 @@ func decode(data []byte, fields []field) error {
 // Network returns what is recorded of a network: nil without a record that can be read.
 func (d Dir) Network(name string) *model.Shared {
 	s := &model.Shared{Network: model.Network{Name: name}}
-	if found, _ := load(d.networkFile(name), networkFields(s)); !found {
+	if found, _ := load(d.networkFile(name), sharedFields(s)); !found {
 		return nil
 	}
 	return s
@@ -245,7 +285,7 @@ func (d Dir) Network(name string) *model.Shared {
 func (d Dir) Networks() (all []*model.Shared, err error) {
 	for _, file := range d.glob("*", networkFile) {
 		s := &model.Shared{Network: model.Network{Name: filepath.Base(filepath.Dir(file))}}
-		found, lerr := load(file, networkFields(s))
+		found, lerr := load(file, sharedFields(s))
 		if found {
 			all = append(all, s)
 		}

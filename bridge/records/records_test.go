@@ -39,6 +39,7 @@ func fullShared() *model.Shared {
 			VLANs:   model.VLANs{ID: 7, Trunk: []uint16{9, 10, 4094}, KeepDefault: true},
 			Subnets: []model.Subnet{v4, v6},
 			Flat:    []netip.Prefix{pfx("10.87.0.0/16"), pfx("fd87::/48")},
+			Leaving: []peer.Peer{{Subnet: pfx("10.87.3.0/24"), Dev: "wg0"}},
 			Peers:   []peer.Peer{{Subnet: pfx("10.87.2.0/24"), Via: ip("192.0.2.2"), Dev: "eth0"}, {Subnet: pfx("fd87:2::/64"), Dev: "wg0"}},
 		},
 		Served:    []model.Subnet{v6, {Prefix: v4.Prefix}},

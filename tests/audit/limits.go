@@ -3,12 +3,12 @@ package main
 // The limits in lines of code; of a function in lines from func to brace.
 const (
 	maxCore     = 6_999
-	maxAll      = 21_800
+	maxAll      = 22_190
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
 
-	maxBinary = 4_625_000 // bytes
+	maxBinary = 4_680_000 // bytes
 )
 
 const program = "bin/flatnet"
