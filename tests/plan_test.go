@@ -346,3 +346,49 @@ func TestPlanWithoutRoot(t *testing.T) {
 		t.Errorf("it changed\n%s\nto\n%s", before, after)
 	}
 }
+
+// A plan names each sysctl that the ADD after it sets, as a trace of that shows, and no other.
+func TestPlanNamesEachSysctl(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ conf, before string }{
+		"a new network":                {publish(dual, mapping(8080, 80, "")), ""},
+		"on a router":                  {publish(lab.Conf, mapping(8080, 80, "")), "sysctl -w net.ipv4.ip_forward=1 net.ipv4.conf.default.forwarding=0"},
+		"where interfaces are careful": {dual, "sysctl -w net.ipv6.conf.default.accept_ra=0"},
+		"on somebody's bridge":         {dual, "sysctl -w net.ipv4.ip_forward=1; ip link add flatnet-br0 type bridge; ip link set flatnet-br0 up"},
+		"without a gateway":            {conf(`"isGateway":false,"ipMasq":false`), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.Sh(tt.before)
+			b.NetNS("c1")
+			out, err := b.plan(tt.conf, "-f", "-", "--json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var p planned
+			fromJSON(t, out, &p)
+			var plans, made []string
+			for _, c := range p.Changes {
+				if text, ok := strings.CutPrefix(c, "sysctl "); ok {
+					plans = append(plans, strings.Fields(text)[0])
+				}
+			}
+			add := call("ADD", "c1")
+			cmd := b.Cmd(program)
+			cmd.Env = append(add.Env(), "FLATNET_TRACE=1")
+			cmd.Stdin = strings.NewReader(tt.conf)
+			trace, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v: %s", err, trace)
+			}
+			for _, m := range regexp.MustCompile(`write "/proc/sys/([^"]+)"`).FindAllStringSubmatch(string(trace), -1) {
+				made = append(made, m[1])
+			}
+			slices.Sort(plans)
+			slices.Sort(made)
+			if !slices.Equal(plans, made) {
+				t.Errorf("planned were\n%s\nand set\n%s", strings.Join(plans, "\n"), strings.Join(made, "\n"))
+			}
+		})
+	}
+}

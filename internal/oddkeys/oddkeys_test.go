@@ -21,8 +21,6 @@ func TestFind(t *testing.T) {
 		`"subnets":["10.1.0.0/24"]`:                        `did you mean "subnet"?`,
 		`"gatewy":"10.1.0.1"`:                              `did you mean "gateway"?`,
 		`"rangeSart":"10.1.0.9"`:                           `did you mean "rangeStart"?`,
-		`"rangeStrt":"10.1.0.9"`:                           `did you mean "rangeStart"?`,
-		`"routess":[]`:                                     `did you mean "routes"?`,
 		`"hairpin":true`:                                   `did you mean "hairpinMode"?`,
 		`"bridgename":"br1"`:                               `did you mean "bridge"?`,
 		`"ipam":{"isGatway":true}`:                         `ipam: "isGatway" means nothing to flatnet; did you mean "isGateway"? That means nothing in the ipam object`,

@@ -167,7 +167,9 @@ func (h *dryHost) note(c *host.Host, br link.Bridge, a *model.Attachment, wanted
 	if err = p.allowed("rules", err); err != nil {
 		p.warn(err.Error())
 	}
+	p.Changes = append(p.Changes, settings(c, br, a)...)
 	p.Attachment, p.BridgeExists = a, br.Index != 0
+	p.Hairpin = a.HairpinMode || ports.NeedsHairpin(c, a)
 	for _, prefix := range a.GatewayPrefixes() {
 		there := slices.ContainsFunc(br.Addrs, func(addr rtnl.Addr) bool { return addr.Prefix == prefix })
 		p.Gateways = append(p.Gateways, gateway{prefix, there})

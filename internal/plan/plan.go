@@ -36,6 +36,7 @@ type Plan struct {
 	container     string // empty: any
 	Attachment    *model.Attachment
 	BridgeExists  bool
+	Hairpin       bool // of the port: as configured, or for published ports where br_netfilter is at work
 	Gateways      []gateway
 	MTUFrom       string
 	DNS           []string

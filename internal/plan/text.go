@@ -120,7 +120,7 @@ func (p *Plan) features(fn func(key string, on bool, word, text string)) {
 	fn("publishedOnly", n.PublishedOnly, "inbound", "others than the host reach published ports only")
 	fn("spoofCheck", n.SpoofCheck, "spoofing", "frames with another's MAC or IP address are dropped at the port")
 	fn("forwardAccept", n.ForwardAccept, "firewalls", "chains of others that drop what containers send get an accept rule")
-	fn("hairpin", n.HairpinMode, "port", "hairpin mode")
+	fn("hairpin", p.Hairpin, "port", "hairpin mode")
 	fn("promiscuous", n.PromiscMode, "port", "the bridge is promiscuous")
 	fn("dad", n.DAD, "addresses", "they are used after duplicate address detection")
 }
