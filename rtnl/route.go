@@ -17,16 +17,15 @@ type Route struct {
 	Gateway netip.Addr   // invalid: on the link
 	// Index is that of the link that it leads out of, of several (RTA_MULTIPATH) the
 	// first; 0: only its nexthop object has it.
-	Index    int
-	Table    uint32 // RT_TABLE_*
-	Priority uint32 // RTA_PRIORITY, the metric
-	Type     uint8  // RTN_*; AddRoute makes RTN_UNICAST of 0
-	Protocol uint8  // RTPROT_*: its origin; AddRoute makes RTPROT_BOOT of 0
-	MTU      uint32 // RTAX_MTU; 0: that of the link
-	Several  bool   // next hops, or one of the other family: Gateway and Index are not the whole way
-	// Src and TOS are of the packets that the route is for, the zero Prefix and 0: of all.
-	Src netip.Prefix // of IPv6
-	TOS uint8        // of IPv4
+	Index     int
+	Table     uint32 // RT_TABLE_*
+	Priority  uint32 // RTA_PRIORITY, the metric
+	Type, TOS uint8  // RTN_*; AddRoute makes RTN_UNICAST of 0
+	Protocol  uint8  // RTPROT_*: its origin; AddRoute makes RTPROT_BOOT of 0
+	MTU       uint32 // RTAX_MTU; 0: that of the link
+	Several   bool   // next hops, or one of the other family: Gateway and Index are not the whole way
+	// Src (of IPv6) and TOS (of IPv4) are of the packets that the route is for; zero: of all.
+	Src netip.Prefix
 
 	// Only for AddRoute:
 	Scope  uint8      // RT_SCOPE_*
@@ -176,8 +175,7 @@ func decodeRoute(b []byte) (Route, error) {
 		Protocol: h[5],
 		MTU:      r.nest(unix.RTA_METRICS).u32(unix.RTAX_MTU),
 		Several:  r.Octets(unix.RTA_MULTIPATH) != nil || r.Octets(unix.RTA_VIA) != nil,
-		Src:      netip.PrefixFrom(r.addr(unix.RTA_SRC), int(h[2])),
-		TOS:      h[3],
+		Src:      netip.PrefixFrom(r.addr(unix.RTA_SRC), int(h[2])), TOS: h[3],
 	}
 	// struct rtnexthop: length (2), flags, hops, index (4).
 	if hops := r.Octets(unix.RTA_MULTIPATH); route.Index == 0 && len(hops) >= unix.SizeofRtNexthop {

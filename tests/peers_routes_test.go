@@ -243,3 +243,21 @@ func TestPeersThatAreThisHost(t *testing.T) {
 	}
 	b.routed()
 }
+
+// A plan says which routes to peers an ADD can't make, and of what is new that it is made.
+func TestPlanOfPeers(t *testing.T) {
+	b := newBox(t)
+	add := call("ADD", "c1")
+	with(dual, `"peers":[{"subnet":"10.87.2.0/24","dev":"wg0"},{"subnet":"10.87.3.0/24","via":"192.0.2.2"}]`)(&add)
+	b.Write("/run/plan.json", newer(add.Conf))
+	out := b.Run(program, "plan", "-f", "/run/plan.json")
+	for _, text := range []string{"route 10.87.2.0/24 dev wg0 is not made: there is no interface wg0", "route 10.87.3.0/24 via 192.0.2.2 is made",
+		"mss-" + bridgeName + " is made: fits TCP's segment size"} {
+		if !strings.Contains(out, text) {
+			t.Errorf("the plan has no %q:\n%s", text, out)
+		}
+	}
+	if strings.Contains(out, "not as it should be") {
+		t.Errorf("what is new is called broken:\n%s", out)
+	}
+}

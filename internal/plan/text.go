@@ -179,6 +179,7 @@ func change(f model.Fault) string {
 func purpose(thing string) string {
 	const purposes = " masquerade-=masquerading, also of answers to published ports\n" +
 		" isolation-=drops what containers of other networks send here\n" +
+		" mss-=fits TCP's segment size to the way to other hosts\n" +
 		" dns-=keeps DNS queries to the gateway from published ports\n" +
 		" forward-=keeps families without a subnet apart, and what internal and inbound ask for\n" +
 		".ports prerouting=published ports, for what comes from outside\n" +
