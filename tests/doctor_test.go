@@ -41,6 +41,12 @@ const (
 	pingOne = "ip netns exec web ping -c1 -W2 10.87.1.1"
 )
 
+// forwarding makes a forward chain of somebody else with a rule, whose policy is to accept.
+func forwarding(rule string) string {
+	return "nft 'add table inet others; add chain inet others sub { drop; }; " +
+		"add chain inet others forward { type filter hook forward priority 0; policy accept; " + rule + "; }'"
+}
+
 var illnesses = []illness{
 	{"renamed bridge", "ip link set flatnet-br0 name brx || { ip link set flatnet-br0 down; ip link set flatnet-br0 name brx; }",
 		"network flatnet", "FAIL", "bridge flatnet-br0 is missing", pingOne},
@@ -54,6 +60,9 @@ var illnesses = []illness{
 	{"answers to a network are not forwarded", "echo 0 >/proc/sys/net/ipv4/conf/up0/forwarding", "network flatnet", "WARN", "conf/up0/forwarding is 0", pingOut},
 	{"ufw", ufw, "other firewalls", "WARN", "inet ufw forward drops", pingOut},
 	{"ufw and a network", ufw, "network flatnet", "WARN", "inet ufw forward drops", pingOut},
+	{"a jump to a chain that drops", forwarding("jump sub"), "network flatnet", "WARN", "inet others forward drops", pingOut},
+	{"a drop to the uplink", forwarding(`oifname "up0" drop`), "other firewalls", "WARN", "inet others forward drops", pingOut},
+	{"a drop of private addresses", forwarding("ip saddr 10.0.0.0/8 reject"), "network flatnet", "WARN", "inet others forward drops", pingOut},
 	{"leases of another user", "chown 65534 /var/lib/flatnet/ipam", "/var/lib/flatnet", "FAIL", "belongs to user 65534", pingOne},
 	{"routers are not listened to", "ip -6 route add 2001:db8::/64 dev up0 proto ra; echo 1 >/proc/sys/net/ipv6/conf/up0/accept_ra",
 		"router advertisements", "WARN", "on up0", "grep 2 /proc/sys/net/ipv6/conf/up0/accept_ra"},

@@ -117,7 +117,7 @@ func drops(h *host.Host, c *nft.Conn, ch nft.Chain, s *model.Shared) (bool, erro
 		return false, nil
 	}
 	rules, err := c.Rules(ch.Table, ch.Name)
-	if err != nil || !dropsRest(ch, rules) {
+	if err != nil || !dropsRest(ch, rules) && !dropsSome(h, c, ch, s, rules) {
 		return false, err
 	}
 	rules, err = c.Rules(ch.Table, "")
@@ -125,6 +125,30 @@ func drops(h *host.Host, c *nft.Conn, ch nft.Chain, s *model.Shared) (bool, erro
 		return (r.Chain == ch.Name || r.Comment != comment(s.Name)) && mentions(r, s, ch.Hook)
 	})
 	return err == nil && !mentioned, err
+}
+
+// dropsSome reports whether a forward chain drops TCP or UDP from the network to the outside
+// by rules that certainly match.
+func dropsSome(h *host.Host, c *nft.Conn, ch nft.Chain, s *model.Shared, rules []nft.Rule) bool {
+	if ch.Hook != nft.Forward || s.Internal || len(rules) == 0 {
+		return false
+	}
+	subs := map[string][]nft.Rule{}
+	for _, sub := range s.Served {
+		family := nft.FamilyOf(sub.Addr())
+		if ch.Table.Family != nft.Inet && ch.Table.Family != family {
+			continue
+		}
+		uplink, _ := h.DefaultRouteLink(family == nft.IPv6) // without one, it is not known
+		for _, protocol := range nft.DNSProtocols() {
+			j := judge{packet: packet{sub, protocol, s.GatewayName(), uplink.Name}, subs: subs}
+			j.rules = func(chain string) ([]nft.Rule, error) { return c.Rules(ch.Table, chain) }
+			if j.walk(rules, 0) == dropped {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // bridged reports whether a chain sees what the network's containers send to each

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -249,5 +250,80 @@ func accepts(t *testing.T, h *host.Host, s *model.Shared) {
 		if strings.Count(after, rule) != n {
 			t.Errorf("%d of %s in\n%s", strings.Count(after, rule), rule, after)
 		}
+	}
+}
+
+// A rule drops what containers send only if it certainly does.
+func TestDropsSome(t *testing.T) {
+	testns.Run(t, func() {
+		h, err := host.Open(func(string) {})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer h.Close()
+		run(t, "sh", "-ec", "ip link add up0 type veth peer name up1; ip addr add 192.0.2.2/24 dev up0; ip link set up0 up; ip link set up1 up; ip route add default via 192.0.2.1")
+		s := &model.Shared{Network: model.Network{Name: "n", Bridge: "br7", IsGateway: true}}
+		s.Serve(model.Subnet{Prefix: netip.MustParsePrefix("10.87.1.0/24")})
+		for text, want := range map[string]bool{
+			`oifname "up0" drop`:                              true,
+			`oifname "up*" counter log drop`:                  true,
+			`oifname "eth0" drop`:                             false,
+			`oifname != "eth0" reject`:                        true,
+			`ip saddr 10.0.0.0/8 drop`:                        true,
+			`ip saddr 10.64.0.0/10 drop`:                      true,
+			`ip saddr 10.87.1.5 drop`:                         false,
+			`ip saddr 10.88.0.0/16 drop`:                      false,
+			`ip daddr 192.0.2.7 drop`:                         false,
+			`meta l4proto tcp drop`:                           true,
+			`meta l4proto udp drop`:                           true,
+			`ip protocol tcp drop`:                            true,
+			`meta l4proto icmp drop`:                          false,
+			`tcp dport 25 drop`:                               false,
+			`meta protocol ip drop`:                           true,
+			`meta protocol ip6 drop`:                          false,
+			`ct state established accept; oifname "up0" drop`: true,
+			`ct state new accept; oifname "up0" drop`:         false,
+			`ct state invalid drop`:                           false,
+			`ct state vmap { established : accept, new : accept }; drop; accept`: false,
+			`ip daddr 192.0.2.7 accept; oifname "up0" drop; accept`:              false,
+			`oifname { "up0", "up7" } drop; accept`:                              false,
+			`limit rate over 9/second drop`:                                      false,
+			`jump sub`:                                                           true,
+			`oifname "up0" jump sub`:                                             true,
+			`oifname "eth0" jump sub`:                                            false,
+			`jump back; accept`:                                                  false,
+			`jump back; drop; accept`:                                            true,
+			`ip daddr 192.0.2.7 jump back; oifname "up0" drop; accept`:           true,
+			`goto back; drop; accept`:                                            false,
+			`jump deep`:                                                          true,
+			`return; drop; accept`:                                               false,
+			`meta mark set 5; oifname "up0" drop`:                                true,
+			`oifname "up0" drop; iifname "br7" accept`:                           false, // the owner has decided
+		} {
+			for _, family := range []string{"ip", "inet"} {
+				run(t, "nft", "flush ruleset; add table "+family+" f; add chain "+family+" f sub { counter; drop; }; add chain "+family+" f back { oifname \"eth0\" drop; return; }; "+
+					"add chain "+family+" f deep { jump sub; }; add chain "+family+" f forward { type filter hook forward priority 0; policy accept; "+text+"; }")
+				if err := Check(h, s); (err != nil) != want {
+					t.Errorf("%s %s: %v", family, text, err)
+				}
+			}
+		}
+	})
+}
+
+// What is read of others' rules has an end, though the kernel lets chains jump to each other
+// exponentially often.
+func TestJudgeIsBounded(t *testing.T) {
+	calls := 0
+	chain := func(string) ([]nft.Rule, error) {
+		calls++
+		jump := nft.Rule{Exprs: []nft.Expr{nft.Verdict(unix.NFT_JUMP, strings.Repeat("x", calls))}}
+		return slices.Repeat([]nft.Rule{jump}, 100), nil
+	}
+	j := judge{packet: packet{subnet: model.Subnet{Prefix: netip.MustParsePrefix("10.87.1.0/24")}}, rules: chain, subs: map[string][]nft.Rule{}}
+	rules, _ := chain("")
+	if got := j.walk(rules, 0); got != undecided || j.steps > maxSteps+maxDepth || calls > maxSubs+1 {
+		t.Errorf("%d after %d steps and %d chains", got, j.steps, calls)
 	}
 }
