@@ -3,12 +3,12 @@ package main
 // The limits in lines of code; of a function in lines from func to brace.
 const (
 	maxCore     = 7_005
-	maxAll      = 22_190
+	maxAll      = 22_400
 	maxPackage  = 1_500
 	maxFunction = 60
 	maxMain     = 80 // main.go
 
-	maxBinary = 4_680_000 // bytes
+	maxBinary = 4_720_000 // bytes
 )
 
 const program = "bin/flatnet"
