@@ -44,9 +44,12 @@ asks() {
 }
 sees() { retry asks "$@"; }
 
+# unanswered COMMAND...: must fail.
+unanswered() { ! "$@"; }
+
 host() {
 	unshare -m -n sh -c 'mount -t tmpfs run /run && mount -t tmpfs var /var && mount -t tmpfs etc /etc &&
-		mkdir -p /run/netns /var/lib /etc/wireguard && ip link set lo up && : >/run/ready && exec sleep 1000000' &
+		mkdir -p /run/netns /var/lib /etc/wireguard /etc/systemd/system && ip link set lo up && : >/run/ready && exec sleep 1000000' &
 	pid=$!
 	echo $pid >/run/host$1
 	until [ -e /proc/$pid/root/run/ready ]; do [ -e /proc/$pid ] || return; done
@@ -88,7 +91,8 @@ flat() {
 
 # ours HOST COUNT: the routes that flatnet made.
 ours() { [ $(on $1 /usr/sbin/ip route show proto 87 | wc -l) = $2 ]; }
-echos() { in_ $1 web awk '/^Icmp:/ && ++n == 2 { print $10 }' /proc/net/snmp; }
+# pinged COMMAND...: the echo requests that have come to what the command runs in.
+pinged() { "$@" awk '/^Icmp:/ && ++n == 2 { print $10 }' /proc/net/snmp; }
 
 load bridge
 load veth
@@ -99,13 +103,14 @@ ip link add lan type bridge
 ip link set lan up
 serve env
 for n in 1 2 3; do host $n; done
-for n in 1 2 3; do ok "keys of host $n" on $n sh -e /recipe/1.$n; done
+for n in 1 2 3; do ok "unit of host $n" on $n sh -e /recipe/1.$n; done
+for n in 1 2 3; do ok "keys of host $n" on $n sh -e /recipe/2.$n; done
 for from in 1 2 3; do
 	for to in 1 2 3; do
 		on $from cat /etc/wireguard/$from.pub | on $to sh -c "cat >/etc/wireguard/$from.pub.new && mv /etc/wireguard/$from.pub.new /etc/wireguard/$from.pub"
 	done
 done
-for n in 1 2 3; do ok "recipe of host $n" on $n sh -e /recipe/2.$n; done
+for n in 1 2 3; do ok "recipe of host $n" on $n sh -e /recipe/3.$n; done
 for n in 1 2 3; do
 	on $n sh -c ': >/run/netns/web && unshare --net=/run/netns/web true'
 	ok "container of host $n" call setup $n
@@ -119,15 +124,31 @@ done
 
 # AllowedIPs of the receiver has no address of another host.
 in_ 2 web ip addr add 10.100.1.77/32 dev lo
-before=$(echos 3)
+before=$(pinged in_ 3 web)
 in_ 2 web ping -c1 -W1 -I 10.100.1.77 10.100.3.10 >/dev/null
 ok "an own address, after a forged one" in_ 2 web ping -c1 -W20 10.100.3.10
-ok "the forged one does not arrive" [ $(echos 3) = $((before + 1)) ]
+ok "the forged one does not arrive" [ $(pinged in_ 3 web) = $((before + 1)) ]
 
 on 3 ip link set eth0 down
 flat "without host 3" 1 2
 on 3 ip link set eth0 up
 flat "with host 3 again" 1 3
+
+# What is for another host stays here while the tunnel is away. The outside would have it.
+ip addr add 10.100.2.10/32 dev lo
+on 1 wg-quick down wg0 2>/dev/null
+clear=$(pinged env)
+for from in "on 1" "in_ 1 web"; do
+	ok "nobody answers \"$from\" without the tunnel" unanswered $from ping -c1 -W1 10.100.2.10
+done
+ok "the outside, behind it" sees 192.0.2.6:80 192.0.2.5 in_ 1 web
+ok "nothing leaves in clear" [ $(pinged env) = $clear ]
+on 1 /usr/sbin/ip route del unreachable 10.100.0.0/16
+in_ 1 web ping -c1 -W1 10.100.2.10 >/dev/null
+ok "it would, without the unit" [ $(pinged env) -gt $clear ]
+ip addr del 10.100.2.10/32 dev lo
+ok "the unit and the tunnel again" on 1 systemctl enable --now flat-or-nowhere wg-quick@wg0
+flat "the tunnel again" 1 2
 
 # The routes are flatnet's where wg-quick sets none.
 call teardown 1 >/dev/null
