@@ -50,9 +50,10 @@ func TestDecodePortVLANs(t *testing.T) {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)
 		}
 	}
-	trunk := "07000000050000000000000000000000 14001a00 0800020000000200 0800020000000300" // no PVID
-	got, err := decodePortVLANs(unhex(t, trunk))
-	if want := (PortVLANs{5, 0, []uint16{2, 3}}); err != nil || !reflect.DeepEqual(got, want) {
+	trunk := unhex(t, sent(func(c *Conn) { c.AddVLANs(Link{Index: 5}, 1, []uint16{2, 3}) }))[4:]
+	native.PutUint16(trunk[24:], 0) // the flags of the first: no PVID
+	got, err := decodePortVLANs(trunk)
+	if want := (PortVLANs{5, 0, []uint16{1, 2, 3}}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
 }
