@@ -196,9 +196,14 @@ func (c *call) sweep() (swept []string, err error) {
 			}
 		}
 	}
-	links, lerr := c.Links() // after the records: an ADD has its link before its record
+	_, held, turns := c.records.Turns(slices.Collect(maps.Keys(all)))
+	defer turns.Close()
+	still, _ := c.records.Attachments("*", "*") // a DEL may have come meanwhile
+	links, lerr := c.Links()                    // after the records: an ADD has its link before its record
 	seen := c.records.Seen(links)
-	maps.DeleteFunc(all, func(key model.Key, _ *model.Attachment) bool { return lerr != nil || seen(key) })
+	maps.DeleteFunc(all, func(key model.Key, a *model.Attachment) bool {
+		return lerr != nil || seen(key) || slices.Contains(held, key) || a != nil && still[key] == nil
+	})
 	if len(all) == 0 {
 		return nil, errors.Join(err, lerr)
 	}

@@ -287,7 +287,7 @@ func TestReloadSaysWhatItRemoves(t *testing.T) {
 	b.attach("also")
 	b.vanish("also")
 	b.Run(program, "reload")
-	if removed := b.garbage(0, "--yes"); kinds(removed, "gone") != "lease, limit" || kinds(removed, "also") != "lease" || b.Sh("ls -A /run/flatnet/*/.gone/flatnet") != "" {
+	if removed := b.garbage(0, "--yes"); kinds(removed, "gone") != "lease, limit" || kinds(removed, "also") != "lease" || b.Sh("find /run/flatnet -path '*/.gone/*'") != "" {
 		t.Errorf("removed are %+v", removed)
 	}
 	b.attach("more")

@@ -370,7 +370,7 @@ func TestInstallManualPages(t *testing.T) {
 		}
 	}
 	target := func(name string) []string {
-		output(t, root, "make", "-s", "-o", "build", name, "BIN="+program, "DESTDIR="+dest, "PREFIX=/opt/f", "CONFDIR=/opt/c", "DOORS=netavark", "MAN="+pages)
+		output(t, root, "make", "-s", "-o", "build", name, "BIN="+program, "DESTDIR="+dest, "PREFIX=/opt/f", "NETAVARKDIR=/opt/f/libexec/netavark", "CONFDIR=/opt/c", "DOORS=netavark", "MAN="+pages)
 		return filesBelow(t, dest)
 	}
 	want := []string{"opt/f/bin/flatnet", "opt/f/libexec/netavark/flatnet", "opt/f/share/bash-completion/completions/flatnet", "opt/f/share/fish/vendor_completions.d/flatnet.fish",

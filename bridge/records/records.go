@@ -370,12 +370,10 @@ func (d Dir) glob(network, name string) []string {
 	return files
 }
 
-// Drop removes the record of an attachment or, without one, the note that Trace has left.
+// Drop removes the record of an attachment, and the note that Trace has left of an earlier one.
 func (d Dir) Drop(key model.Key) error {
+	d.DropTrace(key)
 	err := os.Remove(d.attachmentFile(key))
-	if errors.Is(err, fs.ErrNotExist) {
-		d.DropTrace(key)
-	}
 	if err != nil {
 		err = d.remove(d.attachmentFile(key))
 	}

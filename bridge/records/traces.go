@@ -39,5 +39,10 @@ func (d Dir) Traces() map[model.Key]bool {
 	return all
 }
 
-// DropTrace removes the note about an attachment.
-func (d Dir) DropTrace(key model.Key) { os.Remove(d.trace(key)) }
+// DropTrace removes the note about an attachment, and the directories of the last one.
+func (d Dir) DropTrace(key model.Key) {
+	if path := d.trace(key); os.Remove(path) == nil {
+		os.Remove(filepath.Dir(path))
+		os.Remove(filepath.Join(d.path, goneDir))
+	}
+}
