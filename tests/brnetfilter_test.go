@@ -73,7 +73,11 @@ func (b box) siblings(conf, chain, load string) {
 			b.t.Error(err)
 		}
 	} else {
-		b.refused(status, 51, chain, "to each other (br_netfilter is on)", "forwardAccept")
+		advice := "forwardAccept"
+		if strings.Contains(chain, "firewalld") { // whose own table usually lets nobody else in
+			advice = "firewall-cmd"
+		}
+		b.refused(status, 51, chain, "to each other (br_netfilter is on)", advice)
 		if said := c1.result.Stderr; !strings.Contains(said, chain) || !strings.Contains(said, "to each other (br_netfilter is on)") {
 			b.t.Errorf("ADD says %q", said)
 		}

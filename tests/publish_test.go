@@ -218,6 +218,9 @@ func TestUnpublishWhatTheRuntimeAskedFor(t *testing.T) {
 	b.flatnet("publish web " + lab.HostAddr + ":8080:80")
 	reached(true, true, true)
 	b.flatnet("unpublish web --all")
+	if said := b.Run(program, "unpublish", "web", "--all"); said != "nothing to unpublish: web publishes no port\n" {
+		t.Errorf("a second unpublish says %q", said)
+	}
 	reached(false, true, false)
 	if rules := b.Run("nft", "list", "tables"); strings.Contains(rules, "ports") {
 		t.Errorf("left are %s", rules)

@@ -254,11 +254,13 @@ func unpublish(c *Call, q query) ([]string, error) {
 		return nil, err
 	}
 	var keys []model.Key
+	unknown := false // without a record, which the Publisher reports
 	var has []string
 	for _, a := range found {
 		keys, has = append(keys, a.Key), append(has, report.PortTexts(a.Ports)...)
+		unknown = unknown || a.MAC == model.HardwareAddr{}
 	}
-	if len(has) == 0 {
+	if len(has) == 0 && !unknown {
 		return []string{"nothing to unpublish: " + q.arg(0) + " publishes no port"}, nil
 	}
 	if err := c.Publisher.Unpublish(keys, chosen.has); err != nil {

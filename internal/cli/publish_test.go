@@ -71,6 +71,14 @@ func (p *fakePublisher) Publish(key model.Key, further []model.PortMapping) erro
 	return nil
 }
 
+// fakeAsked is what an Unpublish of everything says of an attachment.
+func fakeAsked(key string) []string {
+	p := &fakePublisher{}
+	k, _ := model.ParseKey(key)
+	p.Unpublish([]model.Key{k}, func(model.Publication) bool { return true })
+	return p.said
+}
+
 func (p *fakePublisher) Unpublish(keys []model.Key, leaves func(model.Publication) bool) error {
 	for _, port := range []string{"0.0.0.0:8080", "[::]:8080", "0.0.0.0:8081", "127.0.0.1:53"} {
 		for _, protocol := range []uint8{model.TCP, model.UDP} {
@@ -104,7 +112,7 @@ func TestPublishCommands(t *testing.T) {
 		{"unpublish", "", "it needs CONTAINER", nil},
 		{"unpublish web", "", "name the ports, or all of them by --all", nil},
 		{"unpublish web 8080 --all", "", "name the ports, or all", nil},
-		{"unpublish db --all", "nothing to unpublish: db publishes no port\n", "", nil},
+		{"unpublish db --all", "", "", fakeAsked("other/db/eth1")}, // without a record, which the Publisher reports
 		{"unpublish web 8080", "unpublished 8080->80/tcp of web", "",
 			[]string{"-[" + web + "] host port 0.0.0.0:8080/tcp", "-[" + web + "] host port [::]:8080/tcp"}},
 		{"unpublish web 0.0.0.0:8080:80", "unpublished 8080->80/tcp of web", "", []string{"-[" + web + "] host port 0.0.0.0:8080/tcp"}},

@@ -92,7 +92,8 @@ func Records() string {
 // Elsewhere returns the command line by which a command of flatnet reaches the containers
 // of the user's rootless Podman, if the caller's network namespace is not theirs.
 func Elsewhere(args ...string) string {
-	if os.Geteuid() == 0 && (!Podman() || owns("/run")) {
+	// Sysctls of a network namespace belong to the root of its owner, a user namespace.
+	if os.Geteuid() == 0 && (!Podman() || owns("/run") || owns("/proc/sys/net/ipv4/ip_forward")) {
 		return ""
 	}
 	return "podman unshare --rootless-netns flatnet " + strings.Join(args, " ")
