@@ -37,7 +37,7 @@ func main() {
 		host := inventory.Inventory{Engine: e, Names: podman.Names}
 		d := doctor.Doctor{Engine: e, Inventory: inventory.Inventory{Engine: e, Names: podman.Names, Aloof: true}, Root: "/", Self: "/proc/self/exe", Configured: planner.Configured}
 		os.Exit(cli.Main(&cli.Call{
-			Args: os.Args[1:], Build: build, Host: inventory.Host{Host: e.Host, Warn: e.Warn}, Names: podman.Names, Publisher: publish.Publisher{Warn: e.Warn}, Examine: d.Examine,
+			Args: os.Args[1:], Build: build, Host: e.Host, Names: podman.Names, Publisher: publish.Publisher{Warn: e.Warn}, Examine: d.Examine,
 			Plan: planner.Run, Refusal: rootless.Refusal, Inventory: host, Stdout: os.Stdout, Stderr: os.Stderr,
 			Color: err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 		}))

@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -197,8 +198,11 @@ func (c *call) removeNetwork(network string, links []rtnl.Link) error {
 	if s != nil && s.ForwardAccept {
 		foreign.Remove(c.Host, network)
 	}
+	unclaimed := maps.Clone(dead)
+	turns := c.records.Claim(unclaimed)
+	defer turns.Close()
 	err := c.removeElements(dead)
-	c.records.Trace(dead)
+	c.records.Trace(unclaimed)
 	if err == nil {
 		_, err = c.Transact(func(tx *host.Tx) error { return firewall.Remove(tx, network) })
 	}

@@ -16,6 +16,7 @@ import (
 	"flatnet/bridge/records"
 	"flatnet/bridge/restore"
 	"flatnet/bridge/shaping"
+	"flatnet/bridge/signs"
 	"flatnet/bridge/upkeep"
 	"flatnet/bridge/vlan"
 	"flatnet/rtnl"
@@ -36,10 +37,12 @@ func (h *Host) Reload() (mended []string, err error) {
 	}
 	defer c.Close()
 	c.thorough = true
-	networks, err := c.records.Networks()
+	mended, err = signs.Restore(c.Host, c.records) // first: the rest is found by them
+	networks, nerr := c.records.Networks()
 	re := &reloading{call: c}
-	mended, serr := c.sweep()
-	errs := []error{err, serr}
+	swept, serr := c.sweep()
+	mended = append(mended, swept...)
+	errs := []error{err, nerr, serr}
 	defer func() {
 		for _, lock := range re.arrivals {
 			lock.Close()
@@ -196,14 +199,11 @@ func (c *call) sweep() (swept []string, err error) {
 			}
 		}
 	}
-	_, held, turns := c.records.Turns(slices.Collect(maps.Keys(all)))
+	turns := c.records.Claim(all)
 	defer turns.Close()
-	still, _ := c.records.Attachments("*", "*") // a DEL may have come meanwhile
-	links, lerr := c.Links()                    // after the records: an ADD has its link before its record
+	links, lerr := c.Links() // after the records: an ADD has its link before its record
 	seen := c.records.Seen(links)
-	maps.DeleteFunc(all, func(key model.Key, a *model.Attachment) bool {
-		return lerr != nil || seen(key) || slices.Contains(held, key) || a != nil && still[key] == nil
-	})
+	maps.DeleteFunc(all, func(key model.Key, _ *model.Attachment) bool { return lerr != nil || seen(key) })
 	if len(all) == 0 {
 		return nil, errors.Join(err, lerr)
 	}

@@ -179,10 +179,10 @@ func (p *pool) localOf(a netip.Addr) model.Local {
 	return model.Local{}
 }
 
-// stale returns the leased addresses whose attachment is gone: no link has its
-// mark, its key, one of its addresses or, as nobody's, its name, and no ADD is about to make one. The
-// caller has locked the folder, so that no ADD begins meanwhile. Those in flight
-// are listed before the links, for the link of one that ends meanwhile is there.
+// stale returns the leased addresses whose attachment is gone: no link has its mark, its key,
+// one of its addresses or, as nobody's, its name, and no ADD is about to make one. The caller
+// has locked the folder, so that no ADD begins meanwhile. Those in flight are listed before the
+// links, for the link of one that ends meanwhile is there.
 func (l *leases) stale(d *lockdir.Dir, owners func() ([]model.Owner, error)) (map[netip.Addr]bool, error) {
 	inFlight, err := flights(d)
 	links, oerr := owners()

@@ -171,7 +171,7 @@ func TestOutputGoesNowhere(t *testing.T) {
 	}
 }
 
-// Who is not root is told so in one line, with what to type, and is shown nothing half.
+// Without root, a command fails with one line that has the command to type, and prints no partial list.
 func TestCommandsWithoutRoot(t *testing.T) {
 	b := newBox(t)
 	b.attach("web")

@@ -104,8 +104,9 @@ func TestEachDocumentedCommandIsRun(t *testing.T) {
 	}
 }
 
-// sourcesOfTests returns what each test that is named here has in its source, and in the functions of its
-// package that it calls: the texts, one after the other, and "flatnet" for the binary.
+// sourcesOfTests returns what each test that is named here has in its source, and in the
+// functions of its package that it calls: the texts, one after the other, and "flatnet" for the
+// binary.
 func sourcesOfTests(t *testing.T) map[string]string {
 	t.Helper()
 	wanted := slices.Collect(maps.Values(followed))

@@ -93,7 +93,7 @@ func TestRegistryGC(t *testing.T) {
 	}
 }
 
-// A failed ADD tells registries nothing, and neither does a removal that has failed.
+// A failed ADD sends registries nothing, and neither does a removal that has failed.
 func TestRegistryOfWhatFails(t *testing.T) {
 	b := newBox(t)
 	b.Outside.Registry("192.0.2.2:8080", "200", "/run/log")

@@ -106,8 +106,8 @@ func (c *change) check(owners []model.Owner) error {
 }
 
 // keeps reports whether a container's subnets and gateways are still the network's, or else
-// which subnet it has, if that is known: by its record or, without one, by the addresses that
-// the bridge would lose. A gateway that the bridge has is not changed.
+// which subnet it has: by its record or, without one, by the addresses that the bridge would
+// lose; the zero one without either. A gateway that the bridge has is not changed.
 func (c *change) keeps(o model.Owner) (had model.Subnet, keeps bool) {
 	r := c.recorded(o.Key)
 	for _, a := range o.Addresses {
@@ -130,9 +130,9 @@ func (c *change) keeps(o model.Owner) (had model.Subnet, keeps bool) {
 	return had, true
 }
 
-// otherAddresses lists the addresses of the network's bridge, or what leads into its VLAN, that
-// are not its gateways now, and the gateways that it lacks. The range of all hosts may have changed as well, so it
-// decides nothing here.
+// otherAddresses lists the addresses of the network's bridge, or of what leads into its VLAN,
+// that are not its gateways now, and the gateways that it lacks. The range of all hosts may have
+// changed as well, so it decides nothing here.
 func otherAddresses(h *host.Host, br rtnl.Link, n *model.Network) (others, lacking []netip.Prefix, err error) {
 	gw, lacking := br, n.Gateways()
 	if n.VLANs.ID != 0 {

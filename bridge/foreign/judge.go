@@ -22,8 +22,8 @@ const (
 	dropped
 )
 
-// A packet is the first one of a connection, in as far as it is known what it has: a container
-// of the network sends it to the outside by TCP or UDP.
+// A packet is the first one of a connection, with what is known of its headers: a container of
+// the network sends it to the outside by TCP or UDP.
 type packet struct {
 	subnet   model.Subnet
 	protocol byte

@@ -30,6 +30,7 @@ import (
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 	"flatnet/bridge/ports"
+	"flatnet/internal/iprule"
 	"flatnet/internal/nft"
 	"flatnet/internal/nl"
 
@@ -128,17 +129,12 @@ func concerns(all []*model.Attachment) bool {
 }
 
 // mode reports whether WSL2's mirrored mode is on, with the host's ip rules if it is.
-func mode(h *host.Host) (on bool, rules []entry, err error) {
+func mode(h *host.Host) (on bool, rules []iprule.Rule, err error) {
 	l, err := h.LinkByName(loopback0)
 	if err != nil || l.Index == 0 {
 		return false, nil, err
 	}
-	c, err := dial()
-	if err != nil {
-		return false, nil, err
-	}
-	defer c.Close()
-	rules, err = c.list()
+	rules, err = iprule.List(unix.AF_INET)
 	return mirroring(rules), rules, err
 }
 

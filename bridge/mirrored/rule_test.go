@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/iprule"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,13 +40,13 @@ func TestRuleMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, err := decode(b)
-		if all := []entry{e}; err != nil || mirroring(all) != c.mirroring || added(all) != c.added {
+		e, err := iprule.Decode(b)
+		if all := []iprule.Rule{e}; err != nil || mirroring(all) != c.mirroring || added(all) != c.added {
 			t.Errorf("%s: %+v, %v", c.rule, e, err)
 		}
 	}
-	for _, b := range [][]byte{nil, {unix.AF_INET}, append(header(0, 0), 8, 0, fraMark, 0, 1), append(header(0, 0), 5, 0, fraMark, 0, 1, 0, 0, 0)} {
-		if e, err := decode(b); err == nil {
+	for _, b := range [][]byte{nil, {unix.AF_INET}, append(make([]byte, 12), 8, 0, unix.FRA_FWMARK, 0, 1), append(make([]byte, 12), 5, 0, unix.FRA_FWMARK, 0, 1, 0, 0, 0)} {
+		if e, err := iprule.Decode(b); err == nil {
 			t.Errorf("%x is read as %+v", b, e)
 		}
 	}

@@ -62,10 +62,10 @@ type Network struct {
 	Former  []netip.Prefix // gateway addresses of this host's earlier subnets, which the bridge may lose
 	First   bool           // no container of a network that spans several hosts is attached to this one
 	Routes  []Route        // further routes of the container
-	// Leaving are peers of earlier configurations, to which routes may be left.
-	Peers, Leaving []peer.Peer // subnets of other hosts, to which the host has routes; also in Flat
-	DNSPort        uint16      // on which the gateways' DNS server listens; 0 is 53, as containers ask
-	DNS            DNS         // handed back in the result as it is
+	Peers   []peer.Peer    // subnets of other hosts, to which the host has routes; also in Flat
+	Leaving []peer.Peer    // peers of earlier configurations, to which routes may be left
+	DNSPort uint16         // on which the gateways' DNS server listens; 0 is 53, as containers ask
+	DNS     DNS            // handed back in the result as it is
 }
 
 // Prefixes returns the network's subnets.

@@ -96,8 +96,8 @@ func narrowest(h *host.Host, n *model.Network) (w way, err error) {
 	return w, nil
 }
 
-// toPeers returns the routes that peers have or will have; without an index if it can't be
-// told, which the ADD reports. A gateway is where the main table says.
+// toPeers returns the routes that peers have or will have; without an index where there
+// is none yet, which the ADD reports. A gateway is where the main table says.
 func toPeers(links *host.Lookup, peers []peer.Peer, routes []rtnl.Route) (ways []rtnl.Route, err error) {
 	if len(peers) == 0 {
 		return nil, nil

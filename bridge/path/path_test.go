@@ -55,8 +55,8 @@ func TestRulesOfContainers(t *testing.T) {
 		{iprule.Rule{In: "br0"}, true, true},
 		{iprule.Rule{In: "br1"}, false, false},
 		{iprule.Rule{Out: "eth0"}, false, false},
-		{iprule.Rule{Marked: true}, false, false},
-		{iprule.Rule{Marked: true, Invert: true}, true, true},
+		{iprule.Rule{Mark: 1}, false, false},
+		{iprule.Rule{Mark: 1, Invert: true}, true, true},
 		{iprule.Rule{Invert: true}, false, false},
 	} {
 		if some, all := applies(n, &tt.rule); some != tt.some || all != tt.all {

@@ -38,7 +38,7 @@ func newTables(n *model.Network, routes []rtnl.Route) (*tables, error) {
 	if plain {
 		return t, nil
 	}
-	rules, err := iprule.List()
+	rules, err := iprule.List(unix.AF_UNSPEC)
 	t.steps = map[bool][]step{}
 	for _, r := range rules {
 		if some, all := applies(n, &r); some && (r.Family == unix.AF_INET || r.Family == unix.AF_INET6) {
@@ -51,11 +51,11 @@ func newTables(n *model.Network, routes []rtnl.Route) (*tables, error) {
 // applies reports whether a rule is for some, or for all, of the packets that the network's
 // containers send to the flat ranges, none of which has a mark.
 func applies(n *model.Network, r *iprule.Rule) (some, all bool) {
-	some = (r.In == "" || r.In == n.GatewayName()) && r.Out == "" && !r.Marked
+	some = (r.In == "" || r.In == n.GatewayName()) && r.Out == "" && r.Mark == 0
 	all = some && !r.Partly && !r.Dst.IsValid()
 	if r.Src.IsValid() && some {
 		from := newRanges(n.Prefixes())
-		some = len(from) == 0 || from.overlap(r.Src) // none: another plugin knows the subnets
+		some = len(from) == 0 || from.overlap(r.Src) // none: another plugin leases the addresses
 		all = all && len(from) > 0
 		for _, p := range from {
 			all = all && (p.Addr().Is4() != r.Src.Addr().Is4() || r.Src.Bits() <= p.Bits() && r.Src.Contains(p.Addr()))

@@ -91,7 +91,7 @@ func Collect(h *host.Host, dir records.Dir) error {
 	return remove(h, lost)
 }
 
-// Unrecorded warns of stray routes: a reload does not delete what it can't know the owner of.
+// Unrecorded warns of stray routes: a reload does not delete what has no recorded owner.
 func Unrecorded(h *host.Host, dir records.Dir) error {
 	strays, err := Strays(h, dir)
 	for _, s := range strays {

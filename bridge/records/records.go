@@ -153,7 +153,8 @@ func leave(s, recorded *model.Shared) {
 }
 
 // Merge adds to s the subnets in which earlier attachments have addresses, in front of
-// its own, and the earlier peers that it no longer has, and returns the record that has them: nil without one that can be read.
+// its own, and the earlier peers that it no longer has. It returns the record that has them:
+// nil without one that can be read.
 func (d Dir) Merge(s *model.Shared) (recorded *model.Shared) {
 	recorded = d.Network(s.Name)
 	if recorded != nil {

@@ -1,8 +1,10 @@
 package records
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"flatnet/bridge/model"
@@ -12,19 +14,46 @@ import (
 // as NETWORK/ID:IFNAME: its lease may be collected in this network namespace.
 const goneDir = ".gone"
 
+// maxTraces bounds the notes of a network namespace: /run is memory.
+const maxTraces = 4096
+
 func (d Dir) trace(key model.Key) string {
 	return filepath.Join(d.path, goneDir, key.Network, key.ContainerID+":"+key.IfName)
 }
 
 // Trace notes that attachments which have been removed were of this network namespace. Without
-// the note, their leases stay until the next boot, or until their addresses are needed.
+// the note, their leases stay until the next boot, or until their addresses are needed, as do
+// those beyond maxTraces.
 func (d Dir) Trace(gone map[model.Key]*model.Attachment) {
+	if len(gone) == 0 {
+		return
+	}
+	room := maxTraces - len(d.Traces())
 	for key := range gone {
+		if room--; room < 0 {
+			return
+		}
 		path := d.trace(key)
 		if os.MkdirAll(filepath.Dir(path), 0o700) == nil {
 			os.WriteFile(path, nil, 0o600)
 		}
 	}
+}
+
+// Claim takes the turns of attachments that have no link, without a wait, and deletes from dead
+// those of which a DEL is under way, or has come since their records were read: it would not
+// come again for what is left of them. An attachment without a record is nil.
+func (d Dir) Claim(dead map[model.Key]*model.Attachment) (turns Lock) {
+	if len(dead) == 0 {
+		return nil
+	}
+	_, held, turns := d.Turns(slices.Collect(maps.Keys(dead)))
+	for _, key := range held {
+		delete(dead, key)
+	}
+	still, _ := d.Attachments("*", "*") // a reload reports what can't be read
+	maps.DeleteFunc(dead, func(key model.Key, a *model.Attachment) bool { return a != nil && still[key] == nil })
+	return turns
 }
 
 // Traces returns what Trace has noted.

@@ -1,5 +1,5 @@
 // Package remains lists what a host has of attachments and networks besides their links, so
-// that leftovers can be told from what is in use. It changes none of it.
+// that leftovers can be separated from what is in use. It changes none of it.
 package remains
 
 import (

@@ -26,7 +26,7 @@ type Change struct {
 
 // Put records what the network's attachments share, and makes the routes to peers that are so
 // recorded. As long as there may be accept rules in foreign chains, the record says so: without
-// it, no DEL looks for them. An ADD may call it again when it knows more.
+// it, no DEL looks for them. An ADD calls it again when it has the addresses.
 func (c *Change) Put(h *host.Host, dir records.Dir, s *model.Shared) error {
 	found := dir.Merge(s)
 	if err := peers.Ready(h, dir, s, found); err != nil {

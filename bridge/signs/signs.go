@@ -13,6 +13,7 @@ import (
 	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 	"flatnet/bridge/records"
+	"flatnet/internal/advice"
 	"flatnet/rtnl"
 )
 
@@ -47,26 +48,14 @@ func (c Change) String() string {
 
 // Command is the shell's command line that restores the signs of an interface.
 func (c Change) Command(iface string) string {
-	words := "ip link set dev " + quote(iface)
+	words := "ip link set dev " + advice.Word(iface)
 	if c.MAC != (model.HardwareAddr{}) {
 		words += " address " + c.MAC.String()
 	}
 	if c.Alias != "" {
-		words += " alias " + quote(c.Alias)
+		words += " alias " + advice.Word(c.Alias)
 	}
 	return words
-}
-
-// quote returns a word as the shell reads it. Names of interfaces can have any character of
-// ASCII that is printable.
-func quote(word string) string {
-	plain := func(r rune) bool {
-		return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || strings.ContainsRune("_.,:/-", r)
-	}
-	if strings.Trim(word, "-") == word && !strings.ContainsFunc(word, func(r rune) bool { return !plain(r) }) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // Provable reports whether signs are proof enough for a reload to restore the others: two of
@@ -77,13 +66,7 @@ func Provable(has host.Signs) bool { return has&host.ByMAC != 0 || has == host.B
 // Restore gives links of recorded attachments the MAC address and alias back that somebody
 // has changed, and returns a line for each. One that can't be proved to be the attachment's
 // is named in the error.
-func Restore(warn func(string)) (mended []string, err error) {
-	h, err := host.Open(warn)
-	if err != nil {
-		return nil, err
-	}
-	defer h.Close()
-	dir := records.Own(warn)
+func Restore(h *host.Host, dir records.Dir) (mended []string, err error) {
 	recorded, _ := dir.Attachments("*", "*") // a reload reports what can't be read
 	links, err := h.Links()
 	if err != nil {
@@ -123,7 +106,7 @@ func restore(h *host.Host, dir records.Dir, a *model.Attachment) (mended string,
 		return "", nil
 	case !Provable(has):
 		return "", fmt.Errorf("%s: the %s of its host interface %s may have been changed; if it is that container's, run: %s",
-			a.Key, c, quote(l.Name), c.Command(l.Name))
+			a.Key, c, advice.Word(l.Name), c.Command(l.Name))
 	case Unfinished(l):
 		return "", nil
 	}
@@ -134,7 +117,7 @@ func restore(h *host.Host, dir records.Dir, a *model.Attachment) (mended string,
 	if err := h.SetLink(l, set); err != nil {
 		return "", err
 	}
-	return "mended: the " + c.String() + " of host interface " + quote(l.Name) + " had been changed", nil
+	return "mended: the " + c.String() + " of host interface " + advice.Word(l.Name) + " had been changed", nil
 }
 
 // Unfinished reports whether a link is that of an ADD which has not come to its end: this

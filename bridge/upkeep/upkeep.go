@@ -1,5 +1,5 @@
-// Package upkeep compares, and restores, what is lost more seldom than what ADD and STATUS
-// look at, and takes further questions to the kernel: the routes that come with gateway
+// Package upkeep compares, and restores, what is lost less often than what ADD and STATUS
+// compare, and requires further requests to the kernel: the routes that come with gateway
 // addresses, MTUs, rates of limits, sysctls of the bridge, the far end of a VLAN's interface.
 // CHECK, flatnet status and a reload have the time for them.
 package upkeep

@@ -183,7 +183,7 @@ func TestCommands(t *testing.T) {
 // failure. If the reader has closed its pipe, it is a failure without a message.
 func TestOutputThatFails(t *testing.T) {
 	for err, want := range map[error]string{syscall.ENOSPC: "flatnet: no space left on device\n", fmt.Errorf("write: %w", syscall.EPIPE): ""} {
-		for _, args := range []string{"", "list", "list --json", "show", "status flatnet", "reload", "gc", "gc --yes", "publish", "doctor", "plan", "version", "help list",
+		for _, args := range []string{"", "list", "list --json", "show", "status flatnet", "reload", "gc", "gc --yes", "publish 0123", "doctor", "plan", "version", "help list",
 			"list --help", "completion bash", completing} {
 			var stderr strings.Builder
 			c := Call{Args: strings.Fields(args), Host: fakeHost{}, Inventory: fakeInventory{}, Names: func() map[string]string { return nil }, Stdout: broken{err}, Stderr: &stderr,

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -157,14 +158,16 @@ func publish(c *Call, q query) ([]string, error) {
 		return nil, err
 	}
 	if len(further) == 0 {
-		return c.published(found, q.has("--json"))
+		lost := unrecorded(found)
+		lines, err := c.published(found, q.has("--json"))
+		return lines, errors.Join(err, lost)
 	}
 	if q.has("--json") {
 		return nil, misused("--json is for listing, without a PORT")
 	}
 	a := slices.MinFunc(found, func(a, b *model.Attachment) int { // as a runtime's ports: where the default route is
-		unrecorded := func(a *model.Attachment) int { return map[bool]int{true: 1}[a.MAC == model.HardwareAddr{}] }
-		return cmp.Or(cmp.Compare(unrecorded(a), unrecorded(b)), cmp.Compare(a.Rank, b.Rank))
+		lost := func(a *model.Attachment) int { return map[bool]int{true: 1}[a.MAC == model.HardwareAddr{}] }
+		return cmp.Or(cmp.Compare(lost(a), lost(b)), cmp.Compare(a.Rank, b.Rank))
 	})
 	if err := c.Publisher.Publish(a.Key, further); err != nil {
 		return nil, err
@@ -250,23 +253,33 @@ func unpublish(c *Call, q query) ([]string, error) {
 	if !q.has("--all") {
 		chosen = selectionOf(named)
 	}
-	if err := checkPublished(named, found, q.arg(0)); err != nil {
+	if err := cmp.Or(unrecorded(found), checkPublished(named, found, q.arg(0))); err != nil {
 		return nil, err
 	}
 	var keys []model.Key
-	unknown := false // without a record, which the Publisher reports
 	var has []string
 	for _, a := range found {
 		keys, has = append(keys, a.Key), append(has, report.PortTexts(a.Ports)...)
-		unknown = unknown || a.MAC == model.HardwareAddr{}
 	}
-	if len(has) == 0 && !unknown {
+	if len(has) == 0 {
 		return []string{"nothing to unpublish: " + q.arg(0) + " publishes no port"}, nil
 	}
 	if err := c.Publisher.Unpublish(keys, chosen.has); err != nil {
 		return nil, err
 	}
 	return c.said("unpublished", found, chosen), nil
+}
+
+// unrecorded returns an error that names the attachments without a record that can be read: which
+// ports they publish is not known.
+func unrecorded(found []*model.Attachment) error {
+	var errs []error
+	for _, a := range found {
+		if a.MAC == (model.HardwareAddr{}) {
+			errs = append(errs, fmt.Errorf("no record of %s: which ports it publishes is not known; restart the container, which records it", a.Key))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // checkPublished returns an error about a named port that the container does not publish.

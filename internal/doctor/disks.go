@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"flatnet/internal/advice"
 	"flatnet/internal/report"
 	"flatnet/internal/rootless"
 
@@ -43,7 +44,7 @@ func (d *Doctor) owned(p place) bool {
 	for _, dir := range p.ours {
 		var st unix.Stat_t
 		if unix.Stat(filepath.Join(d.Root, dir), &st) == nil && int(st.Uid) != os.Geteuid() {
-			d.add(report.Fail, p.dir, fmt.Sprintf("%s belongs to user %d, so an ADD refuses it", dir, st.Uid), fmt.Sprintf("chown %d:%d %s", os.Geteuid(), os.Getegid(), shellWord(dir)))
+			d.add(report.Fail, p.dir, fmt.Sprintf("%s belongs to user %d, so an ADD refuses it", dir, st.Uid), fmt.Sprintf("chown %d:%d %s", os.Geteuid(), os.Getegid(), advice.Word(dir)))
 			return false
 		}
 	}
@@ -56,13 +57,13 @@ func (d *Doctor) disk(check, path string, fs *unix.Statfs_t) {
 	free := fs.Bavail * uint64(fs.Bsize)
 	switch {
 	case fs.Flags&unix.ST_RDONLY != 0:
-		d.add(report.Fail, check, "is on a read-only file system", "mount -o remount,rw "+shellWord(path))
+		d.add(report.Fail, check, "is on a read-only file system", "mount -o remount,rw "+advice.Word(path))
 	case fs.Files > 0 && fs.Ffree == 0:
-		d.add(report.Fail, check, "the file system has no free inode, so no ADD can write there", "remove files that you don't need: df -i "+shellWord(path))
+		d.add(report.Fail, check, "the file system has no free inode, so no ADD can write there", "remove files that you don't need: df -i "+advice.Word(path))
 	case free < block:
-		d.add(report.Fail, check, fmt.Sprintf("%d KiB are free, so no ADD can write there", free>>10), "remove files that you don't need: df -h "+shellWord(path))
+		d.add(report.Fail, check, fmt.Sprintf("%d KiB are free, so no ADD can write there", free>>10), "remove files that you don't need: df -h "+advice.Word(path))
 	case free < low:
-		d.add(report.Warn, check, fmt.Sprintf("%d KiB are free", free>>10), "df -h "+shellWord(path))
+		d.add(report.Warn, check, fmt.Sprintf("%d KiB are free", free>>10), "df -h "+advice.Word(path))
 	default:
 		d.add(report.OK, check, fmt.Sprintf("%d MiB are free", free>>20), "")
 	}

@@ -10,9 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode"
 
 	"flatnet/bridge/model"
 	"flatnet/internal/advice"
@@ -67,18 +65,13 @@ func (d *Doctor) add(verdict, check, seen, repair string) {
 	d.found = append(d.found, report.Finding{Verdict: verdict, Check: plain(check), Seen: plain(seen), Repair: plain(repair)})
 }
 
-// plain escapes what a terminal would obey, but for the ends of lines.
+// plain is [advice.Plain] of each line.
 func plain(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		if r == '\n' || unicode.IsGraphic(r) {
-			b.WriteRune(r)
-		} else {
-			quoted := strconv.QuoteRuneToASCII(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = advice.Plain(lines[i])
 	}
-	return b.String()
+	return strings.Join(lines, "\n")
 }
 
 // maxFile bounds a file in bytes: more than a list of packages has, or a binary.

@@ -77,9 +77,9 @@ func (d *Doctor) network(n *report.Network) {
 func (d *Doctor) configured(n report.Configured) {
 	check := "network " + n.Network
 	failed := advice.Repairs(n.Failed)
-	repair := "edit " + n.Path + " until this succeeds: flatnet plan -f " + shellWord(n.Path)
+	repair := "edit " + n.Path + " until this succeeds: flatnet plan -f " + advice.Word(n.Path)
 	if n.Netavark {
-		repair = "podman network rm " + shellWord(n.Network) + ", and create it again with other options"
+		repair = "podman network rm " + advice.Word(n.Network) + ", and create it again with other options"
 	}
 	switch {
 	case len(failed) > 0:
@@ -148,16 +148,7 @@ func recordOf(err error) string {
 	if !found || !strings.HasPrefix(path, rootless.Records()+"/") {
 		return ""
 	}
-	return "rm " + shellWord(path)
-}
-
-// shellWord quotes a word, unless no shell would take it for anything else.
-func shellWord(s string) string {
-	const safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+="
-	if strings.Trim(s, safe) == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return "rm " + advice.Word(path)
 }
 
 // obstacles returns the commands without which a reload can't make a network's bridge what it
@@ -185,9 +176,9 @@ func obstacles(c *host.Host, s *model.Shared) (steps []string) {
 
 // move returns the commands that rename a link: before Linux 6.2 one that is up has to go down.
 func move(l rtnl.Link, name string) []string {
-	steps := []string{"ip link set " + shellWord(l.Name) + " down", "ip link set " + shellWord(l.Name) + " name " + shellWord(name)}
+	steps := []string{"ip link set " + advice.Word(l.Name) + " down", "ip link set " + advice.Word(l.Name) + " name " + advice.Word(name)}
 	if l.Up() {
-		steps = append(steps, "ip link set "+shellWord(name)+" up")
+		steps = append(steps, "ip link set "+advice.Word(name)+" up")
 	}
 	return steps
 }
@@ -212,7 +203,7 @@ func disabled(c *host.Host, s *model.Shared) []string {
 		name := "net/ipv6/conf/" + iface + "/disable_ipv6"
 		v, err := c.Sysctl.Get(name)
 		if err == nil && v == "1" {
-			return []string{"echo 0 >" + shellWord("/proc/sys/"+name)}
+			return []string{"echo 0 >" + advice.Word("/proc/sys/"+name)}
 		}
 		if err == nil { // what new interfaces get matters only if there is none
 			break

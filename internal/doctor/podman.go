@@ -50,7 +50,7 @@ func (d *Doctor) podman() {
 	}
 }
 
-// unversioned reports a Podman whose version no list tells: RPM's is a database.
+// unversioned reports a Podman whose version no list has that can be read: RPM's is a database.
 func (d *Doctor) unversioned() {
 	for _, dir := range []string{"usr/bin", "usr/local/bin"} {
 		if _, err := os.Stat(filepath.Join(d.Root, dir, "podman")); err == nil {

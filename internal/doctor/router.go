@@ -97,7 +97,7 @@ func (d *Doctor) advertisements() {
 		case cmp.Or(err, verr) != nil: // it has gone
 		case forwards != "0" && v == "1":
 			d.add(report.Warn, check, fmt.Sprintf("the host forwards IPv6, and so no longer listens to routers on %s, from which it has addresses or routes (accept_ra is 1)", l.Name),
-				"echo 2 >"+shellWord("/proc/sys/"+name))
+				"echo 2 >"+advice.Word("/proc/sys/"+name))
 			return
 		default:
 			listens = append(listens, l.Name+" has accept_ra "+v)

@@ -190,7 +190,7 @@ func TestNames(t *testing.T) {
 	if _, err := f.engine().Add(c); err != nil || len(f.warnings) != 1 || !strings.Contains(f.warnings[0], "not installed") || f.network.ServesDNS {
 		t.Errorf("not installed: %v, %q", err, f.warnings)
 	}
-	// A failed ADD has told registries nothing, and so has nothing to take back.
+	// A failed ADD has sent registries nothing, and so has nothing to take back.
 	told := make(chan string, 9)
 	registry := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { told <- r.Method }))
 	defer registry.Close()

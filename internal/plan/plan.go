@@ -14,6 +14,7 @@ import (
 	"flatnet/bridge"
 	"flatnet/bridge/model"
 	"flatnet/cni"
+	"flatnet/internal/advice"
 	"flatnet/internal/cli"
 	"flatnet/internal/dns"
 	"flatnet/internal/engine"
@@ -62,11 +63,11 @@ func (p Planner) Run(q cli.PlanQuery) ([]string, error) {
 	}
 	s, err := p.source(q)
 	if err != nil {
-		return nil, errors.New(clean(err.Error()))
+		return nil, errors.New(advice.Plain(err.Error()))
 	}
 	made := &Plan{source: s, container: q.Container}
 	if err := p.make(made); err != nil {
-		return nil, errors.New(clean(err.Error()))
+		return nil, errors.New(advice.Plain(err.Error()))
 	}
 	if q.JSON {
 		return []string{string(made.json())}, nil

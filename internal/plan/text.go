@@ -3,10 +3,10 @@ package plan
 import (
 	"cmp"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"flatnet/bridge/model"
+	"flatnet/internal/advice"
 	"flatnet/internal/strictjson"
 )
 
@@ -23,7 +23,7 @@ func (t *page) add(word, format string, args ...any) {
 		shown = ""
 	}
 	t.last = word
-	t.lines = append(t.lines, fmt.Sprintf("%-11s ", shown)+clean(fmt.Sprintf(format, args...)))
+	t.lines = append(t.lines, fmt.Sprintf("%-11s ", shown)+advice.Plain(fmt.Sprintf(format, args...)))
 }
 
 // text returns the plan for people.
@@ -211,12 +211,6 @@ func (p *Plan) rest(t *page) {
 	for _, text := range p.Warnings {
 		t.add("warning", "%s", text)
 	}
-}
-
-// clean escapes what a terminal would obey: others may have chosen parts of the text.
-func clean(s string) string {
-	quoted := strconv.QuoteToGraphic(s)
-	return strings.ReplaceAll(strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`), `\\`, `\`)
 }
 
 // json returns the plan for programs.

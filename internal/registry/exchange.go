@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A server is a registry and what it is to be told.
+// A server is a registry and the requests that it is to get.
 type server struct {
 	url      string // as it was configured
 	endpoint span.Endpoint
 	method   string
 	body     []byte
-	ids      []string // what it has not been told yet
+	ids      []string // without a request so far
 
 	open    int    // its connections
 	failed  int    // IDs that it did not take
@@ -60,8 +60,8 @@ func request(method, path, host string, body []byte) []byte {
 	return append(append(b, "\r\n"...), body...)
 }
 
-// run tells servers, side by side, until all have been told or time is up. Each has the same
-// share of the connections, so that one that doesn't answer takes none of another's.
+// run sends the servers' requests, side by side, until all have ended or time is up. Each server
+// has the same share of the connections, so that one that doesn't answer takes none of another's.
 func run(servers []*server, end time.Time) {
 	share := max(1, atOnce/max(1, len(servers)))
 	var active []*exchange
@@ -87,7 +87,7 @@ func run(servers []*server, end time.Time) {
 	}
 }
 
-// next begins to tell a server the next of its IDs. The path of an ID is below the
+// next begins the request for the next of a server's IDs. The path of an ID is below the
 // server's; that of "" is its own.
 func (s *server) next() *exchange {
 	id, path := s.ids[0], s.endpoint.Path
@@ -101,7 +101,7 @@ func (s *server) next() *exchange {
 	return x
 }
 
-// ended takes the end of an exchange. A server that can't be reached is told nothing more.
+// ended counts an exchange that has ended. A server that can't be reached gets no more requests.
 func (s *server) ended(x *exchange) {
 	s.open--
 	problem := x.problem(s.method)
@@ -164,7 +164,7 @@ func (x *exchange) open() {
 	}
 }
 
-// finish closes the connection, and tells the server's account.
+// finish closes the connection and counts the exchange.
 func (x *exchange) finish(err error) {
 	if x.fd >= 0 {
 		unix.Close(x.fd)

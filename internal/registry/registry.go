@@ -53,8 +53,8 @@ func Leased(c *model.Config, alloc model.Allocator) []model.Key {
 }
 
 // Collected removes the entries of containers of before that have no lease any more. An
-// entry is a container's, whatever the number of its interfaces. Where it can't be known
-// whether one has a lease, nobody is told anything.
+// entry is a container's, whatever the number of its interfaces. If the leases can't be
+// read, it sends nothing.
 func Collected(c *model.Config, before []model.Key, alloc model.Allocator, warn func(string)) {
 	if len(before) == 0 || len(c.Span.Registry) == 0 {
 		return
@@ -78,7 +78,7 @@ func Collected(c *model.Config, before []model.Key, alloc model.Allocator, warn 
 }
 
 // tell sends a request for each ID to each registry, and warns once of each that did not
-// take all of them. One that is listed twice is told once.
+// take all of them. One that is listed twice gets each once.
 func tell(c *model.Config, method string, ids []string, body []byte, warn func(string)) {
 	end := time.Now().Add(wait)
 	var servers []*server

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +37,22 @@ func many(n int) (ids []string) {
 // Registries that hang or refuse take nothing of the time and the connections that a
 // healthy one behind them needs, whatever the number of containers.
 func TestSharesOfRegistries(t *testing.T) {
-	hung, _ := listen(t)
+	var connected atomic.Int32
+	hang := func() string {
+		url, l := listen(t)
+		go func() {
+			var open []net.Conn // one that is collected is closed
+			for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+				open = append(open, c)
+				connected.Add(1)
+			}
+			for _, c := range open {
+				c.Close()
+			}
+		}()
+		return url
+	}
+	hung, other := hang(), hang()
 	refusing, l := listen(t)
 	l.Close()
 	var lock sync.Mutex
@@ -49,7 +65,7 @@ func TestSharesOfRegistries(t *testing.T) {
 	defer healthy.Close()
 	var warned []string
 	ids := many(200)
-	c := &model.Config{Span: model.Span{Registry: []string{refusing, hung, hung, hung + "2", healthy.URL + "/c", healthy.URL + "/c"}}}
+	c := &model.Config{Span: model.Span{Registry: []string{refusing, hung, hung, other, healthy.URL + "/c", healthy.URL + "/c"}}}
 	removeAll(c, ids, func(text string) { warned = append(warned, text) })
 	healthy.Close()
 	for _, id := range ids {
@@ -57,9 +73,12 @@ func TestSharesOfRegistries(t *testing.T) {
 			t.Errorf("the healthy one was told of %s %d times", id, n)
 		}
 	}
+	if n := connected.Load(); n == 0 || n > atOnce {
+		t.Errorf("%d connections to those that hang", n)
+	}
 	slices.Sort(warned)
 	want := []string{refusing + ": DELETE failed for 200 of 200 containers, which work without it: connection refused;",
-		hung + ": DELETE failed for 200 of 200 containers, which work without it: no answer within a second;", hung + "2: DELETE"}
+		hung + ": DELETE failed for 200 of 200 containers, which work without it: no answer within a second;", other + ": DELETE"}
 	slices.Sort(want)
 	if len(warned) != len(want) {
 		t.Fatalf("%d warnings: %q", len(warned), warned)

@@ -64,7 +64,7 @@ const (
 )
 
 // A Leftover is something whose attachment is gone, or whose network has no attachment any
-// more: then the key has only the network. That of a route is empty, as nobody knows it.
+// more: then the key has only the network. That of a route is empty.
 type Leftover struct {
 	Key  model.Key
 	Kind string
