@@ -3,7 +3,6 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -37,12 +36,13 @@ func (h *Host) Reload() (mended []string, err error) {
 	}
 	defer c.Close()
 	c.thorough = true
-	mended, err = signs.Restore(c.Host, c.records) // first: the rest is found by them
+	recorded, rerr := c.records.Attachments("*", "*")
+	mended, err = signs.Restore(c.Host, c.records, recorded) // first: the rest is found by them
 	networks, nerr := c.records.Networks()
 	re := &reloading{call: c}
-	swept, serr := c.sweep()
+	swept, serr := c.sweep(recorded)
 	mended = append(mended, swept...)
-	errs := []error{err, nerr, serr}
+	errs := []error{rerr, err, nerr, serr}
 	defer func() {
 		for _, lock := range re.arrivals {
 			lock.Close()
@@ -186,10 +186,9 @@ func (re *reloading) mendLinks(s *model.Shared, ends []records.End, links []rtnl
 	return errors.Join(append(errs, upkeep.Restore(re.Host, s, ends), peers.Restore(re.Host, re.records, s))...)
 }
 
-// sweep removes what attachments have that went without a DEL: those that are recorded
-// or have published ports, and no link. It returns a line for each.
-func (c *call) sweep() (swept []string, err error) {
-	all, err := c.records.Attachments("*", "*")
+// sweep removes what attachments have that went without a DEL: those of all, which are
+// recorded, or others that have published ports, and no link. It returns a line for each.
+func (c *call) sweep(all map[model.Key]*model.Attachment) (swept []string, err error) {
 	if rules, rerr := c.Rules(); rerr == nil {
 		owners, oerr := ports.Owners(rules)
 		err = errors.Join(err, oerr)
@@ -199,13 +198,10 @@ func (c *call) sweep() (swept []string, err error) {
 			}
 		}
 	}
-	turns := c.records.Claim(all)
+	turns, derr := c.records.Dead(c.Host, all)
 	defer turns.Close()
-	links, lerr := c.Links() // after the records: an ADD has its link before its record
-	seen := c.records.Seen(links)
-	maps.DeleteFunc(all, func(key model.Key, _ *model.Attachment) bool { return lerr != nil || seen(key) })
-	if len(all) == 0 {
-		return nil, errors.Join(err, lerr)
+	if err = errors.Join(err, derr); len(all) == 0 {
+		return nil, err
 	}
 	if rerr := c.removeElements(all); rerr != nil {
 		return nil, errors.Join(err, rerr)

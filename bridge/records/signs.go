@@ -19,10 +19,14 @@ import (
 func (d Dir) Seen(links []rtnl.Link) func(model.Key) bool {
 	x := host.NewIndex(links)
 	return func(key model.Key) bool {
-		_, has := x.Find(key)
-		if a := d.Attachment(key); has == 0 && a != nil {
-			_, has = x.Find(key, a.HostEnd)
+		if _, has := x.Find(key); has != 0 {
+			return true
 		}
+		a := d.Attachment(key)
+		if a == nil {
+			return false
+		}
+		_, has := x.Find(key, a.HostEnd)
 		return has != 0
 	}
 }

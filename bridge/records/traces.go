@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"flatnet/bridge/host"
 	"flatnet/bridge/model"
 )
 
@@ -54,6 +55,22 @@ func (d Dir) Claim(dead map[model.Key]*model.Attachment) (turns Lock) {
 	still, _ := d.Attachments("*", "*") // a reload reports what can't be read
 	maps.DeleteFunc(dead, func(key model.Key, a *model.Attachment) bool { return a != nil && still[key] == nil })
 	return turns
+}
+
+// Dead deletes from all the attachments that have a link, or maybe have one, and takes the turns
+// of the others: see Claim. Their records were read before: an ADD has its link first.
+func (d Dir) Dead(h *host.Host, all map[model.Key]*model.Attachment) (turns Lock, err error) {
+	linked := func() error {
+		links, err := h.Links()
+		seen := d.Seen(links)
+		maps.DeleteFunc(all, func(key model.Key, _ *model.Attachment) bool { return err != nil || seen(key) })
+		return err
+	}
+	if err := linked(); err != nil || len(all) == 0 {
+		return nil, err
+	}
+	turns = d.Claim(all)
+	return turns, linked() // an ADD may have come
 }
 
 // Traces returns what Trace has noted.

@@ -66,8 +66,7 @@ func Provable(has host.Signs) bool { return has&host.ByMAC != 0 || has == host.B
 // Restore gives links of recorded attachments the MAC address and alias back that somebody
 // has changed, and returns a line for each. One that can't be proved to be the attachment's
 // is named in the error.
-func Restore(h *host.Host, dir records.Dir) (mended []string, err error) {
-	recorded, _ := dir.Attachments("*", "*") // a reload reports what can't be read
+func Restore(h *host.Host, dir records.Dir, recorded map[model.Key]*model.Attachment) (mended []string, err error) {
 	links, err := h.Links()
 	if err != nil {
 		return nil, err
