@@ -199,10 +199,10 @@ func (c *call) sweep(all map[model.Key]*model.Attachment) (swept []string, err e
 		}
 	}
 	turns, derr := c.records.Dead(c.Host, all)
-	defer turns.Close()
 	if err = errors.Join(err, derr); len(all) == 0 {
 		return nil, err
 	}
+	defer turns.Close()
 	if rerr := c.removeElements(all); rerr != nil {
 		return nil, errors.Join(err, rerr)
 	}

@@ -58,7 +58,7 @@ func (d Dir) Claim(dead map[model.Key]*model.Attachment) (turns Lock) {
 }
 
 // Dead deletes from all the attachments that have a link, or maybe have one, and takes the turns
-// of the others: see Claim. Their records were read before: an ADD has its link first.
+// of the others, if any are left: see Claim. Their records were read before: an ADD has its link first.
 func (d Dir) Dead(h *host.Host, all map[model.Key]*model.Attachment) (turns Lock, err error) {
 	linked := func() error {
 		links, err := h.Links()
@@ -70,7 +70,10 @@ func (d Dir) Dead(h *host.Host, all map[model.Key]*model.Attachment) (turns Lock
 		return nil, err
 	}
 	turns = d.Claim(all)
-	return turns, linked() // an ADD may have come
+	if err = linked(); len(all) == 0 { // an ADD may have come
+		turns.Close()
+	}
+	return turns, err
 }
 
 // Traces returns what Trace has noted.
