@@ -307,15 +307,15 @@ func (ad *adding) checkShared() error {
 	defer lock.Close()
 	if err := conflict.SharedAgain(ad.Host, ad.br.Link, ad.a); err != nil {
 		ends, ferr := ad.Ends(ad.a.Key)
+		ad.end = rtnl.Link{} // see cause
 		return errors.Join(err, ferr, ad.removeEnds(ad.a.Key, ends))
 	}
 	return nil
 }
 
-// cause returns why a step failed: err, unless the container has taken the interface
-// away. Another network in the way is a conflict, for which the ADD itself deletes it.
+// cause returns why a step failed: err, unless the container has taken the interface away.
 func (ad *adding) cause(err error) error {
-	if ad.end.Index != 0 && ad.a != nil && !errors.Is(err, model.ErrConflict) {
+	if ad.end.Index != 0 && ad.a != nil {
 		if taken := link.CheckPair(ad.Host, ad.inside, ad.a, ad.end); errors.Is(taken, model.ErrChanged) {
 			return taken
 		}

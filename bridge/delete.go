@@ -138,8 +138,9 @@ func (c *call) cutOff(key model.Key, recorded *model.Attachment, ends []rtnl.Lin
 	return nil
 }
 
-// retry is how long a removal waits for ADDs before it asks again whether
-// anything is left to remove.
+// retry is how long a removal waits for ADDs before it asks again whether anything is left
+// to remove, and then for twice as long each time: the questions of a hundred DELs that
+// wait for one another would leave that one no processor.
 const retry = 20 * time.Millisecond
 
 // unlessUsed runs remove while no ADD that concerns the place is under way, unless
@@ -147,7 +148,7 @@ const retry = 20 * time.Millisecond
 // ends; after [records.Wait], that is a [model.ErrBusy].
 func (c *call) unlessUsed(place int64, used func() (bool, error), remove func() error) error {
 	for start := time.Now(); ; {
-		lock, held := c.records.Alone(place, retry)
+		lock, held := c.records.Alone(place, max(retry, time.Since(start)))
 		is, err := used()
 		if is || err != nil || held == nil {
 			defer lock.Close()
@@ -162,19 +163,21 @@ func (c *call) unlessUsed(place int64, used func() (bool, error), remove func() 
 	}
 }
 
-// leave removes what the network's attachments share, if none is left. leases are
-// the keys that have one: of these, the ones whose links can be found without
-// listing all of the host's answer as a rule.
+// leave removes what the network's attachments share, if none is left. leases are the keys
+// that have one. As a rule one of these answers whose link can be found without listing all
+// of the host's: of many DELs at once, the first or the last ones have theirs for longest.
 func (c *call) leave(network string, leases []model.Key, withBridge bool) error {
-	for _, key := range leases[:min(len(leases), 3)] {
+	for _, key := range slices.Concat(leases[:min(len(leases), 2)], leases[max(len(leases)-2, 0):]) {
 		if ends, err := c.NamedEnds(key); err == nil && len(ends) > 0 {
 			return nil
 		}
 	}
 	var links []rtnl.Link
-	used := func() (_ bool, err error) {
-		links, err = c.Links()
-		return host.Attached(links, network, leases), err
+	used := func() (is bool, err error) {
+		if links, err = c.Links(); host.Attached(links, network, leases) {
+			return true, nil // however much other links change
+		}
+		return false, err
 	}
 	return c.unlessUsed(model.Place(network, ""), used, func() error {
 		err := c.removeNetwork(network, links)
@@ -313,10 +316,7 @@ func (c *call) known(network string, alloc model.Allocator) ([]model.Key, error)
 		}
 	}
 	recorded, rerr := c.records.Attachments(network, "*")
-	for key := range recorded {
-		keys = append(keys, key)
-	}
-	return keys, errors.Join(err, lerr, rerr)
+	return slices.AppendSeq(keys, maps.Keys(recorded)), errors.Join(err, lerr, rerr)
 }
 
 // atOnce is how many attachments a GC removes before it gives back their leases and

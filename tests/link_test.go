@@ -136,6 +136,22 @@ func TestBridgeIsMadeOnceAndStays(t *testing.T) {
 	}
 }
 
+// A DEL that waits for an ADD asks ever less often whether that has its link, and gives up.
+func TestDELWaitsForAnADD(t *testing.T) {
+	b := newBox(t)
+	c1 := b.attach("c1")
+	b.NetNS("c2")
+	kill := b.stop(call("ADD", "c2"))
+	r := b.Call(program, c1.then("DEL"), "env", "FLATNET_TRACE=1")
+	if asked := strings.Count(r.Stderr, "RTM_GETLINK NLM_F_DUMP"); r.Exit == 0 || r.Code != 11 || asked < 3 || asked > 15 {
+		t.Errorf("asked %d times: %s %s", asked, r.Stdout, r.Stderr)
+	}
+	kill()
+	b.do(c1.then("DEL"))
+	b.do(call("DEL", "c2"))
+	b.clean()
+}
+
 // together makes one call for each of n containers, all at the same time, and
 // returns the addresses of the results.
 func (b box) together(n int, command string) []string {

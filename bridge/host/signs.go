@@ -56,6 +56,9 @@ func (x *Index) Find(key model.Key, names ...string) (found rtnl.Link, has Signs
 		candidates = append(candidates, x.names[name])
 	}
 	for _, l := range candidates {
+		if l.Kind == "" { // most keys that are asked for have no link
+			continue
+		}
 		if signs := signsOf(key, names, l); signs.count() > has.count() {
 			found, has = l, signs
 		}
@@ -88,13 +91,18 @@ func signsOf(key model.Key, names []string, l rtnl.Link) (has Signs) {
 // not readable counts if it has another sign of one of keys: of an ADD that was killed, whose
 // own DEL will come, or of an attachment whose alias somebody took.
 func Attached(links []rtnl.Link, network string, keys []model.Key) bool {
-	x := NewIndex(links)
-	for key := range x.keys {
-		if key.Network == network {
+	var unclear []rtnl.Link // the others are no attachment's, or surely another network's
+	for _, l := range links {
+		key, _, named := model.CutAlias(l.Alias)
+		if l.Kind == "veth" && named && key.Network == network {
 			return true
 		}
+		if o := Owners([]rtnl.Link{l}); len(o) > 0 && o[0].Key == (model.Key{}) {
+			unclear = append(unclear, l)
+		}
 	}
-	return slices.ContainsFunc(keys, func(key model.Key) bool { _, has := x.Find(key); return has != 0 })
+	x := NewIndex(unclear)
+	return len(unclear) > 0 && slices.ContainsFunc(keys, func(key model.Key) bool { _, has := x.Find(key); return has != 0 })
 }
 
 // Living reports whether a link has a sign of any of some recorded attachments.

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"fmt"
 	"testing"
 
 	"flatnet/bridge/model"
@@ -40,5 +41,28 @@ func TestFindBySigns(t *testing.T) {
 		if got := Living(links, recorded); got != (has != 0) {
 			t.Errorf("%+v: living %v", tt, got)
 		}
+		named := tt.kind == "veth" && tt.alias != "" && tt.alias != "mine"
+		if got := Attached(links, key.Network, []model.Key{key}); got != (has != 0 && tt.name != "recorded" || named) {
+			t.Errorf("%+v: attached %v", tt, got)
+		}
+	}
+}
+
+// Beside links that are surely another network's, the question whether any link is a network's
+// takes no longer with many keys: each of many DELs at once asks it.
+func TestAttachedBesideOthers(t *testing.T) {
+	var links []rtnl.Link
+	var keys []model.Key
+	for i := range 10 {
+		key := model.Key{Network: "other", ContainerID: fmt.Sprint(i), IfName: "eth0"}
+		mark := key.Mark()
+		links = append(links, rtnl.Link{Name: fmt.Sprint("fn-", i), Kind: "veth", MAC: mark[:], Alias: model.Owner{Key: key}.Alias()})
+		keys = append(keys, model.Key{Network: "flatnet", ContainerID: fmt.Sprint(i), IfName: "eth0"})
+	}
+	attached := false
+	few := testing.AllocsPerRun(10, func() { attached = attached || Attached(links, "flatnet", nil) })
+	many := testing.AllocsPerRun(10, func() { attached = attached || Attached(links, "flatnet", keys) })
+	if attached || many != few {
+		t.Errorf("attached: %v; %v allocations without keys, %v with", attached, few, many)
 	}
 }

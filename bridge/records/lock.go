@@ -76,7 +76,7 @@ func (d Dir) Arrive(n *model.Network) (Lock, error) {
 }
 
 // alone is how long the ADD of a network's first container waits to be alone before it looks
-// again whether it is the first.
+// again whether it is the first, and then for twice as long each time.
 const alone = 20 * time.Millisecond
 
 // Begin is Arrive of an ADD that looks at the network's containers, where the first one decides
@@ -92,7 +92,7 @@ func (d Dir) Begin(n *model.Network, look func() (first bool, err error)) (arriv
 			return arrival, err
 		}
 		arrival.Close()
-		arrival, err = d.lock("another ADD of network "+n.Name, alone, unix.LOCK_EX, model.Place(n.Name, ""), model.Place("", n.Bridge))
+		arrival, err = d.lock("another ADD of network "+n.Name, max(alone, time.Since(start)), unix.LOCK_EX, model.Place(n.Name, ""), model.Place("", n.Bridge))
 		if err == nil {
 			_, err = look()
 			return arrival, err
@@ -123,10 +123,7 @@ func (d Dir) Memory() *os.File {
 	if d.dry {
 		return nil
 	}
-	f, err := d.open()
-	if err != nil {
-		return nil
-	}
+	f, _ := d.open()
 	return f
 }
 

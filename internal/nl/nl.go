@@ -23,9 +23,10 @@ const (
 	// timeout bounds each wait for the kernel, because a runtime may hold its own
 	// locks meanwhile. As a rule the kernel has answered when the send returns.
 	timeout = 20 * time.Second
-	// dumpTries bounds how often a dump is restarted because the list changed
-	// meanwhile.
-	dumpTries = 8
+	// A dump during which the list changed is restarted after a pause, from the first to the
+	// last one twice as long each time: in all 4 seconds, for storms of calls end.
+	firstPause = time.Millisecond
+	lastPause  = firstPause << 11
 	// pipelined is the number of requests that [Conn.Each] sends at once: their
 	// answers fit the receive buffer of any socket.
 	pipelined = 32
@@ -82,12 +83,12 @@ func (c *Conn) Join(group uint32) error {
 // Do sends one request with NLM_F_REQUEST and flags, and returns the replies
 // other than its acknowledgement. A request that expects no reply must ask for
 // NLM_F_ACK. A dump during which the list changed (NLM_F_DUMP_INTR) is restarted;
-// if that goes on, the error is EAGAIN.
+// if that goes on, the error is EAGAIN, beside what was there at some time.
 func (c *Conn) Do(typ netlink.HeaderType, flags netlink.HeaderFlags, data []byte) ([]netlink.Message, error) {
 	request := netlink.Message{Header: netlink.Header{Type: typ, Flags: netlink.Request | flags}, Data: data}
 	interrupted := func(m netlink.Message) bool { return m.Header.Flags&dumpInterrupted != 0 }
 	isAck := func(m netlink.Message) bool { return m.Header.Type == netlink.Error }
-	for range dumpTries {
+	for pause := firstPause; ; pause *= 2 {
 		if _, err := c.Send([]netlink.Message{request}); err != nil {
 			return nil, err
 		}
@@ -95,8 +96,11 @@ func (c *Conn) Do(typ netlink.HeaderType, flags netlink.HeaderFlags, data []byte
 		if err != nil || !slices.ContainsFunc(replies, interrupted) {
 			return slices.DeleteFunc(replies, isAck), err
 		}
+		if pause > lastPause {
+			return replies, fmt.Errorf("the list changed again and again: %w", unix.EAGAIN)
+		}
+		time.Sleep(pause)
 	}
-	return nil, fmt.Errorf("%d dumps were interrupted by changes: %w", dumpTries, unix.EAGAIN)
 }
 
 // Each sends requests that the kernel answers with one datagram each, many at a

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -30,13 +31,16 @@ func dumper(interruptions int, dumps *int) *Conn {
 func TestDumpBeginsAnewWhenInterrupted(t *testing.T) {
 	for _, tt := range []struct {
 		interruptions, dumps int
+		waits                time.Duration
 		want                 error
-	}{{0, 1, nil}, {1, 2, nil}, {dumpTries - 1, dumpTries, nil}, {dumpTries, dumpTries, unix.EAGAIN}} {
-		dumps := 0
-		msgs, err := dumper(tt.interruptions, &dumps).Do(18, netlink.Dump, nil)
-		if !errors.Is(err, tt.want) || dumps != tt.dumps || err == nil && len(msgs) != 2 {
-			t.Errorf("%d interruptions: %d dumps, %d messages, %v", tt.interruptions, dumps, len(msgs), err)
-		}
+	}{{0, 1, 0, nil}, {1, 2, firstPause, nil}, {12, 13, 4095 * time.Millisecond, nil}, {13, 13, 4095 * time.Millisecond, unix.EAGAIN}} {
+		synctest.Test(t, func(t *testing.T) {
+			dumps, start := 0, time.Now()
+			msgs, err := dumper(tt.interruptions, &dumps).Do(18, netlink.Dump, nil)
+			if !errors.Is(err, tt.want) || dumps != tt.dumps || len(msgs) != 2 || time.Since(start) != tt.waits {
+				t.Errorf("%d interruptions: %d dumps in %v, %d messages, %v", tt.interruptions, dumps, time.Since(start), len(msgs), err)
+			}
+		})
 	}
 }
 

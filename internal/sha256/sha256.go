@@ -51,15 +51,16 @@ func compress(state *[8]uint32, block []byte) {
 		w[t] = binary.BigEndian.Uint32(block[4*t:])
 	}
 	for t := 16; t < len(w); t++ {
-		sigma0 := rotate(w[t-15], 7, 18) ^ w[t-15]>>3
-		sigma1 := rotate(w[t-2], 17, 19) ^ w[t-2]>>10
+		x, y := w[t-15], w[t-2]
+		sigma0 := bits.RotateLeft32(x, -7) ^ bits.RotateLeft32(x, -18) ^ x>>3
+		sigma1 := bits.RotateLeft32(y, -17) ^ bits.RotateLeft32(y, -19) ^ y>>10
 		w[t] = sigma1 + w[t-7] + sigma0 + w[t-16]
 	}
 	v := *state // the working variables a to h
 	for t := range w {
 		a, b, c, d, e, f, g, h := v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]
-		sum0 := rotate(a, 2, 13) ^ bits.RotateLeft32(a, -22)
-		sum1 := rotate(e, 6, 11) ^ bits.RotateLeft32(e, -25)
+		sum0 := bits.RotateLeft32(a, -2) ^ bits.RotateLeft32(a, -13) ^ bits.RotateLeft32(a, -22)
+		sum1 := bits.RotateLeft32(e, -6) ^ bits.RotateLeft32(e, -11) ^ bits.RotateLeft32(e, -25)
 		t1 := h + sum1 + (e&f ^ ^e&g) + constants[t] + w[t]
 		t2 := sum0 + (a&b ^ a&c ^ b&c)
 		v = [8]uint32{t1 + t2, a, b, c, d + t1, e, f, g}
@@ -67,10 +68,4 @@ func compress(state *[8]uint32, block []byte) {
 	for i := range state {
 		state[i] += v[i]
 	}
-}
-
-// rotate is the common part of the functions of section 4.1.2: x rotated right
-// by m bits, combined with x rotated right by n.
-func rotate(x uint32, m, n int) uint32 {
-	return bits.RotateLeft32(x, -m) ^ bits.RotateLeft32(x, -n)
 }
