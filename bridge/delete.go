@@ -213,19 +213,16 @@ func (c *call) removeNetwork(network string, links []rtnl.Link) error {
 		return err
 	}
 	err = nil
-	used := map[string]bool{} // by other networks
-	all, _ := c.records.Networks()
-	for _, s := range all {
-		used[s.GatewayName()] = used[s.GatewayName()] || s.Name != network
-	}
 	for _, l := range links { // records may have been lost
 		if isMadeFor(l, network) && !hasPorts(links, l) {
-			used[l.Name] = false
+			err = errors.Join(err, ports.CloseLoopback(c.Host, l.Name))
 		}
 	}
-	for iface, used := range used {
-		if !used {
-			err = errors.Join(err, ports.CloseLoopback(c.Host, iface))
+	if s != nil && !ports.LoopbackClosed(c.Host, s.GatewayName()) { // to read all networks takes long
+		all, _ := c.records.Networks()
+		shares := func(o *model.Shared) bool { return o.Name != network && o.GatewayName() == s.GatewayName() }
+		if !slices.ContainsFunc(all, shares) {
+			err = errors.Join(err, ports.CloseLoopback(c.Host, s.GatewayName()))
 		}
 	}
 	return errors.Join(err, peers.Drop(c.Host, c.records, network, s))

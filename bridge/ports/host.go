@@ -100,11 +100,17 @@ func LoopbackFaults(h *host.Host, all []*model.Attachment) []model.Fault {
 	if i < 0 {
 		return nil
 	}
-	name := routeLocalnet(all[i].GatewayName())
-	if v, err := h.Sysctl.Get(name); err != nil || v != "0" { // the interface may be missing
+	iface := all[i].GatewayName()
+	if !LoopbackClosed(h, iface) { // it may be missing
 		return nil
 	}
-	return []model.Fault{{Thing: "sysctl " + name, State: "0", Mend: "is set to 1"}}
+	return []model.Fault{{Thing: "sysctl " + routeLocalnet(iface), State: "0", Mend: "is set to 1"}}
+}
+
+// LoopbackClosed reports whether [CloseLoopback] would change nothing.
+func LoopbackClosed(h *host.Host, ifName string) bool {
+	v, err := h.Sysctl.Get(routeLocalnet(ifName))
+	return err == nil && v == "0"
 }
 
 // CloseLoopback undoes [OpenLoopback] for an interface, which may be gone, and which no

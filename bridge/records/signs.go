@@ -48,13 +48,24 @@ func (d Dir) Gone(h *host.Host) func(owner string) (bool, error) {
 // sign belongs to the attachments of which it has another one as well.
 func (d Dir) Owners(links []rtnl.Link) []model.Owner {
 	all, x := host.Owners(links), host.NewIndex(links)
+	sure := map[model.Key]bool{} // by two signs: a link without the alias has no more
+	for _, o := range all {
+		sure[o.Key] = true
+	}
 	for _, l := range links {
 		if key, _, ok := model.CutAlias(l.Alias); ok && l.Kind == "veth" && !host.Owns(key, l) {
 			all = append(all, model.ParseOwner(l.Name, key.Mark(), l.Alias))
 		}
 	}
-	recorded, _ := d.Attachments("*", "*") // a reload reports what can't be read
-	for key, a := range recorded {
+	for _, file := range d.glob("*", "*:*") {
+		key, ok := keyOf(file)
+		if !ok || sure[key] { // to read all records takes long
+			continue
+		}
+		a := d.Attachment(key) // a reload reports what can't be read
+		if a == nil {
+			continue
+		}
 		if l, has := x.Find(key, a.HostEnd); has != 0 && has&host.ByAlias == 0 {
 			all = append(all, model.Owner{Link: l.Name, Key: key, Mark: key.Mark(), Addresses: a.IPs()})
 		}

@@ -24,9 +24,9 @@ const (
 	// locks meanwhile. As a rule the kernel has answered when the send returns.
 	timeout = 20 * time.Second
 	// A dump during which the list changed is restarted after a pause, from the first to the
-	// last one twice as long each time: in all 4 seconds, for storms of calls end.
+	// last one twice as long each time: in all 8 seconds, for storms of calls end.
 	firstPause = time.Millisecond
-	lastPause  = firstPause << 11
+	lastPause  = firstPause << 12
 	// pipelined is the number of requests that [Conn.Each] sends at once: their
 	// answers fit the receive buffer of any socket.
 	pipelined = 32

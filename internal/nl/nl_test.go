@@ -33,7 +33,7 @@ func TestDumpBeginsAnewWhenInterrupted(t *testing.T) {
 		interruptions, dumps int
 		waits                time.Duration
 		want                 error
-	}{{0, 1, 0, nil}, {1, 2, firstPause, nil}, {12, 13, 4095 * time.Millisecond, nil}, {13, 13, 4095 * time.Millisecond, unix.EAGAIN}} {
+	}{{0, 1, 0, nil}, {1, 2, firstPause, nil}, {13, 14, 8191 * time.Millisecond, nil}, {14, 14, 8191 * time.Millisecond, unix.EAGAIN}} {
 		synctest.Test(t, func(t *testing.T) {
 			dumps, start := 0, time.Now()
 			msgs, err := dumper(tt.interruptions, &dumps).Do(18, netlink.Dump, nil)
