@@ -152,6 +152,30 @@ func TestDELWaitsForAnADD(t *testing.T) {
 	b.clean()
 }
 
+// What a network's first ADD and last DEL cost does not grow with the records of other networks.
+func TestRecordsOfOthersAreNotRead(t *testing.T) {
+	b := newBox(t)
+	of := func(i int) func(*lab.Call) {
+		return func(c *lab.Call) {
+			c.Conf = fmt.Sprintf(`{"cniVersion":"1.0.0","name":"net%d","type":"flatnet","bridge":"br%[1]d","ipam":{"subnet":"10.99.%[1]d.0/24"}}`, i)
+		}
+	}
+	b.attach("c1", of(1))
+	b.attach("c2", of(2))
+	b.NetNS("c3")
+	for _, command := range []string{"ADD", "DEL"} {
+		c := call(command, "c3")
+		of(3)(&c)
+		if r := b.Call(program, c, "strace", "-f", "-e", "trace=openat", "-o", "/run/opened"); r.Exit != 0 {
+			t.Fatalf("%s: %s", command, r.Stdout)
+		}
+		opened := b.Read("/run/opened")
+		if !strings.Contains(opened, "/net3") || strings.Contains(opened, "/net1/") || strings.Contains(opened, "/net2/") {
+			t.Errorf("%s opens %s", command, opened)
+		}
+	}
+}
+
 // together makes one call for each of n containers, all at the same time, and
 // returns the addresses of the results.
 func (b box) together(n int, command string) []string {
