@@ -48,8 +48,17 @@ func (h *Host) Reload() (mended []string, err error) {
 			lock.Close()
 		}
 	}()
+	networks = slices.DeleteFunc(networks, func(s *model.Shared) bool {
+		arrival, err := re.records.Arrive(&s.Network)
+		re.arrivals, errs = append(re.arrivals, arrival), append(errs, err)
+		return err != nil
+	})
+	links, err := c.Links() // once: with each network there are more
+	if errs = append(errs, err); err != nil {
+		networks = nil // no link does not mean no attachment
+	}
 	for _, s := range networks {
-		if err := re.network(s); err != nil {
+		if err := re.network(s, links); err != nil {
 			errs = append(errs, fmt.Errorf("network %s: %w", s.Name, err))
 		}
 	}
@@ -70,16 +79,7 @@ type reloading struct {
 
 // network mends the links and sysctls of a network that has attachments, and narrows s
 // down to what these need.
-func (re *reloading) network(s *model.Shared) error {
-	arrival, err := re.records.Arrive(&s.Network)
-	if err != nil {
-		return err
-	}
-	re.arrivals = append(re.arrivals, arrival)
-	links, err := re.Links()
-	if err != nil {
-		return err
-	}
+func (re *reloading) network(s *model.Shared, links []rtnl.Link) error {
 	ends, err := re.records.Ends(s, links)
 	if len(ends) == 0 {
 		return errors.Join(err, peers.Sweep(re.Host, re.records, s))

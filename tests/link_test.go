@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -152,20 +153,47 @@ func TestDELWaitsForAnADD(t *testing.T) {
 	b.clean()
 }
 
+// numbered makes a call one of a network with a bridge of its own.
+func numbered(i int) func(*lab.Call) {
+	return func(c *lab.Call) {
+		c.Conf = fmt.Sprintf(`{"cniVersion":"1.0.0","name":"net%d","type":"flatnet","bridge":"br%[1]d","ipam":{"subnet":"10.99.%[1]d.0/24"}}`, i)
+	}
+}
+
+// Commands about all networks list the host's links as often as about one.
+func TestLinksAreListedOnce(t *testing.T) {
+	b := newBox(t)
+	asked := func() (n []int) {
+		for _, command := range []string{"list", "gc", "reload"} {
+			listed := 0
+			for line := range strings.Lines(b.Run("sh", "-c", program+" trace "+command+" 2>&1")) {
+				if strings.Contains(line, "RTM_GETLINK NLM_F_DUMP") && !strings.Contains(line, "IFLA_MASTER") {
+					listed++
+				}
+			}
+			n = append(n, listed)
+		}
+		return n
+	}
+	b.attach("c1", numbered(1))
+	one := asked()
+	for i := 2; i < 6; i++ {
+		b.attach(fmt.Sprint("c", i), numbered(i))
+	}
+	if five := asked(); !slices.Equal(one, five) || slices.Contains(one, 0) {
+		t.Errorf("list, gc and reload ask %v times about one network, %v times about five", one, five)
+	}
+}
+
 // What a network's first ADD and last DEL cost does not grow with the records of other networks.
 func TestRecordsOfOthersAreNotRead(t *testing.T) {
 	b := newBox(t)
-	of := func(i int) func(*lab.Call) {
-		return func(c *lab.Call) {
-			c.Conf = fmt.Sprintf(`{"cniVersion":"1.0.0","name":"net%d","type":"flatnet","bridge":"br%[1]d","ipam":{"subnet":"10.99.%[1]d.0/24"}}`, i)
-		}
-	}
-	b.attach("c1", of(1))
-	b.attach("c2", of(2))
+	b.attach("c1", numbered(1))
+	b.attach("c2", numbered(2))
 	b.NetNS("c3")
 	for _, command := range []string{"ADD", "DEL"} {
 		c := call(command, "c3")
-		of(3)(&c)
+		numbered(3)(&c)
 		if r := b.Call(program, c, "strace", "-f", "-e", "trace=openat", "-o", "/run/opened"); r.Exit != 0 {
 			t.Fatalf("%s: %s", command, r.Stdout)
 		}

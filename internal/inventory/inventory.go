@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"flatnet/bridge/model"
 	"flatnet/bridge/remains"
@@ -45,12 +46,16 @@ func (i Inventory) look(network string) (*view, error) {
 		return nil, err
 	}
 	v := &view{found, map[string][]ipam.Held{}, map[model.Key]bool{}, map[string]*ipam.Store{}, i.Names()}
+	before := sync.OnceValues(i.Engine.Host.Owners) // once for all networks
 	for _, name := range v.networks() {
 		if network != "" && name != network {
 			continue
 		}
-		store := i.store(v.Networks[name], name)
-		held, serr := store.Held()
+		store := i.store(v.Networks[name], name, i.Engine.Host.Owners)
+		held, serr := i.store(v.Networks[name], name, before).Held()
+		if slices.ContainsFunc(held, func(h ipam.Held) bool { return h.Stale }) { // or its link has come since
+			held, serr = store.Held()
+		}
 		if serr == nil {
 			v.held[name] = held
 		} else {
@@ -66,12 +71,12 @@ func (i Inventory) look(network string) (*view, error) {
 
 // store opens the leases of a network by its record or, without one, where they are by
 // default.
-func (i Inventory) store(recorded *model.Shared, network string) *ipam.Store {
+func (i Inventory) store(recorded *model.Shared, network string, owners func() ([]model.Owner, error)) *ipam.Store {
 	cfg := ipam.Config{Network: network, Dir: ipam.DefaultDir, Warn: i.Engine.Warn}
 	if recorded != nil {
 		cfg.Dir = cmp.Or(recorded.DataDir, cfg.Dir)
 	}
-	return ipam.New(cfg, i.Engine.Host.Owners)
+	return ipam.New(cfg, owners)
 }
 
 // networks lists the networks that have links, records, rules, bridges or folders of leases, in
