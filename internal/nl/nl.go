@@ -56,8 +56,8 @@ func Dial(protocol int) (*Conn, error) {
 // New wraps a connection that is open already, for tests.
 func New(c *netlink.Conn) *Conn { return &Conn{c: c, s: &socket{fd: -1}} }
 
-// Limit makes a request whose answer is longer than so many bytes fail with EMSGSIZE.
-// After that the connection can only be closed.
+// Limit makes a request whose answer is longer than so many bytes fail with EMSGSIZE, after
+// which the connection can only be closed. Dumps are restarted for 15 ms at most.
 func (c *Conn) Limit(bytes int) { c.s.limit = bytes }
 
 // Until makes all waits end at a moment, instead of each after its own time. A wait
@@ -96,7 +96,7 @@ func (c *Conn) Do(typ netlink.HeaderType, flags netlink.HeaderFlags, data []byte
 		if err != nil || !slices.ContainsFunc(replies, interrupted) {
 			return slices.DeleteFunc(replies, isAck), err
 		}
-		if pause > lastPause {
+		if pause > lastPause || c.s.limit > 0 && pause > firstPause<<3 { // a container may change its lists for ever
 			return replies, fmt.Errorf("the list changed again and again: %w", unix.EAGAIN)
 		}
 		time.Sleep(pause)

@@ -29,14 +29,21 @@ func dumper(interruptions int, dumps *int) *Conn {
 }
 
 func TestDumpBeginsAnewWhenInterrupted(t *testing.T) {
+	const all = 8191 * time.Millisecond
 	for _, tt := range []struct {
 		interruptions, dumps int
+		limit                int
 		waits                time.Duration
 		want                 error
-	}{{0, 1, 0, nil}, {1, 2, firstPause, nil}, {13, 14, 8191 * time.Millisecond, nil}, {14, 14, 8191 * time.Millisecond, unix.EAGAIN}} {
+	}{
+		{0, 1, 0, 0, nil}, {1, 2, 0, firstPause, nil}, {13, 14, 0, all, nil}, {14, 14, 0, all, unix.EAGAIN},
+		{4, 5, 1 << 20, 15 * time.Millisecond, nil}, {5, 5, 1 << 20, 15 * time.Millisecond, unix.EAGAIN},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			dumps, start := 0, time.Now()
-			msgs, err := dumper(tt.interruptions, &dumps).Do(18, netlink.Dump, nil)
+			c := dumper(tt.interruptions, &dumps)
+			c.Limit(tt.limit)
+			msgs, err := c.Do(18, netlink.Dump, nil)
 			if !errors.Is(err, tt.want) || dumps != tt.dumps || len(msgs) != 2 || time.Since(start) != tt.waits {
 				t.Errorf("%d interruptions: %d dumps in %v, %d messages, %v", tt.interruptions, dumps, time.Since(start), len(msgs), err)
 			}
