@@ -10,12 +10,24 @@ import (
 
 // make bench compares with a program that really does an ADD's and a DEL's work.
 func TestFloor(t *testing.T) {
-	b := newBox(t)
 	floor := filepath.Join(t.TempDir(), "floor")
 	output(t, ".", "gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-o", floor, "bench/floor/floor.c")
+	testFloor(t, floor)
+}
+
+// So does that program in Go.
+func TestGoFloor(t *testing.T) {
+	floor := filepath.Join(t.TempDir(), "gofloor")
+	output(t, ".", "go", "build", "-o", floor, "./bench/gofloor")
+	testFloor(t, floor)
+}
+
+func testFloor(t *testing.T, floor string) {
+	t.Helper()
+	b := newBox(t)
 	b.Sh("mkdir /run/leases")
 	run := func(command, id string) string {
-		return b.Run("env", "CNI_CONTAINERID="+id, "CNI_NETNS=/run/netns/"+id, "FLOOR_BRIDGE=floor0", "FLOOR_LEASES=/run/leases", floor, command)
+		return b.Run("env", "CNI_COMMAND="+command, "CNI_CONTAINERID="+id, "CNI_NETNS=/run/netns/"+id, "FLOOR_BRIDGE=floor0", "FLOOR_LEASES=/run/leases", floor, command)
 	}
 	add := func(id, addr string) lab.Place {
 		t.Helper()

@@ -18,7 +18,8 @@ func TestTally(t *testing.T) {
 // A report of which parts are missing has a plot and tables all the same.
 func TestReport(t *testing.T) {
 	r := report{
-		Rows:  []row{{Name: floorName, Samples: map[string][]sample{otherAdd: {{MS: 2}, {MS: 1}, {MS: 3}}}}, {Name: flatnetCNI, Samples: map[string][]sample{otherAdd: {{MS: 4}}}}},
+		Rows: []row{{Name: floorName, Samples: map[string][]sample{otherAdd: {{MS: 2}, {MS: 1}, {MS: 3}}}},
+			{Name: goFloorName, Samples: map[string][]sample{otherAdd: {{MS: 3}}}}, {Name: flatnetCNI, Samples: map[string][]sample{otherAdd: {{MS: 4}}}}},
 		Scale: []point{{Rival: "a & b", N: 1, Add: []float64{1}}, {Rival: "a & b", N: 100, Add: []float64{30}}},
 	}
 	for _, r := range []report{{}, r} {
@@ -31,8 +32,11 @@ func TestReport(t *testing.T) {
 			t.Errorf("plot: %v", err)
 		}
 	}
-	if text := r.text(); !strings.Contains(text, "another ADD / floor  1.5      2         NOT MET") {
-		t.Errorf("%s", text)
+	words := strings.Join(strings.Fields(r.text()), " ")
+	for _, want := range []string{"another ADD / floor 1.5 2 NOT MET", "the floor as a Go program, ADD / floor 1.5 no goal"} {
+		if !strings.Contains(words, want) {
+			t.Errorf("%q is not in %s", want, words)
+		}
 	}
 	if text := r.markdown(); !strings.Contains(text, "| goal | at most | measured |  |\n| --- | --- | --- | --- |\n| another ADD / floor | 1.5 | 2 | NOT MET |\n") {
 		t.Errorf("%s", text)

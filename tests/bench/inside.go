@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,7 +89,7 @@ func measureStart(w world, r *report) error {
 	if err := errors.Join(newHost(host), newHost(busy)); err != nil {
 		return err
 	}
-	flatnet := w.rivals()[1]
+	flatnet := w.rival(flatnetCNI)
 	c, err := newContainer(busy, 0)
 	if err != nil {
 		return err
@@ -165,12 +166,18 @@ func measureParallel(w world, r *report) error {
 	return nil
 }
 
+// rival is the one of a name.
+func (w world) rival(name string) rival {
+	all := w.rivals()
+	return all[slices.IndexFunc(all, func(r rival) bool { return r.Name == name })]
+}
+
 // few are the rivals that the plot shows.
 func (w world) few() []rival {
 	var few []rival
 	for _, r := range w.rivals() {
 		switch r.Name {
-		case floorName, flatnetCNI, "flatnet, netavark's plugin", "bridge 1.9.1, iptables", "netavark, no firewall", "netavark, nftables":
+		case floorName, goFloorName, flatnetCNI, "flatnet, netavark's plugin", "bridge 1.9.1, iptables", "netavark, no firewall", "netavark, nftables":
 			few = append(few, r)
 		}
 	}

@@ -1,10 +1,11 @@
 // Command bench compares flatnet with floor/floor.c, the same work with the
-// fewest system calls, with Debian's reference plugins and with netavark: whole
-// processes, in turn, on hosts of their own, in one world. It asserts nothing.
+// fewest system calls, and with that in Go (gofloor), with Debian's reference plugins
+// and with netavark: whole processes, in turn, on hosts of their own, in one world. It asserts nothing.
 package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -124,21 +125,23 @@ func prepare(s *lab.Script) (world, error) {
 		return w, err
 	}
 	peers := filepath.Join(cache, "flatnet-tests", "bench")
-	w = world{Flatnet: flatnet, Floor: filepath.Join(dir, "floor"), Empty: filepath.Join(dir, "empty"), Stable: filepath.Join(peers, "stable"),
-		Sid: filepath.Join(peers, "sid"), Leases: filepath.Join(dir, "leases")}
+	w = world{Flatnet: flatnet, Floor: filepath.Join(dir, "floor"), GoFloor: filepath.Join(dir, "gofloor"), Empty: filepath.Join(dir, "empty"),
+		Stable: filepath.Join(peers, "stable"), Sid: filepath.Join(peers, "sid"), Leases: filepath.Join(dir, "leases")}
 	if dir := filepath.Join(peers, "experimental"); exists(dir) {
 		w.Experimental = dir
 	}
 	if out, err := exec.Command("gcc", "-O2", "-static", "-s", "-o", w.Floor, "bench/floor/floor.c").CombinedOutput(); err != nil {
 		return w, fmt.Errorf("floor.c: %w: %s", err, out)
 	}
-	// As the Makefile does: a copy of what the linker wrote starts faster.
-	build := exec.Command("sh", "-ec", `go build -trimpath -ldflags "-s -w" -o "$1.linked" ./bench/empty && cp "$1.linked" "$1"`, "sh", w.Empty)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return w, fmt.Errorf("empty: %w: %s", err, out)
+	for _, program := range []string{w.Empty, w.GoFloor} {
+		// As the Makefile does: a copy of what the linker wrote starts faster.
+		build := exec.Command("sh", "-ec", `go build -trimpath -ldflags "-s -w" -o "$1.linked" "./bench/$(basename "$1")" && cp "$1.linked" "$1"`, "sh", program)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return w, fmt.Errorf("%s: %w: %s", filepath.Base(program), err, out)
+		}
 	}
-	return w, os.MkdirAll(w.leases("floor"), 0o700)
+	return w, errors.Join(os.MkdirAll(w.leases("floor"), 0o700), os.MkdirAll(w.leases("gofloor"), 0o700))
 }
 
 func exists(path string) bool {

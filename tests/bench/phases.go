@@ -9,14 +9,15 @@ import (
 
 // The phases of one container after the other on a new host.
 const (
-	firstAdd   = "first ADD"
-	otherAdd   = "another ADD"
-	portAdd    = "ADD with a port"
-	portDel    = "DEL with a port"
-	otherDel   = "another DEL"
-	lastDel    = "last DEL"
-	floorName  = "floor"
-	flatnetCNI = "flatnet"
+	firstAdd    = "first ADD"
+	otherAdd    = "another ADD"
+	portAdd     = "ADD with a port"
+	portDel     = "DEL with a port"
+	otherDel    = "another DEL"
+	lastDel     = "last DEL"
+	floorName   = "floor"
+	goFloorName = "the floor as a Go program"
+	flatnetCNI  = "flatnet"
 )
 
 var phases = []string{firstAdd, otherAdd, portAdd, portDel, otherDel, lastDel}

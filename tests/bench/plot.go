@@ -14,7 +14,7 @@ const (
 	left, right, top, below = 60, 20, 30, 40
 )
 
-var colours = []string{"#000000", "#d62728", "#ff7f0e", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f"}
+var colours = []string{"#000000", "#17becf", "#d62728", "#ff7f0e", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f"}
 
 // A panel is one diagram; its x values are equally far apart.
 type panel struct {

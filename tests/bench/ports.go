@@ -21,7 +21,7 @@ var factLimits = map[string]float64{
 
 // measurePorts measures flatnet with many ports and many containers.
 func measurePorts(w world, r *report) error {
-	flatnet := w.rivals()[1]
+	flatnet := w.rival(flatnetCNI)
 	for _, protocol := range []string{"tcp", "udp"} {
 		if err := flatnet.range10001(r, protocol); err != nil {
 			return err

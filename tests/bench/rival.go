@@ -24,19 +24,20 @@ type rival struct {
 
 // A world says where in it the parts of the benchmark are.
 type world struct {
-	Flatnet, Floor, Empty string
-	Stable, Sid           string // roots with Debian's packages
-	Experimental          string // another one, or empty
-	Leases                string // a directory on a disk
-	Quick                 bool
+	Flatnet, Floor, GoFloor, Empty string
+	Stable, Sid                    string // roots with Debian's packages
+	Experimental                   string // another one, or empty
+	Leases                         string // a directory on a disk
+	Quick                          bool
 }
 
 // rivals are all that take part. Every one keeps leases on the same disk,
 // except netavark, which is told the address.
 func (w world) rivals() []rival {
 	all := []rival{
-		{Name: "floor", Door: "floor", Program: w.Floor, NoPorts: true, Env: []string{"FLOOR_BRIDGE=floor0", "FLOOR_LEASES=" + w.leases("floor")}},
-		{Name: "flatnet", Door: "cni", Program: w.Flatnet, Conf: fmt.Sprintf(`{"cniVersion":"1.0.0","name":"cni","type":"flatnet","bridge":"fl-cni",
+		w.floor(floorName, w.Floor),
+		w.floor(goFloorName, w.GoFloor),
+		{Name: flatnetCNI, Door: "cni", Program: w.Flatnet, Conf: fmt.Sprintf(`{"cniVersion":"1.0.0","name":"cni","type":"flatnet","bridge":"fl-cni",
 			"ipam":{"type":"flatnet-ipam","subnet":"10.87.0.0/16","dataDir":%q}}`, w.leases("flatnet"))},
 		{Name: "flatnet, netavark's plugin", Door: "netavark", Program: w.Flatnet, Conf: `{"name":"plug","id":"` + strings.Repeat("ab", 32) + `","driver":"flatnet",
 			"network_interface":"fl-plug","subnets":[{"subnet":"10.86.0.0/16"}],"ipam_options":{"driver":"flatnet"}}`},
@@ -65,6 +66,13 @@ func (w world) roots() []string {
 
 // leases is the directory of a rival's leases.
 func (w world) leases(rival string) string { return filepath.Join(w.Leases, rival) }
+
+// floor is the yardstick in C or in Go. Rivals' hosts are their own, and so the two may
+// have the same bridge and table.
+func (w world) floor(name, program string) rival {
+	env := []string{"FLOOR_BRIDGE=floor0", "FLOOR_LEASES=" + w.leases(filepath.Base(program))}
+	return rival{Name: name, Door: "floor", Program: program, NoPorts: true, Env: env}
+}
 
 // bridge is the reference plugin with host-local and, for ports, portmap. Its
 // iptables backend was the only one in older versions, which ignore the key.

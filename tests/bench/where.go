@@ -54,7 +54,7 @@ var kinds = []struct {
 // the difference to calls without strace.
 func measureWhere(w world, r *report) error {
 	const host = "where"
-	flatnet, floor := w.rivals()[1], w.rivals()[0]
+	flatnet, floor := w.rival(flatnetCNI), w.rival(floorName)
 	for _, v := range []rival{flatnet, floor} {
 		if err := newHost(host + v.Name); err != nil {
 			return err
