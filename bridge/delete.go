@@ -139,8 +139,8 @@ func (c *call) cutOff(key model.Key, recorded *model.Attachment, ends []rtnl.Lin
 }
 
 // retry is how long a removal waits for ADDs before it asks again whether anything is left
-// to remove, and then for twice as long each time: the questions of a hundred DELs that
-// wait for one another would leave that one no processor.
+// to remove, and then for twice as long each time, up to a second: the questions of
+// a hundred DELs that wait for one another would leave that one no processor.
 const retry = 20 * time.Millisecond
 
 // unlessUsed runs remove while no ADD that concerns the place is under way, unless
@@ -148,7 +148,7 @@ const retry = 20 * time.Millisecond
 // ends; after [records.Wait], that is a [model.ErrBusy].
 func (c *call) unlessUsed(place int64, used func() (bool, error), remove func() error) error {
 	for start := time.Now(); ; {
-		lock, held := c.records.Alone(place, max(retry, time.Since(start)))
+		lock, held := c.records.Alone(place, min(max(retry, time.Since(start)), time.Second))
 		is, err := used()
 		if is || err != nil || held == nil {
 			defer lock.Close()
@@ -167,7 +167,7 @@ func (c *call) unlessUsed(place int64, used func() (bool, error), remove func() 
 // that have one. As a rule one of these answers whose link can be found without listing all
 // of the host's: of many DELs at once, the first or the last ones have theirs for longest.
 func (c *call) leave(network string, leases []model.Key, withBridge bool) error {
-	for _, key := range slices.Concat(leases[:min(len(leases), 2)], leases[max(len(leases)-2, 0):]) {
+	for _, key := range slices.Concat(leases[:min(len(leases), 2)], leases[max(len(leases)-2, min(len(leases), 2)):]) {
 		if ends, err := c.NamedEnds(key); err == nil && len(ends) > 0 {
 			return nil
 		}
@@ -202,8 +202,7 @@ func (c *call) removeNetwork(network string, links []rtnl.Link) error {
 		foreign.Remove(c.Host, network)
 	}
 	unclaimed := maps.Clone(dead)
-	turns := c.records.Claim(unclaimed)
-	defer turns.Close()
+	defer c.records.Claim(unclaimed).Close()
 	err := c.removeElements(dead)
 	c.records.Trace(unclaimed)
 	if err == nil {

@@ -53,12 +53,8 @@ func (h *Host) Reload() (mended []string, err error) {
 		re.arrivals, errs = append(re.arrivals, arrival), append(errs, err)
 		return err != nil
 	})
-	links, err := c.Links() // once: with each network there are more
-	if errs = append(errs, err); err != nil {
-		networks = nil // no link does not mean no attachment
-	}
 	for _, s := range networks {
-		if err := re.network(s, links); err != nil {
+		if err := re.network(s); err != nil {
 			errs = append(errs, fmt.Errorf("network %s: %w", s.Name, err))
 		}
 	}
@@ -75,21 +71,28 @@ type reloading struct {
 	live     []*model.Shared // networks that have attachments
 	found    [][]model.Fault // of each of them
 	arrivals []records.Lock  // while they are held, no last DEL removes what is mended
+	links    []rtnl.Link     // listed since: not for each network, for with each there are more
 }
 
 // network mends the links and sysctls of a network that has attachments, and narrows s
 // down to what these need.
-func (re *reloading) network(s *model.Shared, links []rtnl.Link) error {
-	ends, err := re.records.Ends(s, links)
-	if len(ends) == 0 {
-		return errors.Join(err, peers.Sweep(re.Host, re.records, s))
+func (re *reloading) network(s *model.Shared) error {
+	ends, err := re.records.Ends(s, re.links)
+	if len(ends) == 0 { // or the list is older than an ADD
+		if re.links, err = re.Links(); err != nil {
+			re.links = nil // a part of them, or none
+			return err
+		}
+		if ends, err = re.records.Ends(s, re.links); len(ends) == 0 {
+			return errors.Join(err, peers.Sweep(re.Host, re.records, s))
+		}
 	}
-	ends = placed(s, ends, links)
+	ends = placed(s, ends, re.links)
 	s.Served = served(s.Served, ends)
 	found, ferr := re.faults(s, ends)
 	re.live, re.found = append(re.live, s), append(re.found, found)
 	if ferr == nil {
-		ferr = re.mendLinks(s, ends, links)
+		ferr = re.mendLinks(s, ends, re.links)
 	}
 	return errors.Join(err, ferr)
 }
@@ -160,11 +163,13 @@ func (re *reloading) mendLinks(s *model.Shared, ends []records.End, links []rtnl
 	if err != nil {
 		return err
 	}
-	moved := false
-	var errs []error
+	moved, errs := false, []error(nil)
 	for _, e := range ends {
+		now, err := re.LinkByIndex(e.Link.Index)
+		if errs = append(errs, err); now.Index == 0 { // what is recorded may be another link's by now
+			continue
+		}
 		hairpin := ports.NeedsHairpin(re.Host, e.Attachment)
-		var err error
 		if len(link.PortFaults(br, s, e.Link, hairpin, vlans)) > 0 {
 			kept := link.KeepMAC(re.Host, br)
 			_, err = link.Connect(re.Host, br, e.Attachment, e.Link, hairpin)

@@ -34,6 +34,7 @@ func (d Dir) lock(other string, wait time.Duration, how int, at ...int64) (Lock,
 		}
 	}
 	if errors.Is(err, flock.ErrHeld) {
+		flock.UnlockBytes(f)
 		f.Close()
 		return nil, fmt.Errorf("%s has been under way for %v; try again: %w", other, wait, err)
 	}
@@ -76,7 +77,8 @@ func (d Dir) Arrive(n *model.Network) (Lock, error) {
 }
 
 // alone is how long the ADD of a network's first container waits to be alone before it looks
-// again whether it is the first, and then for twice as long each time.
+// again whether it is the first, and then for twice as long each time, up to tenfold: it may have
+// one of two locks meanwhile.
 const alone = 20 * time.Millisecond
 
 // Begin is Arrive of an ADD that looks at the network's containers, where the first one decides
@@ -92,7 +94,7 @@ func (d Dir) Begin(n *model.Network, look func() (first bool, err error)) (arriv
 			return arrival, err
 		}
 		arrival.Close()
-		arrival, err = d.lock("another ADD of network "+n.Name, max(alone, time.Since(start)), unix.LOCK_EX, model.Place(n.Name, ""), model.Place("", n.Bridge))
+		arrival, err = d.lock("another ADD of network "+n.Name, min(max(alone, time.Since(start)), 10*alone), unix.LOCK_EX, model.Place(n.Name, ""), model.Place("", n.Bridge))
 		if err == nil {
 			_, err = look()
 			return arrival, err

@@ -7,8 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"flatnet/bridge/model"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestTurns(t *testing.T) {
@@ -55,6 +58,25 @@ func TestArriveAndAlone(t *testing.T) {
 	alone(model.ErrBusy)
 	second.Close()
 	alone(nil)
+}
+
+// Who waits in vain for the second of two locks does not keep the first: the kernel goes on to wait
+// for it, and so the file is not closed.
+func TestFirstOfTwoLocks(t *testing.T) {
+	d := newDir(t)
+	network, bridge := model.Place("flatnet", ""), model.Place("", "br")
+	other, err := d.Alone(bridge, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := d.lock("an ADD", time.Millisecond, unix.LOCK_EX, network, bridge); !errors.Is(err, model.ErrBusy) {
+		t.Errorf("both locks: %v", err)
+	}
+	first, err := d.Alone(network, 0)
+	if first.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // Who can't have a lock goes on without one, and is warned of the risk.

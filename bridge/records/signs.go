@@ -48,18 +48,20 @@ func (d Dir) Gone(h *host.Host) func(owner string) (bool, error) {
 // sign belongs to the attachments of which it has another one as well.
 func (d Dir) Owners(links []rtnl.Link) []model.Owner {
 	all, x := host.Owners(links), host.NewIndex(links)
-	sure := map[model.Key]bool{} // by two signs: a link without the alias has no more
-	for _, o := range all {
-		sure[o.Key] = true
-	}
+	named := map[model.Key]int{} // 1: by one link with two signs, and so none without the alias has more
 	for _, l := range links {
-		if key, _, ok := model.CutAlias(l.Alias); ok && l.Kind == "veth" && !host.Owns(key, l) {
+		switch key, _, ok := model.CutAlias(l.Alias); {
+		case !ok || l.Kind != "veth":
+		case host.Owns(key, l):
+			named[key]++
+		default:
+			named[key] += 2
 			all = append(all, model.ParseOwner(l.Name, key.Mark(), l.Alias))
 		}
 	}
 	for _, file := range d.glob("*", "*:*") {
 		key, ok := keyOf(file)
-		if !ok || sure[key] { // to read all records takes long
+		if !ok || named[key] == 1 { // to read all records takes long
 			continue
 		}
 		a := d.Attachment(key) // a reload reports what can't be read

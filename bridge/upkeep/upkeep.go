@@ -69,7 +69,9 @@ func look(h *host.Host, s *model.Shared, ends []records.End) (found []repair, er
 		return found, errors.Join(err, berr)
 	}
 	ports, perr := h.Ports(br.Index)
-	add(nil, perr)
+	if perr != nil { // one that is not listed is not missing
+		return found, errors.Join(err, perr)
+	}
 	if _, ours := model.MadeFor(br.Alias); ours {
 		add(bridgeMTU(h, br.Link, ports, made), nil)
 		add(quiet(h, br.Name), nil)

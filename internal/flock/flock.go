@@ -48,6 +48,12 @@ func LockByte(f *os.File, offset int64, how int, wait time.Duration) error {
 	return within(f, wait, lock, unix.F_OFD_SETLK, unix.F_OFD_SETLKW)
 }
 
+// UnlockBytes ends all locks by LockByte of an open file. After ErrHeld closing it does not: the
+// kernel goes on to wait, and while it does the file is open.
+func UnlockBytes(f *os.File) {
+	unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
+}
+
 // LockedBytes returns the offsets among n from an offset on whose bytes others have
 // locked, in either way.
 func LockedBytes(f *os.File, offset, n int64) (map[int64]bool, error) {

@@ -53,7 +53,7 @@ func (i Inventory) look(network string) (*view, error) {
 		}
 		store := i.store(v.Networks[name], name, i.Engine.Host.Owners)
 		held, serr := i.store(v.Networks[name], name, before).Held()
-		if slices.ContainsFunc(held, func(h ipam.Held) bool { return h.Stale }) { // or its link has come since
+		if serr != nil || slices.ContainsFunc(held, func(h ipam.Held) bool { return h.Stale }) { // or its link has come since
 			held, serr = store.Held()
 		}
 		if serr == nil {

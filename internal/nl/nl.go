@@ -24,9 +24,10 @@ const (
 	// locks meanwhile. As a rule the kernel has answered when the send returns.
 	timeout = 20 * time.Second
 	// A dump during which the list changed is restarted after a pause, from the first to the
-	// last one twice as long each time: in all 8 seconds, for storms of calls end.
+	// last one twice as long each time: in all 2 seconds, for storms of calls end, and the
+	// caller may hold a lock for which others wait 10.
 	firstPause = time.Millisecond
-	lastPause  = firstPause << 12
+	lastPause  = firstPause << 10
 	// pipelined is the number of requests that [Conn.Each] sends at once: their
 	// answers fit the receive buffer of any socket.
 	pipelined = 32
