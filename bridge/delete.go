@@ -163,11 +163,11 @@ func (c *call) unlessUsed(place int64, used func() (bool, error), remove func() 
 	}
 }
 
-// leave removes what the network's attachments share, if none is left. leases are the keys
-// that have one. As a rule one of these answers whose link can be found without listing all
-// of the host's: of many DELs at once, the first or the last ones have theirs for longest.
+// leave removes what the network's attachments share, if none is left. leases are
+// the keys that have one: of these, the ones whose links can be found without
+// listing all of the host's answer as a rule.
 func (c *call) leave(network string, leases []model.Key, withBridge bool) error {
-	for _, key := range slices.Concat(leases[:min(len(leases), 2)], leases[max(len(leases)-2, min(len(leases), 2)):]) {
+	for _, key := range leases[:min(len(leases), 3)] {
 		if ends, err := c.NamedEnds(key); err == nil && len(ends) > 0 {
 			return nil
 		}

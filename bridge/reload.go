@@ -92,7 +92,7 @@ func (re *reloading) network(s *model.Shared) error {
 	found, ferr := re.faults(s, ends)
 	re.live, re.found = append(re.live, s), append(re.found, found)
 	if ferr == nil {
-		ferr = re.mendLinks(s, ends, re.links)
+		ferr = re.mendLinks(s, ends)
 	}
 	return errors.Join(err, ferr)
 }
@@ -136,13 +136,13 @@ func (re *reloading) mended(partly bool) (lines []string) {
 
 // mendLinks makes the bridge, or what it and the host as a router lack, and makes host
 // ends ports of the bridge again, with all that ADD sets.
-func (re *reloading) mendLinks(s *model.Shared, ends []records.End, links []rtnl.Link) error {
+func (re *reloading) mendLinks(s *model.Shared, ends []records.End) error {
 	br, err := link.FindBridge(re.Host, &s.Network)
 	if err != nil {
 		return err
 	}
 	if br.Index == 0 {
-		for _, l := range links {
+		for _, l := range re.links {
 			if isMadeFor(l, s.Name) && string(l.MAC) == string(s.BridgeMAC[:]) { // else another one of the network's
 				return model.Errorf(model.ErrConflict, "bridge %s is now called %s; give it its name again", s.Bridge, l.Name)
 			}
